@@ -1,0 +1,309 @@
+"""Every error that Postrider raises on purpose.
+
+PostriderError
+├── RequestError                 what a client did; answered as application/problem+json
+│   ├── Malformed                400
+│   ├── Unauthorized             401
+│   ├── Forbidden                403
+│   ├── NotFound                 404
+│   ├── Conflict                 409
+│   ├── Gone                     410
+│   ├── TooLarge                 413
+│   ├── UnsupportedMediaType     415
+│   ├── Invalid                  422
+│   │   └── IdempotencyKeyReused
+│   └── TooManyRequests          429
+├── SendError                    why a message was not sent, or may not have been
+│   ├── NotOnWhatsApp            final: the recipient's
+│   ├── NewChatsRestricted       final: the account's
+│   ├── OutcomeUnknown           final: never sent again on a guess
+│   ├── Expired                  final: waited too long
+│   ├── AttemptFailed            tried again, counted
+│   │   ├── PageHung · PageCrashed · BrowserLost
+│   │   ├── WrongChat · BoxMismatch
+│   │   └── UnknownDialog
+│   └── AccountWaits             tried again when the account can, not counted
+│       ├── NotLinked · Offline · Banned · LeaseLost · ProfileElsewhere · OpenElsewhere
+│       └── UiChanged            stops sending until somebody has looked
+└── OperatorError                ends a command with one line and exit code 1
+    ├── SettingsWrong · DatabaseAway · SchemaWrong
+    └── ChromiumMissing · SelectorsWrong
+
+A class docstring is the default message. `code` is what clients see, `status` what HTTP answers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class PostriderError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+
+    def __init__(self, detail: str | None = None) -> None:
+        self.detail = detail or (type(self).__doc__ or "").strip().splitlines()[0]
+        super().__init__(self.detail)
+
+
+# --- what a client did -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One field that was not accepted, and why."""
+
+    field: str
+    message: str
+
+
+class RequestError(PostriderError):
+    """The request was not accepted."""
+
+    title: ClassVar[str] = "Bad request"
+
+    def __init__(
+        self, detail: str | None = None, *, errors: Sequence[FieldError] = (), retry_after: float | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.errors = tuple(errors)
+        #: seconds after which the client may try again
+        self.retry_after = retry_after
+
+
+class Malformed(RequestError):
+    """The body is not well-formed."""
+
+    code, status, title = "malformed", 400, "Bad request"
+
+
+class Unauthorized(RequestError):
+    """The header x-api-key is missing or names no key."""
+
+    code, status, title = "unauthorized", 401, "Unauthorized"
+
+
+class Forbidden(RequestError):
+    """This key may not do that."""
+
+    code, status, title = "forbidden", 403, "Forbidden"
+
+
+class NotFound(RequestError):
+    """There is no such thing."""
+
+    code, status, title = "not_found", 404, "Not found"
+
+
+class MethodNotAllowed(RequestError):
+    """This path does not take that method."""
+
+    code, status, title = "method_not_allowed", 405, "Method not allowed"
+
+
+class Conflict(RequestError):
+    """The present state does not allow that."""
+
+    code, status, title = "conflict", 409, "Conflict"
+
+
+class Gone(RequestError):
+    """It is no longer there."""
+
+    code, status, title = "gone", 410, "Gone"
+
+
+class TooLarge(RequestError):
+    """The body is too large."""
+
+    code, status, title = "too_large", 413, "Content too large"
+
+
+class UnsupportedMediaType(RequestError):
+    """The body must be application/json."""
+
+    code, status, title = "unsupported_media_type", 415, "Unsupported media type"
+
+
+class Invalid(RequestError):
+    """Some fields are not valid."""
+
+    code, status, title = "invalid", 422, "Unprocessable content"
+
+
+class IdempotencyKeyReused(Invalid):
+    """This idempotency key was used with other content."""
+
+    code = "idempotency_key_reused"
+
+
+class TooManyRequests(RequestError):
+    """Too many requests."""
+
+    code, status, title = "too_many_requests", 429, "Too many requests"
+
+
+class QueueFull(TooManyRequests):
+    """Too many messages of this account are waiting."""
+
+    code = "queue_full"
+
+
+class DatabaseUnavailable(RequestError):
+    """The database is away; nothing was accepted."""
+
+    code, status, title = "database_unavailable", 503, "Service unavailable"
+
+
+# --- why a message was not sent ----------------------------------------------------------------------------------
+
+
+class SendError(PostriderError):
+    """The message was not sent."""
+
+    #: counts towards the account's circuit breaker: ours and the page's faults, not the recipient's
+    breaker: ClassVar[bool] = False
+
+
+class NotOnWhatsApp(SendError):
+    """The phone number is not on WhatsApp."""
+
+    code = "not_on_whatsapp"
+
+
+class NewChatsRestricted(SendError):
+    """WhatsApp does not let this account start new chats at present."""
+
+    code = "new_chats_restricted"
+
+
+class OutcomeUnknown(SendError):
+    """Enter may have been pressed, and whether the message left cannot be told; it is not sent again on a guess."""
+
+    code = "outcome_unknown"
+
+
+class Expired(SendError):
+    """The message waited longer than its expiresAt."""
+
+    code = "expired"
+
+
+class AttemptFailed(SendError):
+    """This attempt failed before anything left; the message is tried again."""
+
+    code = "attempt_failed"
+    breaker = True
+
+
+class PageHung(AttemptFailed):
+    """The page did not answer in time."""
+
+    code = "page_hung"
+
+
+class PageCrashed(AttemptFailed):
+    """The page reported an unexpected error or its renderer died."""
+
+    code = "page_crashed"
+
+
+class BrowserLost(AttemptFailed):
+    """The browser or its driver ended."""
+
+    code = "browser_lost"
+
+
+class WrongChat(AttemptFailed):
+    """The page opened another chat than the one asked for."""
+
+    code = "wrong_chat"
+
+
+class BoxMismatch(AttemptFailed):
+    """The compose box did not hold the message as typed."""
+
+    code = "box_mismatch"
+
+
+class UnknownDialog(AttemptFailed):
+    """A dialog that Postrider does not know is in the way."""
+
+    code = "unknown_dialog"
+
+
+class AccountWaits(SendError):
+    """The account cannot send at present; the message waits and no attempt is counted."""
+
+    code = "account_waits"
+
+
+class NotLinked(AccountWaits):
+    """The account is not linked; scan the QR code."""
+
+    code = "not_linked"
+
+
+class Offline(AccountWaits):
+    """The browser has no connection to WhatsApp."""
+
+    code = "offline"
+
+
+class Banned(AccountWaits):
+    """WhatsApp shows a ban screen."""
+
+    code = "banned"
+
+
+class LeaseLost(AccountWaits):
+    """This worker's lease on the account ended."""
+
+    code = "lease_lost"
+
+
+class ProfileElsewhere(AccountWaits):
+    """The account's browser profile is on another worker."""
+
+    code = "profile_elsewhere"
+
+
+class OpenElsewhere(AccountWaits):
+    """WhatsApp Web is open in another window or browser."""
+
+    code = "open_elsewhere"
+
+
+class UiChanged(AccountWaits):
+    """The self-check did not recognise the page; sending stops until somebody has looked."""
+
+    code = "ui_changed"
+
+
+# --- what ends a command -----------------------------------------------------------------------------------------
+
+
+class OperatorError(PostriderError):
+    """The command cannot go on."""
+
+
+class SettingsWrong(OperatorError):
+    """A setting has a wrong value."""
+
+
+class DatabaseAway(OperatorError):
+    """Postgres cannot be reached."""
+
+
+class SchemaWrong(OperatorError):
+    """The database's schema does not fit this version."""
+
+
+class ChromiumMissing(OperatorError):
+    """No Chromium was found."""
+
+
+class SelectorsWrong(OperatorError):
+    """The selectors file is not valid."""

@@ -1,0 +1,180 @@
+"""The settings: one typed table, read once from the environment and `.env`.
+
+Only app.py and cli.py read it; everybody else is handed what it needs. docs/settings.md and .env.example are made from it.
+"""
+
+import base64
+import binascii
+from functools import cached_property
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import psutil
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from errors import SettingsWrong
+
+MIN_SECRET = 16  # characters that a key or secret must have
+ENCRYPTION_KEY_BYTES = 32  # AES-256
+
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Settings(BaseSettings):
+    """What Postrider reads from the environment. In every limit 0 switches it off."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+
+    database_url: SecretStr | None = Field(
+        default=None, description="Postgres. Unset: an embedded one under DATA_DIR. Required when ENV=production."
+    )
+    env: Literal["development", "production"] = Field(
+        default="development", description="production refuses embedded Postgres, generated secrets and the sandbox."
+    )
+    host: str = Field(default="127.0.0.1", description="Address that the API and the worker's health port listen on.")
+    port: int = Field(default=3000, ge=1, le=65535, description="Port of the API.")
+    worker_port: int = Field(default=3001, ge=1, le=65535, description="Port of the worker's health.")
+    api_key: SecretStr | None = Field(
+        default=None, description="Bootstrap key of the default org. Generated in development."
+    )
+    api_secret: SecretStr | None = Field(
+        default=None, description="When set, state-changing requests made with API_KEY must be signed with it."
+    )
+    encryption_key: SecretStr | None = Field(
+        default=None,
+        description="32 bytes in base64, to seal secrets in the database; a comma-separated list rotates: the first seals, "
+        "all open. Generated in development and kept in DATA_DIR.",
+    )
+    webhook_url: str | None = Field(default=None, description="A first endpoint for the default org.")
+    webhook_secret: SecretStr | None = Field(
+        default=None, description="Its signing secret, whsec_… (24 to 64 bytes in base64). Required with WEBHOOK_URL."
+    )
+    data_dir: Path = Field(
+        default=Path(".data"), description="Embedded Postgres, generated secrets, profiles, pictures."
+    )
+    chrome_user_data_dir: Path | None = Field(
+        default=None, description="Browser profiles of live sessions. Unset: DATA_DIR/chrome-data."
+    )
+    chromium_path: Path | None = Field(default=None, description="The Chromium to use. Unset: looked for.")
+    chromium_sandbox: Literal["auto", "on", "off"] = Field(
+        default="auto", description="Chromium's own sandbox; auto is on where it starts, else off with a warning."
+    )
+    whatsapp_url: str = Field(default="https://web.whatsapp.com", description="The page of accounts with transport web.")
+    max_sessions: int = Field(
+        default=0, ge=0, description="Seats of one worker. Unset or 0: (RAM − 300 MB) / 350 MB, at least 1."
+    )
+    idle_seconds: Seconds = Field(default=300, description="An idle session gives up its seat after this.")
+    lease_seconds: float = Field(default=30, ge=15, description="How long a worker may hold an account without renewing.")
+    settle_seconds: Seconds = Field(
+        default=900, description="A message whose outcome cannot be told fails with outcome_unknown after this."
+    )
+    confirm_seconds: float = Field(default=60, gt=0, description="How long to wait for the first tick.")
+    typing_delay_ms: Annotated[tuple[int, int], NoDecode] = Field(
+        default=(5, 25), description="Milliseconds a character, from-to."
+    )
+    breaker_failures: int = Field(default=5, ge=0, description="Failures in a row that open an account's circuit.")
+    breaker_seconds: Seconds = Field(default=300, description="How long the circuit stays open.")
+    send_attempts: int = Field(default=5, ge=1, description="Attempts at one message.")
+    send_backoff_seconds: Seconds = Field(default=5, description="Pause after the first failed attempt; it doubles.")
+    job_ttl_seconds: float = Field(default=86400, gt=0, description="A job without expiresAt expires so long after sendAt.")
+    dedupe_seconds: Seconds = Field(
+        default=10, description="Equal requests without idempotency key within this time are one job."
+    )
+    max_queued: int = Field(default=100_000, ge=0, description="Waiting messages of one account; more are refused.")
+    rate_limit_per_minute: int = Field(default=6000, ge=0, description="Requests a minute, per key and per address.")
+    database_grace_seconds: Seconds = Field(
+        default=60, description="A process whose database is away for longer ends, so that the platform restarts it."
+    )
+    selectors_file: Path | None = Field(default=None, description="Replacement of the shipped selectors.")
+    trust_proxy_hops: int = Field(
+        default=0, ge=0, description="Proxies before the API whose X-Forwarded-For is trusted, counted from the right."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+
+    @field_validator("typing_delay_ms", mode="before")
+    @classmethod
+    def _range(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        low, _, high = value.partition("-")
+        if not (low.strip().isdigit() and (high or low).strip().isdigit()) or int(low) > int(high or low):
+            raise ValueError("must be like 5-25: two whole numbers of milliseconds, the smaller first")
+        return int(low), int(high or low)
+
+    @field_validator("host")
+    @classmethod
+    def _host(cls, value: str) -> str:
+        if value != "localhost":
+            ip_address(value)
+        return value
+
+    @field_validator("encryption_key")
+    @classmethod
+    def _encryption_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            for key in value.get_secret_value().split(","):
+                _check_encryption_key(key.strip())
+        return value
+
+    @field_validator("api_key", "api_secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < MIN_SECRET:
+            raise ValueError(f"must have at least {MIN_SECRET} characters")
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.webhook_url and not self.webhook_secret:
+            raise ValueError("WEBHOOK_SECRET is required with WEBHOOK_URL")
+        if self.env == "production":
+            wanted = ("database_url", "api_key", "encryption_key")
+            if missing := [name.upper() for name in wanted if getattr(self, name) is None]:
+                raise ValueError(f"{', '.join(missing)} must be set when ENV=production")
+        return self
+
+    @property
+    def production(self) -> bool:
+        """Whether this is a production."""
+        return self.env == "production"
+
+    @property
+    def profiles(self) -> Path:
+        """The directory of browser profiles."""
+        return self.chrome_user_data_dir or self.data_dir / "chrome-data"
+
+    @cached_property
+    def seats(self) -> int:
+        """How many sessions this worker has room for."""
+        megabytes = psutil.virtual_memory().total // 2**20
+        return self.max_sessions or max(1, (megabytes - 300) // 350)
+
+
+def _check_encryption_key(key: str) -> None:
+    try:
+        size = len(base64.b64decode(key, validate=True))
+    except binascii.Error:
+        size = 0
+    if size != ENCRYPTION_KEY_BYTES:
+        raise ValueError(f"each key must be {ENCRYPTION_KEY_BYTES} bytes in base64")
+
+
+def read(**values: object) -> Settings:
+    """Read the settings; `values` go before the environment. Raises SettingsWrong naming setting, value and rule."""
+    try:
+        return Settings(**values)  # type: ignore[arg-type]  # pydantic checks them
+    except ValidationError as error:
+        raise SettingsWrong("; ".join(_sentence(dict(item)) for item in error.errors())) from None
+
+
+def _sentence(item: dict[str, Any]) -> str:
+    rule = str(item["msg"]).removeprefix("Value error, ")
+    if not item["loc"]:
+        return rule
+    name = str(item["loc"][0])
+    field = Settings.model_fields.get(name)
+    secret = field is None or "SecretStr" in str(field.annotation)
+    value = "" if secret else f"={item['input']}"
+    return f"{name.upper()}{value}: {rule}"

@@ -1,0 +1,1 @@
+"""Everything Postgres: named queries by subject, migrations, the pool, the embedded server."""

@@ -1,0 +1,159 @@
+"""The pool, and the one seam at which psycopg's errors become ours."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import psycopg
+from psycopg.rows import class_row, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+
+from errors import DatabaseUnavailable
+from sql.loader import queries
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+T = TypeVar("T")
+
+POOL_TIMEOUT = 3.0  # seconds a request waits for a connection
+RETRY_AFTER = 5.0  # seconds that a client is asked to wait while the database is away
+#: Without these, a peer that vanished without a word leaves a call waiting for hours (procrastinate #1334).
+CONNECTION: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+    "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s -c timezone=utc",
+}
+
+#: What says that Postgres is away or going away, in place of an answer.
+AWAY: tuple[type[Exception], ...] = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    PoolTimeout,
+    PoolClosed,
+    TooManyRequests,
+)
+#: Of the operational errors these are answers: two of us were in each other's way, and the loser may try again.
+COLLISIONS: tuple[type[Exception], ...] = (
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what psycopg and its pool raise when Postgres is away into DatabaseUnavailable (503)."""
+    try:
+        yield
+    except COLLISIONS:
+        raise
+    except AWAY as error:
+        log.warning("the database is away: %s", type(error).__name__)
+        raise DatabaseUnavailable(retry_after=RETRY_AFTER) from error
+
+
+class Transaction:
+    """Named queries on one connection, in one transaction."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        self.connection = connection
+
+    async def all(self, name: str, /, **values: object) -> list[Row]:
+        """Return every row of the query."""
+        async with self.connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(queries()[name], values)
+            return await cursor.fetchall() if cursor.description else []
+
+    async def one(self, name: str, /, **values: object) -> Row | None:
+        """Return the first row of the query, or None."""
+        rows = await self.all(name, **values)
+        return rows[0] if rows else None
+
+    async def read(self, shape: type[T], name: str, /, **values: object) -> list[T]:
+        """Return every row of the query as `shape`, a dataclass with a field for each column."""
+        async with self.connection.cursor(row_factory=class_row(shape)) as cursor:
+            await cursor.execute(queries()[name], values)
+            return await cursor.fetchall()
+
+
+class Database:
+    """A pool of connections that runs named queries. Each call raises DatabaseUnavailable while Postgres is away."""
+
+    def __init__(self, url: str, *, size: int = 10, name: str = "postrider") -> None:
+        self.url = url
+        self._pool = AsyncConnectionPool(
+            url,
+            min_size=1,
+            max_size=size,
+            timeout=POOL_TIMEOUT,
+            # A connection that cannot be made is given up soon: a later request tries anew at once, where the pool's own
+            # growing pauses would leave us deaf for minutes after a long outage.
+            reconnect_timeout=2.0,
+            kwargs={**CONNECTION, "application_name": name},
+            configure=_autocommit,
+            check=AsyncConnectionPool.check_connection,
+            open=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._pool.open(wait=False)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._pool.close(timeout=2.0)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Open a transaction; it commits at the end of the block, or rolls back when the block raises."""
+        with translated():
+            async with self._pool.connection() as connection, connection.transaction():
+                yield Transaction(connection)
+
+    @asynccontextmanager
+    async def _statement(self) -> AsyncIterator[Transaction]:
+        with translated():
+            async with self._pool.connection() as connection:
+                yield Transaction(connection)
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `work` in a transaction, once more if it collided with another one."""
+        try:
+            async with self.transaction() as tx:
+                return await work(tx)
+        except COLLISIONS as error:
+            log.info("trying a transaction again after %s", type(error).__name__)
+        async with self.transaction() as tx:
+            return await work(tx)
+
+    async def all(self, name: str, /, **values: object) -> list[Row]:
+        """Return every row of a query that stands alone."""
+        try:
+            async with self._statement() as statement:
+                return await statement.all(name, **values)
+        except COLLISIONS as error:
+            log.info("trying %s again after %s", name, type(error).__name__)
+        async with self._statement() as statement:
+            return await statement.all(name, **values)
+
+    async def one(self, name: str, /, **values: object) -> Row | None:
+        """Return the first row of a query that stands alone, or None."""
+        rows = await self.all(name, **values)
+        return rows[0] if rows else None
+
+    async def read(self, shape: type[T], name: str, /, **values: object) -> list[T]:
+        """Return every row of a query that stands alone as `shape`."""
+        async with self._statement() as statement:
+            return await statement.read(shape, name, **values)
+
+
+async def _autocommit(connection: psycopg.AsyncConnection[Any]) -> None:
+    # Saves BEGIN and COMMIT around single statements. Not by the pool's kwargs: procrastinate's listener passes
+    # autocommit itself and dies of the second one.
+    await connection.set_autocommit(True)

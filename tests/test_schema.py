@@ -1,0 +1,85 @@
+import asyncio
+
+import psycopg
+import pytest
+
+from errors import DatabaseAway, SchemaWrong
+from sql import schema
+from sql.database import Database
+from sql.loader import queries
+
+
+def test_migrations_are_applied_once_when_several_start_together(postgres: str) -> None:
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("create database together")
+    url = postgres.replace("/postgres?", "/together?")
+
+    async def together() -> list[list[str]]:
+        return await asyncio.gather(*(asyncio.to_thread(schema.migrate, url) for _ in range(4)))
+
+    results = asyncio.new_event_loop().run_until_complete(together())
+    assert sorted(results, key=len) == [[], [], [], sorted(schema.names())]
+
+
+def test_an_unreachable_server_is_one_clear_line() -> None:
+    with pytest.raises(DatabaseAway, match="Postgres cannot be reached"):
+        schema.migrate("postgresql://127.0.0.1:1/none")
+
+
+def test_missing_migrations_and_old_code_are_refused() -> None:
+    with pytest.raises(SchemaWrong, match=r"0001\.procrastinate.*postrider migrate"):
+        schema.check(set(), "0.1.0", "0.1.0")
+    with pytest.raises(SchemaWrong, match=r"0\.2\.0 or newer and this is 0\.1\.9"):
+        schema.check(schema.names(), "0.2.0", "0.1.9")
+    schema.check(schema.names(), "0.2.0", "0.10.0")
+
+
+def test_each_migration_names_the_oldest_code_that_may_run_on_it() -> None:
+    for path in schema.FOLDER.glob("*.*"):
+        assert "Oldest code that may run on it: " in path.read_text(), path.name
+
+
+async def test_every_query_prepares_on_the_real_schema(database: Database) -> None:
+    for name, text in queries().items():
+        async with database.transaction() as tx:
+            query = psycopg._queries.PostgresQuery(psycopg.adapt.Transformer())
+            query.convert(text, None)
+            numbered = _numbered(text)
+            await tx.connection.execute(b"prepare the_query as " + numbered)
+            await tx.connection.execute("deallocate the_query")
+            assert name
+
+
+def _numbered(text: bytes) -> bytes:
+    import re
+
+    names: list[bytes] = []
+
+    def number(match: "re.Match[bytes]") -> bytes:
+        if match[1] not in names:
+            names.append(match[1])
+        return b"$%d" % (names.index(match[1]) + 1)
+
+    return re.sub(rb"%\((\w+)\)s", number, text).replace(b"%%", b"%")
+
+
+async def test_every_table_has_an_org_a_time_and_comments(database: Database) -> None:
+    async with database.transaction() as tx:
+        cursor = await tx.connection.execute(
+            """
+            select c.relname, a.attname, col_description(c.oid, a.attnum), obj_description(c.oid)
+            from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+            join pg_namespace n on n.oid = c.relnamespace
+            where c.relkind in ('r', 'p', 'v') and not c.relispartition and n.nspname in ('public', 'report')
+              and c.relname not like 'procrastinate%' and c.relname not like '%yoyo%'
+            """
+        )
+        rows = await cursor.fetchall()
+    columns: dict[str, set[str]] = {}
+    for table, column, comment, table_comment in rows:
+        assert table_comment, f"{table} has no comment"
+        assert comment, f"{table}.{column} has no comment"
+        columns.setdefault(table, set()).add(column)
+    assert len(columns) >= 12
+    for table, names in columns.items():
+        assert "org_id" in names, table
