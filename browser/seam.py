@@ -1,0 +1,55 @@
+"""The one seam to Playwright: bounds every step in time and turns its exceptions into ours."""
+
+import asyncio
+import re
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from playwright.async_api import Error
+
+from errors import BrowserLost, Offline, PageCrashed, PageHung, SendError
+
+T = TypeVar("T")
+
+#: Playwright's exceptions by class name, or by what their message says; the first that fits counts. Chromium's network
+#: errors are in net/base/net_error_list.h; those named here mean that the other side cannot be reached.
+TABLE: tuple[tuple[str, str, type[SendError]], ...] = (
+    ("TargetClosedError", "", BrowserLost),
+    ("TimeoutError", "", PageHung),
+    ("Error", r"crashed", PageCrashed),
+    ("Error", r"net::ERR_(INTERNET|NETWORK|NAME|ADDRESS|CONNECTION|PROXY|TUNNEL|TIMED_OUT|EMPTY|DNS)", Offline),
+    ("Error", r"has been closed|connection closed|disconnected|failed to launch", BrowserLost),
+    ("Error", "", PageCrashed),
+)
+
+
+def translate(error: Error) -> SendError:
+    """Find the class of ours for one of Playwright's exceptions; the detail is its first line."""
+    name, message = type(error).__name__, str(error)
+    for known, pattern, ours in TABLE:
+        if name == known and re.search(pattern, message, re.IGNORECASE):
+            return ours(f"{ours.__doc__} ({message.splitlines()[0][:200]})")
+    return PageCrashed(message)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Let no exception of Playwright out of the block."""
+    try:
+        yield
+    except Error as error:
+        raise translate(error) from error
+
+
+async def bounded(step: Coroutine[Any, Any, T], seconds: float) -> T:
+    """Await one step for at most `seconds`. Raise PageHung, or what `translate` says.
+
+    Playwright's evaluate has no timeout of its own, and a page whose main thread is blocked never answers.
+    """
+    with translated():
+        try:
+            async with asyncio.timeout(seconds):
+                return await step
+        except TimeoutError as error:
+            raise PageHung(f"The page did not answer within {seconds:.0f} s.") from error

@@ -1,0 +1,103 @@
+-- name: wake
+-- Give each lane one waiting wake-up, unless it has one. The last statement before a commit, and sorted: two senders that
+-- wake the same lanes in opposite orders would wait for each other's unique index entry.
+insert into procrastinate_jobs (queue_name, task_name, lock, queueing_lock, args)
+select queue, 'drain', id, id, jsonb_build_object('lane', id)
+from lanes
+where id = any (%(lanes)s)
+order by id
+on conflict (queueing_lock) where status = 'todo' do nothing
+
+-- name: begin_drain
+-- Raise the epoch, which fences off every earlier drain of the lane.
+update lanes
+set epoch = epoch + 1, drained_by = %(worker)s, wakeup_id = %(wakeup)s
+where id = %(lane)s
+returning id, org_id, kind, epoch
+
+-- name: end_drain
+-- Unless a newer drain has begun. What was wanted before this one began has been attended to.
+update lanes
+set wakeup_id = null, attend_at = case when attend_at > %(began)s then attend_at end
+where id = %(lane)s and epoch = %(epoch)s
+
+-- name: lane_is_open
+select open_at <= now() as open from lanes where id = %(lane)s and epoch = %(epoch)s
+
+-- name: close_gate
+-- Closing only ever moves the gate later: a backoff must not open a lane that somebody paused.
+update lanes
+set open_at = greatest(open_at, now() + %(seconds)s * interval '1 second'),
+    gate_reason = case when open_at < now() + %(seconds)s * interval '1 second' then %(reason)s else gate_reason end
+where id = %(lane)s
+
+-- name: open_gate
+update lanes set open_at = '-infinity', gate_reason = null where id = %(lane)s
+
+-- name: attend
+-- Ask for a drain in so many seconds, whatever the gate and the rows say.
+update lanes
+set attend_at = least(attend_at, now() + %(seconds)s * interval '1 second')
+where id = %(lane)s
+
+-- name: pulse
+-- Wake every lane that has something to do and no wake-up: attention that is due, a due row behind an open gate, or a
+-- half-done row (no drain runs, so nobody has it). It is the clock of the lanes and the backstop for everything missed.
+insert into procrastinate_jobs (queue_name, task_name, lock, queueing_lock, args)
+select queue, 'drain', id, id, jsonb_build_object('lane', id)
+from lanes
+where (
+    attend_at <= now()
+    or kind = 'account' and (
+        open_at <= now() and exists (
+            select from jobs where account_id = lanes.id and state = 'queued' and priority in (0, 1) and due_at <= now())
+        or exists (
+            select from jobs where account_id = lanes.id and state in ('sending', 'submitting') and due_at <= now())
+    )
+    or kind = 'endpoint' and (
+        open_at <= now() and exists (
+            select from deliveries where endpoint_id = lanes.id and state = 'pending' and due_at <= now())
+        or exists (
+            select from deliveries where endpoint_id = lanes.id and state = 'sending')
+    )
+)
+and not exists (
+    select from procrastinate_jobs where lock = lanes.id and status in ('todo', 'doing')
+)
+order by id
+on conflict (queueing_lock) where status = 'todo' do nothing
+returning lock as lane
+
+-- name: reclaim_queues
+-- Give the lanes of workers that are gone back to everybody. A wake-up left in such a queue belongs to nobody, and its
+-- lane would be dead.
+with gone as (
+    update lanes
+    set queue = kind
+    where queue like 'account@%%'
+      and not exists (
+          select from workers
+          where 'account@' || workers.id = lanes.queue and renewed_at > now() - %(dead)s * interval '1 second')
+    returning id
+)
+select count(*) as lanes from gone
+
+-- name: reclaim_wakeups
+-- After reclaim_queues: move waiting wake-ups to the queue of their lane.
+update procrastinate_jobs
+set queue_name = lanes.queue
+from lanes
+where procrastinate_jobs.queueing_lock = lanes.id
+  and procrastinate_jobs.status = 'todo'
+  and procrastinate_jobs.queue_name <> lanes.queue
+  and procrastinate_jobs.task_name = 'drain'
+
+-- name: move_lane
+-- Wake the lane in another queue from now on, its waiting wake-up included.
+with moved as (
+    update lanes set queue = %(queue)s where id = %(lane)s and queue <> %(queue)s returning id
+)
+update procrastinate_jobs
+set queue_name = %(queue)s
+from moved
+where queueing_lock = moved.id and status = 'todo'
