@@ -10,14 +10,57 @@ from errors import SelectorsWrong
 
 #: what the code asks for; a file that lacks one of them is refused
 ELEMENTS = frozenset(
-    "boot progress pane qr qr_ref qr_reload qr_promo search chat_row chat_title chat_status header header_title "
-    "compose attach panel bubble outgoing incoming box text meta dialog dialog_ok butterbar_close".split()
+    (
+        "boot",
+        "progress",
+        "pane",
+        "qr",
+        "qr_ref",
+        "qr_reload",
+        "qr_promo",
+        "search",
+        "chat_row",
+        "chat_title",
+        "chat_status",
+        "header",
+        "header_title",
+        "compose",
+        "attach",
+        "panel",
+        "bubble",
+        "outgoing",
+        "incoming",
+        "box",
+        "text",
+        "meta",
+        "dialog",
+        "dialog_ok",
+        "butterbar_close",
+    )
 )
 TEXTS = frozenset(
-    "unsupported banned conflict proxy_blocked unavailable crashed offline syncing logging_out linking starting_chat "
-    "not_on_whatsapp restricted capped history_top history_partial dismiss".split()
+    (
+        "unsupported",
+        "banned",
+        "conflict",
+        "proxy_blocked",
+        "unavailable",
+        "crashed",
+        "offline",
+        "syncing",
+        "logging_out",
+        "linking",
+        "starting_chat",
+        "not_on_whatsapp",
+        "restricted",
+        "capped",
+        "history_top",
+        "history_partial",
+        "closable",
+        "dismiss",
+    )
 )
-LABELS = frozenset("pending sent delivered read failed".split())
+LABELS = frozenset(("pending", "sent", "delivered", "read", "failed"))
 ICONS = LABELS | {"delivered_or_read"}
 
 

@@ -40,12 +40,12 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 
 
-class ForbiddenTransition(ValueError):
+class ForbiddenTransitionError(ValueError):
     """The table of transitions does not have this one."""
 
 
 def move(current: State, to: State) -> State:
-    """Return `to` where the table allows it; staying is always allowed. Raise ForbiddenTransition."""
+    """Return `to` where the table allows it; staying is always allowed. Raise ForbiddenTransitionError."""
     if to is not current and to not in TRANSITIONS[current]:
-        raise ForbiddenTransition(f"An account that is {current} cannot become {to}.")
+        raise ForbiddenTransitionError(f"An account that is {current} cannot become {to}.")
     return to

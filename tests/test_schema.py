@@ -1,4 +1,5 @@
-import asyncio
+import re
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -14,10 +15,8 @@ def test_migrations_are_applied_once_when_several_start_together(postgres: str) 
         connection.execute("create database together")
     url = postgres.replace("/postgres?", "/together?")
 
-    async def together() -> list[list[str]]:
-        return await asyncio.gather(*(asyncio.to_thread(schema.migrate, url) for _ in range(4)))
-
-    results = asyncio.new_event_loop().run_until_complete(together())
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(schema.migrate, [url] * 4))
     assert sorted(results, key=len) == [[], [], [], sorted(schema.names())]
 
 
@@ -39,28 +38,33 @@ def test_each_migration_names_the_oldest_code_that_may_run_on_it() -> None:
         assert "Oldest code that may run on it: " in path.read_text(), path.name
 
 
-async def test_every_query_prepares_on_the_real_schema(database: Database) -> None:
-    for name, text in queries().items():
-        async with database.transaction() as tx:
-            query = psycopg._queries.PostgresQuery(psycopg.adapt.Transformer())
-            query.convert(text, None)
-            numbered = _numbered(text)
-            await tx.connection.execute(b"prepare the_query as " + numbered)
-            await tx.connection.execute("deallocate the_query")
-            assert name
-
-
-def _numbered(text: bytes) -> bytes:
-    import re
-
+def numbered(text: bytes) -> bytes:
+    """The query with $1, $2 … for its named parameters, as PREPARE wants it."""
     names: list[bytes] = []
 
-    def number(match: "re.Match[bytes]") -> bytes:
+    def number(match: re.Match[bytes]) -> bytes:
         if match[1] not in names:
             names.append(match[1])
         return b"$%d" % (names.index(match[1]) + 1)
 
     return re.sub(rb"%\((\w+)\)s", number, text).replace(b"%%", b"%")
+
+
+@pytest.mark.parametrize("name", sorted(queries()))
+async def test_query_prepares_on_the_real_schema(database: Database, name: str) -> None:
+    async with database.transaction() as tx:
+        await tx.connection.execute(b"prepare this as " + numbered(queries()[name]))
+        cursor = await tx.connection.execute("select count(*) from pg_prepared_statements where name = 'this'")
+        assert await cursor.fetchone() == (1,)
+        await tx.connection.execute("deallocate this")
+
+
+def test_every_query_is_used() -> None:
+    root = schema.FOLDER.parent.parent
+    code = "".join(
+        path.read_text() for folder in ("api", "tasks", "sql") for path in (root / folder).glob("*.py")
+    ) + (root / "cli.py").read_text()
+    assert [name for name in queries() if f'"{name}"' not in code] == []
 
 
 async def test_every_table_has_an_org_a_time_and_comments(database: Database) -> None:

@@ -86,3 +86,7 @@ update session set ended_at = :now where ended_at is null;
 
 -- name: list_sessions
 select account, started_at, ended_at from session where :account is null or account = :account order by seq;
+
+-- name: newest_messages
+select phone, text, received_at from message where account = :account and received_at is not null
+order by received_at desc, seq desc limit 20;

@@ -7,7 +7,7 @@ create table if not exists account (
     seen_at       real not null,
     banned_until  real,
     restricted    integer not null default 0,
-    offline_until real                  -- 9e99 until told otherwise
+    offline_until real                  -- infinity: until told otherwise
 ) strict;
 
 -- One linked browser profile. The secret left once, at linking; the profile holds it as a non-extractable key.

@@ -5,12 +5,14 @@ import sqlite3
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 
-#: what SQLite takes and gives
+#: what SQLite takes
 Value = str | int | float | bytes | None
-Row = Mapping[str, Value]
+#: a row by column; its types are the schema's, which is strict
+Row = Mapping[str, Any]
 
 
 def _queries(text: str) -> dict[str, str]:

@@ -44,6 +44,7 @@ class EventStream(Response):
         self._stream, self._heartbeat, self._ended = stream, heartbeat, ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream."""
         del scope
         watch = asyncio.create_task(self._watch(receive))
         try:

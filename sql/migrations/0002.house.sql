@@ -160,7 +160,7 @@ comment on column accounts.qr_expires_at is 'When that code is replaced.';
 comment on column accounts.leased_by is 'The worker that may have its session live.';
 comment on column accounts.lease_until is 'End of that lease unless it is renewed.';
 comment on column accounts.profile_home is 'The directory of profiles (workers.home) that holds its newest profile.';
-comment on column accounts.profile_generation is 'Raised each time its session is opened; names that newest profile.';
+comment on column accounts.profile_generation is 'Raised when a profile is created or restored; names that newest profile.';
 comment on column accounts.deleted_at is 'When it was deleted; it stays for its history.';
 comment on column accounts.created_at is 'When it was created.';
 create index accounts_org_id_idx on accounts (org_id, created_at, id) where deleted_at is null;
@@ -250,7 +250,9 @@ create index jobs_tried_idx on jobs (account_id, phone, seq) where state = 'queu
 create index jobs_half_done_idx on jobs (account_id, due_at) where state in ('sending', 'submitting');
 create index jobs_expiry_idx on jobs (expires_at) where state = 'queued';
 create index jobs_list_idx on jobs (org_id, created_at desc, id desc);
-create index jobs_ticks_idx on jobs (account_id, sent_at) where state in ('sent', 'delivered');
+create index jobs_ticks_idx on jobs (account_id, submitted_at)
+    where bubble is not null and (state in ('sent', 'delivered') or error_code = 'outcome_unknown');
+create index jobs_submitted_idx on jobs (submitted_at) where state = 'submitting';
 
 -- outbox and webhooks ------------------------------------------------------------------------------------------------
 

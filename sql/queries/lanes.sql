@@ -13,7 +13,7 @@ on conflict (queueing_lock) where status = 'todo' do nothing
 update lanes
 set epoch = epoch + 1, drained_by = %(worker)s, wakeup_id = %(wakeup)s
 where id = %(lane)s
-returning id, org_id, kind, epoch
+returning id as lane, kind, queue, epoch, now() as began, open_at > now() as closed, gate_reason
 
 -- name: end_drain
 -- Unless a newer drain has begun. What was wanted before this one began has been attended to.
@@ -21,14 +21,16 @@ update lanes
 set wakeup_id = null, attend_at = case when attend_at > %(began)s then attend_at end
 where id = %(lane)s and epoch = %(epoch)s
 
--- name: lane_is_open
-select open_at <= now() as open from lanes where id = %(lane)s and epoch = %(epoch)s
-
 -- name: close_gate
--- Closing only ever moves the gate later: a backoff must not open a lane that somebody paused.
+-- Closing only ever moves the gate later: a backoff must not open a lane that somebody paused. Null seconds close it until
+-- somebody acts.
+with wanted as (
+    select case when %(seconds)s::float8 is null then 'infinity'::timestamptz
+                else now() + %(seconds)s * interval '1 second' end as until
+)
 update lanes
-set open_at = greatest(open_at, now() + %(seconds)s * interval '1 second'),
-    gate_reason = case when open_at < now() + %(seconds)s * interval '1 second' then %(reason)s else gate_reason end
+set open_at = greatest(open_at, until), gate_reason = case when open_at <= until then %(reason)s else gate_reason end
+from wanted
 where id = %(lane)s
 
 -- name: open_gate

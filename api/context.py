@@ -1,0 +1,33 @@
+"""What the handlers are handed: everything they need, read from settings by app.py."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from starlette.requests import Request
+
+from api.limits import Rates
+from api.waiting import Waiting
+from crypto import Sealer
+from sql.database import Database
+
+
+@dataclass(frozen=True)
+class Context:
+    """One per app, at `app.state.context`."""
+
+    database: Database
+    sealer: Sealer
+    rates: Rates
+    waiting: Waiting
+    production: bool
+    version: str
+    #: a job without expiresAt expires so long after sendAt
+    job_ttl: timedelta
+    #: equal requests without idempotency key within this time are one job
+    dedupe: timedelta
+
+
+def of(request: Request) -> Context:
+    """Return the context of the app that serves this request."""
+    context: Context = request.app.state.context
+    return context

@@ -1,0 +1,133 @@
+"""From order to row: which account sends it, whether its times are possible, and whether there is room."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from api.context import Context
+from api.fields import minified
+from api.models import iso, shown
+from api.orders import Order
+from errors import FieldError, Invalid, NotFound, QueueFull, RequestError
+from sql.database import Transaction
+from sql.ids import new_id
+
+PAST = timedelta(seconds=60)  # a sendAt so far in the past counts as now
+FUTURE = timedelta(days=366)  # a sendAt further ahead is refused
+FULL_RETRY_AFTER = 60.0  # seconds that a client is asked to wait while its account's queue is full
+
+N = TypeVar("N")
+
+
+@dataclass(frozen=True)
+class Sender:
+    """An account that may send, and whether its lane is open now."""
+
+    id: str
+    open: bool
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A row of jobs to be."""
+
+    order: Order
+    sender: Sender
+    id: str = field(default_factory=lambda: new_id("job_"))
+
+    @property
+    def metadata(self) -> str | None:
+        """As it is stored: minified."""
+        return None if self.order.metadata is None else minified(self.order.metadata)
+
+
+async def draft(
+    context: Context, tx: Transaction, org: str, orders: Mapping[N, Order]
+) -> dict[N, Draft | RequestError]:
+    """Return for each order a draft, or why it is not accepted."""
+    senders = await _senders(tx, org, {order.account for order in orders.values()})
+    now = datetime.now(UTC)
+    found: dict[N, Draft | RequestError] = {}
+    for name, order in orders.items():
+        try:
+            _check_times(order, now)
+            found[name] = Draft(order, _sender(senders, order.account))
+        except RequestError as error:
+            found[name] = error
+    await _within_room(context, tx, found)
+    return found
+
+
+# --- account -----------------------------------------------------------------------------------------------------
+
+
+async def _senders(tx: Transaction, org: str, accounts: Iterable[str | None]) -> dict[str | None, Sender]:
+    """Return the accounts that exist; that of orders which name none stands under None, if the org has exactly one."""
+    named = [account for account in accounts if account is not None]
+    senders: dict[str | None, Sender] = {}
+    if named:
+        senders |= {sender.id: sender for sender in await tx.read(Sender, "senders", org=org, accounts=named)}
+    if None in accounts:
+        some = await tx.read(Sender, "first_senders", org=org)
+        if len(some) == 1:
+            senders[None] = some[0]
+    return senders
+
+
+def _sender(senders: Mapping[str | None, Sender], account: str | None) -> Sender:
+    if account in senders:
+        return senders[account]
+    if account is None:
+        message = "is required, since there is not exactly one account"
+        raise Invalid(f"account {message}.", errors=[FieldError("account", message)])
+    message = f"names no account: {shown(account)}"
+    raise NotFound(f"account {message}.", errors=[FieldError("account", message)])
+
+
+# --- times -------------------------------------------------------------------------------------------------------
+
+
+def _check_times(order: Order, now: datetime) -> None:
+    starts = max(order.send_at or now, now)
+    if order.send_at and order.send_at < now - PAST:
+        raise _invalid("sendAt", f"must not be in the past and is {iso(order.send_at)}")
+    if starts > now + FUTURE:
+        raise _invalid("sendAt", f"must be at most {FUTURE.days} days ahead and is {iso(starts)}")
+    if order.expires_at and order.expires_at <= starts:
+        raise _invalid(
+            "expiresAt", f"must be later than the time of sending, {iso(starts)}, not {iso(order.expires_at)}"
+        )
+
+
+def _invalid(name: str, message: str) -> Invalid:
+    return Invalid(f"{name} {message}.", errors=[FieldError(name, message)])
+
+
+# --- room --------------------------------------------------------------------------------------------------------
+
+
+async def _within_room(context: Context, tx: Transaction, found: dict[N, Draft | RequestError]) -> None:
+    """Refuse what would be more than MAX_QUEUED of an account, the last ones."""
+    if not context.waiting.most:
+        return
+    senders = {item.sender.id for item in found.values() if isinstance(item, Draft)}
+    rooms = {sender: await _room(context, tx, sender) for sender in senders}
+    for name, item in found.items():
+        if isinstance(item, Draft):
+            rooms[item.sender.id] -= 1
+            if rooms[item.sender.id] < 0:
+                found[name] = QueueFull(
+                    f"{context.waiting.most:,} messages of {item.sender.id} wait; no more are accepted now.",
+                    retry_after=FULL_RETRY_AFTER,
+                )
+            else:
+                context.waiting.accepted(item.sender.id)
+
+
+async def _room(context: Context, tx: Transaction, account: str) -> int:
+    room = context.waiting.room(account)
+    if room is None:
+        row = await tx.one("count_queued", account=account, most=context.waiting.most)
+        room = context.waiting.counted(account, int(row["queued"]) if row else 0)
+    return room

@@ -1,0 +1,126 @@
+"""The fields of a message: what is taken, and as what it is kept. Each validator raises ValueError with a sentence."""
+
+import json
+import re
+import unicodedata
+from datetime import UTC, datetime
+from typing import Annotated
+
+import phonenumbers
+from phonenumbers import NumberParseException, PhoneNumberFormat, ValidationResult
+from pydantic import AfterValidator, BeforeValidator, JsonValue, WithJsonSchema
+
+from api.models import shown
+
+LONGEST_MESSAGE = 65_536  # UTF-16 units, which is how WhatsApp's page counts
+LARGEST_METADATA = 4096  # bytes, minified
+DEEPEST_METADATA = 5  # objects and lists within each other, the outermost included
+LONGEST_PHONE = 40  # characters, separators included
+MIN_DIGITS, MAX_DIGITS = 7, 15  # of a phone number with its country code (ITU-T E.164; the shortest in use have 7)
+
+
+# --- phone -------------------------------------------------------------------------------------------------------
+
+PHONE = re.compile(r"\+?[0-9][0-9 ().\-/\u00a0]*", re.ASCII)
+PHONE_FAULTS = {
+    ValidationResult.INVALID_COUNTRY_CODE: "begins with no country code",
+    ValidationResult.TOO_SHORT: "is too short",
+    ValidationResult.TOO_LONG: "is too long",
+    ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "lacks its area code",
+    ValidationResult.INVALID_LENGTH: "has a length that its country does not use",
+}
+
+
+def _phone(text: str) -> str:
+    """Return E.164 digits without the plus sign."""
+    if len(text) > LONGEST_PHONE or not PHONE.fullmatch(text.strip()):
+        raise ValueError(f"must be a phone number with its country code, such as 15551234567, not {shown(text)}")
+    digits = re.sub(r"[^0-9]", "", text)
+    try:
+        number = phonenumbers.parse(f"+{digits}")
+        reason = phonenumbers.is_possible_number_with_reason(number)
+    except NumberParseException:
+        number, reason = None, ValidationResult.INVALID_COUNTRY_CODE
+    fault = "is too short" if len(digits) < MIN_DIGITS else "is too long" if len(digits) > MAX_DIGITS else None
+    if fault or number is None or reason != ValidationResult.IS_POSSIBLE:
+        raise ValueError(f"must be a phone number with its country code: {digits} {fault or PHONE_FAULTS[reason]}")
+    return phonenumbers.format_number(number, PhoneNumberFormat.E164).removeprefix("+")
+
+
+Phone = Annotated[str, AfterValidator(_phone)]
+
+
+# --- message -----------------------------------------------------------------------------------------------------
+
+
+def _message(text: str) -> str:
+    units = len(text.encode("utf-16-le")) // 2
+    if units > LONGEST_MESSAGE:
+        raise ValueError(f"may have {LONGEST_MESSAGE:,} UTF-16 units and has {units:,}")
+    if all(character.isspace() or unicodedata.category(character) in {"Cc", "Cf"} for character in text):
+        raise ValueError(f"must have something to read in it, not {shown(text)}")
+    return text
+
+
+Message = Annotated[str, AfterValidator(_message)]
+
+
+# --- idempotency key ---------------------------------------------------------------------------------------------
+
+KEY = re.compile(r"(?!job_)[A-Za-z0-9._:~-]{1,255}")
+
+
+def _key(text: str) -> str:
+    if not KEY.fullmatch(text):
+        raise ValueError(f"must be 1 to 255 of A-Za-z0-9._:~- and not begin with job_, not {shown(text)}")
+    return text
+
+
+Key = Annotated[str, AfterValidator(_key)]
+
+
+# --- times -------------------------------------------------------------------------------------------------------
+
+
+def _moment(value: object) -> datetime:
+    at = _parsed(value) if isinstance(value, str) else None
+    if at is None:
+        raise ValueError(f"must be an ISO 8601 time with its zone, such as 2026-12-01T09:00:00Z, not {shown(value)}")
+    return at
+
+
+def _parsed(text: str) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(text)
+        return at.astimezone(UTC) if at.tzinfo else None
+    except (ValueError, OverflowError):
+        return None
+
+
+Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
+
+
+# --- metadata ----------------------------------------------------------------------------------------------------
+
+
+def _metadata(value: object) -> object:
+    if isinstance(value, dict):
+        if _deeper(value, DEEPEST_METADATA):
+            raise ValueError(f"may be {DEEPEST_METADATA} levels deep and is deeper")
+        size = len(minified(value).encode())
+        if size > LARGEST_METADATA:
+            raise ValueError(f"may have {LARGEST_METADATA:,} bytes minified and has {size:,}")
+    return value
+
+
+def _deeper(value: object, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return inner is not None and (levels == 0 or any(_deeper(item, levels - 1) for item in inner))
+
+
+def minified(value: object) -> str:
+    """Return JSON without white space."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+Metadata = Annotated[dict[str, JsonValue], BeforeValidator(_metadata)]

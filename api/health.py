@@ -1,0 +1,35 @@
+"""Whether the process lives, and whether it can work. Open to all, and without details."""
+
+from typing import Literal
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.context import of
+from api.models import Shown
+from errors import DatabaseUnavailable, SchemaWrong
+from sql import schema
+
+RETRY_AFTER = 5.0  # seconds
+
+
+class Health(Shown):
+    """Nothing more than this."""
+
+    status: Literal["ok", "ready"]
+
+
+async def alive(_: Request) -> Response:
+    """Say that the process answers."""
+    return Health(status="ok").answer()
+
+
+async def ready(request: Request) -> Response:
+    """Say that the database answers and has the schema that this code needs."""
+    context = of(request)
+    row = await context.database.one("schema_state") or {}
+    try:
+        schema.check(set(row["applied"]), row["oldest_code"], context.version)
+    except SchemaWrong:
+        raise DatabaseUnavailable("The database is not ready.", retry_after=RETRY_AFTER) from None
+    return Health(status="ready").answer()

@@ -1,0 +1,51 @@
+"""One line of the API's table of contents, and the routes made from it."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from api.models import Model, Nothing, Shown
+from api.parameters import parameters
+from errors import Malformed
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A method of a path: what it takes and gives. /openapi.json is made from it; its docstring is the summary."""
+
+    method: str
+    path: str
+    handler: Handler
+    #: status and body of success
+    gives: tuple[int, type[Shown] | None]
+    takes: type[Model] = Nothing
+    query: type[Model] = Nothing
+    #: statuses of refusal, besides those that every operation with a key has
+    refuses: tuple[int, ...] = ()
+    #: needs no key
+    open: bool = False
+
+
+def routes(operations: Iterable[Operation]) -> list[Route]:
+    """Return a route for each path, so that a 405 names all its methods; operations of a path stand together."""
+    by_path = groupby(operations, attrgetter("path"))
+    return [_route(path, {operation.method: operation for operation in some}) for path, some in by_path]
+
+
+def _route(path: str, operations: Mapping[str, Operation]) -> Route:
+    async def endpoint(request: Request) -> Response:
+        operation = operations["GET" if request.method == "HEAD" else request.method]
+        if "\x00" in request.url.path or "%00" in request.url.query:
+            raise Malformed("The address contains a NUL character.")
+        if operation.query is Nothing:
+            parameters(request, Nothing)
+        return await operation.handler(request)
+
+    return Route(path, endpoint, methods=list(operations))

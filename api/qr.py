@@ -1,0 +1,92 @@
+"""The QR code that links an account, in the form that the client asks for."""
+
+import io
+from collections.abc import Callable
+
+import segno
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.auth import permit
+from api.context import of
+from api.models import Shown, Time
+from errors import Conflict, Gone, NotFound
+from sql.database import Row
+
+SCALE = 8  # pixels of a module
+
+
+class Qr(Shown):
+    """What the code holds, and when the next one takes its place."""
+
+    qr: str
+    expires_at: Time
+
+
+async def show_qr(request: Request) -> Response:
+    """Return the code that is on the account's screen now."""
+    caller = await permit(request)
+    account = request.path_params["id"]
+    row = await of(request).database.one("show_qr", org=caller.org, account=account)
+    if row is None:
+        raise NotFound(f"There is no account {account}.")
+    if row["state"] != "qr_pending" or row["qr"] is None:
+        raise Conflict(f"There is no code to scan: the account is {row['state']}.")
+    if row["expired"]:
+        raise Gone("The code expired; the next one comes within seconds.")
+    kind = _preferred(request.headers.get("accept", "*/*"))
+    answer = FORMS[kind](row)
+    answer.headers["vary"] = "accept"
+    return answer
+
+
+def _json(row: Row) -> Response:
+    return Qr(qr=row["qr"], expires_at=row["qr_expires_at"]).answer()
+
+
+def _png(row: Row) -> Response:
+    picture = io.BytesIO()
+    segno.make_qr(row["qr"]).save(picture, kind="png", scale=SCALE)
+    return Response(picture.getvalue(), media_type="image/png")
+
+
+def _svg(row: Row) -> Response:
+    picture = io.BytesIO()
+    segno.make_qr(row["qr"]).save(picture, kind="svg", scale=SCALE)
+    return Response(picture.getvalue(), media_type="image/svg+xml")
+
+
+def _text(row: Row) -> Response:
+    """Draw it with half blocks, for a terminal with light letters on dark ground."""
+    picture = io.StringIO()
+    segno.make_qr(row["qr"]).terminal(picture, compact=True)
+    return Response(picture.getvalue(), media_type="text/plain")
+
+
+FORMS: dict[str, Callable[[Row], Response]] = {
+    "application/json": _json,
+    "image/png": _png,
+    "image/svg+xml": _svg,
+    "text/plain": _text,
+}
+
+
+def _preferred(accept: str) -> str:
+    """Return the form that an Accept header (RFC 9110, 12.5.1) likes best; JSON where it likes none that there is."""
+    ranges: list[tuple[float, str]] = []
+    for item in accept.split(","):
+        kind, *parameters = (part.strip().lower() for part in item.split(";"))
+        quality = next((value[2:] for value in parameters if value.startswith("q=")), "1")
+        ranges.append((_number(quality), kind))
+    for quality, kind in sorted(ranges, key=lambda pair: -pair[0]):
+        for form in FORMS:
+            if quality > 0 and kind in {form, form.partition("/")[0] + "/*", "*/*"}:
+                return form
+    return "application/json"
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

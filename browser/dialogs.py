@@ -1,0 +1,53 @@
+"""Closing what lies on top of the page."""
+
+import re
+
+from browser.reader import Doubts, Reader
+from browser.screens import Dialog
+from browser.seam import bounded
+from errors import UnknownDialog
+
+CLOSE_SECONDS = 20.0
+#: how often one dialog is closed before it is thought to be something else
+TRIES = 2
+#: hint bars that can stand above each other
+BARS = 5
+
+
+async def close_all(reader: Reader, quiet: float = 0) -> None:
+    """Close every dialog and hint bar, until none has come for `quiet` seconds. Raise UnknownDialog when one stays.
+
+    A dialog left standing takes the clicks, and an unanswered "What's new" has led to a logout five minutes after
+    linking (rmyndharis/OpenWA #982). A media preview is never closed: it holds what somebody is about to send.
+    """
+    closed: list[Dialog] = []
+    doubts = Doubts()
+    async for _ in reader.looks(CLOSE_SECONDS):
+        dialogs = [dialog for dialog in (await reader.sight()).dialogs if not dialog.media]
+        if doubts.last("quiet", quiet, seen=not dialogs):
+            break
+        if dialogs and closed.count(dialogs[-1]) >= TRIES:
+            raise UnknownDialog(f"A dialog does not go away: {dialogs[-1].text[:200]}")
+        if dialogs:
+            closed.append(dialogs[-1])
+            await close(reader, dialogs[-1])
+    for _ in range(BARS):
+        if (bar := await reader.find("butterbar_close")) is None:
+            break
+        await reader.click(bar)
+
+
+async def close(reader: Reader, dialog: Dialog) -> None:
+    """Close one dialog by the mildest button it has, else by Escape, and wait until it is gone."""
+    names = [name for name in reader.selectors.texts["dismiss"] if name in dialog.buttons]
+    if names:
+        exactly = re.compile(rf"^\s*{re.escape(names[0])}\s*$", re.IGNORECASE)
+        inside = reader.page.locator(", ".join(reader.selectors.elements["dialog"]))
+        await reader.click(inside.get_by_role("button", name=exactly).first)
+    elif button := await reader.find("dialog_ok"):
+        await reader.click(button)
+    else:
+        await bounded(reader.page.keyboard.press("Escape"), reader.patience.answer)
+    async for _ in reader.looks(reader.patience.doubt):
+        if dialog not in (await reader.sight()).dialogs:
+            return

@@ -1,0 +1,214 @@
+"""The engine: one Playwright driver a worker, and browsers with the flags that make a session cheap and ordinary."""
+
+import asyncio
+import hashlib
+import platform
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+from weakref import WeakSet
+
+import psutil
+from playwright.async_api import BrowserContext, Playwright, async_playwright
+
+from browser.chromium import can_sandbox, find_chromium, read_version
+from browser.process import is_running, kill_browsers_of, newest_driver
+from browser.seam import bounded
+from errors import BrowserLost, SendError
+
+LAUNCH_SECONDS = 60.0
+STOP_SECONDS = 10.0
+WATCH_SECONDS = 1.0
+
+#: Playwright's own lists (chromiumSwitches in its driver, 1.65). Chromium heeds only the last --disable-features and
+#: --enable-features on its command line, so ours must say Playwright's too; a test compares them with a live process.
+PLAYWRIGHT_OFF = [
+    "AvoidUnnecessaryBeforeUnloadCheckSync",
+    "DestroyProfileOnBrowserClose",
+    "HttpsUpgrades",
+    "HttpsFirstBalancedModeAutoEnable",
+    "LensOverlay",
+    "MediaRouter",
+    "PaintHolding",
+    "ThirdPartyStoragePartitioning",
+    "AvoidCorsURLLoaderRestartOnRedirect",
+    "TcpPortRandomizationWin",
+    "OptimizationHints",
+    "NetworkTimeServiceQuerying",
+    "AimEnabled",
+    "PreconnectToSearch",
+    "msForceBrowserSignIn",
+    "msEdgeUpdateLaunchServicesPreferredVersion",
+]
+PLAYWRIGHT_ON = ["CDPScreenshotNewSurface", "SkipListAccountsWithoutGaiaCookies"]
+#: measured, MB of proportional memory a session, three open: omnibox pop-ups 43, spare renderer 8, network service 17
+OFF = [*PLAYWRIGHT_OFF, "SpareRendererForSitePerProcess", "WebUIOmniboxPopup", "WebUIOmniboxAimPopup"]
+ON = [*PLAYWRIGHT_ON, "NetworkServiceInProcess2"]
+
+#: What wa-js advises to cut off. Done in the resolver and not by intercepting requests, which would slow every one of
+#: them and is known to hang with fonts (puppeteer #6696). Images and fonts are not blocked: it saves no memory
+#: (measured), makes the page less stable (open-wa #638) and would lose the emoji in what is read back.
+TELEMETRY = ("crashlogs.whatsapp.net", "dit.whatsapp.net")
+
+FLAGS = (
+    "--disable-gpu",
+    "--disable-software-rasterizer",  # 12 MB
+    "--js-flags=--optimize-for-size",  # 46 MB on a heavy page
+    "--disable-blink-features=AutomationControlled",  # navigator.webdriver is false
+    f"--disable-features={','.join(OFF)}",
+    f"--enable-features={','.join(ON)}",
+    f"--host-resolver-rules={', '.join(f'MAP {host} ~NOTFOUND' for host in TELEMETRY)}",
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the page can tell about a browser's window; the same for an account at every opening, on any worker."""
+
+    width: int
+    height: int
+    locale: str = "en-US"
+    timezone_id: str = "UTC"
+
+
+def look_for(account_id: str) -> Look:
+    """Derive an account's window from its id: a common laptop's, give or take."""
+    digest = hashlib.sha256(account_id.encode()).digest()
+    return Look(width=1366 + digest[0] % 120, height=768 + digest[1] % 80)
+
+
+class Engine:
+    """Opens browsers. Playwright's driver (about 130 MB) starts at the first opening and again when it has died."""
+
+    def __init__(self, *, executable: Path | None = None, sandbox: Literal["auto", "on", "off"] = "auto") -> None:
+        self._executable = executable
+        self._sandbox = sandbox
+        self._playwright: Playwright | None = None
+        self._starting = asyncio.Lock()
+        self._watch: asyncio.Task[None] | None = None
+        self._losses: WeakSet[asyncio.Event] = WeakSet()
+        #: the browser's version, as in "156.0.8078.79"; empty before the first opening
+        self.version = ""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def open(self, directory: Path, look: Look) -> BrowserContext:
+        """Start a browser on a prepared profile. Raise ChromiumMissing, BrowserLost or PageHung."""
+        return await self._launch(await self._driver(), directory, look)
+
+    async def probe(self) -> None:
+        """Open a blank page and close it again, for doctor and readyz. Raise what `open` raises."""
+        with tempfile.TemporaryDirectory(prefix="postrider-", ignore_cleanup_errors=True) as directory:
+            context = await self.open(Path(directory), Look(800, 600))
+            await bounded(context.close(), STOP_SECONDS)
+
+    async def close(self) -> None:
+        """Stop the driver; browsers that are still open end with it, within 2 s."""
+        async with self._starting:
+            await self._drop()
+
+    async def _driver(self) -> Playwright:
+        async with self._starting:
+            if self._playwright is not None and not await _answers(self._playwright):
+                await self._drop()
+            if self._playwright is None:
+                self._executable = find_chromium(self._executable)
+                self.version = await read_version(self._executable)
+                self._playwright = await bounded(async_playwright().start(), LAUNCH_SECONDS)
+                self._watch = asyncio.create_task(self._watch_driver(await asyncio.to_thread(newest_driver)))
+            return self._playwright
+
+    async def _launch(self, playwright: Playwright, directory: Path, look: Look) -> BrowserContext:
+        if self._executable is None:
+            raise BrowserLost
+        try:
+            return await bounded(
+                playwright.chromium.launch_persistent_context(
+                    await asyncio.to_thread(directory.resolve),
+                    executable_path=self._executable,
+                    headless=True,
+                    chromium_sandbox=self._sandbox == "on"
+                    or (self._sandbox == "auto" and await can_sandbox(self._executable)),
+                    args=[*FLAGS, f"--user-agent={self.user_agent}"],
+                    viewport={"width": look.width, "height": look.height},
+                    locale=look.locale,
+                    timezone_id=look.timezone_id,
+                    # Requests of a service worker escape what is done to the page, and it caches old page versions.
+                    service_workers="block",
+                ),
+                LAUNCH_SECONDS,
+            )
+        except BaseException:
+            await kill_browsers_of(directory)
+            raise
+
+    def tell_loss(self, event: asyncio.Event) -> None:
+        """Set the event when the driver dies, and with it every browser: Playwright itself says nothing then."""
+        self._losses.add(event)
+
+    async def _watch_driver(self, driver: psutil.Process) -> None:
+        while is_running(driver):  # noqa: ASYNC110 - another process's end is no event of ours
+            await asyncio.sleep(WATCH_SECONDS)
+        for event in list(self._losses):
+            event.set()
+        self._losses.clear()
+
+    async def _drop(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        playwright, self._playwright = self._playwright, None
+        if playwright is not None:
+            with suppress(SendError):  # it may be dead already
+                await bounded(playwright.stop(), STOP_SECONDS)
+
+    @property
+    def user_agent(self) -> str:
+        """What a windowed Chrome of this version says; WhatsApp's server refuses HeadlessChrome (wa-js #3501).
+
+        The minor numbers are zero in every Chrome since 101 (user-agent reduction).
+        """
+        system = "Macintosh; Intel Mac OS X 10_15_7" if sys.platform == "darwin" else "X11; Linux x86_64"
+        major = self.version.partition(".")[0]
+        return f"Mozilla/5.0 ({system}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{major}.0.0.0 Safari/537.36"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What Emulation.setUserAgentOverride wants, so that client hints do not name HeadlessChrome either.
+
+        The brands are those of a windowed Chromium; the first is its deliberate nonsense (GREASE).
+        """
+        major, system = self.version.partition(".")[0], "macOS" if sys.platform == "darwin" else "Linux"
+        brands = [("Not:A-Brand", "8", "8.0.0.0"), ("Chromium", major, self.version)]
+        return {
+            "userAgent": self.user_agent,
+            "userAgentMetadata": {
+                "brands": [{"brand": brand, "version": short} for brand, short, _ in brands],
+                "fullVersionList": [{"brand": brand, "version": full} for brand, _, full in brands],
+                "platform": system,
+                "platformVersion": "",
+                "architecture": "arm" if platform.machine() in {"arm64", "aarch64"} else "x86",
+                "bitness": "64",
+                "model": "",
+                "mobile": False,
+            },
+        }
+
+
+async def _answers(playwright: Playwright) -> bool:
+    """Ask the driver for something cheap: nothing public tells whether its process lives."""
+    try:
+        context = await bounded(playwright.request.new_context(), STOP_SECONDS)
+        await bounded(context.dispose(), STOP_SECONDS)
+    except SendError:
+        return False
+    return True

@@ -1,0 +1,81 @@
+"""Directories of live profiles: one per account, mode 0700, with the generation they hold.
+
+A profile is the account: whoever has it can log in with it.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from browser.process import browsers_of
+from errors import ProfileElsewhere
+
+MARKER = "postrider-generation"
+LOCKS = ("SingletonLock", "SingletonCookie", "SingletonSocket")
+PRIVATE = 0o700
+
+
+def directory_of(root: Path, account_id: str) -> Path:
+    """Where an account's profile lives under CHROME_USER_DATA_DIR."""
+    if not account_id or account_id != Path(account_id).name or account_id.startswith("."):
+        raise ValueError(f"{account_id!r} is no account id.")
+    return root / account_id
+
+
+def prepare(directory: Path) -> None:
+    """Make a directory fit to be opened: it exists, is private, and bears no traces of a browser that died.
+
+    Raise ProfileElsewhere when a browser holds it at this moment. The lock's host name is not looked at: in a container
+    it changes with every start, the lock stays, and Chromium then refuses the profile; leases keep other hosts away.
+    """
+    if holders := browsers_of(directory):
+        raise ProfileElsewhere(f"The profile is held by a browser that runs as process {holders[0].pid}.")
+    directory.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    directory.chmod(PRIVATE)
+    for name in LOCKS:
+        (directory / name).unlink(missing_ok=True)
+    _forget_crash(directory / "Default" / "Preferences")
+
+
+def _forget_crash(preferences: Path) -> None:
+    """Say that the last exit was normal, or Chromium opens with a bubble that offers to restore pages."""
+    try:
+        settings = json.loads(preferences.read_bytes())
+        profile = settings["profile"]
+        if profile.get("exit_type") == "Normal":
+            return
+        profile["exit_type"], profile["exited_cleanly"] = "Normal", True
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return  # none yet, or torn by a crash: Chromium writes a new one
+    _write(preferences, json.dumps(settings))
+
+
+def read_generation(directory: Path) -> int | None:
+    """Return the generation that the directory holds, or None when it is missing or was never marked."""
+    try:
+        return int((directory / MARKER).read_text("ascii"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def write_generation(directory: Path, generation: int) -> None:
+    """Mark the directory, atomically: a reader sees the old number or the new one."""
+    _write(directory / MARKER, str(generation))
+
+
+def _write(path: Path, text: str) -> None:
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    with fresh.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def delete(directory: Path) -> None:
+    """Remove a profile. Raise ProfileElsewhere when a browser holds it."""
+    if browsers_of(directory):
+        raise ProfileElsewhere("The profile is held by a running browser and was not deleted.")
+    if directory.exists():
+        shutil.rmtree(directory)

@@ -1,0 +1,128 @@
+"""The reader: asks a page one question at a time, each answered by one bounded call of reading.js."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from playwright.async_api import Locator, Page
+
+from browser.bubbles import Bubble, read_bubbles
+from browser.screens import Sight
+from browser.seam import bounded
+from browser.selectors import Selectors
+from errors import PageCrashed, SendError, UiChanged
+
+#: a page that goes elsewhere more often than this while it is asked one thing is broken
+NAVIGATIONS = 5
+READING = files("browser").joinpath("reading.js").read_text("utf-8")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long each thing may take, in seconds."""
+
+    #: one answer of the page, or one click
+    answer: float = 15.0
+    #: a click: what is to be clicked must come to rest uncovered
+    click: float = 3.0
+    #: without a dialog before a fresh chat list is thought to be free of them
+    quiet: float = 0.6
+    #: a navigation up to its HTML
+    navigation: float = 60.0
+    #: a chat, from a cold boot on (20-25 s measured)
+    chat: float = 90.0
+    #: a search in the chat list
+    search: float = 2.0
+    #: something that may pass by itself before it is believed: a dialog, a wrong chat, a missing compose box
+    doubt: float = 3.0
+    #: no connection, before the account is said to be offline
+    offline: float = 20.0
+    #: a screen that nobody knows
+    unknown: float = 20.0
+    #: between two looks
+    poll: float = 0.2
+
+
+class Doubts:
+    """Remembers since when something questionable has been seen without a break."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def last(self, what: str, seconds: float, *, seen: bool = True) -> bool:
+        """Note whether `what` is seen now; tell whether it has been for `seconds`."""
+        if not seen:
+            self._since.pop(what, None)
+            return False
+        return time.monotonic() - self._since.setdefault(what, time.monotonic()) >= seconds
+
+
+class Reader:
+    """Reads one page. Every method raises PageHung, PageCrashed or BrowserLost when the page does not answer."""
+
+    def __init__(self, page: Page, selectors: Selectors, patience: Patience) -> None:
+        self.page = page
+        self.selectors = selectors
+        self.patience = patience
+
+    async def ask(self, question: str, **more: Any) -> Any:
+        """Call one of the readers in reading.js; once more where the page went to another document meanwhile."""
+        asked = {"css": self.selectors.elements, **more}
+        for tries_left in range(NAVIGATIONS, -1, -1):
+            try:
+                return await bounded(
+                    self.page.evaluate(f"(asked) => {READING}.{question}(asked)", asked), self.patience.answer
+                )
+            except PageCrashed as error:
+                if not tries_left or "context was destroyed" not in str(error.__cause__):
+                    raise
+                await asyncio.sleep(self.patience.poll)
+        raise PageCrashed
+
+    async def answers(self, seconds: float) -> bool:
+        """Tell whether the page answers at all."""
+        try:
+            await bounded(self.page.evaluate("1"), seconds)
+        except SendError:
+            return False
+        return True
+
+    async def sight(self) -> Sight:
+        """Look at the whole screen."""
+        return Sight.of(await self.ask("sight"))
+
+    async def bubbles(self) -> list[Bubble]:
+        """Read the open chat's messages that are in the DOM, oldest first."""
+        return read_bubbles(await self.ask("rows"), self.selectors)
+
+    async def find(self, element: str) -> Locator | None:
+        """Locate an element by its first alternative that is visible now."""
+        alternatives = self.selectors.elements[element]
+        place = await self.ask("place", alternatives=alternatives)
+        return None if place is None else self.page.locator(alternatives[place[0]]).nth(place[1])
+
+    async def need(self, element: str) -> Locator:
+        """Locate an element that must be there. Raise UiChanged with its name."""
+        if (found := await self.find(element)) is None:
+            raise UiChanged(f"The page has no {element} where one is expected (selectors {self.selectors.version}).")
+        return found
+
+    async def click(self, target: Locator) -> None:
+        """Click as a person does: trusted, in the middle, when it holds still."""
+        await bounded(target.click(timeout=self.patience.click * 1000), self.patience.click + 1)
+
+    async def looks(self, seconds: float) -> AsyncIterator[float]:
+        """Yield the seconds that have passed, at once and then once a poll, until `seconds` are over."""
+        began = time.monotonic()
+        while (passed := time.monotonic() - began) < seconds:
+            yield passed
+            await asyncio.sleep(self.patience.poll)
+
+
+def secret_name() -> str:
+    """Make a name for something on the page that the page cannot guess."""
+    return f"_{secrets.token_hex(8)}"

@@ -1,0 +1,33 @@
+"""The sandbox over HTTP: our stand-in for WhatsApp Web, with a phone to scan and numbers that misbehave."""
+
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Mount
+
+from browser.sandbox import phone, recipients, web
+from browser.sandbox.guard import LoopbackOnly
+from browser.sandbox.problem import problem
+from browser.sandbox.sandbox import Sandbox
+from browser.sandbox.timing import Timing
+from errors import RequestError
+
+
+def create_sandbox(data_dir: Path, timing: Timing = Timing()) -> Starlette:  # noqa: B008 - it is frozen
+    """Return the sandbox on `<data_dir>/sandbox.sqlite`, to be mounted anywhere; its addresses are relative.
+
+    `state.sandbox.stop()` ends its event streams; call it before a server that is to stop, which waits for them.
+    """
+    app = Starlette(
+        routes=[
+            *web.routes,
+            *recipients.routes,
+            Mount("/accounts/{account}", routes=phone.routes),
+        ],
+        middleware=[Middleware(LoopbackOnly)],
+        exception_handlers={RequestError: problem, HTTPException: problem},
+    )
+    app.state.sandbox = Sandbox.open(data_dir, timing)
+    return app

@@ -1,0 +1,133 @@
+"""Pages that show a QR code or a pairing code, and linking them.
+
+WhatsApp's server hands a page six references. The first lives 60 s, the others 20 s each; then the page shows a
+button to ask for more (constants of WAWebHandlePairDevice, bundle 2026-04).
+"""
+
+import asyncio
+import base64
+import secrets
+from collections.abc import Coroutine
+
+import segno
+
+from browser.sandbox.keyring import Device
+from browser.sandbox.stream import Stream
+from browser.sandbox.timing import Timing
+from errors import Conflict
+
+REFS = 6
+#: letters and digits of a pairing code: Crockford's, which leaves out what is easily misread
+PAIRING_ALPHABET = "123456789ABCDEFGHJKLMNPQRSTVWXYZ"
+PAIRING_LENGTH = 8
+
+
+class LinkScreen:
+    """One page that is not linked yet: what it shows, and the stream that rotates it."""
+
+    def __init__(self, account: str, timing: Timing) -> None:
+        self.account = account
+        self.stream = Stream()
+        #: the payload on screen, None before the first and after the last
+        self.qr: str | None = None
+        #: the pairing code on screen
+        self.code: str | None = None
+        self._timing = timing
+        self._rotation: asyncio.Task[None] | None = None
+
+    def show_qr(self) -> None:
+        """Begin to show QR codes."""
+        self._turn(self._rotate())
+
+    def show_code(self) -> None:
+        """Begin to show pairing codes instead."""
+        self._turn(self._pair())
+
+    def stop(self) -> None:
+        """Show nothing more."""
+        if self._rotation:
+            self._rotation.cancel()
+        self.qr = self.code = None
+
+    def _turn(self, rotation: Coroutine[None, None, None]) -> None:
+        self.stop()
+        self._rotation = asyncio.create_task(rotation)
+
+    async def _rotate(self) -> None:
+        await asyncio.sleep(self._timing.qr_wait)
+        for number in range(REFS):
+            self.qr = _payload()
+            rows = ["".join("1" if dark else "0" for dark in row) for row in segno.make(self.qr, micro=False).matrix]
+            self.stream.push("ref", {"payload": self.qr, "rows": rows})
+            await asyncio.sleep(self._timing.qr_life if number else self._timing.qr_first_life)
+        self.qr = None
+        self.stream.push("idle")
+
+    async def _pair(self) -> None:
+        await asyncio.sleep(self._timing.qr_wait)
+        while True:
+            self.code = "".join(secrets.choice(PAIRING_ALPHABET) for _ in range(PAIRING_LENGTH))
+            self.stream.push("code", {"code": self.code})
+            await asyncio.sleep(self._timing.pairing_life)
+
+
+class LinkScreens:
+    """Every page that waits to be linked."""
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        self._screens: list[LinkScreen] = []
+
+    def open(self, account: str, *, pairing: bool) -> LinkScreen:
+        """Add a page; it shows QR codes, or pairing codes."""
+        screen = LinkScreen(account, self._timing)
+        self._screens.append(screen)
+        if pairing:
+            screen.show_code()
+        else:
+            screen.show_qr()
+        return screen
+
+    def close(self, screen: LinkScreen) -> None:
+        """Remove a page."""
+        screen.stop()
+        self._screens.remove(screen)
+
+    def find(self, account: str, *, qr: str | None = None, code: str | None = None) -> LinkScreen:
+        """Return the newest page that shows a code, or the one that shows this code; raise Conflict without one."""
+        for screen in reversed(self._screens):
+            if screen.account != account:
+                continue
+            if code is not None and screen.code == code:
+                return screen
+            if code is None and screen.qr is not None and qr in (None, screen.qr):
+                return screen
+        if code is not None:
+            raise Conflict(f"No page of account {account} shows the pairing code {code}.")
+        if qr is not None:
+            raise Conflict(f"No page of account {account} shows that QR code; it may have been replaced.")
+        raise Conflict(f"No page of account {account} shows a QR code; connect the account first.")
+
+    def shows(self, account: str) -> dict[str, str | None]:
+        """Return the codes that the newest page of an account shows."""
+        mine = [screen for screen in self._screens if screen.account == account]
+        return {"qr": mine[-1].qr, "code": mine[-1].code} if mine else {"qr": None, "code": None}
+
+    def stop(self) -> None:
+        """End every stream."""
+        for screen in self._screens:
+            screen.stream.end()
+
+
+def hand_over(screen: LinkScreen, device: Device) -> None:
+    """Give a page the device it has become; the page shows no code any more."""
+    screen.stop()
+    screen.stream.push("linked", {"device": device.id, "secret": device.secret})
+    screen.stream.end()
+
+
+def _payload() -> str:
+    """Return what a QR code holds: ref, noise key, identity key, adv secret and platform, the keys in base64."""
+    ref = f"2@{base64.b64encode(secrets.token_bytes(72)).decode()}"
+    keys = (base64.b64encode(secrets.token_bytes(32)).decode() for _ in range(3))
+    return ",".join([ref, *keys, "1"])

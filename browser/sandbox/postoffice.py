@@ -1,0 +1,109 @@
+"""Messages on their way: the server's side of sending, and the ticks that come back."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from enum import IntEnum
+
+from browser.sandbox.accounts import Accounts, title
+from browser.sandbox.live import Live
+from browser.sandbox.magic import Magic
+from browser.sandbox.store import Store
+from browser.sandbox.timing import Timing
+from errors import Forbidden
+
+
+class Ack(IntEnum):
+    """How far a message has come; WhatsApp's own numbers."""
+
+    CLOCK = 0
+    SENT = 1
+    DELIVERED = 2
+    READ = 3
+
+
+class PostOffice:
+    """Takes messages from pages, hands them to recipients, and sends the ticks."""
+
+    def __init__(self, store: Store, accounts: Accounts, live: Live, timing: Timing) -> None:
+        self._store, self._accounts, self._live, self._timing = store, accounts, live, timing
+
+    async def accept(self, account: str, message: str, phone: str, text: str) -> dict[str, object]:
+        """Take one message, once however often it is sent again; return what the page is to know at once.
+
+        Raises Forbidden when the account may not write to this phone.
+        """
+        if phone == Magic.CUTS_OFF and self.spend(account, phone, message):
+            self._accounts.cut_off(account, self._timing.offline)
+        standing = self._accounts.get(account)
+        if standing.offline or standing.banned:
+            return {"offline": standing.offline, "banned": standing.banned}
+        if phone == Magic.ABSENT or (standing.restricted and not self.knows(account, phone)):
+            raise Forbidden(f"Account {account} may not write to {phone}.")
+        now = time.time()
+        new = await asyncio.to_thread(
+            self._store.change,
+            "add_message",
+            account=account,
+            id=message,
+            phone=phone,
+            text=text,
+            now=now,
+            received_at=None if phone == Magic.HELD else now,
+        )
+        if new and phone != Magic.HELD:
+            self._promise_ticks(account, message)
+        crash = phone == Magic.CRASHES and self.spend(account, phone, "crash")
+        return {"ack": self.acks(account, [message]).get(message, Ack.CLOCK), "crash": crash}
+
+    def release(self, account: str) -> int:
+        """Let go what was held at the clock; return how many messages that were."""
+        held = [row["id"] for row in self._store.all("held_messages", account=account)]
+        self._store.change("release_messages", account=account, now=time.time())
+        for message in held:
+            self._promise_ticks(account, message)
+        return len(held)
+
+    def acks(self, account: str, messages: Iterable[str]) -> dict[str, Ack]:
+        """Return how far each of these messages has come; those that never arrived are left out."""
+        rows = {message: self._store.one("get_message", account=account, id=message) for message in messages}
+        return {message: self._ack(row["received_at"]) for message, row in rows.items() if row}
+
+    def incoming(self, account: str, phone: str, text: str) -> None:
+        """Let a recipient write to the account."""
+        now = time.time()
+        seq = self._store.insert("add_incoming", account=account, phone=phone, text=text, now=now)
+        self._live.tell(
+            account, "incoming", {"seq": seq, "phone": phone, "title": title(phone), "text": text, "at": now * 1000}
+        )
+
+    def incoming_since(self, account: str, seq: int) -> list[dict[str, object]]:
+        """Return what came in after a row, oldest first; `at` is in milliseconds."""
+        return [
+            {**row, "title": title(row["phone"]), "at": row["at"] * 1000}
+            for row in self._store.all("incoming_since", account=account, since=seq)
+        ]
+
+    def knows(self, account: str, phone: str) -> bool:
+        """Tell whether the account and the phone have ever exchanged a message."""
+        row = self._store.one("chat_is_known", account=account, phone=phone)
+        return bool(row and row["known"])
+
+    def spend(self, account: str, phone: str, deed: str) -> bool:
+        """Tell whether a number that misbehaves once is to do so now; it is the last time that it does."""
+        return self._store.change("spend", account=account, phone=phone, deed=deed) == 1
+
+    def _promise_ticks(self, account: str, message: str) -> None:
+        for ack, delay in self._delays():
+            asyncio.get_running_loop().call_later(
+                delay, self._live.tell, account, "ack", {"id": message, "ack": int(ack)}
+            )
+
+    def _ack(self, received_at: float | None) -> Ack:
+        if received_at is None:
+            return Ack.CLOCK
+        age = time.time() - received_at
+        return max((ack for ack, delay in self._delays() if age >= delay), default=Ack.CLOCK)
+
+    def _delays(self) -> list[tuple[Ack, float]]:
+        return [(Ack.SENT, self._timing.sent), (Ack.DELIVERED, self._timing.delivered), (Ack.READ, self._timing.read)]

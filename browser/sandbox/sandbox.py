@@ -1,0 +1,74 @@
+"""The sandbox: everything behind the page, put together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, cast
+
+from starlette.requests import Request
+
+from browser.sandbox.accounts import Accounts, title
+from browser.sandbox.keyring import Keyring
+from browser.sandbox.linking import LinkScreens
+from browser.sandbox.live import Live
+from browser.sandbox.magic import Magic
+from browser.sandbox.postoffice import PostOffice
+from browser.sandbox.store import Store
+from browser.sandbox.timing import Timing
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """One sandbox on one file."""
+
+    timing: Timing
+    store: Store
+    accounts: Accounts
+    keyring: Keyring
+    screens: LinkScreens
+    live: Live
+    post: PostOffice
+
+    @classmethod
+    def open(cls, data_dir: Path, timing: Timing) -> Self:
+        """Open `sandbox.sqlite` in a directory, made if need be."""
+        store = Store(data_dir / "sandbox.sqlite")
+        live = Live(store)
+        accounts = Accounts(store, live)
+        return cls(
+            timing=timing,
+            store=store,
+            accounts=accounts,
+            keyring=Keyring(store),
+            screens=LinkScreens(timing),
+            live=live,
+            post=PostOffice(store, accounts, live, timing),
+        )
+
+    @classmethod
+    def of(cls, request: Request) -> Self:
+        """Return the sandbox that answers a request."""
+        return cast("Self", request.app.state.sandbox)
+
+    def open_chat(self, account: str, phone: str) -> dict[str, object]:
+        """Do what opening a chat does to an account, and return what the page is to show; `hang` is in seconds."""
+        if phone == Magic.BANS and self.post.spend(account, phone, "ban"):
+            self.accounts.ban(account, self.timing.ban)
+        if phone == Magic.RESTRICTS:
+            self.accounts.restrict(account)
+        hang = self.timing.hang if phone == Magic.HANGS and self.post.spend(account, phone, "hang") else 0
+        return {
+            "title": title(phone),
+            "exists": phone != Magic.ABSENT,
+            "known": self.post.knows(account, phone),
+            "hang": hang,
+        }
+
+    def unlink(self, account: str) -> None:
+        """Unlink every browser of an account."""
+        self.keyring.unlink(account)
+        self.live.tell(account, "unlinked")
+
+    def stop(self) -> None:
+        """End every stream, so that a server can stop; pages try again until it is back."""
+        self.screens.stop()
+        self.live.close()

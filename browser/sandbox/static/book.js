@@ -1,0 +1,81 @@
+// Every chat of the account, as the page shows it; changes are told to who listens.
+
+import { fillerChats, fillerMessages } from "./filler.js";
+import * as model from "./model.js";
+
+export class Book extends EventTarget {
+  constructor() {
+    super();
+    this.began = Date.now();
+    this.chats = new Map();
+  }
+
+  /** Reads the profile. */
+  async load() {
+    for (const chat of fillerChats(this.began)) this.chats.set(chat.phone, chat);
+    for (const chat of await model.chats()) this.chats.set(chat.phone, { ...this.chats.get(chat.phone), ...chat });
+    this.incoming = await model.lastIncoming();
+  }
+
+  /** Returns a chat, a new one if need be, which is not listed until it has a message. */
+  chat(phone, title = `+${phone}`) {
+    if (!this.chats.has(phone)) this.chats.set(phone, { phone, title });
+    return this.chats.get(phone);
+  }
+
+  /** Returns the chats that have messages, newest first. */
+  listed() {
+    return [...this.chats.values()].filter((chat) => chat.at).sort((a, b) => b.at - a.at);
+  }
+
+  /** Returns a chat's messages, oldest first. */
+  async messages(chat) {
+    const earlier = chat.number === undefined ? [] : fillerMessages(chat, this.began);
+    return [...earlier, ...(await model.messagesOf(chat.phone))];
+  }
+
+  /** Changes a chat and keeps the change. */
+  async update(chat, change) {
+    Object.assign(chat, change);
+    this.tell("chat", chat);
+    await model.saveChat(stored(chat));
+  }
+
+  /** Writes an outgoing message into the profile, still at the clock. */
+  async post(chat, message) {
+    const { id, text, at } = message;
+    Object.assign(chat, { id, text, at, mine: true, ack: 0, draft: "" });
+    await model.add(message, stored(chat));
+    this.tell("message", { chat, message });
+  }
+
+  /** Takes an incoming message: {seq, phone, title, text, at}; `seen` says whether its chat is open. */
+  async receive({ seq, phone, title, text, at }, seen) {
+    if (seq <= (this.incoming ?? 0)) return;
+    this.incoming = seq;
+    const chat = this.chat(phone, title);
+    const id = `${seq.toString(16).toUpperCase().padStart(4, "0")}${crypto.randomUUID().replaceAll("-", "").toUpperCase().slice(0, 16)}`;
+    const message = { id, phone, text, at, mine: false, ack: null };
+    Object.assign(chat, { id, text, at, mine: false, ack: null, unread: seen ? 0 : (chat.unread ?? 0) + 1 });
+    await model.addIncoming(message, stored(chat), seq);
+    this.tell("message", { chat, message });
+  }
+
+  /** Moves an outgoing message to a later state. */
+  async advance(id, ack) {
+    const message = await model.advance(id, ack);
+    if (!message) return;
+    const chat = this.chat(message.phone);
+    if (chat.id === id) await this.update(chat, { ack });
+    this.tell("ack", message);
+  }
+
+  tell(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}
+
+/** What the profile keeps of a chat. */
+const stored = ({ phone, title, at, text, mine, ack, id, unread, draft }) => ({
+  phone, title, at, text, mine, ack, id, unread, draft,
+});

@@ -1,0 +1,80 @@
+// The open chat: header, messages, and the box to write in or the bar that stands in its place.
+
+import { Compose } from "./compose.js";
+import { covered } from "./dialogs.js";
+import { button, h, svg } from "./dom.js";
+import { icon, legacy, testid } from "./generation.js";
+import { GROUP, MIC, PERSON, PLUS, SEND, SMILE } from "./icons.js";
+import { Messages } from "./messages.js";
+
+export class Chat {
+  /** `send(text)` is called for Enter and for the button, `draft(text)` when the text changes. */
+  constructor(chat, messages, { self, closed, send, draft }) {
+    Object.assign(this, { chat, send, draft });
+    this.messages = new Messages(chat, messages, self);
+    this.footer = h("footer", { class: "chat-footer" });
+    this.node = h("div", { id: "main", class: "chat" },
+      h("header", { class: "chat-header", "data-tab": "6", ...testid("conversation-header") },
+        h("div", { class: "avatar" }, svg(chat.group ? GROUP : PERSON, { size: 26 })),
+        h("div", { class: "chat-title", ...testid("conversation-info-header-chat-title") }, h("span", { dir: "auto", title: chat.title }, chat.title))),
+      this.messages.node,
+      this.footer);
+    this.allow(!closed);
+  }
+
+  /** Opens or closes the way to write. */
+  allow(open) {
+    if (this.open === open) return;
+    this.open = open;
+    this.footer.replaceChildren(...(open ? this.writing() : [restriction()]));
+  }
+
+  /** Puts the caret into the box, unless a dialog has the page. */
+  focus() {
+    if (this.open && !covered()) this.compose.focus();
+  }
+
+  writing() {
+    const end = h("span", { class: "chat-end" });
+    const group = this.chat.group ? "group " : "";
+    const write = () => this.compose.submit();
+    this.compose = new Compose({
+      label: `Type a message to ${group}${this.chat.title}`,
+      attributes: testid("conversation-compose-box-input"),
+      text: this.chat.draft ?? "",
+      changed: (text) => {
+        drawEnd(end, text !== "", write);
+        this.draft(text);
+      },
+      entered: this.send,
+    });
+    const attach = { class: "icon-button", "aria-label": "Attach", title: "Attach", "aria-haspopup": "menu", "data-tab": "10" };
+    const emoji = { class: "icon-button", "aria-label": "Emojis, GIFs, Stickers", "data-tab": "10" };
+    return [
+      button(attach, () => {}, icon(PLUS, { name: "plus-rounded" })),
+      button(emoji, () => {}, icon(SMILE, { name: "wds-ic-sticker-smiley", old: "smiley" })),
+      h("div", { class: "lexical-rich-text-input" }, this.compose.node),
+      end,
+    ];
+  }
+
+  close() {
+    this.messages.close();
+  }
+}
+
+/** The send button is there only when there is text; else a microphone is. */
+function drawEnd(end, text, send) {
+  const name = text ? "Send" : "Voice message";
+  if (end.firstChild?.getAttribute("aria-label") === name) return;
+  const shown = text ? icon(SEND, { name: "wds-ic-send-filled" }) : icon(MIC, { name: "mic-outlined", old: "ptt" });
+  end.replaceChildren(button({ class: "icon-button", "aria-label": name, "data-tab": "11" }, text ? send : () => {}, shown));
+}
+
+/** The bar of an account that may not start new chats. */
+function restriction() {
+  return h("div", { class: "restriction", role: legacy ? null : "status" },
+    h("strong", {}, "Your account is restricted right now"),
+    h("span", {}, "You can't start new chats right now."),
+    button({ class: "link" }, () => {}, "Show details"));
+}

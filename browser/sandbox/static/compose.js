@@ -1,0 +1,152 @@
+// The compose box. It keeps its own text, as Lexical does, and draws it: only what a person or a debugger's input does
+// changes it, and whatever else is written into its DOM is drawn over.
+
+import { h } from "./dom.js";
+
+const LONGEST = 65_536; // UTF-16 units
+
+const clean = (text) => text.replaceAll("\r\n", "\n").replaceAll("\r", "\n").replaceAll("\0", "");
+
+export class Compose {
+  /** `changed(text)` is called after every change, `entered(text)` when Enter is pressed with text in the box. */
+  constructor({ label, attributes, text, changed, entered }) {
+    Object.assign(this, { text: "", changed, entered });
+    this.paragraph = h("p", { class: "selectable-text copyable-text", dir: "auto" });
+    this.node = h(
+      "div",
+      {
+        ...attributes,
+        class: "compose-box",
+        contenteditable: "true",
+        role: "textbox",
+        spellcheck: "true",
+        tabindex: "10",
+        "aria-label": label,
+        "aria-placeholder": "Type a message",
+        "data-tab": "10",
+        "data-lexical-editor": "true",
+        onbeforeinput: (event) => this.edit(event),
+        oninput: (event) => event.isTrusted && this.composed(),
+        onkeydown: (event) => this.pressed(event),
+      },
+      this.paragraph,
+    );
+    this.guard = new MutationObserver(() => this.draw());
+    this.set(text.slice(0, LONGEST), text.length);
+  }
+
+  /** Replaces the text and puts the caret. */
+  set(text, caret) {
+    this.text = text;
+    this.caret = caret;
+    this.draw();
+    this.changed(text);
+  }
+
+  pressed(event) {
+    if (!event.isTrusted || event.key !== "Enter" || event.isComposing) return;
+    if (event.shiftKey || event.ctrlKey || event.altKey || event.metaKey) return;
+    event.preventDefault();
+    this.submit();
+  }
+
+  /** Sends what is in the box; blank text is not sent. */
+  submit() {
+    const { text } = this;
+    if (!text.trim()) return;
+    this.set("", 0);
+    this.entered(text);
+  }
+
+  edit(event) {
+    // Input methods cannot be kept from composing; what they made is read back at their `input`.
+    if (event.inputType === "insertCompositionText") return;
+    event.preventDefault();
+    if (!event.isTrusted) return;
+    const [start, end] = this.range(event.getTargetRanges()[0]);
+    const kept = this.text.length - (end - start);
+    const added = clean(inserted(event)).slice(0, LONGEST - kept);
+    this.set(this.text.slice(0, start) + added + this.text.slice(end), start + added.length);
+  }
+
+  composed() {
+    const text = clean(read(this.node)).slice(0, LONGEST);
+    const [caret] = this.range(getSelection().rangeCount ? getSelection().getRangeAt(0) : null);
+    this.guard.takeRecords();
+    this.text = text;
+    this.caret = caret;
+    this.changed(text);
+  }
+
+  /** Returns start and end of a DOM range as offsets in the text; without a range, its end. */
+  range(range) {
+    if (!range) return [this.text.length, this.text.length];
+    return [
+      offset(this.node, range.startContainer, range.startOffset),
+      offset(this.node, range.endContainer, range.endOffset),
+    ].map((at) => Math.min(at, this.text.length));
+  }
+
+  /** Draws the text into the DOM, one span a line, and puts the caret where it was. */
+  draw() {
+    this.guard.disconnect();
+    const nodes = [];
+    for (const [number, line] of this.text.split("\n").entries()) {
+      if (number) nodes.push(h("br"));
+      if (line) nodes.push(h("span", { class: "selectable-text copyable-text", "data-lexical-text": "true" }, line));
+    }
+    // A line that ends in nothing needs one more <br> to be seen, and an empty box one to have a caret.
+    if (!this.text || this.text.endsWith("\n")) nodes.push(h("br", { "data-filler": "true" }));
+    this.paragraph.replaceChildren(...nodes);
+    const alone = this.node.childNodes.length === 1 && this.node.firstChild === this.paragraph;
+    if (!alone) this.node.replaceChildren(this.paragraph);
+    this.guard.observe(this.node, { childList: true, characterData: true, subtree: true });
+    if (document.activeElement === this.node) getSelection().collapse(...point(this.paragraph, this.caret));
+  }
+
+  focus() {
+    this.node.focus();
+    getSelection().collapse(...point(this.paragraph, this.caret));
+  }
+}
+
+function inserted(event) {
+  if (event.inputType === "insertParagraph" || event.inputType === "insertLineBreak") return "\n";
+  if (!event.inputType.startsWith("insert")) return "";
+  return event.data ?? event.dataTransfer?.getData("text/plain") ?? "";
+}
+
+const length = (node) => {
+  if (node.nodeType === Node.TEXT_NODE) return node.data.length;
+  if (node.nodeName === "BR") return node.dataset.filler ? 0 : 1;
+  return [...node.childNodes].reduce((sum, child) => sum + length(child), 0);
+};
+
+function read(node) {
+  if (node.nodeType === Node.TEXT_NODE) return node.data;
+  if (node.nodeName === "BR") return node.dataset.filler ? "" : "\n";
+  return [...node.childNodes].map(read).join("");
+}
+
+/** Returns how much text stands before a point of the DOM. */
+function offset(root, container, at) {
+  let before = 0;
+  if (container.nodeType === Node.TEXT_NODE) before = at;
+  else for (const child of [...container.childNodes].slice(0, at)) before += length(child);
+  for (let node = container; node !== root && node; node = node.parentNode) {
+    for (let left = node.previousSibling; left; left = left.previousSibling) before += length(left);
+  }
+  return before;
+}
+
+/** Returns the point of the DOM before which so much text stands. */
+function point(paragraph, caret) {
+  let before = 0;
+  for (const [index, child] of [...paragraph.childNodes].entries()) {
+    const size = length(child);
+    if (child.nodeName === "SPAN" && caret <= before + size) return [child.firstChild, caret - before];
+    if (child.nodeName === "BR" && caret <= before) return [paragraph, index];
+    before += size;
+  }
+  return [paragraph, paragraph.childNodes.length];
+}

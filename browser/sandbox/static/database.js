@@ -1,0 +1,54 @@
+// IndexedDB, with promises.
+
+const asked = (request) =>
+  new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+
+/** One database of the profile. */
+export class Database {
+  /** `upgrade` gets the database and makes its stores. */
+  constructor(name, upgrade) {
+    this.name = name;
+    this.upgrade = upgrade;
+    this.opening = null;
+  }
+
+  open() {
+    this.opening ??= (async () => {
+      const request = indexedDB.open(this.name, 1);
+      request.onupgradeneeded = () => this.upgrade(request.result);
+      return asked(request);
+    })();
+    return this.opening;
+  }
+
+  /** Reads with `work(store)`, which returns a request. */
+  async read(store, work) {
+    const database = await this.open();
+    return asked(work(database.transaction(store).objectStore(store)));
+  }
+
+  /**
+   * Writes with `work(...stores)`, and resolves when the disk has it: a message that was seen on its way must be there
+   * after a crash. Returns what `work` returned.
+   */
+  async write(names, work, durability = "strict") {
+    const database = await this.open();
+    const transaction = database.transaction(names, "readwrite", { durability });
+    const done = new Promise((resolve, reject) => {
+      transaction.oncomplete = resolve;
+      transaction.onabort = () => reject(transaction.error);
+    });
+    const result = await work(...names.map((name) => transaction.objectStore(name)), asked);
+    await done;
+    return result;
+  }
+
+  async delete() {
+    (await this.open()).close();
+    this.opening = null;
+    await asked(indexedDB.deleteDatabase(this.name));
+  }
+}

@@ -1,0 +1,72 @@
+// Popups and dialogs. They lie over the page and take every click.
+
+import { button, h } from "./dom.js";
+import { legacy, testid } from "./generation.js";
+
+/** Lays a dialog over the page: title and text may be empty, buttons are [{label, act, plain, id}]. Returns a function that takes it away. */
+export function popup({ title = "", text = "", buttons, spinner = false, last = false }) {
+  const close = () => layer.remove();
+  const controls = buttons.map(({ label, act = () => {}, plain, id }) =>
+    button({ class: `button${plain ? " button-plain" : ""}`, ...testid(id) }, () => (close(), act()), label));
+  const layer = h("div", { class: `backdrop${last ? " backdrop-last" : ""}`, "data-animate-modal-backdrop": "true" },
+    h("div", { role: "dialog", "aria-modal": "true", ...testid("confirm-popup") },
+      h("div", { class: "popup", "data-animate-modal-popup": "true", "aria-label": `${title}${text}` },
+        h("div", { class: "popup-body", "data-animate-modal-body": "true" },
+          title && h("h1", {}, title),
+          h("div", { ...testid("popup-contents"), class: "popup-text" }, spinner && h("span", { class: "spinner" }), text),
+          h("div", { class: "popup-buttons" }, controls)))));
+  document.body.append(layer);
+  return close;
+}
+
+const NEWS = [
+  ["Events in groups", "Plan something together and see who is coming."],
+  ["Search by date", "Jump to the day a message was sent."],
+  ["A calmer chat list", "Archive what can wait, and it stays there."],
+];
+
+/** Lays the dialog about what is new over the page; resolves when it is closed. It takes the focus too. */
+export function whatsNew() {
+  return new Promise((resolve) => {
+    const close = () => {
+      layer.remove();
+      resolve();
+    };
+    const go = button({ class: "button" }, close, "Continue");
+    const layer = h("div", { class: "backdrop backdrop-top", onkeydown: (event) => event.isTrusted && event.key === "Escape" && close() },
+      h("div", { role: "dialog", "aria-modal": "true", class: "popup news" },
+        button({ class: "news-close", "aria-label": "Close" }, close, "×"),
+        h("h1", {}, "What’s new on WhatsApp Web"),
+        h("ul", {}, NEWS.map(([title, text]) => h("li", {}, h("strong", {}, title), h("span", {}, text)))),
+        go));
+    document.body.append(layer);
+    go.focus();
+  });
+}
+
+/** Whether a dialog has the page. */
+export const covered = () => document.querySelector('[aria-modal="true"]') !== null;
+
+/** Asks which page is to have WhatsApp; `where` is where else it is open. */
+export function openElsewhere(where, { other, leave, use }) {
+  const text = `WhatsApp is open ${where}. Click "Use here" to use WhatsApp in this window.`;
+  return popup({ text, last: true, buttons: [{ label: other, act: leave, plain: true, id: "popup-controls-cancel" }, { label: "Use here", act: use, id: "popup-controls-ok" }] });
+}
+
+/** Returns the bar above the chat list that says that notifications are off. */
+export function butterbar() {
+  const bar = h("div", { class: "butterbar", ...testid("chat-butterbar"), ...(legacy ? { role: "note" } : {}) },
+    h("div", { class: "butterbar-text" },
+      h("div", { class: "butterbar-title" }, "Message notifications are off"),
+      button({ class: "link" }, () => bar.remove(), "Turn on")),
+    button({ class: "butterbar-close", "aria-label": "Close" }, () => bar.remove(), "×"));
+  return bar;
+}
+
+/** Returns the alert that there is no connection. */
+export const offlineAlert = (reconnect) =>
+  h("div", { class: "butterbar offline", role: "alert" },
+    h("div", { class: "butterbar-text" },
+      h("div", { class: "butterbar-title" }, "Computer not connected"),
+      h("div", {}, "Make sure your computer has an active internet connection."),
+      button({ class: "link" }, reconnect, "Reconnect")));

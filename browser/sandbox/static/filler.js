@@ -1,0 +1,48 @@
+// Chats that an account has had all along, so that the chat list is as long as a real one. Their phone numbers are
+// from ranges that regulators keep for drama.
+
+const NAMES = [
+  "Aunt Rosa", "Badminton Tuesday", "Ben Okafor", "Book club", "Carla Mendes", "Chloé Martin", "Daniel Weiss",
+  "Dentist Dr. Alami", "Dima", "Elif Yılmaz", "Emma Johansson", "Family", "Farid", "Flat 4B", "Garden neighbours",
+  "Giulia Rossi", "Grandpa Joe", "Hannah", "Ines Duarte", "Jonas Berg", "Julia & Tom", "Kwame Mensah", "Laundry rota",
+  "Lena", "Liam O’Brien", "Lucía Fernández", "Marek", "Marta Nowak", "Mum", "Nadia Haddad", "Noah", "Olivia Chen",
+  "Parents of 3a", "Paulo", "Plumber", "Priya Raman", "Quentin", "Ravi", "Running group", "Sakura Ito", "Sofia",
+  "Sunday hikers", "Tariq", "Theo", "Uncle Bob", "Vera Petrova", "Wei Zhang", "Yusuf", "Zoë", "שירה לוי",
+];
+const GROUPS = new Set([
+  "Badminton Tuesday", "Book club", "Family", "Flat 4B", "Garden neighbours", "Laundry rota", "Parents of 3a",
+  "Running group", "Sunday hikers",
+]);
+const LINES = [
+  "See you tomorrow!", "Thanks 🙏", "On my way", "Can you call me later?", "Happy birthday 🎉🎂", "The train is late again",
+  "Did you get the keys?", "👍", "Let me check and come back to you.", "Dinner at eight?", "Sounds good to me",
+  "I sent it this morning", "What time does it start?", "Ok!", "Photos from Saturday are in the album", "מה שלומך?",
+];
+
+const MINUTE = 60_000;
+
+/** Returns the chats, as model.js describes them; each a little older than the one before, all before `now`. */
+export function fillerChats(now) {
+  return NAMES.map((title, number) => {
+    const last = fillerMessages({ number }, now).at(-1);
+    const phone = GROUPS.has(title) ? `1203630000000000${10 + number}` : `4477009000${10 + number}`;
+    return { phone, title, number, group: GROUPS.has(title), at: last.at, text: last.text, mine: last.mine, ack: last.ack };
+  });
+}
+
+/** Returns the messages of one such chat, oldest first. They were here before the profile and are not kept in it. */
+export function fillerMessages(chat, now) {
+  const length = 6 + ((chat.number * 37) % 90);
+  return Array.from({ length }, (_, index) => {
+    const back = length - index;
+    const mine = (index + chat.number) % 3 === 0;
+    return {
+      n: index - length,
+      id: `3EB0${String(chat.number).padStart(4, "0")}${String(index).padStart(12, "0")}`,
+      text: LINES[(index * 7 + chat.number * 3) % LINES.length],
+      mine,
+      at: now - (chat.number + 1) * 97 * MINUTE - back * 23 * MINUTE,
+      ack: mine ? 3 : null,
+    };
+  });
+}

@@ -1,0 +1,112 @@
+// The login screen: a QR code that changes, or a code to type on the phone.
+
+import { listen } from "./api.js";
+import { button, h, svg } from "./dom.js";
+import { icon, legacy, testid } from "./generation.js";
+import { REFRESH } from "./icons.js";
+import { show } from "./screens.js";
+import { timing, wait } from "./settings.js";
+
+const SIZE = 228; // pixels
+const BANNER = "You have been logged out. To log back in, you will need to verify your phone number.";
+const STEPS = ["Open WhatsApp on your phone", "Tap Menu or Settings and select Linked devices", "Tap Link a device", "Scan the QR code to confirm"];
+
+/** Shows the login screen; resolves to the device that this profile has become: {device, secret}. */
+export function link() {
+  return new Promise((linked) => new LinkScreen(linked).showQr());
+}
+
+class LinkScreen {
+  constructor(linked) {
+    this.linked = linked;
+    this.box = h("div", { class: "link-box" });
+    const loggedOut = new URLSearchParams(location.search).has("post_logout");
+    show(h("div", { class: "landing" },
+      h("div", { class: "landing-brand" }, "WhatsApp Web"),
+      loggedOut && h("div", { class: "landing-banner", role: "alert" }, BANNER),
+      this.box));
+  }
+
+  /** Follows the server's codes; a server that is away is asked again. */
+  follow(path, on) {
+    this.source?.close();
+    const linked = (device) => {
+      this.source.close();
+      this.linked(device);
+    };
+    const lost = async () => {
+      await wait(timing.reconnect);
+      if (this.source === source) this.follow(path, on);
+    };
+    const source = listen(path, { ...on, linked }, lost);
+    this.source = source;
+  }
+
+  showQr() {
+    const code = h("div", { class: "qr" }, h("span", { class: "spinner" }));
+    const toPhone = button({ class: "link", ...testid("link_device_qr_phone_number_link") },
+      () => code.querySelector("canvas") && this.askPhone(), "Link with phone number instead.");
+    this.box.replaceChildren(
+      h("div", { class: "link-text" },
+        h("h1", {}, "Scan to log in"),
+        h("ol", {}, STEPS.map((step) => h("li", {}, step))),
+        h("label", { class: "stay" }, h("input", { type: "checkbox", id: "auto-logout-toggle", checked: true }), "Stay logged in on this browser"),
+        toPhone),
+      code);
+    this.follow("link", { ref: (data) => drawQr(code, data), idle: () => offerReload(code, () => this.showQr()) });
+  }
+
+  askPhone() {
+    const input = h("input", { type: "text", "aria-label": "Type your phone number to log in to WhatsApp", class: "phone-input", ...testid("phone-number-input") });
+    input.value = "+1 ";
+    const error = h("div", { class: "form-error", role: "alert" });
+    const next = () => {
+      if (input.value.replace(/\D/g, "").length < 8) error.textContent = "Valid phone number is required.";
+      else this.showCode(input.value);
+    };
+    this.box.replaceChildren(
+      h("div", { class: "link-text" },
+        h("h1", {}, "Enter phone number"),
+        h("p", {}, "Select a country and enter your phone number."),
+        input, error, button({ class: "button" }, next, "Next"),
+        button({ class: "link" }, () => this.showQr(), "Log in with QR code")));
+    input.focus();
+  }
+
+  showCode(phone) {
+    const cells = h("div", { class: "cells", "aria-label": "Enter code on phone:" }, h("span", { class: "spinner" }));
+    this.box.replaceChildren(
+      h("div", { class: "link-text" },
+        h("h1", {}, "Enter code on phone"),
+        h("p", {}, `Linking WhatsApp account ${phone.trim()}`),
+        cells,
+        button({ class: "link" }, () => this.showQr(), "Log in with QR code")));
+    this.follow("link?pairing=1", { code: ({ code }) => drawCode(cells, code) });
+  }
+}
+
+function drawQr(box, { payload, rows }) {
+  const canvas = h("canvas", { role: "img", "aria-label": "Scan this QR code to link a device!", width: SIZE, height: SIZE });
+  const brush = canvas.getContext("2d");
+  const side = SIZE / rows.length;
+  rows.forEach((row, y) => [...row].forEach((dark, x) => {
+    // Whole pixels, so that no hairline stands between two dark squares.
+    const [left, top] = [Math.round(x * side), Math.round(y * side)];
+    if (dark === "1") brush.fillRect(left, top, Math.round((x + 1) * side) - left, Math.round((y + 1) * side) - top);
+  }));
+  box.setAttribute("data-ref", payload);
+  if (!legacy) box.setAttribute("data-testid", "link-device-qr-code");
+  box.replaceChildren(canvas);
+}
+
+function offerReload(box, reload) {
+  const name = testid("link_device_qr_expired_refresh_button");
+  box.classList.add("qr-covered");
+  box.append(button({ class: "qr-reload", ...name }, reload, icon(REFRESH, { name: "ic-refresh", old: "refresh-large", size: 48 }), "Click to reload QR code"));
+}
+
+function drawCode(cells, code) {
+  cells.setAttribute("aria-details", [...code].join(","));
+  const cell = (character) => h("span", { class: "cell" }, character);
+  cells.replaceChildren(...[...code.slice(0, 4)].map(cell), h("span", { class: "dash" }, "-"), ...[...code.slice(4)].map(cell));
+}

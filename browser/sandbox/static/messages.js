@@ -1,0 +1,96 @@
+// The messages of the open chat. Only a window of them is in the DOM; scrolling moves it.
+
+import { bubbleRow, noticeRow, redrawMeta } from "./bubble.js";
+import { h } from "./dom.js";
+import { testid } from "./generation.js";
+
+const LONGEST = 60; // rows in the DOM
+const STEP = 20; // rows that a scroll adds
+const EDGE = 120; // pixels from an edge at which it does
+
+const PRIVATE = "Messages and calls are end-to-end encrypted. Only people in this chat can read, listen to, or share them.";
+const DISAPPEARING =
+  "You use a default timer for disappearing messages in new chats. New messages will disappear from this chat 90 days after they're sent, except when kept.";
+
+const day = (at) =>
+  new Date(at).toDateString() === new Date().toDateString() ? "Today" : new Date(at).toLocaleDateString("en-US");
+
+export class Messages {
+  constructor(chat, all, self) {
+    Object.assign(this, { chat, all, self, rows: new Map() });
+    this.end = all.length;
+    this.start = Math.max(0, this.end - LONGEST);
+    this.list = h("div", { role: "application", "aria-label": `Messages with ${chat.title}`, class: "messages-list" });
+    this.node = h(
+      "div",
+      { ...testid("conversation-panel-messages"), class: "messages", tabindex: "0", "data-tab": "8", onscroll: () => this.scrolled() },
+      this.list,
+    );
+    this.hidden = () => this.draw();
+    document.addEventListener("visibilitychange", this.hidden);
+    this.draw();
+  }
+
+  /** Scrolls to the newest message; what is out of the DOM comes back first. */
+  toEnd() {
+    this.end = this.all.length;
+    this.start = Math.max(0, this.end - LONGEST);
+    this.draw();
+    this.node.scrollTop = this.node.scrollHeight;
+  }
+
+  add(message) {
+    this.all.push(message);
+    const { scrollTop, scrollHeight, clientHeight } = this.node;
+    if (message.mine || scrollHeight - scrollTop - clientHeight < EDGE) this.toEnd();
+  }
+
+  /** Takes a message's new state. */
+  advance({ id, ack }) {
+    const message = this.all.find((one) => one.id === id);
+    if (!message) return;
+    message.ack = ack;
+    if (this.rows.has(id)) redrawMeta(this.rows.get(id), message);
+  }
+
+  close() {
+    document.removeEventListener("visibilitychange", this.hidden);
+  }
+
+  scrolled() {
+    const { scrollTop, scrollHeight, clientHeight } = this.node;
+    if (scrollTop < EDGE && this.start > 0) this.slide(this.start - STEP);
+    else if (scrollHeight - scrollTop - clientHeight < EDGE && this.end < this.all.length) this.slide(this.start + STEP);
+  }
+
+  /** Moves the window, and keeps in place what stays in it. */
+  slide(start) {
+    const stays = this.rows.get(this.all[start < this.start ? this.start : this.end - 1].id);
+    const before = stays.offsetTop;
+    this.start = Math.max(0, Math.min(start, this.all.length - LONGEST));
+    this.end = Math.min(this.all.length, this.start + LONGEST);
+    this.draw();
+    this.node.scrollTop += stays.offsetTop - before;
+  }
+
+  draw() {
+    // A hidden tab renders only the last message (seen on the live page 2026-09-24).
+    const from = document.visibilityState === "hidden" ? Math.max(this.start, this.end - 1) : this.start;
+    const rows = from === 0 ? [noticeRow(PRIVATE), noticeRow(DISAPPEARING, DISAPPEARING)] : [];
+    const shown = new Map();
+    for (let index = from; index < this.end; index += 1) {
+      const [message, previous] = [this.all[index], this.all[index - 1]];
+      if (!previous || day(previous.at) !== day(message.at)) rows.push(noticeRow(day(message.at)));
+      const row = this.rows.get(message.id) ?? this.row(message, previous);
+      shown.set(message.id, row);
+      rows.push(row);
+    }
+    this.rows = shown;
+    this.list.replaceChildren(...rows);
+  }
+
+  row(message, previous) {
+    const first = !previous || previous.mine !== message.mine || day(previous.at) !== day(message.at);
+    return bubbleRow(this.chat, message, { first, self: this.self });
+  }
+}

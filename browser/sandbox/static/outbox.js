@@ -1,0 +1,42 @@
+// Sends what stands in the profile at the clock, in order, whenever there is a connection. The server counts a message
+// once by its id, so that one whose answer was lost may be sent again.
+
+import { Refused } from "./api.js";
+import * as model from "./model.js";
+
+export class Outbox {
+  /** `crash()` is called when the server's answer makes the page fail. */
+  constructor(connection, book, crash) {
+    Object.assign(this, { connection, book, crash, turn: Promise.resolve() });
+  }
+
+  /** Sends everything pending, after what is being sent already. */
+  flush() {
+    this.turn = this.turn.then(() => this.run());
+    return this.turn;
+  }
+
+  /** Asks for the ticks that came while nobody listened. */
+  async catchUp() {
+    const open = (await model.openMessages()).filter((message) => message.ack > 0);
+    if (!open.length || !this.connection.online) return;
+    const { acks } = await this.connection.post("receipts", { ids: open.map((message) => message.id) });
+    for (const [id, ack] of Object.entries(acks)) await this.book.advance(id, ack);
+  }
+
+  async run() {
+    const pending = (await model.openMessages()).filter((message) => message.ack === 0);
+    for (const { id, phone, text } of pending) {
+      if (!this.connection.online) return;
+      try {
+        const answer = await this.connection.post("send", { id, phone, text });
+        if (answer.crash) return this.crash();
+        if (answer.offline || answer.banned) return;
+        await this.book.advance(id, answer.ack);
+      } catch (error) {
+        if (!(error instanceof Refused)) return; // the connection is lost, and is repaired elsewhere
+        if (error.status === 403) await this.book.advance(id, -1);
+      }
+    }
+  }
+}

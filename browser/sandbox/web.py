@@ -1,0 +1,81 @@
+"""The pages themselves: WhatsApp Web's, and the phone's."""
+
+import html
+import json
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from browser.sandbox import pageapi
+from browser.sandbox.problem import account_id
+from browser.sandbox.sandbox import Sandbox
+
+STATIC = Path(__file__).parent / "static"
+
+#: scripts and styles from here only, so that nothing a message holds can run
+POLICY = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "cache-control": "no-store",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+
+async def whatsapp(request: Request) -> Response:
+    """Serve WhatsApp Web for an account; as the real one, refuse a headless Chrome by its User-Agent."""
+    account_id(request)
+    if "HeadlessChrome" in request.headers.get("user-agent", ""):
+        return _page("unsupported.html")
+    timing = json.dumps(Sandbox.of(request).timing.for_page())
+    return _page("whatsapp.html", timing=timing)
+
+
+async def to_whatsapp(request: Request) -> Response:
+    """Add the slash that the page's relative addresses need."""
+    return RedirectResponse(f"{account_id(request)}/")
+
+
+async def phone(_: Request) -> Response:
+    """Serve the phone's page."""
+    return _page("phone.html")
+
+
+async def overview(request: Request) -> Response:
+    """Answer what the phone's page shows: each account, its screens, and the newest messages of its recipients."""
+    sandbox = Sandbox.of(request)
+    items = [
+        {
+            **account.standing(),
+            **sandbox.screens.shows(account.id),
+            "live": sandbox.live.count(account.id),
+            "messages": [
+                {"phone": row["phone"], "text": row["text"], "at": row["received_at"]}
+                for row in sandbox.store.all("newest_messages", account=account.id)
+            ],
+        }
+        for account in sandbox.accounts.all()
+    ]
+    return JSONResponse({"items": items}, headers={"cache-control": "no-store"})
+
+
+def _page(name: str, **values: str) -> Response:
+    """Return an HTML file with each `{{name}}` replaced by its escaped value."""
+    text = (STATIC / name).read_text(encoding="utf-8")
+    for key, value in values.items():
+        text = text.replace("{{" + key + "}}", html.escape(value))
+    return HTMLResponse(text, headers=POLICY)
+
+
+routes: list[BaseRoute] = [
+    Route("/", phone),
+    Route("/overview", overview),
+    Mount("/web/static", StaticFiles(directory=STATIC)),
+    Route("/web/{account}", to_whatsapp),
+    Route("/web/{account}/", whatsapp),
+    Route("/web/{account}/send", whatsapp),
+    Mount("/web/{account}/api", routes=pageapi.routes),
+]

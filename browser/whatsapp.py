@@ -1,0 +1,260 @@
+"""WhatsApp Web, driven: one browser with one page, for one account.
+
+Every method is bounded in time and raises only what errors.py has: PageHung, PageCrashed and BrowserLost at any step,
+and what its docstring says.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from playwright.async_api import BrowserContext, Page
+
+from browser.bubbles import Bubble, Tick
+from browser.chats import Chats
+from browser.compose import ComposeBox
+from browser.dialogs import close_all
+from browser.engine import Engine, Look
+from browser.history import History, Verdict, judge
+from browser.process import kill_browsers_of
+from browser.reader import Doubts, Patience, Reader
+from browser.screens import ERRORS, PASSING, Screen, recognise
+from browser.seam import bounded
+from browser.selectors import Selectors
+from errors import NewChatsRestricted, NotOnWhatsApp, OutcomeUnknown, PageHung, SendError, UiChanged
+
+CLOSE_SECONDS = 10.0
+#: a page that does not answer within this is not asked to close
+ANSWER_SECONDS = 3.0
+#: what must be there before anything is done; the compose box is asked for when a chat is open
+BOOT = ("pane", "search")
+#: of a screen seen while a message is on its way, those that end the waiting
+ENDING = frozenset({Screen.CRASHED, Screen.BANNED, Screen.QR, Screen.CONFLICT, Screen.UNSUPPORTED})
+
+
+class WhatsApp:
+    """One account's page."""
+
+    def __init__(
+        self, context: BrowserContext, reader: Reader, *, directory: Path, url: str, typing_delay_ms: tuple[int, int]
+    ) -> None:
+        self._context = context
+        self._directory = directory
+        self._reader = reader
+        self._page: Page = reader.page
+        self._box = ComposeBox(reader, typing_delay_ms)
+        self._history = History(reader)
+        self._url = url
+        self._chats = Chats(reader, self._chat_address)
+        self._before: frozenset[str] = frozenset()
+        #: set when the page or its browser has ended, by itself or by us
+        self.lost = asyncio.Event()
+        self._page.on("crash", lambda _: self.lost.set())
+        context.on("close", lambda _: self.lost.set())
+
+    @classmethod
+    async def open(
+        cls,
+        engine: Engine,
+        directory: Path,
+        look: Look,
+        url: str,
+        *,
+        selectors: Selectors,
+        typing_delay_ms: tuple[int, int],
+        patience: Patience | None = None,
+    ) -> Self:
+        """Open a prepared profile's browser on the page at `url`. Raise Offline when it cannot be reached."""
+        context = await engine.open(directory, look)
+        reader = Reader(context.pages[0], selectors, patience or Patience())
+        whatsapp = cls(context, reader, directory=directory, url=url, typing_delay_ms=typing_delay_ms)
+        engine.tell_loss(whatsapp.lost)
+        try:
+            await whatsapp._box.install()
+            await whatsapp._enter(engine.identity)
+        except BaseException:
+            await whatsapp.close()
+            raise
+        return whatsapp
+
+    # --- the account -----------------------------------------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether the page still stands, as far as is known without asking it."""
+        return not self.lost.is_set()
+
+    async def _enter(self, identity: dict[str, Any]) -> None:
+        session = await bounded(self._context.new_cdp_session(self._page), self._reader.patience.answer)
+        await bounded(session.send("Emulation.setUserAgentOverride", identity), self._reader.patience.answer)
+        seconds = self._reader.patience.navigation
+        await bounded(
+            self._page.goto(self._address(), wait_until="domcontentloaded", timeout=seconds * 1000), seconds + 1
+        )
+
+    def _address(self, path: str = "", **query: str) -> str:
+        """Make an address under the page's own, in English: a language the page does not force is one more to know."""
+        base = urlsplit(self._url)
+        merged = dict(parse_qsl(base.query)) | query | {"locale": "en_US"}
+        under = base.path if base.path.endswith("/") else f"{base.path}/"
+        return urlunsplit((base.scheme, base.netloc, under + path, urlencode(merged), ""))
+
+    def _chat_address(self, phone: str) -> str:
+        return self._address("send", phone=phone, type="phone_number", app_absent="1")
+
+    async def screen(self) -> Screen:
+        """Name what is shown now."""
+        return recognise(await self._reader.sight(), self._reader.selectors)
+
+    async def wait_screen(self, *wanted: Screen, timeout: float) -> Screen:  # noqa: ASYNC109 - bounds looks, not a call
+        """Wait until one of the wanted screens shows, for at most `timeout` seconds; any lasting one where none is.
+
+        Raise PageHung when the time is over, UiChanged when nobody knows the screen for long.
+        """
+        doubts = Doubts()
+        screen = Screen.LOADING
+        async for _ in self._reader.looks(timeout):
+            screen = await self.screen()
+            if screen in wanted or (not wanted and screen not in PASSING | {Screen.UNKNOWN}):
+                return screen
+            if doubts.last("unknown", self._reader.patience.unknown, seen=screen is Screen.UNKNOWN):
+                raise UiChanged("The page shows a screen that is not known.")
+        raise PageHung(f"The page still shows {screen} after {timeout:.0f} s.")
+
+    async def qr(self) -> str | None:
+        """Read the QR payload, verbatim; None when none is shown now, or when it is covered by its reload button."""
+        if promo := await self._reader.find("qr_promo"):
+            await self._reader.click(promo)
+        sight = await self._reader.sight()
+        return None if sight.overlaid else sight.reference
+
+    async def reload_qr(self) -> None:
+        """Ask for new codes after six have passed; do nothing when the button is not shown."""
+        if button := await self._reader.find("qr_reload"):
+            await self._reader.click(button)
+
+    async def profile_phone(self) -> str | None:
+        """Read the account's own number, as digits; None when the page does not tell."""
+        value = await bounded(self._page.evaluate("localStorage.getItem('last-wid-md')"), self._reader.patience.answer)
+        found = re.match(r'"?(\d+)', value or "")
+        return found[1] if found else None
+
+    async def settle_in(self) -> None:
+        """Make the chat list usable: close what lies on it, then check that the elements needed first are there.
+
+        Raise UiChanged with the name of a missing one, UnknownDialog when something cannot be closed.
+        """
+        await close_all(self._reader, self._reader.patience.quiet)
+        for element in BOOT:
+            await self._reader.need(element)
+
+    async def census(self) -> dict[str, str | None]:
+        """Tell of each element which alternative is visible now, for a person who looks after the selectors."""
+        elements = self._reader.selectors.elements
+        found = {}
+        for name, alternatives in elements.items():
+            place = await self._reader.ask("place", alternatives=alternatives)
+            found[name] = alternatives[place[0]] if place else None
+        return found
+
+    # --- sending ---------------------------------------------------------------------------------------------------
+
+    async def open_chat(self, phone: str) -> None:
+        """Open the chat of a number, digits only, and make sure that it is that one.
+
+        Raise NotOnWhatsApp, NewChatsRestricted, UnknownDialog, WrongChat, UiChanged, or what another screen stands for:
+        Banned, NotLinked, OpenElsewhere, Offline, PageCrashed.
+        """
+        await self._chats.open(phone)
+
+    async def write(self, text: str) -> None:
+        """Put a text into the compose box as a person would. Raise BoxMismatch or UnknownDialog."""
+        await close_all(self._reader)
+        await self._box.write(text)
+
+    async def clear(self) -> None:
+        """Empty the compose box. Raise BoxMismatch."""
+        await self._box.clear()
+
+    async def arm(self, seconds: float, since: float | None = None) -> str | None:
+        """Let one Enter through for `seconds`; return the anchor: the id of the chat's last message, None without one.
+
+        The seconds count from `since`, a reading of time.monotonic() and else now. An Enter that is not armed for, or
+        comes later, never reaches the page.
+        """
+        since = time.monotonic() if since is None else since
+        anchor, self._before = await self._history.last()
+        await self._box.arm(seconds, since)
+        return anchor
+
+    async def press_enter(self) -> None:
+        """Press Enter in the compose box, once."""
+        await self._box.press_enter()
+
+    async def enter_was_swallowed(self) -> bool:
+        """Tell whether the guard has swallowed an Enter since it was armed last."""
+        return await self._box.swallowed()
+
+    async def box_is_empty(self) -> bool:
+        """Tell whether the compose box holds nothing; while it holds the text, nothing has left."""
+        return await self._box.is_empty()
+
+    async def confirm(self, text: str, anchor: str | None, timeout: float) -> Bubble:  # noqa: ASYNC109 - as above
+        """Wait for a new outgoing message with this text to leave the clock, and return it.
+
+        Raise OutcomeUnknown when that has not come after `timeout` seconds. Whatever is raised, the message may have
+        left: only `look_for` tells.
+        """
+        async for _ in self._reader.looks(timeout):
+            for bubble in self._after(anchor, await self._reader.bubbles()):
+                if bubble.tick >= Tick.SENT and bubble.says(text):
+                    return bubble
+            if (screen := await self.screen()) in ENDING:
+                raise ERRORS[screen]
+        raise OutcomeUnknown(f"The message had not left the clock after {timeout:.0f} s.")
+
+    def _after(self, anchor: str | None, bubbles: list[Bubble]) -> list[Bubble]:
+        """Keep what is new: ours, not in the DOM before Enter, and below the anchor while that is in the DOM."""
+        ids = [bubble.id for bubble in bubbles]
+        start = ids.index(anchor) + 1 if anchor in ids else 0
+        return [bubble for bubble in bubbles[start:] if bubble.outgoing and bubble.id not in self._before]
+
+    async def look_for(self, phone: str, text: str, anchor: str | None) -> tuple[Verdict, Bubble | None]:
+        """Find out what became of a message after a crash. NOT_SENT is a proof, as far as this profile goes.
+
+        An older copy of the profile lacks what was sent after it was made, so the caller compares generations before it
+        believes NOT_SENT. Raise what `open_chat` raises, save for what the recipient's side refuses: UNKNOWN.
+        """
+        try:
+            await self.open_chat(phone)
+        except (NotOnWhatsApp, NewChatsRestricted):
+            return Verdict.UNKNOWN, None
+        rows, whole = await self._history.after(anchor)
+        return judge(text, rows, whole=whole and await self.screen() is Screen.MAIN)
+
+    async def ticks(self, ids: Collection[str]) -> dict[str, Tick]:
+        """Read the status of these messages, as far as they are in the open chat's DOM."""
+        return {bubble.id: bubble.tick for bubble in await self._reader.bubbles() if bubble.id in ids}
+
+    async def chat_ticks(self) -> dict[str, Tick]:
+        """Read the chat list in view: number → status of the last message, where that is ours."""
+        return await self._chats.ticks()
+
+    # --- the browser -----------------------------------------------------------------------------------------------
+
+    async def screenshot(self, path: Path) -> None:
+        """Save a picture of the page as PNG."""
+        await bounded(self._page.screenshot(path=path), self._reader.patience.answer)
+
+    async def close(self) -> None:
+        """Close the browser: gracefully, so that its profile is whole, and by force when it does not answer."""
+        if self.alive and await self._reader.answers(ANSWER_SECONDS):
+            with suppress(SendError):
+                await bounded(self._context.close(), CLOSE_SECONDS)
+        await kill_browsers_of(self._directory)
+        self.lost.set()

@@ -1,0 +1,96 @@
+"""A small client of our own HTTP API, as a user would write one."""
+
+import asyncio
+import secrets
+import time
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+import segno
+
+from errors import OperatorError
+
+Json = dict[str, Any]
+
+LOOK = 0.1  # seconds between looks
+
+
+class Client:
+    """Calls the API with a key; the sandbox's phone too. Raises OperatorError on what is not 2xx."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.url = url
+        self._http = httpx2.AsyncClient(base_url=url, headers={"x-api-key": key}, trust_env=False, timeout=10)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def get(self, path: str) -> Json:
+        """GET a path."""
+        return self._read(await self._http.get(path))
+
+    async def post(self, path: str, body: Json | None = None) -> Json:
+        """POST a body."""
+        return self._read(await self._http.post(path, json=body or {}))
+
+    def _read(self, response: httpx2.Response) -> Json:
+        if not response.is_success:
+            raise OperatorError(f"{response.request.method} {response.request.url.path}: {response.text}")
+        answer: Json = response.json() if response.content else {}
+        return answer
+
+    async def wait_up(self, seconds: float) -> None:
+        """Wait until the API is ready. Raises OperatorError."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                if (await self._http.get("/readyz")).is_success:
+                    return
+            except httpx2.TransportError:
+                pass
+            await asyncio.sleep(LOOK)
+        raise OperatorError(f"The API at {self.url} was not ready after {seconds:.0f} s.")
+
+    async def wait(self, path: str, field: str, wanted: set[str], seconds: float) -> Json:
+        """Look at a resource until the field has a wanted value. Raises OperatorError."""
+        end = time.monotonic() + seconds
+        while (seen := await self.get(path))[field] not in wanted:
+            if time.monotonic() > end:
+                raise OperatorError(
+                    f"{path}: {field} is {seen[field]} after {seconds:.0f} s, not {' or '.join(sorted(wanted))}."
+                )
+            await asyncio.sleep(LOOK)
+        return seen
+
+    async def qr(self, account: str, seconds: float = 60) -> str:
+        """Wait for the account's QR code and return its payload."""
+        await self.wait(f"/accounts/{account}", "state", {"qr_pending"}, seconds)
+        end = time.monotonic() + seconds
+        while True:
+            response = await self._http.get(f"/accounts/{account}/qr")
+            if response.is_success:
+                payload: str = response.json()["qr"]
+                return payload
+            if time.monotonic() > end:
+                self._read(response)
+            await asyncio.sleep(LOOK)
+
+    async def scan(self, account: str, phone: str | None = None) -> None:
+        """Let the sandbox's phone scan the code on the account's screen; it has a number of its own."""
+        number = phone or f"1555{secrets.randbelow(10**7):07}"
+        await self.post(f"/sandbox/accounts/{account}/scan", {"phone": number})
+
+
+def draw(qr: str) -> str:
+    """Draw a QR code for a terminal."""
+    import io
+
+    out = io.StringIO()
+    segno.make(qr, error="l").terminal(out, compact=True)
+    return out.getvalue()

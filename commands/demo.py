@@ -1,0 +1,192 @@
+"""`postrider demo`: the main job once, for real, told step by step."""
+
+import asyncio
+import json
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from commands import compose
+from commands.client import Client, Json, draw
+from commands.serve import Quiet, api_server
+from crypto import CryptoError, new_secret, verify
+from errors import OperatorError
+from settings import Settings
+from sql import schema
+from sql.database import Database
+from tasks.worker import Worker
+
+PHONE = "15551234567"
+MESSAGE = "Hello 👋 Your order #42 is on its way.\nReply STOP to hear no more from us."
+PATIENCE = 60.0  # seconds for each step
+
+
+@dataclass
+class Receiver:
+    """A webhook receiver that verifies what it gets."""
+
+    secret: str
+    events: asyncio.Queue[Json] = field(default_factory=asyncio.Queue)
+
+    async def receive(self, request: Request) -> Response:
+        """Answer 204 to an event with a good signature, 401 to any other."""
+        body, headers = await request.body(), request.headers
+        try:
+            verify(
+                [self.secret],
+                headers["webhook-id"],
+                headers["webhook-timestamp"],
+                headers["webhook-signature"],
+                body,
+                now=time.time(),
+            )
+        except (CryptoError, KeyError):
+            return Response(status_code=401)
+        await self.events.put({"id": headers["webhook-id"], **json.loads(body)})
+        return Response(status_code=204)
+
+
+class Story:
+    """Tells what happens, with the seconds since the beginning."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def tell(self, text: str) -> None:
+        """Print a step."""
+        print(f"{time.monotonic() - self._began:6.1f} s  {text}", flush=True)  # noqa: T201  # a command prints
+
+    def show(self, text: str) -> None:
+        """Print something that belongs to the step before."""
+        for line in text.rstrip("\n").splitlines():
+            print(f"          {line}", flush=True)  # noqa: T201  # a command prints
+
+
+def run_demo(data_dir: Path) -> int:
+    """Run the demo in a data directory of its own, made anew; its picture goes to `data_dir`/demo.png."""
+    home = data_dir / "demo"
+    shutil.rmtree(home, ignore_errors=True)
+    api, health, receiver = _free_ports(3)
+    settings = compose.load(
+        data_dir=home, database_url=None, env="development", host="127.0.0.1", port=api, worker_port=health,
+        webhook_url=f"http://127.0.0.1:{receiver}/hook", webhook_secret=new_secret("whsec_"), max_sessions=1,
+        api_secret=None,
+    )  # fmt: skip
+    return asyncio.run(_demo(settings, receiver, data_dir / "demo.png"))
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+async def _demo(settings: Settings, port: int, picture: Path) -> int:
+    story = Story()
+    story.tell("Starting an embedded PostgreSQL (from a Python wheel, on a Unix socket, fsync on) …")
+    url = await asyncio.to_thread(compose.database_url, settings)
+    await asyncio.to_thread(schema.migrate, url)
+    receiver = Receiver(settings.webhook_secret.get_secret_value() if settings.webhook_secret else "")
+    async with _serving(settings, url, receiver, port) as worker:
+        key = settings.api_key.get_secret_value() if settings.api_key else ""
+        async with Client(f"http://127.0.0.1:{settings.port}", key) as client:
+            await client.wait_up(PATIENCE)
+            story.tell(f"The API listens on {client.url}, a worker waits for work, a receiver for webhooks.")
+            account = await _link(story, client)
+            job = await _send(story, client, receiver)
+            await _report(story, client, url, job)
+            await worker.seats.sessions[account].page.screenshot(picture)
+            story.tell(f"The chat as the browser shows it is in {picture}")
+    _farewell(story)
+    return 0
+
+
+@asynccontextmanager
+async def _serving(settings: Settings, url: str, receiver: Receiver, port: int) -> AsyncIterator[Worker]:
+    hook = Starlette(routes=[Route("/hook", receiver.receive, methods=["POST"])])
+    servers = [
+        api_server(settings, url, Quiet),
+        Quiet(uvicorn.Config(hook, port=port, log_config=None, access_log=False)),
+    ]
+    serving = [asyncio.create_task(server.serve()) for server in servers]
+    stop = asyncio.Event()
+    with compose.home(settings.profiles) as home:
+        worker, engine = compose.make_worker(settings, url, home)
+        async with worker.database, engine:
+            working = asyncio.create_task(worker.run(stop))
+            try:
+                yield worker
+            finally:
+                stop.set()
+                await working
+                for server in servers:
+                    server.end()
+                await asyncio.gather(*serving)
+
+
+async def _link(story: Story, client: Client) -> str:
+    account = (await client.post("/accounts", {"name": "Demo", "transport": "sandbox"}))["id"]
+    await client.post(f"/accounts/{account}/connect")
+    story.tell(f"POST /accounts made {account}; a real Chromium opens the sandbox's WhatsApp Web …")
+    qr = await client.qr(account, PATIENCE)
+    story.tell("It shows this QR code. The sandbox's phone scans it, as yours would with a real account:")
+    story.show(draw(qr))
+    await client.scan(account)
+    linked = await client.wait(f"/accounts/{account}", "state", {"ready"}, PATIENCE)
+    story.tell(f"Linked as +{linked['phone']}; the chat list is there.")
+    return str(account)
+
+
+async def _send(story: Story, client: Client, receiver: Receiver) -> str:
+    key = f"order-42-{secrets.token_hex(3)}"
+    body = {"phone": PHONE, "message": MESSAGE, "idempotencyKey": key, "metadata": {"order": 42}}
+    answer = await client.post("/send", body)
+    story.tell(f"POST /send answered 202 {json.dumps(answer)}: the job is a row in Postgres.")
+    story.tell("The worker opens the chat, types, writes `submitting`, presses Enter and waits for the tick …")
+    try:
+        async with asyncio.timeout(PATIENCE):
+            event = await receiver.events.get()
+            while event["type"] != "JobCompleted":
+                event = await receiver.events.get()
+    except TimeoutError:
+        raise OperatorError(f"No JobCompleted came within {PATIENCE:.0f} s.") from None
+    story.tell(f"The webhook {event['type']} came, and its signature is good ({event['id']}):")
+    story.show(json.dumps(event["data"], indent=2))
+    return key
+
+
+async def _report(story: Story, client: Client, url: str, job: str) -> None:
+    seen = await client.wait(f"/jobs/{job}", "status", {"read"}, PATIENCE)
+    story.tell(f"GET /jobs/{job} tells its life:")
+    for step in seen["timeline"]:
+        story.show(f"{step['at']}  {step['status']}{': ' + step['detail'] if step['detail'] else ''}")
+    got = (await client.get(f"/sandbox/messages?phone={PHONE}"))["items"]
+    if [item["text"] for item in got] != [MESSAGE]:
+        raise OperatorError(f"The recipient got {len(got)} messages, not this one.")
+    story.tell("The recipient has it once, word for word. And a row in SQL (`select * from report.jobs`):")
+    async with Database(url) as database:
+        row: dict[str, Any] = await database.one("report_of_job", job=job) or {}
+    story.show("\n".join(f"{name:16} {value}" for name, value in row.items()))
+
+
+def _farewell(story: Story) -> None:
+    story.tell("Done. Nothing in that line was a stand-in but WhatsApp's own page. Next:")
+    story.show(
+        "make up                  the service, until Ctrl-C: it prints a curl line that works\n"
+        "open .data/demo.png      the chat\n"
+        "less README.md           how to link a real account, how to deploy"
+    )

@@ -1,0 +1,110 @@
+"""`postrider doctor`: what is well and what is not, a line each."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import psycopg
+
+from browser.chromium import can_sandbox, find_chromium, read_version
+from browser.screens import Screen
+from browser.whatsapp import WhatsApp
+from commands import compose
+from errors import OperatorError, PostriderError
+from settings import Settings
+from sql import schema
+from tasks.seats import Account
+
+DISK = 2**30  # bytes that should be free
+CLOCK = 5.0  # seconds that our clock and Postgres's may differ; signed requests are refused beyond that
+BOOT = 90.0  # seconds
+
+
+def run_doctor(settings: Settings, account: str | None) -> int:
+    """Check settings, database, schema, clock, Chromium and disk; with an account, its page. 1 when something is wrong."""
+    print("ok    settings  every value is allowed")  # noqa: T201
+    checks: list[tuple[str, Callable[[Settings], str]]] = [
+        ("database", _database),
+        ("schema", _schema),
+        ("clock", _clock),
+        ("chromium", lambda it: asyncio.run(_chromium(it))),
+        ("disk", _disk),
+    ]
+    if account:
+        checks.append(("page", lambda it: asyncio.run(_page(it, account))))
+    return max(_check(name, check, settings) for name, check in checks)
+
+
+def _check(name: str, check: Callable[[Settings], str], settings: Settings) -> int:
+    try:
+        print(f"ok    {name:9} {check(settings)}")  # noqa: T201
+    except (PostriderError, psycopg.Error) as error:
+        print(f"WRONG {name:9} {str(error).strip().splitlines()[0]}")  # noqa: T201
+        return 1
+    return 0
+
+
+def _database(settings: Settings) -> str:
+    url = compose.database_url(settings)
+    schema.knock(url)
+    return "Postgres answers" + ("" if settings.database_url else " (embedded)")
+
+
+def _schema(settings: Settings) -> str:
+    compose.check_schema(compose.database_url(settings))
+    return f"fits version {compose.VERSION}"
+
+
+def _clock(settings: Settings) -> str:
+    with psycopg.connect(compose.database_url(settings), connect_timeout=5) as connection:
+        began = time.monotonic()
+        row = connection.execute("select clock_timestamp()").fetchone()
+        took = time.monotonic() - began
+    off = abs((datetime.now(UTC) - row[0]).total_seconds()) - took if row else 0.0
+    if off > CLOCK:
+        raise OperatorError(f"This clock and Postgres's differ by {off:.1f} s; set both by NTP.")
+    return f"within {max(off, 0):.2f} s of Postgres's"
+
+
+async def _chromium(settings: Settings) -> str:
+    executable = find_chromium(settings.chromium_path)
+    sandbox = await can_sandbox(executable)
+    return f"{executable} {await read_version(executable)}, its sandbox {'starts' if sandbox else 'does not start'}"
+
+
+def _disk(settings: Settings) -> str:
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(settings.data_dir).free
+    if free < DISK:
+        raise OperatorError(f"Only {free // 2**20} MB are free in {settings.data_dir}.")
+    return f"{free // 2**30} GB free"
+
+
+async def _page(settings: Settings, account_id: str) -> str:
+    """Open the account's page and print each element: which alternative matched, or that it is missing."""
+    with compose.home(settings.profiles) as home:
+        worker, engine = compose.make_worker(settings, compose.database_url(settings), home)
+        async with worker.database, engine:
+            rows = await worker.database.read(Account, "account_to_drain", account=account_id)
+            if not rows:
+                raise OperatorError(f"There is no account {account_id}.")
+            if not await worker.seats.lease(account_id):
+                raise OperatorError(f"Account {account_id} is open in a worker: disconnect it first.")
+            try:
+                session = await worker.seats.open(rows[0])
+                return await _census(session.page)
+            finally:
+                await worker.seats.leave(account_id, "looked at by doctor")
+
+
+async def _census(page: WhatsApp) -> str:
+    screen = await page.wait_screen(timeout=BOOT)
+    if screen is Screen.MAIN:
+        await page.settle_in()
+    for element, found in (await page.census()).items():
+        print(f"      {element:22} {found or '-- not on this screen'}")  # noqa: T201
+    return f"shows the screen {screen}"
+
+

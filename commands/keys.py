@@ -1,0 +1,61 @@
+"""`postrider keys`: create, list and revoke the keys of the HTTP API."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from commands import compose
+from crypto import hash_key, new_secret
+from errors import OperatorError
+from settings import Settings
+from sql.database import Database
+from sql.ids import new_id
+
+ORG = "org_default"
+
+
+def _run(settings: Settings, work: Callable[[Database], Awaitable[None]]) -> int:
+    async def run() -> None:
+        async with Database(compose.database_url(settings), size=1) as database:
+            await work(database)
+
+    asyncio.run(run())
+    return 0
+
+
+def create(settings: Settings, name: str, *, signed: bool) -> int:
+    """Make a key and print it, once; with `signed`, also the secret with which its requests must be signed."""
+
+    async def work(database: Database) -> None:
+        key_id, key = new_id("key_"), new_secret("key_")
+        secret = new_secret("sec_") if signed else None
+        sealed = compose.sealer(settings).seal(secret.encode(), key_id.encode()) if secret else None
+        await database.all(
+            "create_key", id=key_id, org=ORG, name=name, hash=hash_key(key), signing_secret=sealed
+        )
+        print(f"id      {key_id}\nkey     {key}" + (f"\nsecret  {secret}" if secret else ""))  # noqa: T201
+        print("Keep it: it is not shown again.")  # noqa: T201
+
+    return _run(settings, work)
+
+
+def show(settings: Settings) -> int:
+    """Print every key, without the keys themselves."""
+
+    async def work(database: Database) -> None:
+        for row in await database.all("list_keys"):
+            state = f"revoked {row['revoked_at']:%Y-%m-%d}" if row["revoked_at"] else "works"
+            signs = "signed" if row["signs"] else ""
+            print(f"{row['id']:31} {row['name']:20} {row['created_at']:%Y-%m-%d %H:%M} {state:20} {signs}")  # noqa: T201
+
+    return _run(settings, work)
+
+
+def revoke(settings: Settings, key_id: str) -> int:
+    """Let a key work no more."""
+
+    async def work(database: Database) -> None:
+        if not await database.all("revoke_key", id=key_id):
+            raise OperatorError(f"There is no working key {key_id}: see `postrider keys list`.")
+        print(f"{key_id} works no more.")  # noqa: T201
+
+    return _run(settings, work)

@@ -1,0 +1,59 @@
+-- name: show_job
+-- No key begins with job_, so that the two never mean different jobs.
+select id, key, account_id, phone, message, priority, state, send_at, expires_at, attempts, error_code, error_detail,
+       metadata, timeline, created_at, started_at, sent_at, delivered_at, read_at
+from jobs
+where org_id = %(org)s and (id = %(job)s or key = %(job)s)
+
+-- name: list_jobs
+-- Newest first; a page begins after the last row of the one before.
+select id, key, account_id, phone, message, priority, state, send_at, expires_at, attempts, error_code, error_detail,
+       metadata, timeline, created_at, started_at, sent_at, delivered_at, read_at
+from jobs
+where org_id = %(org)s
+  and (%(status)s::text is null or state = %(status)s)
+  and (%(account)s::text is null or account_id = %(account)s)
+  and (%(since)s::timestamptz is null or created_at >= %(since)s)
+  and (%(until)s::timestamptz is null or created_at < %(until)s)
+  and (created_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
+order by created_at desc, id desc
+limit %(limit)s
+
+-- name: cancel_job
+with cancelled as (
+    update jobs
+    set state = 'cancelled', ended_at = now(), sequence = sequence + 1, timeline = timeline || step('cancelled')
+    where org_id = %(org)s and (id = %(job)s or key = %(job)s) and state = 'queued'
+    returning jobs as job
+)
+select job_event('JobCancelled', job) as lanes from cancelled
+
+-- name: cancel_jobs
+-- Some at a time, so that no transaction is long. One that a worker is taking this moment is not queued any more.
+with waiting as (
+    select id
+    from jobs
+    where org_id = %(org)s and (%(account)s::text is null or account_id = %(account)s) and state = 'queued'
+    limit %(most)s
+    for update skip locked
+), cancelled as (
+    update jobs
+    set state = 'cancelled', ended_at = now(), sequence = sequence + 1, timeline = timeline || step('cancelled')
+    from waiting
+    where jobs.id = waiting.id
+    returning jobs as job
+)
+select job_event('JobCancelled', job) as lanes from cancelled
+
+-- name: retry_job
+-- One whose outcome is unknown may have reached its recipient, so that only a person who says so sends it again.
+update jobs
+set state = 'queued', attempts = 0, due_at = now(), ended_at = null, error_code = null, error_detail = null,
+    claim = null, claimed_by = null, anchor = null, profile_generation = null, bubble = null, submitted_at = null,
+    expires_at = case when expires_at <= now() then now() + %(ttl)s::interval else expires_at end,
+    timeline = timeline || step('queued', 'asked for again')
+from lanes
+where jobs.org_id = %(org)s and (jobs.id = %(job)s or jobs.key = %(job)s) and jobs.state = 'failed'
+  and (jobs.error_code is distinct from 'outcome_unknown' or %(force)s::boolean)
+  and lanes.id = jobs.account_id
+returning jobs.account_id as lane, lanes.open_at <= now() as open

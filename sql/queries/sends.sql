@@ -1,0 +1,189 @@
+-- name: take_job
+-- The next due job of the lane, high priority first, then by due time and acceptance. It names the epoch, under a lock on
+-- the lane's row, so that an older drain takes nothing. A job is held back while an earlier one to the same recipient is
+-- under way or waits for its next attempt.
+with lane as (
+    select id from lanes
+    where id = %(lane)s and epoch = %(epoch)s and open_at <= now()
+    for no key update
+), next as materialized (
+    select candidate.id
+    from lane, (values (1::smallint), (0::smallint)) as priorities (priority), lateral (
+        select jobs.id
+        from jobs
+        where jobs.account_id = lane.id and jobs.state = 'queued' and jobs.priority = priorities.priority
+          and jobs.due_at <= now() and jobs.expires_at > now()
+          and not exists (
+              select from jobs as tried
+              where tried.account_id = lane.id and tried.phone = jobs.phone and tried.seq < jobs.seq
+                and tried.state = 'queued' and tried.attempts > 0)
+          and not exists (
+              select from jobs as under_way
+              where under_way.account_id = lane.id and under_way.phone = jobs.phone
+                and under_way.state in ('sending', 'submitting'))
+        order by jobs.due_at, jobs.seq
+        limit 1
+        for update skip locked
+    ) as candidate
+    limit 1
+)
+update jobs
+set state = 'sending', claim = gen_random_uuid(), claimed_by = %(worker)s, attempts = attempts + 1,
+    started_at = coalesce(started_at, now()), timeline = timeline || step('sending')
+from next
+where jobs.id = next.id
+returning jobs.id, jobs.account_id, jobs.key, jobs.phone, jobs.message, jobs.attempts, jobs.claim, jobs.anchor,
+          jobs.profile_generation, 0::float8 as submitted_for, jobs.request_id
+
+-- name: submit_job
+-- The permission to press Enter: committed before it is pressed. It needs this drain to be the newest, the gate to be open
+-- and the lease to have 10 s left, which is as long as the page lets an Enter through.
+with lane as (
+    select id from lanes
+    where id = %(lane)s and epoch = %(epoch)s and open_at <= now()
+    for no key update
+), lease as (
+    select id from accounts
+    where id = %(lane)s and leased_by = %(worker)s and lease_until > now() + %(margin)s * interval '1 second'
+)
+update jobs
+set state = 'submitting', anchor = %(anchor)s, profile_generation = %(generation)s, submitted_at = now(),
+    due_at = now() + %(look)s * interval '1 second', timeline = timeline || step('submitting')
+from lane, lease
+where jobs.id = %(job)s and jobs.claim = %(claim)s and jobs.state = 'sending'
+returning jobs.id
+
+-- name: job_sent
+with done as (
+    update jobs
+    set state = 'sent', sent_at = now(), ended_at = now(), claim = null, bubble = %(bubble)s, error_code = null,
+        error_detail = null, sequence = sequence + 1, timeline = timeline || step('sent', %(detail)s)
+    where id = %(job)s and claim = %(claim)s and state in ('sending', 'submitting')
+    returning jobs as job
+), healthy as (
+    update accounts set failures_in_a_row = 0
+    from done
+    where accounts.id = (done.job).account_id and failures_in_a_row > 0
+)
+select job_event('JobCompleted', job) as lanes from done
+
+-- name: job_failed
+with done as (
+    update jobs
+    set state = 'failed', ended_at = now(), claim = null, bubble = coalesce(%(bubble)s, bubble), error_code = %(code)s,
+        error_detail = %(detail)s, sequence = sequence + 1, timeline = timeline || step('failed', %(code)s)
+    where id = %(job)s and claim = %(claim)s and state in ('sending', 'submitting')
+    returning jobs as job
+)
+select job_event('JobFailed', job) as lanes from done
+
+-- name: try_again
+-- Back to queued after an attempt that failed before anything left, or that was proved not to have left.
+update jobs
+set state = 'queued', claim = null, claimed_by = null, due_at = now() + %(seconds)s * interval '1 second',
+    error_code = %(code)s, error_detail = %(detail)s, timeline = timeline || step('queued', %(code)s)
+where id = %(job)s and claim = %(claim)s and state in ('sending', 'submitting')
+
+-- name: return_job
+-- Back to queued without an attempt counted: the account has to wait, not the job.
+update jobs
+set state = 'queued', claim = null, claimed_by = null, due_at = now(), attempts = attempts - 1,
+    timeline = timeline || step('queued', %(code)s)
+where id = %(job)s and claim = %(claim)s and state = 'sending'
+
+-- name: release_typed
+-- What an earlier drain only typed has not left.
+update jobs
+set state = 'queued', claim = null, claimed_by = null, due_at = now(), timeline = timeline || step('queued', 'interrupted')
+where account_id = %(lane)s and state = 'sending'
+  and exists (select from lanes where id = %(lane)s and epoch = %(epoch)s)
+
+-- name: take_submitted
+-- What an earlier drain may have sent, to be settled; looked at again later if it cannot be told now.
+update jobs
+set claim = gen_random_uuid(), claimed_by = %(worker)s, due_at = now() + %(look)s * interval '1 second'
+where id = (
+    select id from jobs
+    where account_id = %(lane)s and state = 'submitting' and due_at <= now()
+      and exists (select from lanes where id = %(lane)s and epoch = %(epoch)s)
+    order by due_at
+    limit 1
+)
+returning id, account_id, key, phone, message, attempts, claim, anchor, profile_generation,
+          extract(epoch from now() - submitted_at)::float8 as submitted_for, request_id
+
+-- name: settle_soon
+-- Its own drain lost the page after Enter: let the next look be at once.
+update jobs set due_at = now() where id = %(job)s and claim = %(claim)s and state = 'submitting'
+
+-- name: awaiting_ticks
+-- Messages of these accounts whose next tick has not been seen, newest first. A tick that comes after the outcome was
+-- given up stands in the timeline.
+select account_id, id, phone, bubble, state
+from jobs
+where account_id = any (%(accounts)s) and bubble is not null
+  and (state in ('sent', 'delivered') or error_code = 'outcome_unknown')
+  and submitted_at > now() - interval '3 days'
+order by submitted_at desc
+limit 500
+
+-- name: job_delivered
+with done as (
+    update jobs
+    set state = 'delivered', delivered_at = now(), sequence = sequence + 1, timeline = timeline || step('delivered')
+    where id = %(job)s and state = 'sent'
+    returning jobs as job
+)
+select job_event('JobDelivered', job) as lanes from done
+
+-- name: job_read
+with done as (
+    update jobs
+    set state = 'read', delivered_at = coalesce(delivered_at, now()), read_at = now(), sequence = sequence + 1,
+        timeline = timeline || step('read')
+    where id = %(job)s and state in ('sent', 'delivered')
+    returning jobs as job
+)
+select job_event('JobRead', job) as lanes from done
+
+-- name: late_tick
+-- The job stays failed: its event is out, and the sender may have acted on it.
+update jobs
+set bubble = null, timeline = timeline || step('failed', 'a tick came later')
+where id = %(job)s and state = 'failed' and bubble is not null
+
+-- name: expire_jobs
+with late as materialized (
+    select id from jobs
+    where state = 'queued' and expires_at <= now()
+    order by expires_at
+    limit 500
+    for update skip locked
+), done as (
+    update jobs
+    set state = 'failed', ended_at = now(), error_code = 'expired',
+        error_detail = 'The message waited longer than its expiresAt.', sequence = sequence + 1,
+        timeline = timeline || step('failed', 'expired')
+    from late
+    where jobs.id = late.id
+    returning jobs as job
+)
+select job_event('JobFailed', job) as lanes from done
+
+-- name: give_up_settling
+-- Also when the account cannot be opened.
+with late as materialized (
+    select id from jobs
+    where state = 'submitting' and submitted_at < now() - %(seconds)s * interval '1 second'
+    limit 500
+    for update skip locked
+), done as (
+    update jobs
+    set state = 'failed', ended_at = now(), claim = null, error_code = 'outcome_unknown',
+        error_detail = 'Enter may have been pressed, and whether the message left could not be told in time.',
+        sequence = sequence + 1, timeline = timeline || step('failed', 'outcome_unknown')
+    from late
+    where jobs.id = late.id
+    returning jobs as job
+)
+select job_event('JobFailed', job) as lanes from done

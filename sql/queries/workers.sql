@@ -1,0 +1,91 @@
+-- name: register_worker
+insert into workers (id, host, version, home, seats)
+values (%(worker)s, %(host)s, %(version)s, %(home)s, %(seats)s)
+
+-- name: renew_worker
+-- The sign of life, and with it the leases. A worker that was declared dead has no row any more and gets none back.
+with renewed as (
+    update workers
+    set renewed_at = now(),
+        procrastinate_ids = array(select distinct unnest(procrastinate_ids || %(ids)s::bigint[]))
+    where id = %(worker)s
+    returning id
+), leases as (
+    update accounts
+    set lease_until = now() + %(lease)s * interval '1 second', last_open_at = now()
+    from renewed
+    where leased_by = renewed.id and lease_until > now()
+    returning accounts.id
+)
+select renewed.id, array(select id from leases) as leases from renewed
+
+-- name: unregister_worker
+delete from workers where id = %(worker)s
+
+-- name: dead_workers
+-- A restarted Postgres gives everybody time to sign in again before it calls anybody dead.
+delete from workers
+where id in (
+    select id from workers
+    where greatest(renewed_at, pg_postmaster_start_time()) < now() - %(dead)s * interval '1 second'
+    for update skip locked
+)
+returning id, procrastinate_ids
+
+-- name: bury_wakeups
+-- The wake-ups that dead workers had in hand end as failed. They are never tried again: a fresh one may hold the queueing
+-- lock, and the collision would leave the lane stuck.
+select procrastinate_finish_job_v1(wakeup.id, 'failed', true), wakeup.lock as lane
+from procrastinate_jobs as wakeup
+left join lanes on lanes.id = wakeup.lock
+where wakeup.status = 'doing'
+  and (wakeup.worker_id = any (%(ids)s::bigint[])
+       or lanes.drained_by = any (%(workers)s::text[]) and lanes.wakeup_id = wakeup.id)
+
+-- name: free_leases
+-- The accounts of dead workers; their sessions ended with them, their profiles did not.
+with freed as (
+    update accounts
+    set leased_by = null,
+        state = case when state in ('ready', 'authenticated', 'starting') and first_ready_at is not null
+                     then 'hibernated' when state in ('starting', 'qr_pending') then 'not_started' else state end,
+        state_reason = 'the worker died', state_since = now(), qr = null, qr_expires_at = null
+    where leased_by = any (%(workers)s::text[])
+    returning id, wanted
+)
+update lanes
+set queue = 'account', wakeup_id = null, attend_at = case when freed.wanted = 'connected' then now() else attend_at end
+from freed
+where lanes.id = freed.id
+returning lanes.id
+
+-- name: free_drains
+update lanes
+set wakeup_id = null
+where drained_by = any (%(workers)s::text[]) and wakeup_id is not null
+returning id
+
+-- name: bury_orphans
+-- Wake-ups in hand of nobody: their procrastinate worker is gone or silent, and no living worker of ours says it has
+-- them. procrastinate stops its heartbeat before a graceful stop has ended, so a drain that still runs then is known by
+-- our own rows alone.
+select procrastinate_finish_job_v1(wakeup.id, 'failed', true), wakeup.lock as lane
+from procrastinate_jobs as wakeup
+left join lanes on lanes.id = wakeup.lock
+left join procrastinate_workers on procrastinate_workers.id = wakeup.worker_id
+where wakeup.status = 'doing'
+  and (wakeup.worker_id is null
+       or procrastinate_workers.last_heartbeat < now() - %(dead)s * interval '1 second')
+  and not exists (
+      select from workers
+      where wakeup.worker_id = any (workers.procrastinate_ids)
+         or workers.id = lanes.drained_by and lanes.wakeup_id = wakeup.id)
+
+-- name: wakeups_in_hand
+-- What procrastinate believes that these of its workers are running.
+select id from procrastinate_jobs where status = 'doing' and worker_id = any (%(ids)s::bigint[])
+
+-- name: bury_wakeup
+select procrastinate_finish_job_v1(id, 'failed', true), lock as lane
+from procrastinate_jobs
+where id = %(wakeup)s and status = 'doing'

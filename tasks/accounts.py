@@ -1,0 +1,180 @@
+"""The work of an account's lane: bring its session to what is wanted, settle, send what is due."""
+
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+
+from browser.screens import Screen
+from errors import (
+    AccountWaits,
+    AttemptFailed,
+    Banned,
+    NotLinked,
+    Offline,
+    OpenElsewhere,
+    PageCrashed,
+    PostriderError,
+    ProfileElsewhere,
+    UiChanged,
+)
+from sql.database import Database
+from tasks.backoff import backoff
+from tasks.lanes import Drain
+from tasks.linking import Linking, NotScanned
+from tasks.seats import Account, Seats, Session
+from tasks.send import Sender
+
+log = logging.getLogger(__name__)
+
+BOOT = 90.0  # seconds; a cold boot of the page was measured at 20-25 s
+LOOK_AGAIN = 30.0  # seconds between two looks at a ban screen
+OFFLINE = 5.0  # seconds
+ELSEWHERE = 10.0  # seconds
+RECONNECT_CAP = 30.0  # seconds
+#: Gates that only a person opens; no drain opens a browser behind them.
+QUARANTINE = frozenset({"banned", "not_connected", "ui_changed", "open_elsewhere"})
+
+_TROUBLE: dict[Screen, type[PostriderError]] = {
+    Screen.BANNED: Banned,
+    Screen.CONFLICT: OpenElsewhere,
+    Screen.OFFLINE: Offline,
+    Screen.PROXY_BLOCKED: Offline,
+    Screen.UNAVAILABLE: Offline,
+    Screen.UNSUPPORTED: UiChanged,
+    Screen.CRASHED: PageCrashed,
+}
+
+
+@dataclass
+class AccountWork:
+    """What is done with the rows of account lanes."""
+
+    database: Database
+    seats: Seats
+    sender: Sender
+    linking: Linking
+    breaker_failures: int
+    breaker_seconds: float
+
+    async def begin(self, drain: Drain) -> bool:
+        """Bring the session to what is wanted and settle; False when nothing may be sent now."""
+        accounts = await self.database.read(Account, "account_to_drain", account=drain.lane)
+        if not accounts or drain.closed and drain.gate_reason in QUARANTINE and accounts[0].wanted == "connected":
+            return False
+        account = accounts[0]
+        if account.wanted != "connected":
+            await self._leave(account)
+            return False
+        if not await self.seats.lease(account.id):
+            return False
+        try:
+            session = await self._ready(account)
+            await self.sender.settle(drain, session)
+        except PostriderError as error:
+            await self._trouble(account.id, error)
+            return False
+        return True
+
+    async def one(self, drain: Drain) -> bool:
+        """Send the next due job; False when there is none, or the session needs attention first."""
+        session = self.seats.live(drain.lane)
+        if session is None:
+            return False
+        async with session.busy:
+            job = await self.sender.take(drain)
+            if job is None:
+                return False
+            try:
+                await self.sender.send(drain, session, job)
+            except (AttemptFailed, AccountWaits) as error:
+                await self._trouble(drain.lane, error)
+                return False
+            finally:
+                session.touch()
+        return True
+
+    async def _leave(self, account: Account) -> None:
+        await self.seats.leave(account.id, "disconnected")
+        if account.state != "not_started":
+            await self.database.all("set_state", account=account.id, state="disconnected", reason="on request")
+
+    async def _ready(self, account: Account) -> Session:
+        session = self.seats.live(account.id)
+        if session is None:
+            await self.database.all("set_state", account=account.id, state="starting", reason=None)
+            session = await self.seats.open(account)
+        async with session.busy:
+            screen = await session.page.wait_screen(Screen.MAIN, Screen.QR, *_TROUBLE, timeout=BOOT)
+            if screen is Screen.QR:
+                await self.linking.follow(account, session)
+            elif trouble := _TROUBLE.get(screen):
+                raise trouble
+            await session.page.settle_in()
+            phone = await session.page.profile_phone()
+            session.touch()
+        await self.database.all("set_ready", account=account.id, phone=phone)
+        await self.database.all("open_linked_gate", account=account.id)
+        return session
+
+    async def _trouble(self, account: str, error: PostriderError) -> None:
+        """Do what an error asks of the account; the job's part is written already."""
+        log.warning("account %s: %s (%s)", account, error.detail, error.code)
+        if isinstance(error, AttemptFailed):
+            await self._failure(account, error)
+        elif isinstance(error, Banned):
+            await self._banned(account)
+        elif isinstance(error, NotScanned):
+            await self._give_back(account, error)
+        elif isinstance(error, NotLinked):
+            await self.seats.close(account)
+            await self.database.all("close_gate", lane=account, seconds=None, reason="not_linked")
+            await self._attend(account, 0)
+        elif isinstance(error, Offline):
+            await self.database.all("close_gate", lane=account, seconds=OFFLINE, reason=error.code)
+            await self._attend(account, OFFLINE)
+        elif isinstance(error, ProfileElsewhere):
+            await self.seats.leave(account, error.detail)
+            await self.database.all("close_gate", lane=account, seconds=ELSEWHERE, reason=error.code)
+            await self._attend(account, ELSEWHERE)
+        elif isinstance(error, UiChanged | OpenElsewhere):
+            await self._quarantine(account, error)
+
+    async def _failure(self, account: str, error: AttemptFailed) -> None:
+        # A page that hung, crashed or got lost is not trusted with another message.
+        await self.seats.close(account)
+        row = await self.database.one("count_failure", account=account)
+        failures = row["failures_in_a_row"] if row else 0
+        pause, state = backoff(max(failures, 1), base=1, factor=2, cap=RECONNECT_CAP), "disconnected"
+        if self.breaker_failures and failures >= self.breaker_failures:
+            pause, state = self.breaker_seconds, "circuit_open"
+        await self.database.all("set_state", account=account, state=state, reason=error.detail)
+        await self.database.all("close_gate", lane=account, seconds=pause, reason=error.code)
+        await self._attend(account, pause)
+
+    async def _give_back(self, account: str, error: NotScanned) -> None:
+        await self.seats.leave(account, error.detail)
+        await self.database.all("set_wanted", account=account, wanted="disconnected")
+        await self.database.all("set_state", account=account, state="disconnected", reason=error.detail)
+        await self.database.all("close_gate", lane=account, seconds=None, reason="not_connected")
+
+    async def _banned(self, account: str) -> None:
+        """Two looks, 30 s apart, before it counts as a ban; from there only a person resumes."""
+        rows = await self.database.read(Account, "account_to_drain", account=account)
+        second_look = bool(rows) and rows[0].state == "suspected_ban"
+        state = "banned" if second_look else "suspected_ban"
+        await self.database.all("set_state", account=account, state=state, reason="The page shows a ban screen.")
+        await self.database.all("close_gate", lane=account, seconds=None, reason=state)
+        if second_look:
+            await self.seats.close(account)
+        else:
+            await self._attend(account, LOOK_AGAIN)
+
+    async def _quarantine(self, account: str, error: AccountWaits) -> None:
+        with suppress(PostriderError):
+            await self.seats.picture(account)
+        await self.seats.close(account)
+        await self.database.all("set_state", account=account, state="disconnected", reason=error.detail)
+        await self.database.all("close_gate", lane=account, seconds=None, reason=error.code)
+
+    async def _attend(self, account: str, seconds: float) -> None:
+        await self.database.all("attend", lane=account, seconds=seconds)

@@ -1,0 +1,213 @@
+"""The lane: the one mechanism by which due work is done, strictly one drain at a time.
+
+A lane is a row of `lanes`. Its work stands in the task tables (`jobs`, `deliveries`); procrastinate holds only wake-ups,
+at most one waiting and one running for each lane, cluster-wide. This module knows nothing of WhatsApp or webhooks: what
+is done with a lane's rows is its `Work`.
+
+- `Lanes.drain` is what a wake-up runs.
+- `Pulse` is the clock: it wakes lanes whose time has come, and everything that was missed.
+- `Rescue` gives the lanes of dead workers back.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+import psycopg
+
+from errors import DatabaseUnavailable
+from sql.database import CONNECTION, Database, Row, Transaction, translated
+
+log = logging.getLogger(__name__)
+
+SLICE = 20.0  # seconds a drain may work before it goes to the back of the line
+DEAD = 30.0  # seconds without a sign of life after which a worker is dead
+PULSE = 1.0  # seconds between pulses
+
+
+@dataclass(frozen=True)
+class Drain:
+    """One turn of a lane. Taking a row and submitting one name its epoch, so that a newer drain fences it off."""
+
+    lane: str
+    kind: str
+    queue: str
+    epoch: int
+    #: when it began, by Postgres's clock
+    began: datetime
+    #: whether the gate was closed then, and why it was last closed
+    closed: bool
+    gate_reason: str | None
+
+
+class Work(Protocol):
+    """What is done with the rows of one kind of lane."""
+
+    async def begin(self, drain: Drain) -> bool:
+        """Settle what earlier drains left half done; return whether rows may be taken."""
+
+    async def one(self, drain: Drain) -> bool:
+        """Take the next due row and work on it; return whether there may be more."""
+
+
+@dataclass
+class Lanes:
+    """The drains of one worker."""
+
+    database: Database
+    worker: str
+    works: Mapping[str, Work]
+    slice: float = SLICE
+    #: wake-ups in hand, by their procrastinate job ids
+    in_hand: set[int] = field(default_factory=set)
+    stopping: bool = False
+
+    async def drain(self, lane: str, wakeup: int) -> None:
+        """Work on a lane while its gate is open, its slice lasts and a row is due."""
+        self.in_hand.add(wakeup)
+        try:
+            drains = await self.database.read(Drain, "begin_drain", lane=lane, worker=self.worker, wakeup=wakeup)
+            for drain in drains:
+                await self._work(drain)
+        finally:
+            self.in_hand.discard(wakeup)
+
+    async def _work(self, drain: Drain) -> None:
+        work = self.works[drain.kind]
+        try:
+            if not self.stopping and await work.begin(drain):
+                await self._rows(drain, work)
+        except DatabaseUnavailable:
+            log.warning("the drain of lane %s ends: the database is away", drain.lane)
+        finally:
+            # When this cannot be written, rescue finds the wake-up, and the next pulse what it left.
+            with suppress(DatabaseUnavailable):
+                await self.database.all("end_drain", lane=drain.lane, epoch=drain.epoch, began=drain.began)
+
+    async def _rows(self, drain: Drain, work: Work) -> None:
+        end = time.monotonic() + self.slice
+        while not self.stopping and await work.one(drain):
+            if time.monotonic() > end:
+                await self.database.all("wake", lanes=[drain.lane])
+                return
+
+
+async def wake_returned(tx: Transaction, rows: list[Row]) -> int:
+    """Wake the lanes that the rows of a query name in their column `lanes`, as the last statement; return how many rows."""
+    if lanes := sorted({lane for row in rows for lane in row["lanes"]}):
+        await tx.all("wake", lanes=lanes)
+    return len(rows)
+
+
+@dataclass
+class Pulse:
+    """The clock of the lanes. One process in the cluster has it, on a connection of its own, by an advisory lock."""
+
+    url: str
+    settle_seconds: float
+    dead: float = DEAD
+    _connection: psycopg.AsyncConnection | None = None
+    _led: bool = False
+
+    async def run_once(self) -> bool:
+        """Wake what is due and rescue what is lost, if this process leads; return whether it does."""
+        try:
+            with translated():
+                connection = self._connection = self._connection or await self._connect()
+                statement = Transaction(connection)
+                if not await self._leads(statement):
+                    return False
+                await self._beat(statement)
+                await Rescue(connection, self.dead).run_once()
+        except BaseException:
+            # The lock ends with its connection: whoever cannot use it must not hold it.
+            await self.close()
+            raise
+        return True
+
+    async def close(self) -> None:
+        """Give the lock back."""
+        connection, self._connection, self._led = self._connection, None, False
+        if connection is not None:
+            with suppress(psycopg.Error):
+                await connection.close()
+
+    async def _connect(self) -> psycopg.AsyncConnection:
+        return await psycopg.AsyncConnection.connect(
+            self.url, autocommit=True, application_name="postrider pulse", **CONNECTION
+        )
+
+    async def _leads(self, statement: Transaction) -> bool:
+        if not self._led:
+            row = await statement.one("lead")
+            self._led = bool(row and row["leads"])
+        return self._led
+
+    async def _beat(self, statement: Transaction) -> None:
+        await statement.all("reclaim_queues", dead=self.dead)
+        await statement.all("reclaim_wakeups")
+        for lane in await statement.all("pulse"):
+            log.debug("woke lane %s", lane["lane"])
+        async with statement.connection.transaction():
+            rows = await statement.all("expire_jobs")
+            rows += await statement.all("give_up_settling", seconds=self.settle_seconds)
+            await wake_returned(statement, rows)
+
+
+@dataclass
+class Rescue:
+    """Gives back what dead workers held. procrastinate rescues nothing by itself, and does not fence."""
+
+    connection: psycopg.AsyncConnection
+    dead: float = DEAD
+
+    async def run_once(self) -> list[str]:
+        """Bury the wake-ups of dead workers and of nobody, free their accounts, wake their lanes; return those lanes."""
+        async with self.connection.transaction():
+            tx = Transaction(self.connection)
+            lanes: set[str] = set()
+            if dead := await tx.all("dead_workers", dead=self.dead):
+                lanes |= await self._bury(tx, dead)
+            lanes |= {row["lane"] for row in await tx.all("bury_orphans", dead=self.dead) if row["lane"]}
+            if lanes:
+                log.warning("rescued %d lanes", len(lanes))
+                await tx.all("wake", lanes=sorted(lanes))
+            return sorted(lanes)
+
+    async def _bury(self, tx: Transaction, dead: list[Row]) -> set[str]:
+        workers = [row["id"] for row in dead]
+        log.warning("workers found dead: %s", ", ".join(workers))
+        ids = [one for row in dead for one in row["procrastinate_ids"]]
+        buried = await tx.all("bury_wakeups", ids=ids, workers=workers)
+        freed = await tx.all("free_leases", workers=workers)
+        drained = await tx.all("free_drains", workers=workers)
+        return {row["lane"] for row in buried if row["lane"]} | {row["id"] for row in (*freed, *drained)}
+
+
+@dataclass
+class Lost:
+    """Finds wake-ups that procrastinate believes to run here and that do not.
+
+    One swallowed status write leaves a job `doing` for as long as its worker lives, and its lane closed.
+    """
+
+    database: Database
+    lanes: Lanes
+    #: those that were not in hand at the last look; a wake-up may be just fetched or just done
+    _suspects: set[int] = field(default_factory=set)
+
+    async def run_once(self, procrastinate_ids: list[int]) -> list[int]:
+        """Bury what was not in hand at two looks in a row; return those wake-ups."""
+        rows = await self.database.all("wakeups_in_hand", ids=procrastinate_ids)
+        missing = {row["id"] for row in rows} - self.lanes.in_hand
+        lost = sorted(missing & self._suspects)
+        self._suspects = missing - set(lost)
+        for wakeup in lost:
+            log.warning("wake-up %d was lost; its lane is free again", wakeup)
+            await self.database.all("bury_wakeup", wakeup=wakeup)
+        return lost
+

@@ -1,0 +1,105 @@
+"""The procrastinate app: two tasks, `drain` for wake-ups and `upkeep` by the clock, and the consumers that run them."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import procrastinate
+import psycopg
+from procrastinate.worker import Worker as ProcrastinateWorker
+
+from sql.database import CONNECTION
+
+log = logging.getLogger(__name__)
+
+#: Seconds. A released lock wakes nobody, and a NOTIFY that lands during an empty fetch is lost; polling covers both. It is
+#: cheap, since only wake-ups stand in the queue.
+POLL = 0.5
+RESTART = 1.0  # seconds before a consumer that ended is started again
+
+
+def make_app(
+    url: str, drain: Callable[[str, int], Awaitable[None]], upkeep: Callable[[], Awaitable[None]], *, size: int
+) -> procrastinate.App:
+    """Return an app whose wake-ups call `drain(lane, wake-up)`; its pool has `size` connections."""
+    connector = procrastinate.PsycopgConnector(
+        conninfo=url,
+        min_size=1,
+        max_size=size,
+        timeout=10.0,
+        reconnect_timeout=2.0,
+        configure=_autocommit,
+        kwargs={**CONNECTION, "application_name": "postrider queue"},
+    )
+    app = procrastinate.App(connector=connector)
+
+    @app.task(name="drain", pass_context=True)
+    async def _drain(context: procrastinate.JobContext, lane: str) -> None:
+        if context.job.id is not None:
+            await drain(lane, context.job.id)
+
+    # Also a canary: with no periodic task registered, procrastinate does not notice when its listener dies.
+    @app.periodic(cron="*/10 * * * *")
+    @app.task(name="upkeep", queue="upkeep", queueing_lock="upkeep")
+    async def _upkeep(timestamp: int) -> None:
+        log.debug("upkeep of %d", timestamp)
+        await upkeep()
+
+    return app
+
+
+async def _autocommit(connection: psycopg.AsyncConnection[Any]) -> None:
+    # Not by kwargs: the listener passes autocommit itself, and dies of the second one.
+    await connection.set_autocommit(True)
+
+
+@dataclass
+class Consumer:
+    """A procrastinate worker on some queues, started again whenever it ends: a restart of Postgres can end one without an
+    exception, or leave it deaf.
+    """
+
+    app: procrastinate.App
+    queues: Sequence[str]
+    slots: int
+    #: seconds a drain in hand is given when stopping, before it is cancelled
+    patience: float
+    _worker: ProcrastinateWorker | None = None
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def procrastinate_id(self) -> int | None:
+        """Its present id in procrastinate_workers."""
+        return self._worker.worker_id if self._worker else None
+
+    async def run(self) -> None:
+        """Consume until stopped; return when the last drain has ended."""
+        while not self._stopping.is_set():
+            self._worker = self._make()
+            try:
+                await self._worker.run()  # type: ignore[no-untyped-call]
+            except Exception as error:  # noqa: BLE001  # whatever ended it, it is started again
+                log.warning("the consumer of %s ended: %s", ", ".join(self.queues), error)
+            if not self._stopping.is_set():
+                log.info("starting the consumer of %s again", ", ".join(self.queues))
+                await asyncio.sleep(RESTART)
+
+    def stop(self) -> None:
+        """Take no more wake-ups; let those in hand end."""
+        self._stopping.set()
+        if self._worker:
+            self._worker.stop()  # type: ignore[no-untyped-call]
+
+    def _make(self) -> ProcrastinateWorker:
+        return ProcrastinateWorker(
+            self.app,
+            queues=list(self.queues),
+            concurrency=self.slots,
+            fetch_job_polling_interval=POLL,
+            shutdown_graceful_timeout=self.patience,
+            # Never a retry and never a trace: a wake-up that failed must not hold the queueing lock of a fresh one.
+            delete_jobs="always",
+            install_signal_handlers=False,
+        )

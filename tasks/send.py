@@ -1,0 +1,219 @@
+"""Sending one message: open the chat, type, write the permission to press Enter, press it, wait for the tick.
+
+What becomes of it is a state of the job's row, and an event in the same statement. A result that is known is never thrown
+away: it is written until it commits. What is not known is settled by looking at the chat, and never sent again on a guess.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from uuid import UUID
+
+from browser.bubbles import Bubble
+from browser.history import Verdict
+from errors import (
+    AccountWaits,
+    AttemptFailed,
+    DatabaseUnavailable,
+    LeaseLost,
+    NewChatsRestricted,
+    OutcomeUnknown,
+    PageHung,
+    PostriderError,
+    SendError,
+)
+from sql.database import Database
+from tasks.backoff import backoff
+from tasks.lanes import Drain, wake_returned
+from tasks.seats import Session
+
+log = logging.getLogger(__name__)
+
+#: Seconds of lease that submitting needs, and for which the page lets an Enter through.
+ENTER_MARGIN = 10.0
+MESSAGE_LIMIT = 150.0  # seconds to open the chat and type
+SETTLE_AGAIN = 5.0  # seconds until an unsettled message is looked at again
+BACKOFF_CAP = 300.0  # seconds
+COMMIT_AGAIN = 0.5  # seconds between tries to write a result
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that a worker has claimed."""
+
+    id: str
+    account_id: str
+    key: str | None
+    phone: str
+    message: str
+    attempts: int
+    claim: UUID
+    anchor: str | None
+    profile_generation: int | None
+    #: seconds since the permission to press Enter was written; 0 when it was not
+    submitted_for: float
+    request_id: str | None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The limits of sending, from the settings."""
+
+    attempts: int
+    backoff_seconds: float
+    confirm_seconds: float
+    settle_seconds: float
+
+
+class Fenced(LeaseLost):
+    """This drain may not press Enter: a newer one has begun, the gate has closed or the lease is about to end."""
+
+
+@dataclass
+class Sender:
+    """Sends the jobs of one worker."""
+
+    database: Database
+    worker: str
+    policy: Policy
+
+    async def take(self, drain: Drain) -> Job | None:
+        """Claim the next due job of the lane."""
+        jobs = await self.database.read(Job, "take_job", lane=drain.lane, epoch=drain.epoch, worker=self.worker)
+        return jobs[0] if jobs else None
+
+    async def send(self, drain: Drain, session: Session, job: Job) -> None:
+        """Send a claimed job and write what became of it. Raises AttemptFailed and AccountWaits once that is written."""
+        if job.attempts > self.policy.attempts:
+            await self.failed(job, AttemptFailed("Each attempt ended with the worker that made it."))
+            return
+        try:
+            await self._type(session, job)
+            anchor = await self._submit(drain, session, job)
+        except SendError as error:
+            await self._not_sent(job, error)
+            if isinstance(error, AttemptFailed | AccountWaits):
+                raise
+            return
+        await self._enter(session, job, anchor)
+
+    async def _type(self, session: Session, job: Job) -> None:
+        try:
+            async with asyncio.timeout(MESSAGE_LIMIT):
+                await session.page.open_chat(job.phone)
+                await session.page.write(job.message)
+        except TimeoutError:
+            raise PageHung(f"The chat was not open and the message typed within {MESSAGE_LIMIT:.0f} s.") from None
+
+    async def _submit(self, drain: Drain, session: Session, job: Job) -> str | None:
+        # Armed before the write: the page then closes no later than the lease, however long this process is frozen in
+        # between.
+        anchor = await session.page.arm(ENTER_MARGIN)
+        try:
+            row = await self.database.one(
+                "submit_job",
+                lane=drain.lane,
+                epoch=drain.epoch,
+                worker=self.worker,
+                job=job.id,
+                claim=job.claim,
+                anchor=anchor,
+                generation=session.generation,
+                margin=ENTER_MARGIN,
+                look=SETTLE_AGAIN,
+            )
+        except DatabaseUnavailable:
+            await self._clear(session)
+            raise
+        if row is None:
+            await self._clear(session)
+            raise Fenced
+        return anchor
+
+    async def _clear(self, session: Session) -> None:
+        # Best effort: writing the next message clears the box as well.
+        with suppress(PostriderError):
+            await session.page.clear()
+
+    async def _enter(self, session: Session, job: Job, anchor: str | None) -> None:
+        try:
+            await session.page.press_enter()
+            if await session.page.enter_was_swallowed():
+                await self._again(job, AttemptFailed("Enter came too late, and the page did not let it through."))
+                return
+            bubble = await session.page.confirm(job.message, anchor, self.policy.confirm_seconds)
+        except OutcomeUnknown as error:
+            await self.failed(job, error, getattr(error, "bubble", None))
+        except SendError:
+            # Enter was pressed, or may have been: the chat has to be looked at, at once.
+            await self.database.all("settle_soon", job=job.id, claim=job.claim)
+            raise
+        else:
+            await self.sent(job, bubble)
+
+    async def settle(self, drain: Drain, session: Session) -> None:
+        """Settle what earlier drains of the lane left half done: what was typed goes back, what was submitted is looked for."""
+        await self.database.all("release_typed", lane=drain.lane, epoch=drain.epoch)
+        while jobs := await self.database.read(
+            Job, "take_submitted", lane=drain.lane, epoch=drain.epoch, worker=self.worker, look=SETTLE_AGAIN
+        ):
+            async with session.busy:
+                await self._settle_one(session, jobs[0])
+
+    async def _settle_one(self, session: Session, job: Job) -> None:
+        verdict, bubble = await session.page.look_for(job.phone, job.message, job.anchor)
+        log.info("settling job %s: %s", job.id, verdict.name)
+        if verdict is Verdict.SENT and bubble:
+            await self.sent(job, bubble, "settled")
+        elif verdict is Verdict.NOT_SENT and job.profile_generation == session.generation:
+            await self._again(job, AttemptFailed("Enter was not pressed: the chat shows that nothing left."))
+        elif job.submitted_for > self._patience(verdict):
+            await self.failed(job, OutcomeUnknown(), bubble.id if bubble else None)
+
+    def _patience(self, verdict: Verdict) -> float:
+        # A bubble at the clock may still leave. What cannot be told now may be told once the page has loaded more.
+        return self.policy.settle_seconds if verdict is Verdict.PENDING else self.policy.confirm_seconds
+
+    async def _not_sent(self, job: Job, error: SendError) -> None:
+        log.info("job %s was not sent: %s", job.id, error.code)
+        if isinstance(error, AttemptFailed):
+            await self._again(job, error)
+        elif isinstance(error, AccountWaits):
+            await self.database.all("return_job", job=job.id, claim=job.claim, code=error.code)
+        else:
+            if isinstance(error, NewChatsRestricted):
+                await self.database.all("set_restriction", account=job.account_id, restriction="new_chats")
+            await self.failed(job, error)
+
+    async def _again(self, job: Job, error: AttemptFailed) -> None:
+        if job.attempts >= self.policy.attempts:
+            await self.failed(job, error)
+            return
+        seconds = backoff(job.attempts, base=self.policy.backoff_seconds, factor=2, cap=BACKOFF_CAP)
+        await self.database.all(
+            "try_again", job=job.id, claim=job.claim, seconds=seconds, code=error.code, detail=error.detail
+        )
+
+    async def sent(self, job: Job, bubble: Bubble, detail: str | None = None) -> None:
+        """Write that the message has its tick."""
+        await self._write("job_sent", job=job.id, claim=job.claim, bubble=bubble.id, detail=detail)
+        log.info("job %s was sent", job.id)
+
+    async def failed(self, job: Job, error: SendError, bubble: str | None = None) -> None:
+        """Write that the message failed for good."""
+        await self._write(
+            "job_failed", job=job.id, claim=job.claim, bubble=bubble, code=error.code, detail=error.detail
+        )
+        log.info("job %s failed: %s", job.id, error.code)
+
+    async def _write(self, name: str, **values: object) -> None:
+        # Written again after a commit whose answer was lost, it finds the claim gone and changes nothing.
+        while True:
+            try:
+                async with self.database.transaction() as tx:
+                    await wake_returned(tx, await tx.all(name, **values))
+                return
+            except DatabaseUnavailable:
+                log.warning("the result of job %s waits for the database", values["job"])
+                await asyncio.sleep(COMMIT_AGAIN)

@@ -1,0 +1,59 @@
+"""Delivered and read: the second and the blue ticks, as far as the live sessions' pages show them."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from browser.bubbles import Tick
+from errors import PostriderError
+from sql.database import Database, Row
+from tasks.lanes import wake_returned
+from tasks.seats import Seats, Session
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Ticks:
+    """Looks for ticks that came since a message was sent."""
+
+    database: Database
+    seats: Seats
+
+    async def run_once(self) -> None:
+        """Look once at every live page with messages that wait for a tick."""
+        sessions = {account: session for account in list(self.seats.sessions) if (session := self.seats.live(account))}
+        if not sessions:
+            return
+        waiting: dict[str, list[Row]] = {}
+        for row in await self.database.all("awaiting_ticks", accounts=sorted(sessions)):
+            waiting.setdefault(row["account_id"], []).append(row)
+        await asyncio.gather(*(self._look(sessions[account], rows) for account, rows in waiting.items()))
+
+    async def _look(self, session: Session, rows: list[Row]) -> None:
+        try:
+            async with session.busy:
+                seen = await session.page.ticks({row["bubble"] for row in rows})
+                chats = await session.page.chat_ticks()
+        except PostriderError as error:
+            # The next drain finds out what is wrong with the page; nothing depends on this look.
+            log.debug("no look at the ticks of account %s: %s", session.account, error.code)
+            return
+        newest: set[str] = set()
+        for row in rows:
+            # The chat list shows the tick of a chat's last message, and rows come newest first.
+            in_list = chats.get(row["phone"]) if row["phone"] not in newest else None
+            newest.add(row["phone"])
+            await self._write(row, seen.get(row["bubble"], in_list or Tick.PENDING))
+
+    async def _write(self, row: Row, tick: Tick) -> None:
+        if row["state"] == "failed":
+            name = "late_tick" if tick in {Tick.SENT, Tick.DELIVERED, Tick.READ} else None
+        elif tick is Tick.READ:
+            name = "job_read"
+        else:
+            name = "job_delivered" if tick is Tick.DELIVERED and row["state"] == "sent" else None
+        if name:
+            async with self.database.transaction() as tx:
+                rows = await tx.all(name, job=row["id"])
+                await wake_returned(tx, rows)

@@ -1,0 +1,194 @@
+"""The sandbox in process, a browser engine, and pages of both DOM generations."""
+
+import asyncio
+import itertools
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import httpx2
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from browser import profile, selectors
+from browser.engine import Engine, look_for
+from browser.reader import Patience
+from browser.sandbox.app import create_sandbox
+from browser.sandbox.timing import Timing
+from browser.screens import Screen
+from browser.whatsapp import WhatsApp
+
+T = TypeVar("T")
+DOMS = ("legacy", "2026-08")
+SELECTORS = selectors.load()
+#: what takes a person's while on the real page takes a moment here
+TIMING = Timing(
+    qr_first_life=3.0,
+    qr_life=0.5,
+    qr_wait=0.02,
+    sent=0.1,
+    delivered=0.2,
+    read=0.3,
+    startup=0.04,
+    syncing=0.1,
+    lookup=0.05,
+    popup_after=0.02,
+    popup_stay=0.1,
+    whats_new=0.05,
+    offline=1.0,
+    hang=20.0,
+)
+PATIENCE = Patience(
+    answer=4.0,
+    navigation=10.0,
+    chat=15.0,
+    search=0.2,
+    doubt=0.8,
+    quiet=0.25,
+    click=1.0,
+    offline=6.0,
+    unknown=1.0,
+    poll=0.03,
+)
+_numbers = itertools.count(15551000001)
+_accounts = itertools.count(1)
+
+
+def new_phone() -> str:
+    """Return a number that nobody has written to."""
+    return str(next(_numbers))
+
+
+@dataclass(frozen=True)
+class Pages:
+    """The sandbox's server, and WhatsApp pages opened on it."""
+
+    origin: str
+    http: httpx2.AsyncClient
+    engine: Engine
+    root: Path
+
+    async def phone(self, account: str, act: str, **fields: str) -> None:
+        """Do something on the account's phone."""
+        answer = await self.http.post(f"/sandbox/accounts/{account}/{act}", json=fields)
+        assert answer.is_success, answer.text
+
+    async def received(self, phone: str) -> list[str]:
+        """Return what a recipient has received: the truth."""
+        answer = await self.http.get("/sandbox/messages", params={"phone": phone})
+        return [item["text"] for item in answer.json()["items"]]
+
+    async def open(
+        self, account: str, dom: str, *, directory: Path | None = None, patience: Patience = PATIENCE
+    ) -> WhatsApp:
+        """Open an account's page."""
+        directory = directory or profile.directory_of(self.root, account)
+        profile.prepare(directory)
+        return await WhatsApp.open(
+            self.engine,
+            directory,
+            look_for(account),
+            f"{self.origin}/sandbox/web/{account}/?dom={dom}",
+            selectors=SELECTORS,
+            typing_delay_ms=(0, 1),
+            patience=patience,
+        )
+
+    async def link(self, account: str, page: WhatsApp) -> None:
+        """Scan the code that the page shows, and come to rest on the chat list."""
+        await page.wait_screen(Screen.QR, timeout=10)
+        await until(page.qr)
+        await self.phone(account, "scan")
+        await page.wait_screen(Screen.MAIN, timeout=10)
+        await page.settle_in()
+
+    @asynccontextmanager
+    async def linked(self, dom: str, *, patience: Patience = PATIENCE) -> AsyncIterator[tuple[str, WhatsApp]]:
+        """Open and link a new account's page for a while."""
+        account = new_account()
+        page = await self.open(account, dom, patience=patience)
+        try:
+            await self.link(account, page)
+            yield account, page
+        finally:
+            await page.close()
+
+
+def new_account() -> str:
+    """Return the id of an account that nobody has used."""
+    return f"acc_{next(_accounts):04d}"
+
+
+async def until(ask: Callable[[], Awaitable[T]], seconds: float = 10) -> T:
+    """Ask again and again until the answer is something."""
+    async with asyncio.timeout(seconds):
+        for _ in itertools.count():
+            if answer := await ask():
+                return answer
+            await asyncio.sleep(0.02)
+    raise TimeoutError
+
+
+async def send(page: WhatsApp, phone: str, text: str) -> None:
+    """Send one message and see it leave the clock."""
+    await page.open_chat(phone)
+    await page.write(text)
+    anchor = await page.arm(10)
+    await page.press_enter()
+    await page.confirm(text, anchor, 10)
+
+
+@asynccontextmanager
+async def serving(app: Starlette) -> AsyncIterator[str]:
+    """Serve an app on a free loopback port; yield its origin."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+
+
+@pytest.fixture(scope="session")
+async def pages(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pages]:
+    sandbox = create_sandbox(tmp_path_factory.mktemp("sandbox"), TIMING)
+    app = Starlette(routes=[Mount("/sandbox", sandbox)])
+    async with (
+        serving(app) as origin,
+        httpx2.AsyncClient(base_url=origin) as http,
+        Engine(executable=None, sandbox="auto") as engine,
+    ):
+        yield Pages(origin, http, engine, tmp_path_factory.mktemp("chrome-data"))
+        sandbox.state.sandbox.stop()
+
+
+@pytest.fixture(scope="session", params=DOMS)
+def dom(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+async def linked(pages: Pages, dom: str) -> AsyncIterator[tuple[str, WhatsApp]]:
+    """One linked page a generation, for tests that leave it as they found it."""
+    async with pages.linked(dom) as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(linked: tuple[str, WhatsApp]) -> WhatsApp:
+    return linked[1]
+
+
+@pytest.fixture(scope="session")
+async def friend(linked: tuple[str, WhatsApp]) -> str:
+    """A number whose chat is in the list, so that opening it needs no reload."""
+    phone = new_phone()
+    await send(linked[1], phone, "hello, friend")
+    return phone

@@ -1,0 +1,160 @@
+"""A worker with nothing but lanes: its work marks jobs as sent. Also a program, to be killed and frozen."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import procrastinate
+
+from sql.database import Database
+from tasks.lanes import Drain, Lanes, Lost, Pulse
+from tasks.queue import Consumer, make_app
+from tasks.send import Job
+
+
+@dataclass
+class Recorder:
+    """Takes jobs and marks them sent; `work_seconds` is how long each takes."""
+
+    database: Database
+    worker: str
+    work_seconds: float = 0.0
+    #: (lane, job id) in the order of their ends
+    done: list[tuple[str, str]] = field(default_factory=list)
+    at_once: dict[str, int] = field(default_factory=dict)
+    most_at_once: int = 0
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def begin(self, drain: Drain) -> bool:
+        await self.database.all("release_typed", lane=drain.lane, epoch=drain.epoch)
+        return True
+
+    async def one(self, drain: Drain) -> bool:
+        jobs = await self.database.read(Job, "take_job", lane=drain.lane, epoch=drain.epoch, worker=self.worker)
+        for job in jobs:
+            self.at_once[drain.lane] = self.at_once.get(drain.lane, 0) + 1
+            self.most_at_once = max(self.most_at_once, *self.at_once.values())
+            self.begun.set()
+            await asyncio.sleep(self.work_seconds)
+            self.at_once[drain.lane] -= 1
+            await self.database.all("job_sent", job=job.id, claim=job.claim, bubble=None, detail=None)
+            self.done.append((drain.lane, job.id))
+        return bool(jobs)
+
+
+@dataclass
+class LaneWorker:
+    """A running worker of lanes."""
+
+    id: str
+    database: Database
+    lanes: Lanes
+    recorder: Recorder
+    pulse: Pulse
+    lost: Lost
+    consumers: list[Consumer]
+    app: procrastinate.App
+
+    async def renew(self) -> None:
+        ids = [one.procrastinate_id for one in self.consumers if one.procrastinate_id]
+        await self.database.one("renew_worker", worker=self.id, ids=ids, lease=30)
+
+
+@asynccontextmanager
+async def lane_worker(
+    url: str, name: str, *, slots: int = 10, work_seconds: float = 0.0, dead: float = 30.0, slice: float = 20.0
+) -> AsyncIterator[LaneWorker]:
+    async with Database(url) as database:
+        await database.all("register_worker", worker=name, host="here", version="0.1.0", home=name, seats=slots)
+        recorder = Recorder(database, name, work_seconds)
+        lanes = Lanes(database, name, {"account": recorder, "endpoint": recorder}, slice=slice)
+
+        async def upkeep() -> None:
+            await database.all("ensure_partitions")
+
+        app = make_app(url, lanes.drain, upkeep, size=slots + 2)
+        pulse = Pulse(url, settle_seconds=900, dead=dead)
+        async with app.open_async():
+            consumer = Consumer(app, [f"account@{name}", "account"], slots, patience=5)
+            task = asyncio.create_task(consumer.run())
+            try:
+                yield LaneWorker(name, database, lanes, recorder, pulse, Lost(database, lanes), [consumer], app)
+            finally:
+                lanes.stopping = True
+                consumer.stop()
+                await task
+                await pulse.close()
+                await database.all("unregister_worker", worker=name)
+
+
+async def add_lanes(database: Database, *lanes: str) -> None:
+    async with database.transaction() as tx:
+        for lane in lanes:
+            await tx.connection.execute(
+                "insert into lanes (id, org_id, kind, queue) values (%s, 'org_default', 'account', 'account')", [lane]
+            )
+            await tx.connection.execute(
+                "insert into accounts (id, org_id, name, transport, wanted) "
+                "values (%s, 'org_default', 'x', 'sandbox', 'connected')",
+                [lane],
+            )
+
+
+async def add_jobs(
+    database: Database, lane: str, count: int = 1, *, seconds: float = 0, phone: str = "1555", priority: int = 0,
+    wake: bool = True,
+) -> list[str]:
+    """Add jobs due in so many seconds and wake the lane; each goes to a number of its own, beginning with `phone`."""
+    async with database.transaction() as tx:
+        cursor = await tx.connection.execute(
+            """
+            insert into jobs (id, org_id, account_id, content_hash, phone, message, priority, due_at, send_at, expires_at)
+            select 'job_' || gen_random_uuid(), 'org_default', %(lane)s, '', %(phone)s || n, 'hello', %(priority)s,
+                   now() + %(seconds)s * interval '1 second', now(), now() + interval '1 day'
+            from generate_series(1, %(count)s) as n
+            returning id
+            """,
+            {"lane": lane, "count": count, "phone": phone, "seconds": seconds, "priority": priority},
+        )
+        ids = [row[0] for row in await cursor.fetchall()]
+        if wake:
+            await tx.all("wake", lanes=[lane])
+    return ids
+
+
+async def value(database: Database, query: str, *values: object) -> Any:
+    """Return the first column of a query's first row."""
+    async with database.transaction() as tx:
+        cursor = await tx.connection.execute(query, values)  # type: ignore[arg-type]  # tests' own SQL
+        row = await cursor.fetchone()
+        return row[0] if row else None
+
+
+async def until(database: Database, query: str, wanted: object, *, timeout: float = 20.0) -> None:
+    """Wait until a query's first column has the wanted value."""
+    seen: object = None
+    try:
+        async with asyncio.timeout(timeout):
+            while (seen := await value(database, query)) != wanted:
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"{query} gave {seen!r}, not {wanted!r}, after {timeout:.0f} s") from None
+
+
+SENT = "select count(*) from jobs where state = 'sent'"
+
+
+async def _main(url: str, name: str, work_seconds: float) -> None:
+    async with lane_worker(url, name, work_seconds=work_seconds, slots=2) as worker:
+        await worker.renew()
+        print("ready", flush=True)  # noqa: T201  # what the test waits for
+        while True:
+            await worker.renew()
+            await asyncio.sleep(0.3)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(sys.argv[1], sys.argv[2], float(sys.argv[3])))

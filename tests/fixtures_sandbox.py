@@ -1,0 +1,206 @@
+"""A sandbox on a port of its own, and browser profiles to open it with."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+from playwright.async_api import BrowserContext, Locator, Page, Playwright, async_playwright
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from browser.chromium import find_chromium
+from browser.sandbox.app import create_sandbox
+from browser.sandbox.timing import Timing
+
+USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36"
+GENERATIONS = ("2026-08", "legacy")
+
+#: everything that is waited for, short; the rest as shipped
+QUICK = Timing(
+    qr_wait=0.02,
+    sent=0.1,
+    delivered=0.2,
+    read=0.3,
+    startup=0.0,
+    syncing=0.06,
+    lookup=0.0,
+    popup_stay=0.0,
+    whats_new=0.05,
+    offline=0.6,
+    hang=0.6,
+    reconnect=0.1,
+)
+
+
+class SandboxServer:
+    """A running sandbox: its `url` ends in a slash and is where it is mounted."""
+
+    def __init__(self, data: Path, timing: Timing) -> None:
+        self.data, self.timing = data, timing
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/sandbox/"
+        self.client = httpx2.AsyncClient(base_url=self.url)
+
+    async def start(self) -> None:
+        """Serve, again after a stop, on the same port and file."""
+        self._sandbox = create_sandbox(self.data, self.timing)
+        app = Starlette(routes=[Mount("/sandbox", self._sandbox)])
+        config = uvicorn.Config(app, host="127.0.0.1", port=self.port, log_level="error", lifespan="off")
+        self._server = uvicorn.Server(config)
+        # uvicorn.Server.serve() takes over the signal handlers of the whole process; the parts below it do not.
+        config.load()
+        self._server.lifespan = config.lifespan_class(config)
+        await self._server.startup()
+
+    async def stop(self) -> None:
+        """Stop; pages lose their connection."""
+        self._sandbox.state.sandbox.stop()
+        await self._server.shutdown()
+        self._sandbox.state.sandbox.store.close()
+
+    async def post(self, path: str, body: object = None) -> httpx2.Response:
+        """Do something on the phone's side: `acc/scan`."""
+        return await self.client.post(f"accounts/{path}", json=body if body is not None else {})
+
+    async def items(self, path: str) -> list[dict[str, Any]]:
+        """Return the items of a list: `messages?phone=…`."""
+        response = await self.client.get(path)
+        assert response.status_code == 200, response.text
+        return list(response.json()["items"])
+
+
+class Profile:
+    """A browser on a profile directory, with one page in it."""
+
+    def __init__(self, server: SandboxServer, context: BrowserContext, account: str) -> None:
+        self.server, self.context, self.account = server, context, account
+        self.page: Page = context.pages[0]
+        self.errors: list[str] = []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    async def goto(self, path: str = "", *, wait: bool = True) -> None:
+        """Open an address below the account's page."""
+        await self.page.goto(f"{self.server.url}web/{self.account}/{path}", wait_until="load" if wait else "commit")
+
+    async def link(self, generation: str = "2026-08") -> None:
+        """Link by scanning the QR code, and wait for the chat list."""
+        await self.goto(f"?dom={generation}")
+        await self.page.locator("[data-ref] canvas").wait_for()
+        assert (await self.server.post(f"{self.account}/scan")).status_code == 200
+        await self.chats.wait_for()
+
+    async def open(self, phone: str, text: str = "") -> None:
+        """Open a chat by its link, and wait until it can be written in."""
+        await self.goto(f"send?phone={phone}&text={text}")
+        await self.box.wait_for()
+
+    async def send(self, phone: str, text: str) -> None:
+        """Open a chat, type and press Enter."""
+        await self.open(phone)
+        await self.box.fill(text)
+        await self.box.press("Enter")
+
+    @property
+    def chats(self) -> Locator:
+        return self.page.locator('#pane-side [role="grid"]')
+
+    @property
+    def box(self) -> Locator:
+        return self.page.locator('#main footer div[contenteditable="true"][role="textbox"]')
+
+    @property
+    def bubbles(self) -> Locator:
+        return self.page.locator("#main [data-id]")
+
+    def status(self, name: str) -> Locator:
+        """Return the status mark that is named so, in a bubble."""
+        return self.page.locator(f'#main [data-id] [aria-label=" {name} "]')
+
+
+@asynccontextmanager
+async def serve(data: Path, timing: Timing = QUICK) -> AsyncIterator[SandboxServer]:
+    """Run a sandbox for a while."""
+    server = SandboxServer(data, timing)
+    await server.start()
+    try:
+        yield server
+    finally:
+        with suppress(Exception):
+            await server.stop()
+        await server.client.aclose()
+
+
+@pytest.fixture(name="playwright", scope="session")
+async def a_playwright() -> AsyncIterator[Playwright]:
+    async with async_playwright() as running:
+        yield running
+
+
+@pytest.fixture(name="sandbox", scope="session")
+async def a_sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SandboxServer]:
+    """A running sandbox that all tests share; each takes an account of its own."""
+    async with serve(tmp_path_factory.mktemp("sandbox")) as server:
+        yield server
+
+
+OpenProfile = Callable[..., Awaitable[Profile]]
+
+
+@pytest.fixture(name="open_profile")
+async def profiles(
+    playwright: Playwright, sandbox: SandboxServer, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[OpenProfile]:
+    """Open browser profiles: `await open_profile()` gives this test's account, in a directory by name.
+
+    The dialog about what is new stays away: these are the loads that come without it, unless `news` is given.
+    """
+    async with AsyncExitStack() as stack:
+
+        async def open_one(name: str = "profile", *, server: SandboxServer = sandbox, news: bool = False) -> Profile:
+            context = await playwright.chromium.launch_persistent_context(
+                tmp_path / name,
+                executable_path=find_chromium(None),
+                chromium_sandbox=False,
+                user_agent=USER_AGENT,
+                viewport={"width": 1280, "height": 800},
+            )
+            if not news:
+                await context.add_init_script("localStorage.setItem('whats-new-loads', 3)")
+            stack.push_async_callback(_close, context)
+            account = "".join(c if c.isalnum() else "-" for c in request.node.name)[-60:]
+            return Profile(server, context, account)
+
+        yield open_one
+
+
+async def _close(context: BrowserContext) -> None:
+    with suppress(Exception):
+        await context.close()
+
+
+@pytest.fixture(name="generation", params=GENERATIONS)
+def a_generation(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(name="profile")
+async def a_profile(open_profile: OpenProfile) -> AsyncIterator[Profile]:
+    """A browser that has opened nothing yet; the page must not throw while it is used."""
+    one = await open_profile()
+    yield one
+    assert one.errors == []
+
+
+async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+    """Wait until a check of the server's side holds."""
+    async with asyncio.timeout(seconds):
+        while not await check():  # noqa: ASYNC110 - it is asked over HTTP, which has no events
+            await asyncio.sleep(0.02)

@@ -1,0 +1,251 @@
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from fixtures_api import api, new_account, rows
+from sql.database import Database
+
+PHONE = "15551230001"
+
+
+async def test_fifty_clients_with_one_key_make_one_job(database_url: str, database: Database) -> None:
+    async with api(database_url) as client:
+        await new_account(client)
+        order = {"phone": PHONE, "message": "Hello", "idempotencyKey": "order-42"}
+        answers = await asyncio.gather(*(client.post("/send", json=order) for _ in range(50)))
+    assert [answer.status_code for answer in answers] == [202] * 50
+    assert {answer.json()["jobId"] for answer in answers} == {"order-42"}
+    assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
+    assert len(await rows(database, "select from jobs")) == 1
+
+
+async def test_twenty_equal_requests_without_a_key_make_one_job(database_url: str, database: Database) -> None:
+    async with api(database_url) as client:
+        await new_account(client)
+        order = {"phone": PHONE, "message": "Hello"}
+        answers = await asyncio.gather(*(client.post("/send", json=order) for _ in range(20)))
+        other = await client.post("/send", json=order | {"message": "Hello!"})
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["jobId"] for answer in answers}) == 1
+    assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
+    assert other.json()["jobId"] != answers[0].json()["jobId"]
+    assert len(await rows(database, "select from jobs")) == 2
+
+
+async def test_equal_requests_are_two_jobs_when_deduplication_is_off_or_long_ago(
+    database_url: str, database: Database
+) -> None:
+    order = {"phone": PHONE, "message": "Hello"}
+    async with api(database_url, dedupe_seconds=0) as client:
+        await new_account(client)
+        batch = await client.post("/send/batch", json={"jobs": [order, order]})
+        assert len({item["jobId"] for item in batch.json()["items"]}) == 2
+    await rows(database, "update jobs set created_at = now() - interval '11 seconds' returning id")
+    async with api(database_url) as client:
+        answer = await client.post("/send", json=order)
+    assert "idempotent-replayed" not in answer.headers
+    assert len(await rows(database, "select from jobs")) == 3
+
+
+async def test_a_key_is_looked_up_before_account_times_and_limits(database_url: str, database: Database) -> None:
+    async with api(database_url, max_queued=1) as client:
+        account = await new_account(client)
+        at = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+        order = {"phone": PHONE, "message": "Hello", "idempotencyKey": "k", "sendAt": at, "account": account}
+        assert (await client.post("/send", json=order)).status_code == 202
+        await rows(database, "update jobs set state = 'sent', metadata = null returning id")
+        await rows(database, "update accounts set deleted_at = now() returning id")
+        as_written_otherwise = order | {"phone": "+1 (555) 123-0001", "priority": "normal", "metadata": None}
+        again = await client.post("/send", json=as_written_otherwise)
+        other = await client.post("/send", json=order | {"message": "Bye"})
+    assert (again.status_code, again.json()) == (202, {"status": "sent", "jobId": "k"})
+    assert again.headers["idempotent-replayed"] == "true"
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_a_repeated_request_whose_time_has_passed_is_still_the_same(
+    database_url: str, database: Database
+) -> None:
+    async with api(database_url) as client:
+        await new_account(client)
+        at = (datetime.now(UTC) - timedelta(seconds=50)).isoformat()
+        order = {"phone": PHONE, "message": "Hello", "idempotencyKey": "k", "sendAt": at}
+        assert (await client.post("/send", json=order)).status_code == 202
+        await rows(database, "update jobs set content_hash = content_hash returning id")
+        job = (await client.get("/jobs/k")).json()
+    assert job["sendAt"] == job["createdAt"]
+
+
+async def test_what_is_stored_is_what_was_ordered(database_url: str, database: Database) -> None:
+    async with api(database_url) as client:
+        account = await new_account(client)
+        order = {
+            "phone": "+49 (0)151 / 2345-6789",
+            "message": "שלום 👋\r\nline",
+            "idempotencyKey": "a.b_c:d~e-f",
+            "account": account,
+            "sendAt": "2026-12-01T10:00:00+01:00",
+            "expiresAt": "2026-12-02T09:00:00.500Z",
+            "priority": "high",
+            "metadata": {"ä": [1, 2.5, {"big": 12345678901234567890}], "n": None},
+        }
+        order["sendAt"] = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+        order["expiresAt"] = (datetime.now(UTC) + timedelta(days=2)).isoformat()
+        answer = await client.post("/send", json=order, headers={"x-request-id": "trace-1"})
+        job = (await client.get("/jobs/a.b_c:d~e-f")).json()
+    assert (answer.status_code, answer.json()) == (202, {"status": "queued", "jobId": "a.b_c:d~e-f"})
+    assert job["phone"] == "4915123456789"
+    assert {name: job[name] for name in ("message", "metadata", "account", "priority")} == {
+        name: order[name] for name in ("message", "metadata", "account", "priority")
+    }
+    [(metadata, request)] = await rows(database, "select metadata::text, request_id from jobs")
+    assert metadata == '{"ä":[1,2.5,{"big":12345678901234567890}],"n":null}'
+    assert request == "trace-1"
+
+
+async def test_only_open_lanes_with_something_due_are_woken(database_url: str, database: Database) -> None:
+    async with api(database_url) as client:
+        account = await new_account(client)
+        later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+        wakeups = "select lock from procrastinate_jobs where status = 'todo'"
+        await client.post("/send", json={"phone": PHONE, "message": "closed"})
+        assert await rows(database, wakeups) == []
+        await rows(database, "update lanes set open_at = '-infinity' returning id")
+        await client.post("/send", json={"phone": PHONE, "message": "later", "sendAt": later})
+        assert await rows(database, wakeups) == []
+        await client.post("/send", json={"phone": PHONE, "message": "now"})
+        await client.post("/send", json={"phone": PHONE, "message": "and again"})
+        assert await rows(database, wakeups) == [(account,)]
+
+
+async def test_the_account_may_be_left_out_when_there_is_exactly_one(database_url: str) -> None:
+    order = {"phone": PHONE, "message": "Hello"}
+    async with api(database_url) as client:
+        none = await client.post("/send", json=order)
+        account = await new_account(client)
+        one = await client.post("/send", json=order)
+        await new_account(client, "Other")
+        several = await client.post("/send", json=order | {"message": "Again"})
+        unknown = await client.post("/send", json=order | {"account": "acc_none"})
+        assert (await client.get(f"/jobs/{one.json()['jobId']}")).json()["account"] == account
+    for answer in (none, several):
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["field"] == "account"
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
+
+
+async def test_more_than_max_queued_are_refused(database_url: str, database: Database) -> None:
+    async with api(database_url, max_queued=3) as client:
+        await new_account(client)
+        jobs = [{"phone": PHONE, "message": f"{number}"} for number in range(5)]
+        batch = (await client.post("/send/batch", json={"jobs": jobs})).json()["items"]
+        full = await client.post("/send", json={"phone": PHONE, "message": "one more"})
+        await client.delete("/jobs?status=queued")
+        again = await client.post("/send", json={"phone": PHONE, "message": "one more"})
+    assert [item["status"] for item in batch] == [202, 202, 202, 429, 429]
+    assert (full.status_code, full.json()["code"], full.headers["retry-after"]) == (429, "queue_full", "60")
+    assert again.status_code == 202
+    assert len(await rows(database, "select from jobs")) == 4
+
+
+async def test_a_batch_takes_the_valid_ones_in_order(database_url: str, database: Database) -> None:
+    async with api(database_url) as client:
+        account = await new_account(client)
+        jobs: list[object] = [
+            {"phone": PHONE, "message": "first", "idempotencyKey": "z"},
+            {"phone": "123", "message": "never"},
+            {"phone": PHONE, "message": "second", "idempotencyKey": "a"},
+            {"phone": PHONE, "message": "first", "idempotencyKey": "z"},
+            {"phone": PHONE, "message": "other", "idempotencyKey": "z"},
+            {"phone": PHONE, "message": "lost", "account": "acc_none"},
+            "no object",
+            {"phone": PHONE, "message": "third"},
+            {"phone": PHONE, "message": "third"},
+        ]
+        answer = await client.post("/send/batch", json={"jobs": jobs})
+    items = answer.json()["items"]
+    assert answer.status_code == 200
+    assert [item["status"] for item in items] == [202, 422, 202, 202, 422, 404, 422, 202, 202]
+    assert [item.get("jobId") for item in items[:4]] == ["z", None, "a", "z"]
+    assert items[1]["errors"] == [
+        {"field": "phone", "message": "must be a phone number with its country code: 123 is too short"}
+    ]
+    assert items[4]["code"] == "idempotency_key_reused"
+    assert items[7] == items[8]
+    assert await rows(database, "select message, account_id from jobs order by seq") == [
+        ("first", account),
+        ("second", account),
+        ("third", account),
+    ]
+
+
+async def test_two_batches_with_the_same_keys_in_opposite_orders_both_go_through(
+    database_url: str, database: Database
+) -> None:
+    async with api(database_url) as client:
+        accounts = [await new_account(client, str(number)) for number in range(2)]
+        await rows(database, "update lanes set open_at = '-infinity' returning id")
+        keyed = [
+            {"phone": PHONE, "message": f"{n}", "idempotencyKey": f"k{n}", "account": accounts[n % 2]}
+            for n in range(200)
+        ]
+        keyless = [{"phone": PHONE, "message": f"{n}", "account": accounts[n % 2]} for n in range(200)]
+        batches = [jobs for jobs in (keyed, keyless) for _ in range(3)]
+        answers = await asyncio.gather(
+            *(client.post("/send/batch", json={"jobs": jobs[:: (-1) ** place]}) for place, jobs in enumerate(batches))
+        )
+    assert {answer.status_code for answer in answers} == {200}
+    assert {item["status"] for answer in answers for item in answer.json()["items"]} == {202}
+    assert len(await rows(database, "select from jobs")) == 400
+
+
+async def test_a_batch_has_at_most_a_thousand(database_url: str, database: Database) -> None:
+    async with api(database_url) as client:
+        await new_account(client)
+        jobs = [{"phone": PHONE, "message": f"{number}"} for number in range(1001)]
+        over = await client.post("/send/batch", json={"jobs": jobs})
+        full = await client.post("/send/batch", json={"jobs": jobs[:1000]})
+        none = await client.post("/send/batch", json={"jobs": []})
+    assert (over.status_code, over.json()["errors"][0]["field"]) == (422, "jobs")
+    assert [item["status"] for item in full.json()["items"]] == [202] * 1000
+    assert (none.status_code, none.json()) == (200, {"items": []})
+    assert len(await rows(database, "select from jobs")) == 1000
+
+
+async def test_connections_that_break_never_leave_a_202_without_its_row(database_url: str, database: Database) -> None:
+    async with api(database_url) as client:
+        await new_account(client)
+        kill = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> %s"
+
+        async def breaking() -> None:
+            async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+                for _ in range(20):
+                    await connection.execute(kill, [connection.info.backend_pid])
+
+        sends = (
+            client.post("/send", json={"phone": PHONE, "message": "Hello", "idempotencyKey": f"k{number}"})
+            for number in range(150)
+        )
+        answers, _ = await asyncio.gather(asyncio.gather(*sends), breaking())
+    assert {answer.status_code for answer in answers} <= {202, 503}
+    assert all("retry-after" in answer.headers for answer in answers if answer.status_code == 503)
+    promised = {answer.json()["jobId"] for answer in answers if answer.status_code == 202}
+    assert promised <= {key for (key,) in await rows(database, "select key from jobs")}
+    assert promised
+
+
+@pytest.mark.parametrize("zone", ["Z", "+00:00", "-00:00"])
+async def test_times_are_the_same_in_any_zone(database_url: str, zone: str) -> None:
+    async with api(database_url) as client:
+        await new_account(client)
+        at = (datetime.now(UTC) + timedelta(days=2)).replace(microsecond=0)
+        text = at.strftime("%Y-%m-%dT%H:%M:%S")
+        order = {"phone": PHONE, "message": "Hello", "idempotencyKey": "k", "sendAt": text + "Z"}
+        await client.post("/send", json=order)
+        again = await client.post("/send", json=order | {"sendAt": text + zone})
+        job = (await client.get("/jobs/k")).json()
+    assert again.headers["idempotent-replayed"] == "true"
+    assert job["sendAt"] == text + ".000Z"
+    assert job["expiresAt"] == (at + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S.000Z")

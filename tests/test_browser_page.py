@@ -1,0 +1,289 @@
+"""The page suite: what a session does, on both generations of the page, with one linked browser each."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from fixtures_browser import Pages, dom, friend, linked, new_phone, page, pages, send, until
+
+import errors
+from browser.bubbles import Tick
+from browser.history import Verdict
+from browser.screens import Screen
+from browser.whatsapp import WhatsApp
+
+__all__ = ["dom", "friend", "linked", "page", "pages"]
+
+LONG = " ".join(f"Word {number} of a long message, with ünïcode and 🎉." for number in range(100))[:4000]
+TEXTS = {
+    "plain": "Hello, your parcel has come.",
+    "lines": "first\nsecond\n\nfourth  with  spaces",
+    "marks": "*bold* _italic_ ~struck~ `code`\n- one\n- two\n1. first",
+    "emoji": "Party 🎉 for 👩\u200d👩\u200d👧 and 👍🏽 in 🇩🇪, heart ❤\ufe0f, key 1\ufe0f\u20e3",
+    "only emoji": "🎉🎂",
+    "hebrew": "שלום, הקוד שלך הוא 1234 (תודה)!",
+    "arabic": "مرحبا \u2066order 42\u2069 شكرا",
+    "url": "https://example.org/?a=1&b=%20#x + a@b.c",
+}
+
+
+def test_the_account_is_in_and_its_number_is_read(page: WhatsApp, linked: tuple[str, WhatsApp]) -> None:
+    assert page.alive
+    assert linked[0].startswith("acc_")
+
+
+async def test_own_number(page: WhatsApp) -> None:
+    phone = await page.profile_phone()
+    assert phone is not None
+    assert phone.startswith("1555")
+    assert await page.screen() is Screen.MAIN
+
+
+async def test_no_code_is_read_where_none_is_shown(page: WhatsApp) -> None:
+    assert await page.qr() is None
+    await page.reload_qr()
+
+
+async def test_every_kind_of_text_arrives_as_it_was_given(pages: Pages, page: WhatsApp) -> None:
+    phone = new_phone()
+    for text in TEXTS.values():
+        await send(page, phone, text)
+        assert await page.box_is_empty()
+    assert await pages.received(phone) == list(TEXTS.values())
+
+
+async def test_a_long_text_takes_seconds_and_not_minutes(pages: Pages, page: WhatsApp, friend: str) -> None:
+    async with asyncio.timeout(15):
+        await send(page, friend, LONG)
+    assert LONG in await pages.received(friend)
+
+
+async def test_one_chat_after_another_and_back(pages: Pages, page: WhatsApp) -> None:
+    first, second = new_phone(), new_phone()
+    for phone, text in [(first, "one"), (second, "two"), (first, "three")]:
+        await send(page, phone, text)
+    assert await pages.received(first) == ["one", "three"]
+    assert await pages.received(second) == ["two"]
+
+
+async def test_a_known_chat_is_opened_without_a_reload(page: WhatsApp, friend: str) -> None:
+    await page.open_chat("447700900012")
+    await page._page.evaluate("window.stays = true")
+    await page.open_chat(friend)
+    assert await page._page.evaluate("window.stays")
+
+
+async def test_a_saved_contact_is_opened_by_its_number(pages: Pages, page: WhatsApp) -> None:
+    contact = "447700900012"  # Ben Okafor, in every sandbox account
+    await send(page, contact, "Hello Ben")
+    await send(page, contact, "Hello again")
+    assert (await pages.received(contact))[-2:] == ["Hello Ben", "Hello again"]
+
+
+async def test_the_same_text_twice_is_two_messages(pages: Pages, page: WhatsApp, friend: str) -> None:
+    await page.open_chat(friend)
+    ids = set()
+    for _ in range(2):
+        await page.write("again")
+        anchor = await page.arm(10)
+        await page.press_enter()
+        ids.add((await page.confirm("again", anchor, 10)).id)
+    assert len(ids) == 2
+    assert (await pages.received(friend))[-2:] == ["again", "again"]
+
+
+async def test_a_draft_is_replaced(pages: Pages, page: WhatsApp) -> None:
+    phone = new_phone()
+    await page.open_chat(phone)
+    await page.write("a draft that somebody left\nin two lines")
+    await page._page.reload()
+    await send(page, phone, "the message")
+    assert await pages.received(phone) == ["the message"]
+
+
+async def test_an_enter_that_comes_late_never_reaches_the_page(pages: Pages, page: WhatsApp, friend: str) -> None:
+    await page.open_chat(friend)
+    await page.write("too late")
+    await page.arm(0)
+    await page.press_enter()
+    assert await page.enter_was_swallowed()
+    assert not await page.box_is_empty()
+    assert "too late" not in await pages.received(friend)
+    await page.clear()
+
+
+async def test_an_enter_that_nobody_armed_for_never_does(pages: Pages, page: WhatsApp, friend: str) -> None:
+    await send(page, friend, "armed")
+    await page.write("not armed")
+    await page.press_enter()
+    assert await page.enter_was_swallowed()
+    await page.clear()
+    assert (await pages.received(friend))[-1] == "armed"
+
+
+async def test_time_that_passed_before_arming_counts(page: WhatsApp, friend: str) -> None:
+    await page.open_chat(friend)
+    await page.write("late")
+    await page.arm(10, since=asyncio.get_running_loop().time() - 11)
+    await page.press_enter()
+    assert await page.enter_was_swallowed()
+    await page.clear()
+
+
+async def test_confirm_gives_up_on_what_never_left(page: WhatsApp, friend: str) -> None:
+    await send(page, friend, "before")
+    anchor = await page.arm(10)
+    with pytest.raises(errors.OutcomeUnknown):
+        await page.confirm("before", anchor, 0.5)
+
+
+async def test_ticks_in_the_chat_and_in_the_list(page: WhatsApp, friend: str) -> None:
+    await page.open_chat(friend)
+    await page.write("ticks")
+    anchor = await page.arm(10)
+    await page.press_enter()
+    bubble = await page.confirm("ticks", anchor, 10)
+
+    async def read() -> bool:
+        return await page.ticks([bubble.id]) == {bubble.id: Tick.READ}
+
+    async def listed() -> bool:
+        return (await page.chat_ticks()).get(friend) is Tick.READ
+
+    await until(read)
+    await until(listed)
+
+
+async def test_settling_finds_what_was_sent(page: WhatsApp) -> None:
+    phone = new_phone()
+    await page.open_chat(phone)
+    await page.write("first of all")
+    assert await page.arm(10) is None
+    await page.press_enter()
+    bubble = await page.confirm("first of all", None, 10)
+    verdict, found = await page.look_for(phone, "first of all", None)
+    assert verdict is Verdict.SENT
+    assert found is not None
+    assert found.id == bubble.id
+
+
+async def test_settling_proves_what_was_not(page: WhatsApp) -> None:
+    phone = new_phone()
+    await page.open_chat(phone)
+    assert (await page.look_for(phone, "never", None))[0] is Verdict.NOT_SENT
+    await send(page, phone, "something")
+    anchor = await page.arm(0)
+    assert (await page.look_for(phone, "something", anchor))[0] is Verdict.NOT_SENT
+    assert (await page.look_for(phone, "something", None))[0] is Verdict.SENT
+    assert (await page.look_for(phone, "never", "no-such-id"))[0] is Verdict.UNKNOWN
+
+
+async def test_settling_looks_through_a_long_chat(pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp]) -> None:
+    phone = new_phone()
+    await send(page, phone, "the anchor")
+    anchor = await page.arm(0)
+    await send(page, phone, "far up")
+    for number in range(80):
+        await pages.phone(linked[0], "incoming", phone=phone, text=f"line {number}\nand one more")
+    verdict, bubble = await page.look_for(phone, "far up", anchor)
+    assert verdict is Verdict.SENT
+    assert bubble is not None
+    assert (await page.look_for(phone, "never", anchor))[0] is Verdict.NOT_SENT
+    assert (await page.look_for(phone, "never", None))[0] is Verdict.NOT_SENT
+    assert (await page.look_for(phone, "far up", "no-such-id"))[0] is not Verdict.NOT_SENT
+
+
+async def test_the_anchor_may_be_theirs(pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp]) -> None:
+    phone = new_phone()
+    await pages.phone(linked[0], "incoming", phone=phone, text="hello?")
+    await page.open_chat(phone)
+    await page.write("hello?")
+    anchor = await page.arm(10)
+    assert anchor is not None
+    await page.press_enter()
+    await page.confirm("hello?", anchor, 10)
+    assert (await page.look_for(phone, "hello?", anchor))[0] is Verdict.SENT
+
+
+async def test_a_message_that_quotes_a_screen_is_not_one(
+    pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp]
+) -> None:
+    phone = new_phone()
+    for quoted in ("You're temporarily banned from WhatsApp", "Unexpected error occurred.", "Computer not connected"):
+        await pages.phone(linked[0], "incoming", phone=phone, text=quoted)
+    await page.open_chat(phone)
+    assert await page.screen() is Screen.MAIN
+    await page.write("Can't start new chats right now? WhatsApp is open in another window")
+    assert await page.screen() is Screen.MAIN
+    await page.clear()
+
+
+async def test_a_number_that_is_not_on_whatsapp(page: WhatsApp) -> None:
+    with pytest.raises(errors.NotOnWhatsApp):
+        await page.open_chat("15550000404")
+    assert await page.screen() is Screen.MAIN
+
+
+async def test_a_message_that_stays_at_the_clock(pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp]) -> None:
+    await page.open_chat("15550000409")
+    await page.write("held")
+    anchor = await page.arm(10)
+    await page.press_enter()
+    with pytest.raises(errors.OutcomeUnknown):
+        await page.confirm("held", anchor, 1)
+    assert (await page.look_for("15550000409", "held", anchor))[0] is Verdict.PENDING
+    assert (await page.look_for("15550000409", "other", anchor))[0] is Verdict.UNKNOWN
+    await pages.phone(linked[0], "release")
+    await page.confirm("held", anchor, 10)
+
+
+async def test_a_number_whose_server_goes_away_for_a_moment(pages: Pages, page: WhatsApp) -> None:
+    await send(page, "15550000503", "through the gap")
+    assert (await pages.received("15550000503")).count("through the gap") >= 1
+
+
+async def test_another_chat_than_asked_for(page: WhatsApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = new_phone()
+    monkeypatch.setattr(page._chats, "_address", lambda _: page._chat_address(other))
+    with pytest.raises(errors.WrongChat, match=r"\+1 555-100"):
+        await page.open_chat(new_phone())
+
+
+async def test_a_dialog_that_nobody_knows(page: WhatsApp) -> None:
+    await page._page.get_by_role("button", name="Menu").click()
+    await page._page.get_by_role("menuitem", name="Log out").click()
+    with pytest.raises(errors.UnknownDialog, match="log out"):
+        await page.open_chat(new_phone())
+    await page._page.get_by_role("button", name="Cancel").click()
+
+
+async def test_a_media_preview_is_never_closed(page: WhatsApp) -> None:
+    await page._page.evaluate("""() => {
+        const dialog = document.createElement("div");
+        dialog.id = "preview"; dialog.role = "dialog"; dialog.ariaModal = "true";
+        dialog.innerHTML = '<img src="blob:x"><button aria-label="Close">x</button>';
+        document.body.append(dialog);
+    }""")
+    await page.settle_in()
+    assert await page._page.locator("#preview").count() == 1
+    await page._page.evaluate("document.getElementById('preview').remove()")
+
+
+async def test_the_census_names_what_is_missing(page: WhatsApp, friend: str) -> None:
+    await page.open_chat(friend)
+    census = await page.census()
+    present = {name for name, css in census.items() if css}
+    assert {"pane", "search", "compose", "attach", "panel", "chat_row", "chat_title", "header_title"} <= present
+    assert not {"qr", "boot", "dialog"} & present
+
+
+async def test_a_page_without_a_search_box_is_a_changed_one(page: WhatsApp) -> None:
+    await page._page.evaluate("document.querySelector('#side input').style.display = 'none'")
+    with pytest.raises(errors.UiChanged, match="search"):
+        await page.settle_in()
+    await page._page.evaluate("document.querySelector('#side input').style.display = ''")
+
+
+async def test_a_picture_of_the_page(page: WhatsApp, tmp_path: Path) -> None:
+    await page.screenshot(tmp_path / "page.png")
+    assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")

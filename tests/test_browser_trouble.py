@@ -1,0 +1,241 @@
+"""What goes wrong with a page, its account or its browser; each with a browser of its own."""
+
+import asyncio
+import shutil
+import socket
+from pathlib import Path
+
+import psutil
+import pytest
+from fixtures_browser import DOMS, PATIENCE, Pages, dom, new_account, new_phone, pages, send, until
+
+import errors
+from browser import profile
+from browser.engine import Engine
+from browser.history import Verdict
+from browser.process import browsers_of
+from browser.reader import Patience
+from browser.screens import Screen
+from browser.whatsapp import WhatsApp
+
+__all__ = ["dom", "pages"]
+
+NEWEST = DOMS[-1]
+SHORT = Patience(**{**vars(PATIENCE), "answer": 1.0})
+
+
+async def test_codes_rotate_run_out_and_are_asked_for_anew(pages: Pages, dom: str) -> None:
+    account = new_account()
+    page = await pages.open(account, dom)
+    try:
+        await page.wait_screen(Screen.QR, timeout=10)
+        first = await until(page.qr)
+
+        async def another() -> bool:
+            return await page.qr() not in {None, first}
+
+        async def gone() -> bool:
+            return await page.qr() is None
+
+        await until(another)
+        await until(gone)
+        assert await page.screen() is Screen.QR
+        await page.reload_qr()
+        assert await until(page.qr) != first
+        assert await page.profile_phone() is None
+        await pages.link(account, page)
+        # The login is in the profile.
+        await page.close()
+        page = await pages.open(account, dom)
+        assert await page.wait_screen(Screen.MAIN, Screen.QR, timeout=10) is Screen.MAIN
+        # Unlinked by the phone.
+        await pages.phone(account, "unlink")
+        await page.wait_screen(Screen.QR, timeout=10)
+        with pytest.raises(errors.NotLinked):
+            await page.open_chat(new_phone())
+    finally:
+        await page.close()
+
+
+async def test_a_ban_a_restriction_and_a_network_that_goes(pages: Pages, dom: str) -> None:
+    async with pages.linked(dom) as (account, page):
+        known = new_phone()
+        await send(page, known, "before")
+        with pytest.raises(errors.Banned):
+            await page.open_chat("15550000403")
+        assert await page.screen() is Screen.BANNED
+        await pages.phone(account, "unban")
+        await page.wait_screen(Screen.MAIN, timeout=10)
+
+        with pytest.raises(errors.NewChatsRestricted):
+            await page.open_chat("15550000429")
+        with pytest.raises(errors.NewChatsRestricted):
+            await page.open_chat(new_phone())
+        await send(page, known, "known chats go on")
+        await pages.phone(account, "unrestrict")
+        assert await pages.received(known) == ["before", "known chats go on"]
+
+        await pages.phone(account, "offline")
+        await page.wait_screen(Screen.OFFLINE, timeout=10)
+        waiting = asyncio.create_task(page.open_chat(known))
+        await pages.phone(account, "online")
+        await waiting
+        await page.write("while offline")
+        anchor = await page.arm(10)
+        await pages.phone(account, "offline")
+        await page.wait_screen(Screen.OFFLINE, timeout=10)
+        await page.press_enter()
+        with pytest.raises(errors.OutcomeUnknown):
+            await page.confirm("while offline", anchor, 0.5)
+        await pages.phone(account, "online")
+        await page.confirm("while offline", anchor, 10)
+
+
+async def test_an_account_that_stays_offline_waits(pages: Pages) -> None:
+    patience = Patience(**{**vars(PATIENCE), "offline": 0.5})
+    async with pages.linked(NEWEST, patience=patience) as (account, page):
+        await pages.phone(account, "offline")
+        await page.wait_screen(Screen.OFFLINE, timeout=10)
+        with pytest.raises(errors.Offline):
+            await page.open_chat(new_phone())
+
+
+async def test_a_page_that_crashes_after_enter_is_settled(pages: Pages, dom: str) -> None:
+    async with pages.linked(dom) as (account, page):
+        await page.open_chat("15550000500")
+        await page.write("into the crash")
+        anchor = await page.arm(10)
+        await page.press_enter()
+        with pytest.raises(errors.PageCrashed):
+            await page.confirm("into the crash", anchor, 10)
+        assert await page.screen() is Screen.CRASHED
+        with pytest.raises(errors.PageCrashed):
+            await page.open_chat(new_phone())
+        await page.close()
+        again = await pages.open(account, dom)
+        await again.wait_screen(Screen.MAIN, timeout=10)
+        assert (await again.look_for("15550000500", "into the crash", anchor))[0] is Verdict.SENT
+        await again.close()
+
+
+async def test_an_older_profile_knows_neither_the_anchor_nor_the_message(pages: Pages, tmp_path: Path) -> None:
+    account, phone = new_account(), new_phone()
+    directory, copy = tmp_path / "profile", tmp_path / "older"
+    page = await pages.open(account, NEWEST, directory=directory)
+    await pages.link(account, page)
+    await page.close()
+    shutil.copytree(directory, copy)
+    page = await pages.open(account, NEWEST, directory=directory)
+    await send(page, phone, "first")
+    await page.write("second")
+    anchor = await page.arm(10)
+    await page.press_enter()
+    await page.confirm("second", anchor, 10)
+    older = await pages.open(account, NEWEST, directory=copy)
+    try:
+        await older.wait_screen(Screen.MAIN, timeout=10)
+        assert (await older.look_for(phone, "second", anchor))[0] is Verdict.UNKNOWN
+        # The same device in another browser: WhatsApp takes it from the first.
+        await page.wait_screen(Screen.CONFLICT, timeout=10)
+        with pytest.raises(errors.OpenElsewhere):
+            await page.open_chat(phone)
+    finally:
+        await page.close()
+        await older.close()
+
+
+async def test_a_page_that_hangs_is_left_and_works_when_opened_again(pages: Pages) -> None:
+    async with pages.linked(NEWEST, patience=SHORT) as (account, page):
+        with pytest.raises(errors.PageHung):
+            await page.open_chat("15550000408")
+        async with asyncio.timeout(10):
+            await page.close()
+        assert not page.alive
+        again = await pages.open(account, NEWEST)
+        await again.wait_screen(Screen.MAIN, timeout=10)
+        await send(again, "15550000408", "now it works")
+        assert await pages.received("15550000408") == ["now it works"]
+        await again.close()
+
+
+async def test_a_renderer_that_dies_is_a_crash(pages: Pages) -> None:
+    async with pages.linked(NEWEST) as (_, page):
+        waiting = asyncio.create_task(page.wait_screen(Screen.QR, timeout=20))
+        renderer(page).kill()
+        with pytest.raises(errors.PageCrashed):
+            await waiting
+        await asyncio.wait_for(page.lost.wait(), 5)
+        assert not page.alive
+        with pytest.raises(errors.PageCrashed):
+            await page.open_chat(new_phone())
+
+
+async def test_a_browser_that_dies_is_lost(pages: Pages) -> None:
+    async with pages.linked(NEWEST) as (_, page):
+        for process in browsers_of(page._directory):
+            process.kill()
+        await asyncio.wait_for(page.lost.wait(), 5)
+        with pytest.raises(errors.BrowserLost):
+            await page.screen()
+        await page.close()
+
+
+async def test_a_driver_that_dies_is_started_again(pages: Pages) -> None:
+    async with Engine() as engine:
+        own = Pages(pages.origin, pages.http, engine, pages.root)
+        page = await own.open(new_account(), NEWEST)
+        await page.wait_screen(Screen.QR, timeout=10)
+        driver(page).kill()
+        await asyncio.wait_for(page.lost.wait(), 10)
+        with pytest.raises(errors.BrowserLost):
+            await page.screen()
+        await page.close()
+        page = await own.open(new_account(), NEWEST)
+        await page.wait_screen(Screen.QR, timeout=10)
+        await page.close()
+
+
+async def test_a_profile_in_use_is_refused_and_free_when_closed(pages: Pages) -> None:
+    account = new_account()
+    directory = profile.directory_of(pages.root, account)
+    page = await pages.open(account, NEWEST)
+    with pytest.raises(errors.ProfileElsewhere):
+        profile.prepare(directory)
+    with pytest.raises(errors.ProfileElsewhere):
+        profile.delete(directory)
+    await page.close()
+    profile.prepare(directory)
+    profile.delete(directory)
+    assert not directory.exists()
+
+
+async def test_a_page_that_cannot_be_reached_is_offline(pages: Pages) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    nowhere = Pages(f"http://127.0.0.1:{port}", pages.http, pages.engine, pages.root)
+    with pytest.raises(errors.Offline):
+        await nowhere.open(new_account(), NEWEST)
+
+
+async def test_a_headless_user_agent_is_refused(pages: Pages) -> None:
+    class Plain(Engine):
+        @property
+        def user_agent(self) -> str:
+            return super().user_agent.replace("Chrome/", "HeadlessChrome/")
+
+    async with Plain() as engine:
+        page = await Pages(pages.origin, pages.http, engine, pages.root).open(new_account(), NEWEST)
+        await page.wait_screen(Screen.UNSUPPORTED, timeout=10)
+        with pytest.raises(errors.UiChanged):
+            await page.open_chat(new_phone())
+        await page.close()
+
+
+def renderer(page: WhatsApp) -> psutil.Process:
+    browser = browsers_of(page._directory)[0]
+    return next(each for each in browser.children(recursive=True) if "--type=renderer" in each.cmdline())
+
+
+def driver(page: WhatsApp) -> psutil.Process:
+    parents = [parent for process in browsers_of(page._directory) for parent in process.parents()]
+    return next(each for each in parents if "run-driver" in each.cmdline())

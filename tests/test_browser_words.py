@@ -1,0 +1,108 @@
+# ruff: noqa: RUF001 - the scripts of the world are what this is about
+import pytest
+
+from browser.compose import strokes
+from browser.words import digits, essence, plain, same_number, same_text
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen", "holes"),
+    [
+        ("Hello", "Hello", 0),
+        ("two\nlines  and\tspaces", "two lines and spaces", 0),
+        ("a\u00a0b", "a b", 0),
+        ("\u202bשלום\u202c", "שלום\u200f", 0),
+        ("\u2067مرحبا\u2069 1", "مرحبا 1", 0),
+        ("heart ❤\ufe0f", "heart ❤", 0),
+        ("party 🎉 on", "party  on", 1),  # a picture without a name
+        ("party 🎉 on", "party  on", 0),  # drawn as a background
+        ("👩\u200d👩\u200d👧", "👩\u200d👩\u200d👧", 0),
+        ("🎉🎉", "", 2),  # nothing to compare
+        ("1\ufe0f\u20e3 first", "first", 1),
+        ("*bold* _it_ ~no~ ```code```", "bold it no code", 0),
+        ("- one\n- two\n> said\n1. first", "one\ntwo\nsaid\nfirst", 0),
+        ("é", "e\u0301", 0),
+        ("x" * 3000, "x" * 700 + "… Read more", 0),
+    ],
+)
+def test_a_text_is_recognised_however_it_is_drawn(sent: str, seen: str, holes: int) -> None:
+    assert same_text(sent, seen, holes=holes)
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen", "holes"),
+    [
+        ("Hello", "Hello!", 0),
+        ("Your code is 1234", "Your code is 1235", 0),
+        ("party 🎉", "party 🎂", 0),
+        ("party 🎉", "parting", 1),
+        ("abc" * 30, "abc… Read more", 0),  # too short a beginning to be a proof
+        ("a b", "ab c", 0),
+    ],
+)
+def test_another_text_is_not(sent: str, seen: str, holes: int) -> None:
+    assert not same_text(sent, seen, holes=holes)
+
+
+def test_essence_keeps_joined_scripts_apart_from_marks() -> None:
+    assert essence("می\u200cخواهم") == "میخواهم"
+
+
+def test_plain_makes_apostrophes_and_spaces_ordinary() -> None:
+    assert plain("What\u2019s\u00a0new\n on\u200e WhatsApp Web") == "what's new on whatsapp web"
+
+
+@pytest.mark.parametrize(
+    ("title", "number"),
+    [
+        ("\u202a+1 (555) 123-4567\u202c", "15551234567"),
+        ("Type a message to +55 11 98765\u20114321", "5511987654321"),
+        ("1 unread message+55 19 99999-0000", "5519999990000"),
+        ("12 unread messages", ""),
+        ("Ada Lovelace", ""),
+        ("15551234567", "15551234567"),
+    ],
+)
+def test_the_number_in_a_title(title: str, number: str) -> None:
+    assert digits(title) == number
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        ("15551234567", "15551234567"),
+        ("5511987654321", "551187654321"),
+        ("5215512345678", "525512345678"),
+        ("5491112345678", "541112345678"),
+    ],
+)
+def test_one_account_under_two_forms_of_its_number(asked: str, shown: str) -> None:
+    assert same_number(asked, shown)
+    assert same_number(shown, asked)
+
+
+def test_two_numbers_are_two() -> None:
+    assert not same_number("15551234567", "15551234568")
+    assert not same_number("447911123456", "47911123456")
+
+
+def test_strokes_keep_clusters_whole_and_lose_nothing() -> None:
+    text = "héllo 👩\u200d👩\u200d👧 🇩🇪 👍🏽\nשלום e\u0301\n" + "long " * 500
+    cut = list(strokes(text, 200))
+    assert "".join(cut) == text
+    assert {"👩\u200d👩\u200d👧", "🇩🇪", "👍🏽", "e\u0301", "\n"} <= set(cut)
+    assert len(cut) < 300
+    assert all(stroke == "\n" or "\n" not in stroke for stroke in cut)
+
+
+@pytest.mark.parametrize("typed", range(9))
+def test_strokes_never_cut_a_cluster_where_typing_ends(typed: int) -> None:
+    text = "ab👩\u200d👩\u200d👧👍🏽cd"
+    cut = list(strokes(text, typed))
+    assert "".join(cut) == text
+    assert sum("👩\u200d👩\u200d👧" in stroke for stroke in cut) == 1
+    assert sum("👍🏽" in stroke for stroke in cut) == 1
+
+
+def test_the_longest_text_takes_a_bounded_number_of_strokes() -> None:
+    assert len(list(strokes("x" * 65_536, 200))) < 300

@@ -1,0 +1,349 @@
+import asyncio
+import signal
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from fixtures_lanes import SENT, add_jobs, add_lanes, lane_worker, until, value
+
+from sql.database import Database
+from tasks.lanes import Drain, Pulse, Rescue
+from tasks.send import Job
+
+ROOT = Path(__file__).parent.parent
+
+
+async def begin(database: Database, lane: str, worker: str = "wrk_a") -> Drain:
+    return (await database.read(Drain, "begin_drain", lane=lane, worker=worker, wakeup=1))[0]
+
+
+async def take(database: Database, drain: Drain, worker: str = "wrk_a") -> Job | None:
+    jobs = await database.read(Job, "take_job", lane=drain.lane, epoch=drain.epoch, worker=worker)
+    return jobs[0] if jobs else None
+
+
+# --- taking ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_scheduled_row_does_not_block_the_next(database: Database, database_url: str) -> None:
+    await add_lanes(database, "a")
+    await add_jobs(database, "a", seconds=3600)
+    now = await add_jobs(database, "a", phone="1556")
+    async with lane_worker(database_url, "wrk_a") as worker:
+        await until(database, SENT, 1)
+        assert worker.recorder.done == [("a", now[0])]
+
+
+async def test_order_is_priority_then_due_time_then_acceptance(database: Database) -> None:
+    await add_lanes(database, "a")
+    second = await add_jobs(database, "a", 2, phone="1551")
+    first = await add_jobs(database, "a", seconds=-60, phone="1552")
+    urgent = await add_jobs(database, "a", phone="1553", priority=1)
+    drain = await begin(database, "a")
+    taken = [job.id for _ in range(4) if (job := await take(database, drain))]
+    assert taken == [*urgent, *first, *second]
+
+
+async def test_a_job_that_is_tried_again_is_not_overtaken_by_one_to_the_same_recipient(database: Database) -> None:
+    await add_lanes(database, "a")
+    (tried,) = await add_jobs(database, "a", phone="1551")
+    drain = await begin(database, "a")
+    job = await take(database, drain)
+    assert job
+    assert job.id == tried
+    await add_jobs(database, "a", phone="1551")
+    assert await take(database, drain) is None, "while it is under way"
+    await database.all("try_again", job=job.id, claim=job.claim, seconds=60, code="page_hung", detail="")
+    assert await take(database, drain) is None, "while it waits for its next attempt"
+    (other,) = await add_jobs(database, "a", phone="1552")
+    overtaking = await take(database, drain)
+    assert overtaking
+    assert overtaking.id == other
+
+
+async def test_an_older_drain_takes_and_submits_nothing(database: Database) -> None:
+    await add_lanes(database, "a")
+    await add_jobs(database, "a", 2)
+    old = await begin(database, "a")
+    job = await take(database, old)
+    assert job
+    assert await database.one("lease_account", account="a", worker="wrk_a", lease=30)
+    new = await begin(database, "a", "wrk_b")
+    submit = {"lane": "a", "worker": "wrk_a", "job": job.id, "claim": job.claim, "anchor": None, "generation": 1}
+    assert await database.one("submit_job", epoch=old.epoch, margin=10, look=5, **submit) is None
+    assert await take(database, old) is None
+    assert await take(database, new, "wrk_b") is not None
+
+
+@pytest.mark.parametrize("change", ["update lanes set open_at = 'infinity'", "update accounts set lease_until = now() + interval '9 s'"])
+async def test_submitting_needs_an_open_gate_and_ten_seconds_of_lease(database: Database, change: str) -> None:
+    await add_lanes(database, "a")
+    await add_jobs(database, "a")
+    drain = await begin(database, "a")
+    job = await take(database, drain)
+    assert job
+    await database.one("lease_account", account="a", worker="wrk_a", lease=30)
+    submit = {"lane": "a", "epoch": drain.epoch, "worker": "wrk_a", "job": job.id, "claim": job.claim, "anchor": "x"}
+    async with database.transaction() as tx:
+        await tx.connection.execute(change)  # type: ignore[arg-type]  # a test's own SQL
+    assert await database.one("submit_job", generation=1, margin=10, look=5, **submit) is None
+    async with database.transaction() as tx:
+        await tx.connection.execute("update lanes set open_at = '-infinity'")
+        await tx.connection.execute("update accounts set lease_until = now() + interval '11 s'")
+    assert await database.one("submit_job", generation=1, margin=10, look=5, **submit)
+
+
+async def test_closing_a_gate_never_opens_it_earlier(database: Database) -> None:
+    await add_lanes(database, "a")
+    await database.all("close_gate", lane="a", seconds=None, reason="paused")
+    await database.all("close_gate", lane="a", seconds=5, reason="offline")
+    assert await value(database, "select open_at = 'infinity' and gate_reason = 'paused' from lanes")
+    await database.all("open_gate", lane="a")
+    assert await value(database, "select open_at <= now() from lanes")
+
+
+async def test_held_rows_wait_untouched_and_in_order(database: Database, database_url: str) -> None:
+    await add_lanes(database, "a")
+    await database.all("close_gate", lane="a", seconds=None, reason="paused")
+    ids = await add_jobs(database, "a", 20)
+    pulse = Pulse(database_url, 900)
+    async with lane_worker(database_url, "wrk_a") as worker:
+        await until(database, "select count(*) from procrastinate_jobs where task_name = 'drain'", 0)
+        assert worker.recorder.done == []
+        await database.all("open_gate", lane="a")
+        await pulse.run_once()
+        await until(database, SENT, 20)
+        assert [job for _, job in worker.recorder.done] == ids
+    await pulse.close()
+
+
+# --- speed, as ratios to what would be wrong by orders of magnitude ------------------------------------------------
+
+
+async def test_a_lane_does_not_crawl_with_many_slots(database: Database, database_url: str) -> None:
+    """One procrastinate job per message takes 45 s for ten here, since a released lock wakes nobody."""
+    await add_lanes(database, "a")
+    async with lane_worker(database_url, "wrk_a", slots=10, work_seconds=0.05) as worker:
+        for _ in range(10):
+            await add_jobs(database, "a", phone=str(time.monotonic_ns()))
+        await until(database, SENT, 10, timeout=10)
+        assert worker.recorder.most_at_once == 1
+
+
+async def test_the_backlog_of_closed_and_busy_lanes_stands_in_no_queue(database: Database) -> None:
+    """The queue's size is the number of busy lanes, not of messages, so the fetch has nothing to read past."""
+    lanes = [f"lane{n}" for n in range(50)]
+    await add_lanes(database, *lanes)
+    for lane in lanes:
+        await add_jobs(database, lane, 200)
+        await add_jobs(database, lane, 10)
+    assert await value(database, "select count(*) from jobs") == 50 * 210
+    assert await value(database, "select count(*) from procrastinate_jobs") == 50
+    async with database.transaction() as tx:
+        await tx.connection.execute("analyze jobs, lanes, procrastinate_jobs")
+        cursor = await tx.connection.execute(
+            "explain (analyze, format json) select * from procrastinate_fetch_job_v2(array['account'], null)"
+        )
+        assert await cursor.fetchone()
+    drain = await begin(database, "lane7")
+    plan = await _plan(database, drain)
+    assert "jobs_due_idx" in plan
+    assert "Seq Scan on jobs" not in plan
+
+
+async def _plan(database: Database, drain: Drain) -> str:
+    from sql.loader import queries
+
+    async with database.transaction() as tx:
+        await tx.connection.execute("set local enable_seqscan = on")
+        cursor = await tx.connection.execute(
+            b"explain " + queries()["take_job"], {"lane": drain.lane, "epoch": drain.epoch, "worker": "wrk_a"}
+        )
+        return "\n".join(row[0] for row in await cursor.fetchall())
+
+
+# --- waking ------------------------------------------------------------------------------------------------------
+
+
+async def test_two_senders_that_wake_the_same_lanes_in_opposite_orders_do_not_deadlock(database: Database) -> None:
+    lanes = [f"lane{n:02}" for n in range(30)]
+    await add_lanes(database, *lanes)
+
+    async def sender(order: list[str]) -> None:
+        for _ in range(20):
+            async with database.transaction() as tx:
+                await tx.all("wake", lanes=order)
+            async with database.transaction() as tx:
+                await tx.connection.execute("delete from procrastinate_jobs where queueing_lock = %s", [order[0]])
+
+    await asyncio.gather(sender(lanes), sender(lanes[::-1]), sender(lanes[::2]))
+    assert await value(database, "select deadlocks from pg_stat_database where datname = current_database()") == 0
+
+
+async def test_at_most_one_wake_up_waits(database: Database) -> None:
+    await add_lanes(database, "a")
+    await asyncio.gather(*(add_jobs(database, "a", phone=str(n)) for n in range(8)))
+    assert await value(database, "select count(*) from procrastinate_jobs") == 1
+
+
+async def test_the_pulse_wakes_what_has_come_due_and_leads_alone(database: Database, database_url: str) -> None:
+    await add_lanes(database, "due", "later", "closed", "attended")
+    await add_jobs(database, "due", wake=False)
+    await add_jobs(database, "later", seconds=60, wake=False)
+    await add_jobs(database, "closed", wake=False)
+    await database.all("close_gate", lane="closed", seconds=None, reason="paused")
+    await database.all("close_gate", lane="attended", seconds=None, reason="not_linked")
+    await database.all("attend", lane="attended", seconds=0)
+    first, second = Pulse(database_url, 900), Pulse(database_url, 900)
+    assert await first.run_once()
+    assert not await second.run_once()
+    woken = "select string_agg(lock, ',' order by lock) from procrastinate_jobs"
+    assert await value(database, woken) == "attended,due"
+    await first.close()
+    await until(database, "select count(*) from pg_locks where locktype = 'advisory'", 0)
+    assert await second.run_once(), "the lock is free when its holder has gone"
+    await second.close()
+
+
+async def test_a_drain_that_has_used_up_its_slice_goes_to_the_back_of_the_line(
+    database: Database, database_url: str
+) -> None:
+    await add_lanes(database, "a", "b")
+    async with lane_worker(database_url, "wrk_a", slots=1, work_seconds=0.02, slice=0.05) as worker:
+        await add_jobs(database, "a", 12)
+        await worker.recorder.begun.wait()
+        await add_jobs(database, "b", 1)
+        await until(database, SENT, 13)
+        assert [lane for lane, _ in worker.recorder.done].index("b") < 12
+
+
+# --- what crashes leave behind ---------------------------------------------------------------------------------------
+
+
+async def test_a_wake_up_in_a_dead_workers_queue_is_given_back(database: Database, database_url: str) -> None:
+    await add_lanes(database, "a")
+    async with database.transaction() as tx:
+        await tx.connection.execute("update lanes set queue = 'account@wrk_dead'")
+    await add_jobs(database, "a")
+    assert await value(database, "select queue_name from procrastinate_jobs") == "account@wrk_dead"
+    async with lane_worker(database_url, "wrk_a") as worker:
+        await worker.pulse.run_once()
+        await until(database, SENT, 1)
+
+
+async def test_a_doing_wake_up_that_nobody_runs_is_buried(database: Database, database_url: str) -> None:
+    await add_lanes(database, "a")
+    async with lane_worker(database_url, "wrk_a") as worker:
+        await until(database, "select count(*) from procrastinate_workers", 1)
+        async with database.transaction() as tx:
+            # As after a status write that was swallowed: procrastinate believes that this worker runs it.
+            await tx.connection.execute(
+                "insert into procrastinate_jobs (queue_name, task_name, lock, queueing_lock, status, worker_id) "
+                "select 'account', 'drain', 'a', 'a', 'doing', id from procrastinate_workers"
+            )
+        await add_jobs(database, "a")
+        ids = [worker.consumers[0].procrastinate_id or 0]
+        assert await worker.lost.run_once(ids) == [], "one look is no proof"
+        assert len(await worker.lost.run_once(ids)) == 1
+        await until(database, SENT, 1)
+
+
+async def test_a_doing_wake_up_of_a_vanished_procrastinate_worker_is_buried(database: Database, database_url: str) -> None:
+    await add_lanes(database, "a")
+    await add_jobs(database, "a")
+    async with database.transaction() as tx:
+        await tx.connection.execute("update procrastinate_jobs set status = 'doing', worker_id = null")
+    connection = await psycopg.AsyncConnection.connect(database_url, autocommit=True)
+    async with connection:
+        assert await Rescue(connection).run_once() == ["a"]
+    assert await value(database, "select string_agg(status::text, '') from procrastinate_jobs") == "todo"
+
+
+async def test_a_drain_that_outlives_procrastinates_heartbeat_is_not_buried(database: Database, database_url: str) -> None:
+    """procrastinate stops its heartbeat before a graceful stop has ended; our own row goes on."""
+    await add_lanes(database, "a")
+    await add_jobs(database, "a")
+    await database.all("register_worker", worker="wrk_a", host="", version="", home="", seats=1)
+    async with database.transaction() as tx:
+        await tx.connection.execute("update procrastinate_jobs set status = 'doing', worker_id = null")
+        await tx.connection.execute("update lanes set drained_by = 'wrk_a', wakeup_id = (select id from procrastinate_jobs)")
+    connection = await psycopg.AsyncConnection.connect(database_url, autocommit=True)
+    async with connection:
+        assert await Rescue(connection).run_once() == []
+
+
+@asynccontextmanager
+async def program(url: str, name: str, work_seconds: float) -> AsyncIterator[Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(ROOT / "tests/fixtures_lanes.py"), url, name, str(work_seconds), stdout=PIPE, cwd=ROOT,
+        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+    )  # fmt: skip
+    assert process.stdout
+    assert await process.stdout.readline() == b"ready\n"
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+        await process.communicate()
+
+
+async def test_a_killed_worker_is_rescued(database: Database, database_url: str) -> None:
+    await add_lanes(database, "a")
+    async with program(database_url, "wrk_killed", 60) as process:
+        await add_jobs(database, "a", 3)
+        await until(database, "select count(*) from jobs where state = 'sending'", 1)
+        process.kill()
+        await process.wait()
+        async with lane_worker(database_url, "wrk_a", dead=1.0) as worker:
+            await _pulse_until(worker.pulse, database, 3)
+            assert len({job for _, job in worker.recorder.done}) == 3
+            assert await value(database, "select count(*) from workers where id = 'wrk_killed'") == 0
+
+
+async def test_a_frozen_worker_is_rescued_and_finds_itself_fenced_off(database: Database, database_url: str) -> None:
+    await add_lanes(database, "a")
+    async with program(database_url, "wrk_frozen", 0.5) as process:
+        await add_jobs(database, "a", 3)
+        await until(database, "select count(*) from jobs where state = 'sending'", 1)
+        process.send_signal(signal.SIGSTOP)
+        async with lane_worker(database_url, "wrk_a", dead=1.0) as worker:
+            await _pulse_until(worker.pulse, database, 3)
+            ends = "select string_agg(id || sent_at::text || claimed_by, ',' order by id) from jobs"
+            before = await value(database, ends)
+            process.send_signal(signal.SIGCONT)
+            await until(database, "select count(*) from workers where id = 'wrk_frozen'", 0)
+            await add_jobs(database, "a", 1, phone="1777")
+            await _pulse_until(worker.pulse, database, 4)
+            assert (await value(database, ends)).startswith(before.split(",", maxsplit=1)[0])
+            sent_twice = "select count(*) from jobs where jsonb_path_query_array(timeline, '$[*] ? (@.status == \"sent\")') != '[]' and sequence <> 1"
+            assert await value(database, sent_twice) == 0
+
+
+async def _pulse_until(pulse: Pulse, database: Database, sent: int) -> None:
+    async with asyncio.timeout(30):
+        while await value(database, SENT) < sent:
+            await pulse.run_once()
+            await asyncio.sleep(0.1)
+
+
+async def test_a_terminated_backend_does_not_stop_a_worker(database: Database, database_url: str) -> None:
+    """A restart of Postgres, as a worker sees it: each of its connections ends, its listener's too."""
+    await add_lanes(database, "a")
+    async with lane_worker(database_url, "wrk_a") as worker:
+        await add_jobs(database, "a")
+        await until(database, SENT, 1)
+        async with database.transaction() as tx:
+            await tx.connection.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where datname = current_database() and pid <> pg_backend_pid()"
+            )
+        await add_jobs(database, "a", 5, phone="1666")
+        await until(database, SENT, 6, timeout=15)
+        assert len(worker.recorder.done) == 6

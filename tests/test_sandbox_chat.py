@@ -1,0 +1,230 @@
+from fixtures_sandbox import (  # noqa: F401 - fixtures
+    Profile,
+    a_generation,
+    a_playwright,
+    a_profile,
+    a_sandbox,
+    eventually,
+    profiles,
+)
+from playwright.async_api import expect
+
+
+async def test_a_message_gets_its_ticks_and_arrives(profile: Profile, generation: str) -> None:
+    await profile.link(generation)
+    await profile.send("15551110001", "Hello from the sandbox")
+    for state in ("Pending", "Sent", "Delivered", "Read"):
+        await profile.status(state).wait_for()
+    [item] = await profile.server.items(f"messages?phone=15551110001&account={profile.account}")
+    assert (item["phone"], item["text"], item["account"]) == ("15551110001", "Hello from the sandbox", profile.account)
+    assert item["at"].endswith("Z")
+    await expect(profile.box).to_have_text("")
+
+
+async def test_old_markup(profile: Profile) -> None:
+    await profile.link("legacy")
+    await profile.send("15551110002", "two\nlines")
+    main = profile.page.locator("#main")
+    bubble = main.locator('[data-id^="true_15551110002@c.us_"] .message-out')
+    await bubble.locator('[data-icon="msg-dblcheck"]').wait_for()
+    assert await bubble.locator("span.selectable-text").inner_text() == "two\nlines"
+    stamp = await bubble.locator(".copyable-text[data-pre-plain-text]").get_attribute("data-pre-plain-text")
+    assert stamp is not None
+    assert stamp.endswith("] Postrider: ")
+    assert await profile.page.locator("[data-testid]:not([data-icon])").count() == 0
+    assert await profile.page.locator("svg title").count() == 0
+    await profile.server.post(f"{profile.account}/incoming", {"phone": "15551110002", "text": "yes"})
+    await main.locator('[data-id^="false_15551110002@c.us_"] .message-in').wait_for()
+
+
+async def test_new_markup(profile: Profile) -> None:
+    await profile.link("2026-08")
+    await profile.send("15551110003", "one")
+    main = profile.page.locator("#main")
+    title = main.locator('[data-testid="msg-meta"] svg title')
+    await expect(title).to_have_text("wds-ic-delivered")  # which is ONE tick
+    await expect(title).to_have_text("wds-ic-read")
+    blue = main.locator('[aria-label=" Read "]')
+    assert await blue.evaluate("e => getComputedStyle(e).color") == "rgb(0, 123, 252)"
+    await profile.box.fill("two")
+    await profile.box.press("Enter")
+    await expect(profile.bubbles).to_have_count(2)
+    ids = await profile.bubbles.evaluate_all("all => all.map((e) => [e.dataset.id, e.dataset.testid])")
+    assert all(testid == f"conv-msg-{bare}" and "_" not in bare for bare, testid in ids)
+    assert await main.locator('[data-testid="tail-out"]').count() == 1  # the first of the run only
+    assert await main.locator('[data-id] [data-testid="msg-container"]').count() == 2
+    assert await main.locator("[data-icon], .message-out").count() == 0
+
+
+async def test_only_trusted_input_writes(profile: Profile) -> None:
+    await profile.link()
+    await profile.open("15551110004")
+    await profile.box.evaluate("""box => {
+        box.textContent = 'assigned';
+        box.dispatchEvent(new InputEvent('input', {bubbles: true, data: 'assigned'}));
+        box.dispatchEvent(new InputEvent('beforeinput', {
+            bubbles: true, cancelable: true, data: 'x', inputType: 'insertText'
+        }));
+        box.dispatchEvent(new KeyboardEvent('keydown', {bubbles: true, key: 'Enter'}));
+    }""")
+    await expect(profile.box).to_have_text("")
+    await expect(profile.page.get_by_role("button", name="Voice message")).to_be_visible()
+    await expect(profile.bubbles).to_have_count(0)
+    await profile.chats.get_by_title("Aunt Rosa").evaluate("row => row.click()")
+    await expect(profile.page.locator("#main header")).to_contain_text("+1 555-111-0004")
+
+
+async def test_box_is_edited_like_a_box(profile: Profile) -> None:
+    await profile.link()
+    await profile.open("15551110005")
+    box, keyboard = profile.box, profile.page.keyboard
+    await box.press_sequentially("a cat")
+    for _ in range(3):
+        await keyboard.press("ArrowLeft")
+    await keyboard.type("big ")
+    assert await box.inner_text() == "a big cat"
+    await keyboard.press("End")
+    await keyboard.press("Shift+Enter")
+    await keyboard.insert_text("second 😀 line")
+    assert await box.inner_text() == "a big cat\nsecond 😀 line"
+    await keyboard.press("Backspace")
+    await keyboard.press("ControlOrMeta+Backspace")
+    await keyboard.press("ControlOrMeta+a")
+    await keyboard.press("Delete")
+    assert (await box.inner_text()).strip() == ""
+    await box.fill("שלום עולם")
+    assert await box.locator("p").evaluate("p => getComputedStyle(p).direction") == "rtl"
+
+
+async def test_draft_is_kept_and_link_text_is_not_sent(profile: Profile, generation: str) -> None:
+    await profile.link(generation)
+    await profile.open("15551110006", text="from%20a%20link")
+    await expect(profile.box).to_have_text("from a link")
+    assert profile.page.url.endswith(f"/web/{profile.account}/")
+    await profile.box.press("End")
+    await profile.box.press_sequentially("!")
+
+    async def draft_is_in_the_profile() -> bool:
+        drafts = "import('../static/model.js').then((m) => m.chats()).then((all) => all.map((chat) => chat.draft))"
+        return "from a link!" in await profile.page.evaluate(drafts)
+
+    await eventually(draft_is_in_the_profile)
+    await profile.open("15551110007")
+    await expect(profile.box).to_have_text("")
+    await profile.open("15551110006")
+    await expect(profile.box).to_have_text("from a link!")
+    await expect(profile.bubbles).to_have_count(0)
+    assert await profile.server.items(f"messages?account={profile.account}") == []
+
+
+async def test_emoji_are_pictures_and_the_text_arrives_whole(profile: Profile) -> None:
+    await profile.link()
+    text = "Hi 👩‍👩‍👧 there 🇩🇪\n\n<b>not bold</b> “שלום”"
+    await profile.send("15551110008", text)
+    words = profile.bubbles.locator('[data-testid="selectable-text"]')
+    assert await words.inner_text() == "Hi  there \n\n<b>not bold</b> “שלום”"
+    assert await words.locator("img").evaluate_all("all => all.map((image) => image.alt)") == ["👩‍👩‍👧", "🇩🇪"]
+    await profile.status("Sent").wait_for()
+    [item] = await profile.server.items("messages?phone=15551110008")
+    assert item["text"] == text
+
+
+async def test_longest_message(profile: Profile) -> None:
+    await profile.link()
+    await profile.open("15551110009")
+    await profile.box.fill("x" * 65_540)
+    await profile.box.press("Enter")
+    await profile.status("Sent").wait_for()
+    [item] = await profile.server.items("messages?phone=15551110009")
+    assert item["text"] == "x" * 65_536
+
+
+async def test_send_button_is_there_only_with_text(profile: Profile, generation: str) -> None:
+    await profile.link(generation)
+    await profile.open("15551110010")
+    send = profile.page.locator('#main button[aria-label="Send"]')
+    assert await send.count() == 0
+    await profile.box.fill("by the button")
+    await send.click()
+    await profile.status("Sent").wait_for()
+    assert await send.count() == 0
+
+
+async def test_chat_list_is_virtual_and_searched(profile: Profile, generation: str) -> None:
+    await profile.link(generation)
+    rows = profile.chats.get_by_role("row")
+    total = int(await profile.chats.get_attribute("aria-rowcount") or 0)
+    assert 10 < await rows.count() < total
+    await profile.page.locator("#pane-side").hover()
+    await profile.page.mouse.wheel(0, 100_000)
+    await profile.chats.get_by_title("שירה לוי").wait_for()
+    assert await profile.chats.get_by_title("Aunt Rosa").count() == 0
+
+    await profile.send("15551110011", "findable")
+    search = profile.page.locator("#side input[data-tab='3']")
+    await search.evaluate("input => { input.value = 'Aunt'; input.dispatchEvent(new Event('input')); }")
+    assert await rows.count() > 5
+    await search.fill("+1 (555) 111-0011")
+    await expect(rows).to_have_count(2)  # a heading is a row too
+    assert await search.get_attribute("aria-label") is None
+    await expect(rows.nth(0)).to_have_text("Chats")
+    title = await rows.nth(1).locator("span[title]").first.get_attribute("title")
+    assert title == "\u202a+1 555-111-0011\u202c"
+    await search.fill("Aunt Rosa")
+    await expect(rows).to_have_count(2)
+    await rows.nth(1).click()
+    await expect(profile.page.locator("#main header")).to_have_text("Aunt Rosa")
+    await profile.page.locator('#main div[aria-label="Type a message to Aunt Rosa"]').wait_for()
+
+
+async def test_messages_are_virtual_and_come_back(profile: Profile) -> None:
+    await profile.link()
+    await profile.page.locator("#side input").fill("Ben Okafor")
+    await profile.chats.get_by_title("Ben Okafor").click()
+    await profile.bubbles.first.wait_for()
+    newest = await profile.bubbles.last.get_attribute("data-id")
+    assert await profile.bubbles.count() == 60
+    end_to_end = profile.page.locator("#main").get_by_text("end-to-end encrypted")
+    assert await end_to_end.count() == 0
+    panel = profile.page.locator('[data-testid="conversation-panel-messages"]')
+
+    async def oldest_is_there() -> bool:
+        await panel.evaluate("panel => panel.scrollTop = 0")
+        return await end_to_end.count() == 1
+
+    await eventually(oldest_is_there)
+    assert await profile.page.locator(f'[data-id="{newest}"]').count() == 0
+
+    async def newest_is_there() -> bool:
+        await panel.evaluate("panel => panel.scrollTop = panel.scrollHeight")
+        return await profile.page.locator(f'[data-id="{newest}"]').count() == 1
+
+    await eventually(newest_is_there)
+
+
+async def test_incoming_message_is_unread_until_its_chat_is_open(profile: Profile, generation: str) -> None:
+    await profile.link(generation)
+    for text in ("first", "STOP"):
+        await profile.server.post(f"{profile.account}/incoming", {"phone": "15551110012", "text": text})
+    row = profile.chats.get_by_role("row").filter(has=profile.page.get_by_title("+1 555-111-0012"))
+    await row.locator('[aria-label="2 unread messages"]').wait_for()
+    await expect(row).to_contain_text("STOP")
+    await row.click()
+    await expect(profile.bubbles).to_have_count(2)
+    await expect(profile.bubbles.last).to_contain_text("STOP")
+    await expect(profile.chats.locator('[aria-label*="unread message"]')).to_have_count(0)
+    assert await profile.page.locator('#main [aria-label=" Sent "], #main [aria-label=" Read "]').count() == 0
+
+
+async def test_hidden_tab_draws_only_the_last_message(profile: Profile) -> None:
+    await profile.link()
+    for text in ("one", "two"):
+        await profile.server.post(f"{profile.account}/incoming", {"phone": "15551110013", "text": text})
+    await profile.chats.get_by_title("+1 555-111-0013").click()
+    await expect(profile.bubbles).to_have_count(2)
+    await profile.page.evaluate("""() => {
+        Object.defineProperty(document, 'visibilityState', {value: 'hidden', configurable: true});
+        document.dispatchEvent(new Event('visibilitychange'));
+    }""")
+    await expect(profile.bubbles).to_have_count(1)
+    await expect(profile.bubbles).to_contain_text("two")

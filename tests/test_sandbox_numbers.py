@@ -1,0 +1,130 @@
+from dataclasses import replace
+from pathlib import Path
+
+from fixtures_sandbox import (  # noqa: F401 - fixtures
+    QUICK,
+    OpenProfile,
+    Profile,
+    a_generation,
+    a_playwright,
+    a_profile,
+    a_sandbox,
+    eventually,
+    profiles,
+    serve,
+)
+from playwright.async_api import expect
+
+
+async def test_0404_is_not_on_whatsapp(open_profile: OpenProfile, tmp_path: Path, generation: str) -> None:
+    async with serve(tmp_path / "data", replace(QUICK, lookup=0.3, popup_stay=0.4)) as server:
+        profile = await open_profile(server=server)
+        await profile.link(generation)
+        await _sees_that_it_is_not_on_whatsapp(profile)
+
+
+async def _sees_that_it_is_not_on_whatsapp(profile: Profile) -> None:
+    await profile.goto("send?phone=15550000404&text=x")
+    backdrop = profile.page.locator("[data-animate-modal-backdrop]")
+    await backdrop.get_by_role("button", name="Cancel").wait_for()
+    await expect(backdrop).to_contain_text("Starting chat")
+    await backdrop.get_by_role("button", name="OK").wait_for()
+    words = "The number +1 555-000-0404 isn't on WhatsApp."
+    structure = '> div[role="dialog"][aria-modal="true"] > div[data-animate-modal-popup] > div[data-animate-modal-body]'
+    await expect(backdrop.locator(structure)).to_contain_text(words)
+    assert await backdrop.locator("[data-animate-modal-popup]").get_attribute("aria-label") == words
+    await backdrop.get_by_role("button", name="OK").click()
+    await expect(backdrop).to_have_count(0)
+    assert await profile.page.locator("#main").count() == 0
+    assert await profile.server.items("messages?phone=15550000404") == []
+
+
+async def test_0408_blocks_the_page_once(profile: Profile) -> None:
+    await profile.link()
+    longest = "(list) => done(Math.max(...list.getEntries().map((e) => e.duration)))"
+    await profile.goto("send?phone=15550000408", wait=False)
+    blocked = await profile.page.evaluate(
+        f"new Promise((done) => new PerformanceObserver({longest}).observe({{type: 'longtask', buffered: true}}))"
+    )
+    assert blocked > profile.server.timing.hang * 900
+    await profile.send("15550000408", "worked the second time")
+    await profile.status("Sent").wait_for()
+    assert len(await profile.server.items(f"messages?phone=15550000408&account={profile.account}")) == 1
+
+
+async def test_0409_stays_at_the_clock_until_released(profile: Profile, generation: str) -> None:
+    await profile.link(generation)
+    where = f"messages?phone=15550000409&account={profile.account}"
+    await profile.send("15550000409", "held")
+    await profile.status("Pending").wait_for()
+    await profile.send("15551110020", "passes by")
+    await profile.status("Read").wait_for()
+    await profile.open("15550000409")
+    await profile.status("Pending").wait_for()
+    assert await profile.server.items(where) == []
+    answer = await profile.server.post(f"{profile.account}/release")
+    assert answer.json() == {"released": 1}
+    await profile.status("Read").wait_for()
+    assert [item["text"] for item in await profile.server.items(where)] == ["held"]
+
+
+async def test_0429_restricts_new_chats_and_known_ones_go_on(profile: Profile, generation: str) -> None:
+    await profile.link(generation)
+    await profile.send("15551110021", "known")
+    await profile.status("Sent").wait_for()
+    await profile.goto("send?phone=15550000429")
+    bar = profile.page.locator("#main footer").get_by_text("You can't start new chats right now.")
+    await bar.wait_for()
+    await expect(profile.box).to_have_count(0)
+    await profile.send("15551110021", "still known")
+    await expect(profile.status("Read")).to_have_count(2)
+    await profile.goto("send?phone=15551110022")
+    await bar.wait_for()
+    await profile.server.post(f"{profile.account}/unrestrict")
+    await profile.box.wait_for()
+    await expect(bar).to_have_count(0)
+
+
+async def test_0403_shows_the_ban_screen_until_unban(profile: Profile, generation: str) -> None:
+    await profile.link(generation)
+    await profile.goto("send?phone=15550000403")
+    await profile.page.get_by_text("You're temporarily banned from WhatsApp because you sent too many").wait_for()
+    await profile.page.get_by_text("You'll be able to use WhatsApp again in 24:00:00").wait_for()
+    assert await profile.page.locator("#side, #pane-side").count() == 0
+    await profile.goto()
+    await profile.page.get_by_text("You're temporarily banned").wait_for()
+    await profile.server.post(f"{profile.account}/unban")
+    await profile.chats.wait_for()
+    await profile.send("15550000403", "after the ban")
+    await profile.status("Sent").wait_for()
+
+
+async def test_0500_crashes_once_and_the_recipient_has_it_once(profile: Profile, generation: str) -> None:
+    await profile.link(generation)
+    await profile.send("15550000500", "through the crash")
+    await profile.page.get_by_text("Unexpected error occurred.").wait_for()
+    assert await profile.page.locator("#side").count() == 0
+    await profile.page.get_by_role("button", name="Reload").click()
+    await profile.chats.wait_for()
+    await profile.open("15550000500")
+    await expect(profile.bubbles).to_have_count(1)
+    await profile.status("Read").wait_for()
+    await profile.box.fill("no crash now")
+    await profile.box.press("Enter")
+    await expect(profile.status("Read")).to_have_count(2)
+    items = await profile.server.items(f"messages?phone=15550000500&account={profile.account}")
+    assert [item["text"] for item in items] == ["through the crash", "no crash now"]
+
+
+async def test_0503_is_offline_for_a_while(profile: Profile, generation: str) -> None:
+    await profile.link(generation)
+    await profile.send("15550000503", "goes out later")
+    await profile.page.get_by_role("alert").get_by_text("Computer not connected").wait_for()
+    await profile.status("Pending").wait_for()
+    await profile.status("Sent").wait_for()
+    await expect(profile.page.get_by_text("Computer not connected")).to_have_count(0)
+
+    async def arrived_once() -> bool:
+        return len(await profile.server.items(f"messages?phone=15550000503&account={profile.account}")) == 1
+
+    await eventually(arrived_once)
