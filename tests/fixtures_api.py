@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any, LiteralString
 
 import httpx2
+from psycopg.sql import Composed
 from starlette.applications import Starlette
 
 from app import create_app
@@ -51,7 +52,7 @@ async def new_account(client: httpx2.AsyncClient, name: str = "Shop") -> str:
     return str(answer.json()["id"])
 
 
-async def rows(database: Database, statement: LiteralString) -> list[tuple[Any, ...]]:
+async def rows(database: Database, statement: LiteralString | Composed) -> list[tuple[Any, ...]]:
     """Run a statement of the test's own."""
     async with database.transaction() as tx:
         return await (await tx.connection.execute(statement)).fetchall()

@@ -120,6 +120,12 @@ class Profile:
     def bubbles(self) -> Locator:
         return self.page.locator("#main [data-id]")
 
+    @property
+    def ticked(self) -> Locator:
+        """Bubbles that have left the clock."""
+        names = ("Sent", "Delivered", "Read")
+        return self.page.locator(", ".join(f'#main [data-id]:has([aria-label=" {name} "])' for name in names))
+
     def status(self, name: str) -> Locator:
         """Return the status mark that is named so, in a bubble."""
         return self.page.locator(f'#main [data-id] [aria-label=" {name} "]')

@@ -1,10 +1,13 @@
 import asyncio
+import logging
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-
 from fixtures_api import api, new_account, rows
+from psycopg.sql import SQL
+
+from api.orders import Order
 from sql.database import Database
 
 PHONE = "15551230001"
@@ -68,13 +71,23 @@ async def test_a_key_is_looked_up_before_account_times_and_limits(database_url: 
 async def test_a_repeated_request_whose_time_has_passed_is_still_the_same(
     database_url: str, database: Database
 ) -> None:
+    past = (datetime.now(UTC) - timedelta(minutes=5)).isoformat()
+    order = {"phone": PHONE, "message": "Hello", "idempotencyKey": "k"}
     async with api(database_url) as client:
         await new_account(client)
-        at = (datetime.now(UTC) - timedelta(seconds=50)).isoformat()
-        order = {"phone": PHONE, "message": "Hello", "idempotencyKey": "k", "sendAt": at}
-        assert (await client.post("/send", json=order)).status_code == 202
-        await rows(database, "update jobs set content_hash = content_hash returning id")
-        job = (await client.get("/jobs/k")).json()
+        await client.post("/send", json=order)
+        hashed = Order.model_validate(order | {"sendAt": past}).content
+        await rows(database, SQL("update jobs set content_hash = {} returning id").format(hashed))
+        again = await client.post("/send", json=order | {"sendAt": past})
+    assert (again.status_code, again.headers["idempotent-replayed"]) == (202, "true")
+
+
+async def test_up_to_a_minute_past_counts_as_now(database_url: str) -> None:
+    async with api(database_url) as client:
+        await new_account(client)
+        past = (datetime.now(UTC) - timedelta(seconds=50)).isoformat()
+        answer = await client.post("/send", json={"phone": PHONE, "message": "Hello", "sendAt": past})
+        job = (await client.get(f"/jobs/{answer.json()['jobId']}")).json()
     assert job["sendAt"] == job["createdAt"]
 
 
@@ -86,13 +99,11 @@ async def test_what_is_stored_is_what_was_ordered(database_url: str, database: D
             "message": "שלום 👋\r\nline",
             "idempotencyKey": "a.b_c:d~e-f",
             "account": account,
-            "sendAt": "2026-12-01T10:00:00+01:00",
-            "expiresAt": "2026-12-02T09:00:00.500Z",
+            "sendAt": (datetime.now(UTC) + timedelta(days=1)).isoformat(),
+            "expiresAt": (datetime.now(UTC) + timedelta(days=2)).isoformat(),
             "priority": "high",
             "metadata": {"ä": [1, 2.5, {"big": 12345678901234567890}], "n": None},
         }
-        order["sendAt"] = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-        order["expiresAt"] = (datetime.now(UTC) + timedelta(days=2)).isoformat()
         answer = await client.post("/send", json=order, headers={"x-request-id": "trace-1"})
         job = (await client.get("/jobs/a.b_c:d~e-f")).json()
     assert (answer.status_code, answer.json()) == (202, {"status": "queued", "jobId": "a.b_c:d~e-f"})
@@ -182,8 +193,9 @@ async def test_a_batch_takes_the_valid_ones_in_order(database_url: str, database
 
 
 async def test_two_batches_with_the_same_keys_in_opposite_orders_both_go_through(
-    database_url: str, database: Database
+    database_url: str, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "sql.database")
     async with api(database_url) as client:
         accounts = [await new_account(client, str(number)) for number in range(2)]
         await rows(database, "update lanes set open_at = '-infinity' returning id")
@@ -199,6 +211,7 @@ async def test_two_batches_with_the_same_keys_in_opposite_orders_both_go_through
     assert {answer.status_code for answer in answers} == {200}
     assert {item["status"] for answer in answers for item in answer.json()["items"]} == {202}
     assert len(await rows(database, "select from jobs")) == 400
+    assert "again after" not in caplog.text
 
 
 async def test_a_batch_has_at_most_a_thousand(database_url: str, database: Database) -> None:

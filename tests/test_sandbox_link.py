@@ -61,7 +61,7 @@ async def test_login_is_in_the_profile_and_nowhere_else(open_profile: OpenProfil
     first = await open_profile("one")
     await first.link()
     await first.send("15551230001", "before the copy")
-    await first.status("Sent").wait_for()
+    await first.ticked.first.wait_for()
     await first.context.close()
     shutil.copytree(tmp_path / "one", tmp_path / "older")
 
@@ -138,7 +138,7 @@ async def test_pairing_code_links_too(profile: Profile, generation: str) -> None
 async def test_unlinked_by_the_phone_it_forgets_everything(profile: Profile) -> None:
     await profile.link()
     await profile.send("15551230002", "soon gone")
-    await profile.status("Sent").wait_for()
+    await profile.ticked.first.wait_for()
     await profile.server.post(f"{profile.account}/unlink")
     await profile.page.wait_for_url("**/?post_logout=1")
     await profile.page.get_by_text("You have been logged out.").wait_for()

@@ -48,7 +48,7 @@ async def test_0408_blocks_the_page_once(profile: Profile) -> None:
     )
     assert blocked > profile.server.timing.hang * 900
     await profile.send("15550000408", "worked the second time")
-    await profile.status("Sent").wait_for()
+    await profile.ticked.first.wait_for()
     assert len(await profile.server.items(f"messages?phone=15550000408&account={profile.account}")) == 1
 
 
@@ -71,7 +71,7 @@ async def test_0409_stays_at_the_clock_until_released(profile: Profile, generati
 async def test_0429_restricts_new_chats_and_known_ones_go_on(profile: Profile, generation: str) -> None:
     await profile.link(generation)
     await profile.send("15551110021", "known")
-    await profile.status("Sent").wait_for()
+    await profile.ticked.first.wait_for()
     await profile.goto("send?phone=15550000429")
     bar = profile.page.locator("#main footer").get_by_text("You can't start new chats right now.")
     await bar.wait_for()
@@ -96,7 +96,7 @@ async def test_0403_shows_the_ban_screen_until_unban(profile: Profile, generatio
     await profile.server.post(f"{profile.account}/unban")
     await profile.chats.wait_for()
     await profile.send("15550000403", "after the ban")
-    await profile.status("Sent").wait_for()
+    await profile.ticked.first.wait_for()
 
 
 async def test_0500_crashes_once_and_the_recipient_has_it_once(profile: Profile, generation: str) -> None:
@@ -121,7 +121,7 @@ async def test_0503_is_offline_for_a_while(profile: Profile, generation: str) ->
     await profile.send("15550000503", "goes out later")
     await profile.page.get_by_role("alert").get_by_text("Computer not connected").wait_for()
     await profile.status("Pending").wait_for()
-    await profile.status("Sent").wait_for()
+    await profile.ticked.first.wait_for()
     await expect(profile.page.get_by_text("Computer not connected")).to_have_count(0)
 
     async def arrived_once() -> bool:

@@ -1,0 +1,49 @@
+# The commands that people and CI run. `make` alone lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check format lock clean
+
+help: ## List the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+# Everything that a fresh machine needs, once, and again when the requirements change.
+$(VENV)/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=…")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the packages of requirements.lock …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m commands.chromium
+	@touch $@
+
+demo: $(VENV)/ready ## Do the main job once, for real, and tell it step by step
+	@$(BIN)/postrider demo
+
+up: $(VENV)/ready ## Run the service on this machine until Ctrl-C
+	@$(BIN)/postrider up
+
+test: $(VENV)/ready ## Run all tests, with branch coverage
+	@$(PYTEST) --cov --cov-report=term
+
+check: $(VENV)/ready ## Format, lint, types, import rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/pytest -q tests/test_rooms.py
+
+format: $(VENV)/ready ## Bring the code into shape
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: $(VENV)/ready ## Renew requirements.lock from pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.13'
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --group dev \
+		--python-version 3.11 pyproject.toml -o requirements.lock
+
+clean: ## Remove the virtual environment and the caches; .data stays
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage
