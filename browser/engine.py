@@ -2,8 +2,7 @@
 
 import asyncio
 import hashlib
-import platform
-import sys
+import logging
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,53 +15,16 @@ import psutil
 from playwright.async_api import BrowserContext, Playwright, async_playwright
 
 from browser.chromium import can_sandbox, find_chromium, read_version
+from browser.flags import FLAGS, identity, user_agent
 from browser.process import is_running, kill_browsers_of, newest_driver
 from browser.seam import bounded
 from errors import BrowserLost, SendError
 
+LOG = logging.getLogger(__name__)
+
 LAUNCH_SECONDS = 60.0
 STOP_SECONDS = 10.0
 WATCH_SECONDS = 1.0
-
-#: Playwright's own lists (chromiumSwitches in its driver, 1.65). Chromium heeds only the last --disable-features and
-#: --enable-features on its command line, so ours must say Playwright's too; a test compares them with a live process.
-PLAYWRIGHT_OFF = [
-    "AvoidUnnecessaryBeforeUnloadCheckSync",
-    "DestroyProfileOnBrowserClose",
-    "HttpsUpgrades",
-    "HttpsFirstBalancedModeAutoEnable",
-    "LensOverlay",
-    "MediaRouter",
-    "PaintHolding",
-    "ThirdPartyStoragePartitioning",
-    "AvoidCorsURLLoaderRestartOnRedirect",
-    "TcpPortRandomizationWin",
-    "OptimizationHints",
-    "NetworkTimeServiceQuerying",
-    "AimEnabled",
-    "PreconnectToSearch",
-    "msForceBrowserSignIn",
-    "msEdgeUpdateLaunchServicesPreferredVersion",
-]
-PLAYWRIGHT_ON = ["CDPScreenshotNewSurface", "SkipListAccountsWithoutGaiaCookies"]
-#: measured, MB of proportional memory a session, three open: omnibox pop-ups 43, spare renderer 8, network service 17
-OFF = [*PLAYWRIGHT_OFF, "SpareRendererForSitePerProcess", "WebUIOmniboxPopup", "WebUIOmniboxAimPopup"]
-ON = [*PLAYWRIGHT_ON, "NetworkServiceInProcess2"]
-
-#: What wa-js advises to cut off. Done in the resolver and not by intercepting requests, which would slow every one of
-#: them and is known to hang with fonts (puppeteer #6696). Images and fonts are not blocked: it saves no memory
-#: (measured), makes the page less stable (open-wa #638) and would lose the emoji in what is read back.
-TELEMETRY = ("crashlogs.whatsapp.net", "dit.whatsapp.net")
-
-FLAGS = (
-    "--disable-gpu",
-    "--disable-software-rasterizer",  # 12 MB
-    "--js-flags=--optimize-for-size",  # 46 MB on a heavy page
-    "--disable-blink-features=AutomationControlled",  # navigator.webdriver is false
-    f"--disable-features={','.join(OFF)}",
-    f"--enable-features={','.join(ON)}",
-    f"--host-resolver-rules={', '.join(f'MAP {host} ~NOTFOUND' for host in TELEMETRY)}",
-)
 
 
 @dataclass(frozen=True)
@@ -89,6 +51,7 @@ class Engine:
         self._sandbox = sandbox
         self._playwright: Playwright | None = None
         self._starting = asyncio.Lock()
+        self._warned = False
         self._watch: asyncio.Task[None] | None = None
         self._losses: WeakSet[asyncio.Event] = WeakSet()
         #: the browser's version, as in "156.0.8078.79"; empty before the first opening
@@ -137,8 +100,7 @@ class Engine:
                     await asyncio.to_thread(directory.resolve),
                     executable_path=self._executable,
                     headless=True,
-                    chromium_sandbox=self._sandbox == "on"
-                    or (self._sandbox == "auto" and await can_sandbox(self._executable)),
+                    chromium_sandbox=await self._is_sandboxed(self._executable),
                     args=[*FLAGS, f"--user-agent={self.user_agent}"],
                     viewport={"width": look.width, "height": look.height},
                     locale=look.locale,
@@ -151,6 +113,15 @@ class Engine:
         except BaseException:
             await kill_browsers_of(directory)
             raise
+
+    async def _is_sandboxed(self, executable: Path) -> bool:
+        if self._sandbox != "auto":
+            return self._sandbox == "on"
+        sandboxed = await can_sandbox(executable)
+        if not sandboxed and not self._warned:
+            self._warned = True
+            LOG.warning("Chromium's own sandbox does not start here; browsers run without it (CHROMIUM_SANDBOX=auto).")
+        return sandboxed
 
     def tell_loss(self, event: asyncio.Event) -> None:
         """Set the event when the driver dies, and with it every browser: Playwright itself says nothing then."""
@@ -173,35 +144,13 @@ class Engine:
 
     @property
     def user_agent(self) -> str:
-        """What a windowed Chrome of this version says; WhatsApp's server refuses HeadlessChrome (wa-js #3501).
-
-        The minor numbers are zero in every Chrome since 101 (user-agent reduction).
-        """
-        system = "Macintosh; Intel Mac OS X 10_15_7" if sys.platform == "darwin" else "X11; Linux x86_64"
-        major = self.version.partition(".")[0]
-        return f"Mozilla/5.0 ({system}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{major}.0.0.0 Safari/537.36"
+        """What the browsers call themselves."""
+        return user_agent(self.version)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What Emulation.setUserAgentOverride wants, so that client hints do not name HeadlessChrome either.
-
-        The brands are those of a windowed Chromium; the first is its deliberate nonsense (GREASE).
-        """
-        major, system = self.version.partition(".")[0], "macOS" if sys.platform == "darwin" else "Linux"
-        brands = [("Not:A-Brand", "8", "8.0.0.0"), ("Chromium", major, self.version)]
-        return {
-            "userAgent": self.user_agent,
-            "userAgentMetadata": {
-                "brands": [{"brand": brand, "version": short} for brand, short, _ in brands],
-                "fullVersionList": [{"brand": brand, "version": full} for brand, _, full in brands],
-                "platform": system,
-                "platformVersion": "",
-                "architecture": "arm" if platform.machine() in {"arm64", "aarch64"} else "x86",
-                "bitness": "64",
-                "model": "",
-                "mobile": False,
-            },
-        }
+        """What a page is to be told by Emulation.setUserAgentOverride."""
+        return identity(self.user_agent, self.version)
 
 
 async def _answers(playwright: Playwright) -> bool:

@@ -82,15 +82,16 @@ class History:
 def judge(text: str, rows: list[Bubble], *, whole: bool) -> tuple[Verdict, Bubble | None]:
     """Decide what became of a text, from all rows after its anchor; `whole` says that none is missing.
 
-    A row that may be ours and cannot be read, or that is still at the clock, leaves it open.
+    A row of ours that cannot be read, or may still be at the clock, leaves it open; so does this text from the other
+    side, since a page that has changed may show ours as theirs.
     """
-    ours = [bubble for bubble in rows if bubble.outgoing]
-    same = [bubble for bubble in ours if bubble.says(text)]
+    same = [bubble for bubble in rows if bubble.says(text)]
     for bubble in same:
-        if bubble.tick >= Tick.SENT:
+        if bubble.outgoing and bubble.tick >= Tick.SENT:
             return Verdict.SENT, bubble
     for bubble in same:
-        if bubble.tick is Tick.PENDING:
+        if bubble.outgoing and bubble.tick is Tick.PENDING:
             return Verdict.PENDING, bubble
-    open_ended = same or any(bubble.tick is Tick.PENDING for bubble in ours)
-    return (Verdict.NOT_SENT if whole and not open_ended else Verdict.UNKNOWN), None
+    ours = [bubble for bubble in rows if bubble.outgoing]
+    unclear = any(bubble.tick in {Tick.PENDING, Tick.UNKNOWN} or not (bubble.text or bubble.holes) for bubble in ours)
+    return (Verdict.NOT_SENT if whole and not same and not unclear else Verdict.UNKNOWN), None

@@ -1,11 +1,13 @@
 """The browser's processes, found by the profile directory that they hold: Playwright does not tell their ids."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import psutil
 
 KILL_SECONDS = 5.0
+POLL_SECONDS = 0.02
 
 
 def browsers_of(directory: Path) -> list[psutil.Process]:
@@ -39,7 +41,10 @@ def _kill(directory: Path) -> None:
             process.kill()
         except psutil.NoSuchProcess:
             continue
-    psutil.wait_procs(doomed, timeout=KILL_SECONDS)
+    # Not psutil.wait_procs: in a container whose first process collects no orphans, a zombie stays for good.
+    until = time.monotonic() + KILL_SECONDS
+    while any(is_running(process) for process in doomed) and time.monotonic() < until:
+        time.sleep(POLL_SECONDS)
 
 
 def newest_driver() -> psutil.Process:

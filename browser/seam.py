@@ -17,6 +17,8 @@ T = TypeVar("T")
 TABLE: tuple[tuple[str, str, type[SendError]], ...] = (
     ("TargetClosedError", "", BrowserLost),
     ("TimeoutError", "", PageHung),
+    ("AbortError", "", BrowserLost),
+    ("ValidationError", "", PageCrashed),
     ("Error", r"crashed", PageCrashed),
     ("Error", r"net::ERR_(INTERNET|NETWORK|NAME|ADDRESS|CONNECTION|PROXY|TUNNEL|TIMED_OUT|EMPTY|DNS)", Offline),
     ("Error", r"has been closed|connection closed|disconnected|failed to launch", BrowserLost),

@@ -30,7 +30,7 @@ from errors import NewChatsRestricted, NotOnWhatsApp, OutcomeUnknown, PageHung, 
 
 CLOSE_SECONDS = 10.0
 #: a page that does not answer within this is not asked to close
-ANSWER_SECONDS = 3.0
+ANSWER_SECONDS = 2.0
 #: what must be there before anything is done; the compose box is asked for when a chat is open
 BOOT = ("pane", "search")
 #: of a screen seen while a message is on its way, those that end the waiting

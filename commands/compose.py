@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import psycopg
 from pydantic import SecretStr
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute, Mount
-from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_attempt, wait_exponential
+from starlette.routing import Mount
+from tenacity import RetryCallState, Retrying, before_sleep_log, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from app import create_app
 from browser import selectors
@@ -92,15 +92,16 @@ def wait_for_database(url: str) -> None:
         stop=stop_after_attempt(DATABASE_TRIES),
         wait=wait_exponential(multiplier=1),
         before_sleep=before_sleep_log(log, logging.WARNING),
-        retry_error_callback=lambda state: _give_up(url, state.outcome and state.outcome.exception()),
+        retry_error_callback=lambda state: _give_up(url, state),
     ):
         with attempt:
             schema.knock(url)
 
 
-def _give_up(url: str, error: BaseException | None) -> None:
+def _give_up(url: str, state: RetryCallState) -> None:
     where = urlsplit(url)
-    reason = str(error).strip().splitlines()[0] if error else ""
+    error = state.outcome.exception() if state.outcome else None
+    reason = str(error).strip().splitlines()[0]
     raise DatabaseAway(
         f"Postgres at {where.hostname or 'its socket'}{where.path} did not answer {DATABASE_TRIES} times: {reason}. "
         "Check DATABASE_URL."
@@ -115,11 +116,13 @@ def check_schema(url: str) -> None:
 # --- API ---------------------------------------------------------------------------------------------------------
 
 
-def make_api(settings: Settings, url: str) -> tuple[Starlette, Starlette | None]:
-    """Return the API and, in development, the sandbox that is mounted on it."""
-    sandbox = None if settings.production else create_sandbox(settings.data_dir)
-    mounts: list[BaseRoute] = [Mount("/sandbox", sandbox)] if sandbox else []
-    return create_app(settings, Database(url, name="postrider api"), mounts), sandbox
+def make_api(settings: Settings, url: str) -> tuple[Starlette, Callable[[], None]]:
+    """Return the API, in development with the sandbox mounted on it, and what ends the sandbox's open streams."""
+    database = Database(url, name="postrider api")
+    if settings.production:
+        return create_app(settings, database), lambda: None
+    sandbox = create_sandbox(settings.data_dir)
+    return create_app(settings, database, [Mount("/sandbox", sandbox)]), sandbox.state.sandbox.stop
 
 
 def sandbox_url(settings: Settings) -> str:

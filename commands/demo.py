@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from commands import compose
+from commands import compose, serve
 from commands.client import Client, Json, draw
-from commands.serve import Quiet, api_server
 from crypto import CryptoError, new_secret, verify
 from errors import OperatorError
 from settings import Settings
@@ -78,7 +76,7 @@ def run_demo(data_dir: Path) -> int:
     """Run the demo in a data directory of its own, made anew; its picture goes to `data_dir`/demo.png."""
     home = data_dir / "demo"
     shutil.rmtree(home, ignore_errors=True)
-    api, health, receiver = _free_ports(3)
+    api, health, receiver = free_ports(3)
     settings = compose.load(
         data_dir=home, database_url=None, env="development", host="127.0.0.1", port=api, worker_port=health,
         webhook_url=f"http://127.0.0.1:{receiver}/hook", webhook_secret=new_secret("whsec_"), max_sessions=1,
@@ -87,7 +85,8 @@ def run_demo(data_dir: Path) -> int:
     return asyncio.run(_demo(settings, receiver, data_dir / "demo.png"))
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports of the loopback that are free now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
@@ -118,24 +117,8 @@ async def _demo(settings: Settings, port: int, picture: Path) -> int:
 @asynccontextmanager
 async def _serving(settings: Settings, url: str, receiver: Receiver, port: int) -> AsyncIterator[Worker]:
     hook = Starlette(routes=[Route("/hook", receiver.receive, methods=["POST"])])
-    servers = [
-        api_server(settings, url, Quiet),
-        Quiet(uvicorn.Config(hook, port=port, log_config=None, access_log=False)),
-    ]
-    serving = [asyncio.create_task(server.serve()) for server in servers]
-    stop = asyncio.Event()
-    with compose.home(settings.profiles) as home:
-        worker, engine = compose.make_worker(settings, url, home)
-        async with worker.database, engine:
-            working = asyncio.create_task(worker.run(stop))
-            try:
-                yield worker
-            finally:
-                stop.set()
-                await working
-                for server in servers:
-                    server.end()
-                await asyncio.gather(*serving)
+    async with serve.running(serve.config(hook, "127.0.0.1", port)), serve.house(settings, url) as worker:
+        yield worker
 
 
 async def _link(story: Story, client: Client) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import FrameType
 
 import uvicorn
@@ -54,14 +54,8 @@ class Quiet(Server):
         yield
 
 
-def api_server(settings: Settings, url: str, kind: type[Server] = Server) -> Server:
-    """Return the server of the API, sandbox included in development."""
-    app, sandbox = compose.make_api(settings, url)
-    stop = sandbox.state.sandbox.stop if sandbox else None
-    return kind(_config(app, settings.host, settings.port), stop)
-
-
-def _config(app: Starlette, host: str, port: int) -> uvicorn.Config:
+def config(app: Starlette, host: str, port: int) -> uvicorn.Config:
+    """Return how every server of ours runs."""
     return uvicorn.Config(
         app,
         host=host,
@@ -81,7 +75,8 @@ def run_api(settings: Settings) -> int:
     url = compose.database_url(settings)
     compose.wait_for_database(url)
     compose.check_schema(url)
-    server = api_server(settings, url)
+    app, on_exit = compose.make_api(settings, url)
+    server = Server(config(app, settings.host, settings.port), on_exit)
     uvloop.run(server.serve())
     return 0 if server.started else 1
 
@@ -100,14 +95,38 @@ async def _worker(settings: Settings, url: str, home: str) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     worker, engine = compose.make_worker(settings, url, home)
-    server = Quiet(_config(health_app(worker, engine), settings.host, settings.worker_port))
-    async with worker.database, engine:
-        serving = asyncio.create_task(server.serve())
-        try:
-            return await worker.run(stop)
-        finally:
-            server.end()
-            await serving
+    health = config(health_app(worker, engine), settings.host, settings.worker_port)
+    async with worker.database, engine, running(health):
+        return await worker.run(stop)
+
+
+@contextlib.asynccontextmanager
+async def running(config: uvicorn.Config, on_exit: Callable[[], None] | None = None) -> AsyncIterator[None]:
+    """Serve within the block, beside other things."""
+    server = Quiet(config, on_exit)
+    serving = asyncio.create_task(server.serve())
+    try:
+        yield
+    finally:
+        server.end()
+        await serving
+
+
+@contextlib.asynccontextmanager
+async def house(settings: Settings, url: str) -> AsyncIterator[Worker]:
+    """Run API and worker together in this process within the block: the demo, and the tests of the whole."""
+    app, on_exit = compose.make_api(settings, url)
+    stop = asyncio.Event()
+    with compose.home(settings.profiles) as home:
+        worker, engine = compose.make_worker(settings, url, home)
+        api = config(app, settings.host, settings.port)
+        async with running(api, on_exit), worker.database, engine:
+            working = asyncio.create_task(worker.run(stop))
+            try:
+                yield worker
+            finally:
+                stop.set()
+                await working
 
 
 def health_app(worker: Worker, engine: Engine) -> Starlette:

@@ -17,6 +17,7 @@ from errors import (
     ProfileElsewhere,
     UiChanged,
 )
+from logs import bind
 from sql.database import Database
 from tasks.backoff import backoff
 from tasks.lanes import Drain
@@ -55,6 +56,8 @@ class AccountWork:
     linking: Linking
     breaker_failures: int
     breaker_seconds: float
+    #: seconds between two looks at a ban screen
+    look_again: float = LOOK_AGAIN
 
     async def begin(self, drain: Drain) -> bool:
         """Bring the session to what is wanted and settle; False when nothing may be sent now."""
@@ -85,7 +88,8 @@ class AccountWork:
             if job is None:
                 return False
             try:
-                await self.sender.send(drain, session, job)
+                with bind(account=job.account_id, job=job.key or job.id, request_id=job.request_id or ""):
+                    await self.sender.send(drain, session, job)
             except (AttemptFailed, AccountWaits) as error:
                 await self._trouble(drain.lane, error)
                 return False
@@ -167,7 +171,7 @@ class AccountWork:
         if second_look:
             await self.seats.close(account)
         else:
-            await self._attend(account, LOOK_AGAIN)
+            await self._attend(account, self.look_again)
 
     async def _quarantine(self, account: str, error: AccountWaits) -> None:
         with suppress(PostriderError):

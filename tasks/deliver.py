@@ -18,6 +18,7 @@ import httpx2
 
 from crypto import sign
 from errors import DatabaseUnavailable
+from logs import bind
 from sql.database import Database
 from tasks.backoff import backoff
 from tasks.lanes import Drain
@@ -109,9 +110,10 @@ class DeliveryWork:
             Delivery, "take_delivery", lane=drain.lane, epoch=drain.epoch, worker=self.worker
         )
         for delivery in taken:
-            answer = await self.post(delivery)
-            await self._record(delivery, answer)
-            await self._choose_queue(drain, answer)
+            with bind(endpoint=delivery.endpoint_id, delivery=delivery.id, job=delivery.job_id or ""):
+                answer = await self.post(delivery)
+                await self._record(delivery, answer)
+                await self._choose_queue(drain, answer)
         return bool(taken)
 
     async def post(self, delivery: Delivery) -> Answer:
@@ -147,7 +149,7 @@ class DeliveryWork:
 
     async def _record(self, delivery: Delivery, answer: Answer) -> None:
         state, seconds = _next(delivery, answer)
-        log.info("delivery %s of %s: %s", delivery.id, delivery.type, answer.error or answer.status)
+        log.info("%s %s: %s", delivery.type, delivery.event_id, answer.error or answer.status)
         if answer.status == httpx2.codes.GONE:
             await self.database.all(
                 "disable_endpoint", endpoint=delivery.endpoint_id, reason="It answered 410 Gone."

@@ -20,6 +20,7 @@ from typing import Protocol
 import psycopg
 
 from errors import DatabaseUnavailable
+from logs import bind
 from sql.database import CONNECTION, Database, Row, Transaction, translated
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,8 @@ class Lanes:
         try:
             drains = await self.database.read(Drain, "begin_drain", lane=lane, worker=self.worker, wakeup=wakeup)
             for drain in drains:
-                await self._work(drain)
+                with bind(worker=self.worker, lane=drain.lane):
+                    await self._work(drain)
         finally:
             self.in_hand.discard(wakeup)
 

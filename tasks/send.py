@@ -144,7 +144,7 @@ class Sender:
                 return
             bubble = await session.page.confirm(job.message, anchor, self.policy.confirm_seconds)
         except OutcomeUnknown as error:
-            await self.failed(job, error, getattr(error, "bubble", None))
+            await self.failed(job, error, error.bubble)
         except SendError:
             # Enter was pressed, or may have been: the chat has to be looked at, at once.
             await self.database.all("settle_soon", job=job.id, claim=job.claim)

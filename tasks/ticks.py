@@ -48,12 +48,11 @@ class Ticks:
 
     async def _write(self, row: Row, tick: Tick) -> None:
         if row["state"] == "failed":
-            name = "late_tick" if tick in {Tick.SENT, Tick.DELIVERED, Tick.READ} else None
-        elif tick is Tick.READ:
-            name = "job_read"
+            steps = ["late_tick"] if tick >= Tick.SENT else []
         else:
-            name = "job_delivered" if tick is Tick.DELIVERED and row["state"] == "sent" else None
-        if name:
+            # Blue ticks say both; each is an event of its own.
+            steps = ["job_delivered"] if tick >= Tick.DELIVERED and row["state"] == "sent" else []
+            steps += ["job_read"] if tick is Tick.READ else []
+        if steps:
             async with self.database.transaction() as tx:
-                rows = await tx.all(name, job=row["id"])
-                await wake_returned(tx, rows)
+                await wake_returned(tx, [each for step in steps for each in await tx.all(step, job=row["id"])])

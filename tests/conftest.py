@@ -25,7 +25,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"drop database if exists {TEMPLATE}")  # type: ignore[arg-type]  # a constant
         connection.execute(f"create database {TEMPLATE}")  # type: ignore[arg-type]
-    schema.migrate(_with_database(url, TEMPLATE))
+    schema.migrate(with_database(url, TEMPLATE))
     yield url
 
 
@@ -36,7 +36,7 @@ def _reachable(folder: Path) -> Path:
     return folder
 
 
-def _with_database(url: str, name: str) -> str:
+def with_database(url: str, name: str) -> str:
     base, _, query = url.partition("?")
     return f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
 
@@ -47,7 +47,7 @@ def database_url(postgres: str) -> Iterator[str]:
     name = f"test_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"create database {name} template {TEMPLATE}")  # type: ignore[arg-type]
-    yield _with_database(postgres, name)
+    yield with_database(postgres, name)
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"drop database if exists {name} with (force)")  # type: ignore[arg-type]
 

@@ -1,13 +1,16 @@
 """The API in process: an app on a database of the test's own, and clients of it."""
 
 import base64
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, LiteralString
 
 import httpx2
-from psycopg.sql import Composed
+import psycopg
+from psycopg.sql import SQL, Composed, Identifier
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 
 from app import create_app
 from settings import Settings, read
@@ -24,9 +27,9 @@ def settings(**values: object) -> Settings:
 
 
 @asynccontextmanager
-async def running(url: str, **values: object) -> AsyncIterator[Starlette]:
+async def running(url: str, mounts: Sequence[BaseRoute] = (), **values: object) -> AsyncIterator[Starlette]:
     """Run an app with its lifespan on a database."""
-    app = create_app(settings(**values), Database(url))
+    app = create_app(settings(**values), Database(url), mounts)
     async with app.router.lifespan_context(app):
         yield app
 
@@ -50,6 +53,17 @@ async def new_account(client: httpx2.AsyncClient, name: str = "Shop") -> str:
     answer = await client.post("/accounts", json={"name": name, "transport": "sandbox"})
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
+
+
+@contextmanager
+def own_database(postgres: str) -> Iterator[str]:
+    """Create a migrated database for the tests of one file, for those that change nothing in it."""
+    name = f"test_api_{os.getpid()}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(SQL("create database {} template postrider_template").format(Identifier(name)))
+    yield postgres.replace("/postgres?", f"/{name}?")
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(SQL("drop database {} with (force)").format(Identifier(name)))
 
 
 async def rows(database: Database, statement: LiteralString | Composed) -> list[tuple[Any, ...]]:

@@ -5,12 +5,12 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 import pytest
 import uvicorn
-from playwright.async_api import BrowserContext, Locator, Page, Playwright, async_playwright
+from playwright.async_api import BrowserContext, Error, Locator, Page, Playwright, async_playwright
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -83,6 +83,7 @@ class Profile:
     def __init__(self, server: SandboxServer, context: BrowserContext, account: str) -> None:
         self.server, self.context, self.account = server, context, account
         self.page: Page = context.pages[0]
+        self.generation = ""
         self.errors: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
 
@@ -92,6 +93,7 @@ class Profile:
 
     async def link(self, generation: str = "2026-08") -> None:
         """Link by scanning the QR code, and wait for the chat list."""
+        self.generation = generation
         await self.goto(f"?dom={generation}")
         await self.page.locator("[data-ref] canvas").wait_for()
         assert (await self.server.post(f"{self.account}/scan")).status_code == 200
@@ -157,39 +159,53 @@ async def a_sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S
         yield server
 
 
-OpenProfile = Callable[..., Awaitable[Profile]]
+@asynccontextmanager
+async def browse(
+    playwright: Playwright, server: SandboxServer, account: str, directory: Path, *, news: bool = False
+) -> AsyncIterator[Profile]:
+    """Open a browser on a profile directory.
+
+    The dialog about what is new stays away, as on the loads that come without it, unless `news` is given.
+    """
+    context = await playwright.chromium.launch_persistent_context(
+        directory,
+        executable_path=find_chromium(None),
+        chromium_sandbox=False,
+        user_agent=USER_AGENT,
+        viewport={"width": 1280, "height": 800},
+    )
+    if not news:
+        await context.add_init_script("localStorage.setItem('whats-new-loads', 3)")
+    try:
+        yield Profile(server, context, account)
+    finally:
+        with suppress(Error):  # a test may have closed it
+            await context.close()
+
+
+class OpenProfile(Protocol):
+    """Opens a browser for a test's own account: on the shared sandbox or another, on a directory by name."""
+
+    async def __call__(
+        self, name: str = "profile", *, server: SandboxServer | None = None, news: bool = False
+    ) -> Profile: ...
 
 
 @pytest.fixture(name="open_profile")
 async def profiles(
     playwright: Playwright, sandbox: SandboxServer, tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[OpenProfile]:
-    """Open browser profiles: `await open_profile()` gives this test's account, in a directory by name.
-
-    The dialog about what is new stays away: these are the loads that come without it, unless `news` is given.
-    """
+    """Open browser profiles that are closed after the test."""
+    account = "".join(c if c.isalnum() else "-" for c in request.node.name)[-60:]
     async with AsyncExitStack() as stack:
 
-        async def open_one(name: str = "profile", *, server: SandboxServer = sandbox, news: bool = False) -> Profile:
-            context = await playwright.chromium.launch_persistent_context(
-                tmp_path / name,
-                executable_path=find_chromium(None),
-                chromium_sandbox=False,
-                user_agent=USER_AGENT,
-                viewport={"width": 1280, "height": 800},
-            )
-            if not news:
-                await context.add_init_script("localStorage.setItem('whats-new-loads', 3)")
-            stack.push_async_callback(_close, context)
-            account = "".join(c if c.isalnum() else "-" for c in request.node.name)[-60:]
-            return Profile(server, context, account)
+        async def open_one(
+            name: str = "profile", *, server: SandboxServer | None = None, news: bool = False
+        ) -> Profile:
+            opened = browse(playwright, server or sandbox, account, tmp_path / name, news=news)
+            return await stack.enter_async_context(opened)
 
         yield open_one
-
-
-async def _close(context: BrowserContext) -> None:
-    with suppress(Exception):
-        await context.close()
 
 
 @pytest.fixture(name="generation", params=GENERATIONS)
@@ -203,6 +219,22 @@ async def a_profile(open_profile: OpenProfile) -> AsyncIterator[Profile]:
     one = await open_profile()
     yield one
     assert one.errors == []
+
+
+@pytest.fixture(name="linked", scope="module", params=GENERATIONS)
+async def a_linked(
+    request: pytest.FixtureRequest,
+    playwright: Playwright,
+    sandbox: SandboxServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Profile]:
+    """A linked browser of each generation, for a module's tests that leave the account as they found it."""
+    generation = str(request.param)
+    account = f"{request.module.__name__}-{generation}".replace("_", "-")
+    async with browse(playwright, sandbox, account, tmp_path_factory.mktemp("linked")) as one:
+        await one.link(generation)
+        yield one
+        assert one.errors == []
 
 
 async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:

@@ -1,6 +1,6 @@
 import asyncio
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import psycopg
 import pytest
@@ -249,15 +249,16 @@ async def test_connections_that_break_never_leave_a_202_without_its_row(database
     assert promised
 
 
-@pytest.mark.parametrize("zone", ["Z", "+00:00", "-00:00"])
-async def test_times_are_the_same_in_any_zone(database_url: str, zone: str) -> None:
+async def test_times_are_the_same_in_any_zone(database_url: str) -> None:
     async with api(database_url) as client:
         await new_account(client)
         at = (datetime.now(UTC) + timedelta(days=2)).replace(microsecond=0)
         text = at.strftime("%Y-%m-%dT%H:%M:%S")
         order = {"phone": PHONE, "message": "Hello", "idempotencyKey": "k", "sendAt": text + "Z"}
         await client.post("/send", json=order)
-        again = await client.post("/send", json=order | {"sendAt": text + zone})
+        again = await client.post(
+            "/send", json=order | {"sendAt": at.astimezone(timezone(timedelta(hours=5.5))).isoformat()}
+        )
         job = (await client.get("/jobs/k")).json()
     assert again.headers["idempotent-replayed"] == "true"
     assert job["sendAt"] == text + ".000Z"

@@ -1,6 +1,7 @@
 from fixtures_sandbox import (  # noqa: F401 - fixtures
     Profile,
     a_generation,
+    a_linked,
     a_playwright,
     a_profile,
     a_sandbox,
@@ -10,10 +11,9 @@ from fixtures_sandbox import (  # noqa: F401 - fixtures
 from playwright.async_api import expect
 
 
-async def test_a_message_gets_its_ticks_and_arrives(profile: Profile, generation: str) -> None:
-    await profile.link(generation)
-    await profile.open("15551110001")
-    await profile.page.evaluate("""() => {
+async def test_a_message_gets_its_ticks_and_arrives(linked: Profile) -> None:
+    await linked.open("15551110001")
+    await linked.page.evaluate("""() => {
         window.states = [];
         new MutationObserver(() => {
             const mark = document.querySelector('#main [data-id] .meta [aria-label]');
@@ -21,18 +21,18 @@ async def test_a_message_gets_its_ticks_and_arrives(profile: Profile, generation
             if (state && state !== window.states.at(-1)) window.states.push(state);
         }).observe(document, {subtree: true, childList: true});
     }""")
-    await profile.box.fill("Hello from the sandbox")
-    await profile.box.press("Enter")
-    await profile.status("Read").wait_for()
+    await linked.box.fill("Hello from the sandbox")
+    await linked.box.press("Enter")
+    await linked.status("Read").wait_for()
     icons = ["msg-time", "msg-check", "msg-dblcheck", "msg-dblcheck"]
-    if generation == "2026-08":  # where "delivered" is the name of ONE tick
+    if linked.generation == "2026-08":  # where "delivered" is the name of ONE tick
         icons = ["wds-ic-time", "wds-ic-delivered", "wds-ic-read", "wds-ic-read"]
     labels = [" Pending ", " Sent ", " Delivered ", " Read "]
-    assert await profile.page.evaluate("states") == [",".join(pair) for pair in zip(labels, icons, strict=True)]
-    [item] = await profile.server.items(f"messages?phone=15551110001&account={profile.account}")
-    assert (item["phone"], item["text"], item["account"]) == ("15551110001", "Hello from the sandbox", profile.account)
+    assert await linked.page.evaluate("states") == [",".join(pair) for pair in zip(labels, icons, strict=True)]
+    [item] = await linked.server.items(f"messages?phone=15551110001&account={linked.account}")
+    assert (item["phone"], item["text"], item["account"]) == ("15551110001", "Hello from the sandbox", linked.account)
     assert item["at"].endswith("Z")
-    await expect(profile.box).to_have_text("")
+    await expect(linked.box).to_have_text("")
 
 
 async def test_old_markup(profile: Profile) -> None:
@@ -69,10 +69,9 @@ async def test_new_markup(profile: Profile) -> None:
     assert await main.locator("[data-icon], .message-out").count() == 0
 
 
-async def test_only_trusted_input_writes(profile: Profile) -> None:
-    await profile.link()
-    await profile.open("15551110004")
-    await profile.box.evaluate("""box => {
+async def test_only_trusted_input_writes(linked: Profile) -> None:
+    await linked.open("15551110004")
+    await linked.box.evaluate("""box => {
         box.textContent = 'assigned';
         box.dispatchEvent(new InputEvent('input', {bubbles: true, data: 'assigned'}));
         box.dispatchEvent(new InputEvent('beforeinput', {
@@ -80,17 +79,16 @@ async def test_only_trusted_input_writes(profile: Profile) -> None:
         }));
         box.dispatchEvent(new KeyboardEvent('keydown', {bubbles: true, key: 'Enter'}));
     }""")
-    await expect(profile.box).to_have_text("")
-    await expect(profile.page.get_by_role("button", name="Voice message")).to_be_visible()
-    await expect(profile.bubbles).to_have_count(0)
-    await profile.chats.get_by_title("Aunt Rosa").evaluate("row => row.click()")
-    await expect(profile.page.locator("#main header")).to_contain_text("+1 555-111-0004")
+    await expect(linked.box).to_have_text("")
+    await expect(linked.page.get_by_role("button", name="Voice message")).to_be_visible()
+    await expect(linked.bubbles).to_have_count(0)
+    await linked.chats.get_by_title("Aunt Rosa").evaluate("row => row.click()")
+    await expect(linked.page.locator("#main header")).to_contain_text("+1 555-111-0004")
 
 
-async def test_box_is_edited_like_a_box(profile: Profile) -> None:
-    await profile.link()
-    await profile.open("15551110005")
-    box, keyboard = profile.box, profile.page.keyboard
+async def test_box_is_edited_like_a_box(linked: Profile) -> None:
+    await linked.open("15551110005")
+    box, keyboard = linked.box, linked.page.keyboard
     await box.press_sequentially("a cat")
     for _ in range(3):
         await keyboard.press("ArrowLeft")
@@ -109,72 +107,87 @@ async def test_box_is_edited_like_a_box(profile: Profile) -> None:
     assert await box.locator("p").evaluate("p => getComputedStyle(p).direction") == "rtl"
 
 
-async def test_draft_is_kept_and_link_text_is_not_sent(profile: Profile, generation: str) -> None:
-    await profile.link(generation)
-    await profile.open("15551110006", text="from%20a%20link")
-    await expect(profile.box).to_have_text("from a link")
-    assert profile.page.url.endswith(f"/web/{profile.account}/")
-    await profile.box.press("End")
-    await profile.box.press_sequentially("!")
+async def test_draft_is_kept_and_link_text_is_not_sent(linked: Profile) -> None:
+    await linked.open("15551110006", text="from%20a%20link")
+    await expect(linked.box).to_have_text("from a link")
+    assert linked.page.url.endswith(f"/web/{linked.account}/")
+    await linked.box.press("End")
+    await linked.box.press_sequentially("!")
 
     async def draft_is_in_the_profile() -> bool:
         drafts = "import('../static/model.js').then((m) => m.chats()).then((all) => all.map((chat) => chat.draft))"
-        return "from a link!" in await profile.page.evaluate(drafts)
+        return "from a link!" in await linked.page.evaluate(drafts)
 
     await eventually(draft_is_in_the_profile)
-    await profile.open("15551110007")
-    await expect(profile.box).to_have_text("")
-    await profile.open("15551110006")
-    await expect(profile.box).to_have_text("from a link!")
-    await expect(profile.bubbles).to_have_count(0)
-    assert await profile.server.items(f"messages?account={profile.account}") == []
+    await linked.open("15551110007")
+    await expect(linked.box).to_have_text("")
+    await linked.open("15551110006")
+    await expect(linked.box).to_have_text("from a link!")
+    await expect(linked.bubbles).to_have_count(0)
+    assert await linked.server.items(f"messages?phone=15551110006&account={linked.account}") == []
 
 
-async def test_emoji_are_pictures_and_the_text_arrives_whole(profile: Profile) -> None:
-    await profile.link()
+async def test_emoji_are_pictures_and_the_text_arrives_whole(linked: Profile) -> None:
     text = "Hi 👩‍👩‍👧 there 🇩🇪\n\n<b>not bold</b> “שלום”"
-    await profile.send("15551110008", text)
-    words = profile.bubbles.locator('[data-testid="selectable-text"]')
+    await linked.send("15551110008", text)
+    words = linked.bubbles.locator("[data-pre-plain-text]")
     assert await words.inner_text() == "Hi  there \n\n<b>not bold</b> “שלום”"
     assert await words.locator("img").evaluate_all("all => all.map((image) => image.alt)") == ["👩‍👩‍👧", "🇩🇪"]
-    await profile.ticked.first.wait_for()
-    [item] = await profile.server.items("messages?phone=15551110008")
+    await linked.ticked.first.wait_for()
+    [item] = await linked.server.items(f"messages?phone=15551110008&account={linked.account}")
     assert item["text"] == text
 
 
-async def test_longest_message(profile: Profile) -> None:
-    await profile.link()
-    await profile.open("15551110009")
-    await profile.box.fill("x" * 65_540)
-    await profile.box.press("Enter")
-    await profile.ticked.first.wait_for()
-    [item] = await profile.server.items("messages?phone=15551110009")
+async def test_marks_become_what_they_mean(linked: Profile) -> None:
+    await linked.send("15551110014", "*bold* _it *b*_ 2*3*4 `x*y*`\n- one\n- ~two~\n> quote\nend")
+    words = linked.bubbles.locator("[data-pre-plain-text]")
+    assert (await words.inner_text()).split() == ["bold", "it", "b", "2*3*4", "x*y*", "one", "two", "quote", "end"]
+    assert await words.locator("strong, em, del, code, li, blockquote").count() == 8
+
+
+async def test_long_text_is_folded(linked: Profile) -> None:
+    text = "0123456789 " * 100
+    await linked.send("15551110015", text)
+    words = linked.bubbles.locator("[data-pre-plain-text]")
+    assert await words.inner_text() == f"{text[:768]}… Read more"
+    await words.get_by_role("button", name="Read more").click()
+    assert (await words.inner_text()).strip() == text.strip()
+    await linked.ticked.wait_for()
+    [item] = await linked.server.items(f"messages?phone=15551110015&account={linked.account}")
+    assert item["text"] == text
+
+
+async def test_longest_message(linked: Profile) -> None:
+    await linked.open("15551110009")
+    await linked.box.fill("x" * 65_540)
+    await linked.box.press("Enter")
+    await linked.ticked.first.wait_for()
+    [item] = await linked.server.items(f"messages?phone=15551110009&account={linked.account}")
     assert item["text"] == "x" * 65_536
 
 
-async def test_send_button_is_there_only_with_text(profile: Profile, generation: str) -> None:
-    await profile.link(generation)
-    await profile.open("15551110010")
-    send = profile.page.locator('#main button[aria-label="Send"]')
+async def test_send_button_is_there_only_with_text(linked: Profile) -> None:
+    await linked.open("15551110010")
+    send = linked.page.locator('#main button[aria-label="Send"]')
     assert await send.count() == 0
-    await profile.box.fill("by the button")
+    await linked.box.fill("by the button")
     await send.click()
-    await profile.ticked.first.wait_for()
+    await linked.ticked.first.wait_for()
     assert await send.count() == 0
 
 
-async def test_chat_list_is_virtual_and_searched(profile: Profile, generation: str) -> None:
-    await profile.link(generation)
-    rows = profile.chats.get_by_role("row")
-    total = int(await profile.chats.get_attribute("aria-rowcount") or 0)
+async def test_chat_list_is_virtual_and_searched(linked: Profile) -> None:
+    await linked.goto()
+    rows = linked.chats.get_by_role("row")
+    total = int(await linked.chats.get_attribute("aria-rowcount") or 0)
     assert 10 < await rows.count() < total
-    await profile.page.locator("#pane-side").hover()
-    await profile.page.mouse.wheel(0, 100_000)
-    await profile.chats.get_by_title("שירה לוי").wait_for()
-    assert await profile.chats.get_by_title("Aunt Rosa").count() == 0
+    await linked.page.locator("#pane-side").hover()
+    await linked.page.mouse.wheel(0, 100_000)
+    await linked.chats.get_by_title("שירה לוי").wait_for()
+    assert await linked.chats.get_by_title("Aunt Rosa").count() == 0
 
-    await profile.send("15551110011", "findable")
-    search = profile.page.locator("#side input[data-tab='3']")
+    await linked.send("15551110011", "findable")
+    search = linked.page.locator("#side input[data-tab='3']")
     await search.evaluate("input => { input.value = 'Aunt'; input.dispatchEvent(new Event('input')); }")
     assert await rows.count() > 5
     await search.fill("+1 (555) 111-0011")
@@ -186,58 +199,58 @@ async def test_chat_list_is_virtual_and_searched(profile: Profile, generation: s
     await search.fill("Aunt Rosa")
     await expect(rows).to_have_count(2)
     await rows.nth(1).click()
-    await expect(profile.page.locator("#main header")).to_have_text("Aunt Rosa")
-    await profile.page.locator('#main div[aria-label="Type a message to Aunt Rosa"]').wait_for()
+    await expect(linked.page.locator("#main header")).to_have_text("Aunt Rosa")
+    await linked.page.locator('#main div[aria-label="Type a message to Aunt Rosa"]').wait_for()
 
 
-async def test_messages_are_virtual_and_come_back(profile: Profile) -> None:
-    await profile.link()
-    await profile.page.locator("#side input").fill("Ben Okafor")
-    await profile.chats.get_by_title("Ben Okafor").click()
-    await profile.bubbles.first.wait_for()
-    newest = await profile.bubbles.last.get_attribute("data-id")
-    assert await profile.bubbles.count() == 60
-    end_to_end = profile.page.locator("#main").get_by_text("end-to-end encrypted")
+async def test_messages_are_virtual_and_come_back(linked: Profile) -> None:
+    await linked.goto()
+    await linked.page.locator("#side input").fill("Ben Okafor")
+    await linked.chats.get_by_title("Ben Okafor").click()
+    await expect(linked.bubbles).to_have_count(60)
+    newest = await linked.bubbles.last.get_attribute("data-id")
+    end_to_end = linked.page.locator("#main").get_by_text("end-to-end encrypted")
     assert await end_to_end.count() == 0
-    panel = profile.page.locator('[data-testid="conversation-panel-messages"]')
+    panel = linked.page.locator('#main [data-tab="8"]')
 
     async def oldest_is_there() -> bool:
         await panel.evaluate("panel => panel.scrollTop = 0")
         return await end_to_end.count() == 1
 
     await eventually(oldest_is_there)
-    assert await profile.page.locator(f'[data-id="{newest}"]').count() == 0
+    assert await linked.page.locator(f'[data-id="{newest}"]').count() == 0
 
     async def newest_is_there() -> bool:
         await panel.evaluate("panel => panel.scrollTop = panel.scrollHeight")
-        return await profile.page.locator(f'[data-id="{newest}"]').count() == 1
+        return await linked.page.locator(f'[data-id="{newest}"]').count() == 1
 
     await eventually(newest_is_there)
 
 
-async def test_incoming_message_is_unread_until_its_chat_is_open(profile: Profile, generation: str) -> None:
-    await profile.link(generation)
+async def test_incoming_message_is_unread_until_its_chat_is_open(linked: Profile) -> None:
+    await linked.goto()
     for text in ("first", "STOP"):
-        await profile.server.post(f"{profile.account}/incoming", {"phone": "15551110012", "text": text})
-    row = profile.chats.get_by_role("row").filter(has=profile.page.get_by_title("+1 555-111-0012"))
+        await linked.server.post(f"{linked.account}/incoming", {"phone": "15551110012", "text": text})
+    row = linked.chats.get_by_role("row").filter(has=linked.page.get_by_title("+1 555-111-0012"))
     await row.locator('[aria-label="2 unread messages"]').wait_for()
     await expect(row).to_contain_text("STOP")
     await row.click()
-    await expect(profile.bubbles).to_have_count(2)
-    await expect(profile.bubbles.last).to_contain_text("STOP")
-    await expect(profile.chats.locator('[aria-label*="unread message"]')).to_have_count(0)
-    assert await profile.page.locator('#main [aria-label=" Sent "], #main [aria-label=" Read "]').count() == 0
+    await expect(linked.bubbles).to_have_count(2)
+    await expect(linked.bubbles.last).to_contain_text("STOP")
+    await expect(linked.chats.locator('[aria-label*="unread message"]')).to_have_count(0)
+    assert await linked.page.locator('#main [aria-label=" Sent "], #main [aria-label=" Read "]').count() == 0
 
 
-async def test_hidden_tab_draws_only_the_last_message(profile: Profile) -> None:
-    await profile.link()
+async def test_hidden_tab_draws_only_the_last_message(linked: Profile) -> None:
+    await linked.goto()
     for text in ("one", "two"):
-        await profile.server.post(f"{profile.account}/incoming", {"phone": "15551110013", "text": text})
-    await profile.chats.get_by_title("+1 555-111-0013").click()
-    await expect(profile.bubbles).to_have_count(2)
-    await profile.page.evaluate("""() => {
+        await linked.server.post(f"{linked.account}/incoming", {"phone": "15551110013", "text": text})
+    await linked.chats.get_by_title("+1 555-111-0013").click()
+    await expect(linked.bubbles).to_have_count(2)
+    await linked.page.evaluate("""() => {
         Object.defineProperty(document, 'visibilityState', {value: 'hidden', configurable: true});
         document.dispatchEvent(new Event('visibilitychange'));
     }""")
-    await expect(profile.bubbles).to_have_count(1)
-    await expect(profile.bubbles).to_contain_text("two")
+    await expect(linked.bubbles).to_have_count(1)
+    await expect(linked.bubbles).to_contain_text("two")
+    await linked.goto()

@@ -6,6 +6,7 @@ from fixtures_sandbox import (  # noqa: F401 - fixtures
     OpenProfile,
     Profile,
     a_generation,
+    a_linked,
     a_playwright,
     a_profile,
     a_sandbox,
@@ -39,92 +40,86 @@ async def _sees_that_it_is_not_on_whatsapp(profile: Profile) -> None:
     assert await profile.server.items("messages?phone=15550000404") == []
 
 
-async def test_0408_blocks_the_page_once(profile: Profile) -> None:
-    await profile.link()
+async def test_0408_blocks_the_page_once(linked: Profile) -> None:
     longest = "(list) => done(Math.max(...list.getEntries().map((e) => e.duration)))"
-    await profile.goto("send?phone=15550000408", wait=False)
-    blocked = await profile.page.evaluate(
+    await linked.goto("send?phone=15550000408", wait=False)
+    blocked = await linked.page.evaluate(
         f"new Promise((done) => new PerformanceObserver({longest}).observe({{type: 'longtask', buffered: true}}))"
     )
-    assert blocked > profile.server.timing.hang * 900
-    await profile.send("15550000408", "worked the second time")
-    await profile.ticked.first.wait_for()
-    assert len(await profile.server.items(f"messages?phone=15550000408&account={profile.account}")) == 1
+    assert blocked > linked.server.timing.hang * 900
+    await linked.send("15550000408", "worked the second time")
+    await linked.ticked.first.wait_for()
+    assert len(await linked.server.items(f"messages?phone=15550000408&account={linked.account}")) == 1
 
 
-async def test_0409_stays_at_the_clock_until_released(profile: Profile, generation: str) -> None:
-    await profile.link(generation)
-    where = f"messages?phone=15550000409&account={profile.account}"
-    await profile.send("15550000409", "held")
-    await profile.status("Pending").wait_for()
-    await profile.send("15551110020", "passes by")
-    await profile.status("Read").wait_for()
-    await profile.open("15550000409")
-    await profile.status("Pending").wait_for()
-    assert await profile.server.items(where) == []
-    answer = await profile.server.post(f"{profile.account}/release")
+async def test_0409_stays_at_the_clock_until_released(linked: Profile) -> None:
+    where = f"messages?phone=15550000409&account={linked.account}"
+    await linked.send("15550000409", "held")
+    await linked.status("Pending").wait_for()
+    await linked.send("15551110020", "passes by")
+    await linked.status("Read").wait_for()
+    await linked.open("15550000409")
+    await linked.status("Pending").wait_for()
+    assert await linked.server.items(where) == []
+    answer = await linked.server.post(f"{linked.account}/release")
     assert answer.json() == {"released": 1}
-    await profile.status("Read").wait_for()
-    assert [item["text"] for item in await profile.server.items(where)] == ["held"]
+    await linked.status("Read").wait_for()
+    assert [item["text"] for item in await linked.server.items(where)] == ["held"]
 
 
-async def test_0429_restricts_new_chats_and_known_ones_go_on(profile: Profile, generation: str) -> None:
-    await profile.link(generation)
-    await profile.send("15551110021", "known")
-    await profile.ticked.first.wait_for()
-    await profile.goto("send?phone=15550000429")
-    bar = profile.page.locator("#main footer").get_by_text("You can't start new chats right now.")
+async def test_0429_restricts_new_chats_and_known_ones_go_on(linked: Profile) -> None:
+    await linked.send("15551110021", "known")
+    await linked.ticked.first.wait_for()
+    await linked.goto("send?phone=15550000429")
+    bar = linked.page.locator("#main footer").get_by_text("You can't start new chats right now.")
     await bar.wait_for()
-    await expect(profile.box).to_have_count(0)
-    await profile.send("15551110021", "still known")
-    await expect(profile.status("Read")).to_have_count(2)
-    await profile.goto("send?phone=15551110022")
+    await expect(linked.box).to_have_count(0)
+    await linked.send("15551110021", "still known")
+    await expect(linked.status("Read")).to_have_count(2)
+    await linked.goto("send?phone=15551110022")
     await bar.wait_for()
-    await profile.server.post(f"{profile.account}/unrestrict")
-    await profile.box.wait_for()
+    await linked.server.post(f"{linked.account}/unrestrict")
+    await linked.box.wait_for()
     await expect(bar).to_have_count(0)
 
 
-async def test_0403_shows_the_ban_screen_until_unban(profile: Profile, generation: str) -> None:
-    await profile.link(generation)
-    await profile.goto("send?phone=15550000403")
-    await profile.page.get_by_text("You're temporarily banned from WhatsApp because you sent too many").wait_for()
-    await profile.page.get_by_text("You'll be able to use WhatsApp again in 24:00:00").wait_for()
-    assert await profile.page.locator("#side, #pane-side").count() == 0
-    await profile.goto()
-    await profile.page.get_by_text("You're temporarily banned").wait_for()
-    await profile.server.post(f"{profile.account}/unban")
-    await profile.chats.wait_for()
-    await profile.send("15550000403", "after the ban")
-    await profile.ticked.first.wait_for()
+async def test_0403_shows_the_ban_screen_until_unban(linked: Profile) -> None:
+    await linked.goto("send?phone=15550000403")
+    await linked.page.get_by_text("You're temporarily banned from WhatsApp because you sent too many").wait_for()
+    await linked.page.get_by_text("You'll be able to use WhatsApp again in 24:00:00").wait_for()
+    assert await linked.page.locator("#side, #pane-side").count() == 0
+    await linked.goto()
+    await linked.page.get_by_text("You're temporarily banned").wait_for()
+    await linked.server.post(f"{linked.account}/unban")
+    await linked.chats.wait_for()
+    await linked.send("15550000403", "after the ban")
+    await linked.ticked.first.wait_for()
 
 
-async def test_0500_crashes_once_and_the_recipient_has_it_once(profile: Profile, generation: str) -> None:
-    await profile.link(generation)
-    await profile.send("15550000500", "through the crash")
-    await profile.page.get_by_text("Unexpected error occurred.").wait_for()
-    assert await profile.page.locator("#side").count() == 0
-    await profile.page.get_by_role("button", name="Reload").click()
-    await profile.chats.wait_for()
-    await profile.open("15550000500")
-    await expect(profile.bubbles).to_have_count(1)
-    await profile.status("Read").wait_for()
-    await profile.box.fill("no crash now")
-    await profile.box.press("Enter")
-    await expect(profile.status("Read")).to_have_count(2)
-    items = await profile.server.items(f"messages?phone=15550000500&account={profile.account}")
+async def test_0500_crashes_once_and_the_recipient_has_it_once(linked: Profile) -> None:
+    await linked.send("15550000500", "through the crash")
+    await linked.page.get_by_text("Unexpected error occurred.").wait_for()
+    assert await linked.page.locator("#side").count() == 0
+    await linked.page.get_by_role("button", name="Reload").click()
+    await linked.chats.wait_for()
+    await linked.open("15550000500")
+    await expect(linked.bubbles).to_have_count(1)
+    await linked.status("Read").wait_for()
+    await linked.box.fill("no crash now")
+    await linked.box.press("Enter")
+    await expect(linked.status("Read")).to_have_count(2)
+    items = await linked.server.items(f"messages?phone=15550000500&account={linked.account}")
     assert [item["text"] for item in items] == ["through the crash", "no crash now"]
 
 
-async def test_0503_is_offline_for_a_while(profile: Profile, generation: str) -> None:
-    await profile.link(generation)
-    await profile.send("15550000503", "goes out later")
-    await profile.page.get_by_role("alert").get_by_text("Computer not connected").wait_for()
-    await profile.status("Pending").wait_for()
-    await profile.ticked.first.wait_for()
-    await expect(profile.page.get_by_text("Computer not connected")).to_have_count(0)
+async def test_0503_is_offline_for_a_while(linked: Profile) -> None:
+    await linked.send("15550000503", "goes out later")
+    await linked.page.get_by_role("alert").get_by_text("Computer not connected").wait_for()
+    await linked.status("Pending").wait_for()
+    await linked.ticked.first.wait_for()
+    await expect(linked.page.get_by_text("Computer not connected")).to_have_count(0)
 
     async def arrived_once() -> bool:
-        return len(await profile.server.items(f"messages?phone=15550000503&account={profile.account}")) == 1
+        return len(await linked.server.items(f"messages?phone=15550000503&account={linked.account}")) == 1
 
     await eventually(arrived_once)

@@ -16,7 +16,7 @@ async def messages(request: Request) -> Response:
     rows = Sandbox.of(request).store.all(
         "list_messages",
         phone=phone_digits("phone", phone) if phone else None,
-        account=request.query_params.get("account"),
+        account=request.query_params.get("account") or None,
     )
     items = [
         {"phone": row["phone"], "text": row["text"], "at": iso(row["received_at"]), "account": row["account"]}
@@ -27,7 +27,7 @@ async def messages(request: Request) -> Response:
 
 async def sessions(request: Request) -> Response:
     """Answer each live page connection with its start and its end, oldest first; the end is null while it lasts."""
-    rows = Sandbox.of(request).store.all("list_sessions", account=request.query_params.get("account"))
+    rows = Sandbox.of(request).store.all("list_sessions", account=request.query_params.get("account") or None)
     items = [{"account": row["account"], "start": iso(row["started_at"]), "end": iso(row["ended_at"])} for row in rows]
     return JSONResponse({"items": items})
 

@@ -37,6 +37,11 @@ class Store:
         self._db.execute("pragma synchronous = full")
         self._db.executescript((HERE / "schema.sql").read_text(encoding="utf-8"))
 
+    @property
+    def names(self) -> list[str]:
+        """Return the names of all queries."""
+        return list(self._queries)
+
     def all(self, query: str, **values: Value) -> list[Row]:
         """Return every row of a named query."""
         with self._lock:

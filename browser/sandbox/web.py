@@ -2,12 +2,14 @@
 
 import html
 import json
+import os
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.staticfiles import PathLike, StaticFiles
+from starlette.types import Scope
 
 from browser.sandbox import pageapi
 from browser.sandbox.problem import account_id
@@ -23,6 +25,18 @@ POLICY = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
+
+
+class Fresh(StaticFiles):
+    """Files that a browser asks about each time: a profile that outlives an upgrade must not mix old and new."""
+
+    def file_response(
+        self, full_path: PathLike, stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        """Answer a file, or 304."""
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers["cache-control"] = "no-cache"
+        return response
 
 
 async def whatsapp(request: Request) -> Response:
@@ -73,7 +87,7 @@ def _page(name: str, **values: str) -> Response:
 routes: list[BaseRoute] = [
     Route("/", phone),
     Route("/overview", overview),
-    Mount("/web/static", StaticFiles(directory=STATIC)),
+    Mount("/web/static", Fresh(directory=STATIC)),
     Route("/web/{account}", to_whatsapp),
     Route("/web/{account}/", whatsapp),
     Route("/web/{account}/send", whatsapp),

@@ -36,8 +36,8 @@ export class App {
     on("unlinked", () => this.leave());
     on("conflict", () => this.yield());
     on("lost", () => this.main ? this.stand() : screens.showConnecting());
-    this.book.addEventListener("message", ({ detail }) => detail.chat === this.chat?.chat && this.chat.messages.add(detail.message));
-    this.book.addEventListener("ack", ({ detail }) => detail.phone === this.chat?.chat.phone && this.chat.messages.advance(detail));
+    this.book.addEventListener("message", ({ detail }) => this.added(detail));
+    this.book.addEventListener("ack", ({ detail }) => this.at(detail.phone)?.messages.advance(detail));
     const told = new Promise((resolve) => this.connection.addEventListener("standing", resolve, { once: true }));
     await this.connection.start();
     await told;
@@ -137,6 +137,16 @@ export class App {
     if (chat.unread) await this.book.update(chat, { unread: 0 });
   }
 
+  /** Returns the open chat if it is this phone's. */
+  at(phone) {
+    return this.chat?.chat.phone === phone ? this.chat : null;
+  }
+
+  added({ chat, message }) {
+    this.at(chat.phone)?.messages.add(message);
+    this.at(chat.phone)?.allow(!this.closed(chat));
+  }
+
   /** Whether the account may not write in a chat. */
   closed(chat) {
     return Boolean(this.connection.standing?.restricted && !chat.known && !chat.at);
@@ -149,7 +159,7 @@ export class App {
   }
 
   receive(message) {
-    const seen = this.chat?.chat.phone === message.phone && document.visibilityState === "visible";
+    const seen = this.at(message.phone) !== null && document.visibilityState === "visible";
     this.receiving = (this.receiving ?? Promise.resolve()).then(() => this.book.receive(message, seen));
     return this.receiving;
   }

@@ -1,9 +1,9 @@
 // One message in a chat, in either generation of the markup.
 
 import { h, svg } from "./dom.js";
-import { withEmoji } from "./emoji.js";
 import { legacy, statusIcon, testid } from "./generation.js";
 import { TAIL } from "./icons.js";
+import { richText } from "./richtext.js";
 
 const clock = (at) => new Date(at).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
 const date = (at) => new Date(at).toLocaleDateString("en-US");
@@ -12,9 +12,9 @@ const date = (at) => new Date(at).toLocaleDateString("en-US");
 const jid = (chat) => `${chat.phone}@${chat.group ? "g.us" : "c.us"}`;
 
 function text(message) {
-  const nodes = withEmoji(message.text);
-  if (legacy) return h("span", { dir: "auto", class: "selectable-text copyable-text" }, h("span", {}, nodes));
-  return h("span", { dir: "auto", "data-testid": "selectable-text", class: "text" }, h("span", {}, nodes));
+  const drawn = richText(message.text);
+  if (legacy) return h("span", { dir: "auto", class: "selectable-text copyable-text" }, drawn);
+  return h("span", { dir: "auto", "data-testid": "selectable-text", class: "text" }, drawn);
 }
 
 function meta(message) {

@@ -22,7 +22,7 @@ class LinkScreen {
     this.box = h("div", { class: "link-box" });
     const loggedOut = new URLSearchParams(location.search).has("post_logout");
     show(h("div", { class: "landing" },
-      h("div", { class: "landing-brand" }, "WhatsApp Web"),
+      h("div", { class: "landing-brand" }, "WhatsApp Web", h("span", { class: "chip" }, "sandbox")),
       loggedOut && h("div", { class: "landing-banner", role: "alert" }, BANNER),
       this.box));
   }

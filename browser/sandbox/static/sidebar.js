@@ -5,6 +5,7 @@ import { button, h, svg } from "./dom.js";
 import { withEmoji } from "./emoji.js";
 import { icon, statusIcon, testid } from "./generation.js";
 import { CLOSE, GROUP, MENU, PERSON, SEARCH } from "./icons.js";
+import { inline } from "./richtext.js";
 
 const ROW = 72; // pixels
 const OVERSCAN = 4; // rows kept beyond each edge
@@ -33,7 +34,7 @@ export class Sidebar {
     this.clearButton = button({ class: "search-clear", "aria-label": "Clear search", hidden: true }, () => this.clear(), svg(CLOSE, { size: 18 }));
     this.alerts = h("div", {}, butterbar());
     this.node = h("div", { id: "side", class: "side" },
-      h("header", { class: "side-header", ...testid("chatlist-header") }, h("h1", {}, "WhatsApp"), menu(logOut)),
+      h("header", { class: "side-header", ...testid("chatlist-header") }, h("h1", {}, "WhatsApp", h("span", { class: "chip" }, "sandbox")), menu(logOut)),
       h("div", { class: "search" }, icon(SEARCH, { name: "ic-search", old: "search-refreshed", size: 20 }), this.input, this.clearButton),
       this.alerts,
       this.pane);
@@ -119,7 +120,7 @@ function chatRow({ title, at, text, mine, ack, unread, group }, selected, open) 
         h("div", { class: `cell-time${unread ? " cell-time-unread" : ""}`, ...testid("cell-frame-primary-detail") }, when(at))),
       h("div", { role: "gridcell", class: "cell-line cell-second", ...testid("cell-frame-secondary") },
         h("div", { class: "cell-preview", ...testid("last-msg-status") },
-          h("span", { title: preview, class: "cell-preview-title" }, mine && statusIcon(ack, "list"), h("span", { dir: "auto" }, withEmoji(preview)))),
+          h("span", { title: preview, class: "cell-preview-title" }, mine && statusIcon(ack, "list"), h("span", { dir: "auto" }, inline(preview)))),
         count && h("span", { class: "badge", "aria-label": count, ...testid("icon-unread-count") }, String(unread)))));
 }
 

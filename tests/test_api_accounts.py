@@ -1,0 +1,187 @@
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+from fixtures_api import ENCRYPTION_KEY, KEY, api, new_account, rows
+
+from sql.database import Database
+
+LANE = "select open_at::text, gate_reason, attend_at <= now() from lanes"
+WAKEUPS = "select lock from procrastinate_jobs where status = 'todo'"
+
+
+@pytest.fixture
+async def client(database_url: str) -> AsyncIterator[httpx2.AsyncClient]:
+    async with api(database_url) as client:
+        yield client
+
+
+async def test_a_new_account_waits_to_be_connected(client: httpx2.AsyncClient, database: Database) -> None:
+    answer = await client.post("/accounts", json={"name": "Shop", "transport": "sandbox"})
+    account = answer.json()
+    assert answer.status_code == 201
+    assert answer.headers["location"] == f"/accounts/{account['id']}"
+    assert set(account) == {
+        "id", "name", "transport", "state", "stateReason", "stateSince", "restriction", "restrictedUntil", "paused",
+        "phone", "profileName", "platform", "connectedAt", "disconnectedAt", "lastOpenAt", "sentToday", "receivedToday",
+        "dailyLimit", "queued", "nextSendAt", "worker", "health",
+    }  # fmt: skip
+    assert (account["name"], account["transport"], account["state"]) == ("Shop", "sandbox", "not_started")
+    assert (account["health"], account["queued"], account["dailyLimit"]) == ("healthy", 0, None)
+    assert await rows(database, LANE) == [("infinity", "not_connected", None)]
+    assert (await client.get(f"/accounts/{account['id']}")).json() == account
+    assert (await client.get("/accounts/acc_none")).status_code == 404
+
+
+async def test_a_bad_account_is_refused(client: httpx2.AsyncClient, database: Database) -> None:
+    for body, field in (
+        ({}, "name"),
+        ({"name": ""}, "name"),
+        ({"name": "  "}, "name"),
+        ({"name": "x" * 201}, "name"),
+        ({"name": "Shop", "transport": "sms"}, "transport"),
+        ({"name": "Shop", "state": "ready"}, "state"),
+    ):
+        answer = await client.post("/accounts", json=body)
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
+    assert await rows(database, "select from accounts") == await rows(database, "select from lanes") == []
+
+
+async def test_production_has_no_sandbox(database_url: str) -> None:
+    values: dict[str, str] = {
+        "env": "production",
+        "database_url": database_url,
+        "api_key": KEY,
+        "encryption_key": ENCRYPTION_KEY,
+    }
+    async with api(database_url, **values) as client:
+        refused = await client.post("/accounts", json={"name": "Shop", "transport": "sandbox"})
+        accepted = await client.post("/accounts", json={"name": "Shop"})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "transport")
+    assert (accepted.status_code, accepted.json()["transport"]) == (201, "web")
+
+
+async def test_wishes_are_written_down_and_the_lane_is_woken(client: httpx2.AsyncClient, database: Database) -> None:
+    account = await new_account(client)
+    opened, shut, paused = ("-infinity", None), ("infinity", "not_connected"), ("infinity", "paused")
+    for wish, wanted, gate in [
+        ("connect", "connected", opened),
+        ("pause", "connected", paused),
+        ("connect", "connected", paused),
+        ("resume", "connected", opened),
+        ("disconnect", "disconnected", shut),
+        ("pause", "disconnected", shut),
+        ("resume", "disconnected", shut),
+    ]:
+        await rows(database, "update lanes set attend_at = null returning id")
+        await rows(database, "update procrastinate_jobs set status = 'succeeded' returning id")
+        answer = await client.post(f"/accounts/{account}/{wish}")
+        assert (answer.status_code, answer.json()["id"]) == (202, account)
+        assert await rows(database, "select wanted from accounts") == [(wanted,)]
+        # A pause wants nothing of the session.
+        assert await rows(database, LANE) == [(*gate, None if wish == "pause" else True)]
+        assert await rows(database, WAKEUPS) == ([] if wish == "pause" else [(account,)])
+    assert (await client.post("/accounts/acc_none/connect")).status_code == 404
+    assert (await client.post(f"/accounts/{account}/connect", json={"now": True})).status_code == 422
+
+
+async def test_a_quarantine_outlives_a_pause_and_ends_with_resume(
+    client: httpx2.AsyncClient, database: Database
+) -> None:
+    account = await new_account(client)
+    await client.post(f"/accounts/{account}/connect")
+    await rows(database, "update lanes set open_at = 'infinity', gate_reason = 'banned' returning id")
+    await rows(database, "update accounts set state = 'banned', failures_in_a_row = 5 returning id")
+    await client.post(f"/accounts/{account}/pause")
+    assert (await rows(database, LANE))[0][:2] == ("infinity", "banned")
+    await client.post(f"/accounts/{account}/resume")
+    assert (await rows(database, LANE))[0][:2] == ("-infinity", None)
+    assert await rows(database, "select paused, failures_in_a_row from accounts") == [(False, 0)]
+
+
+async def test_health_is_about_what_is_wanted(client: httpx2.AsyncClient, database: Database) -> None:
+    account = await new_account(client)
+    for wanted, state, health in (
+        ("disconnected", "disconnected", "healthy"),
+        ("connected", "ready", "healthy"),
+        ("connected", "hibernated", "healthy"),
+        ("connected", "qr_pending", "warning"),
+        ("connected", "starting", "warning"),
+        ("connected", "disconnected", "critical"),
+        ("connected", "banned", "critical"),
+        ("connected", "circuit_open", "critical"),
+    ):
+        async with database.transaction() as tx:
+            await tx.connection.execute("update accounts set wanted = %s, state = %s", [wanted, state])
+        assert (await client.get(f"/accounts/{account}")).json()["health"] == health
+
+
+async def test_what_waits_and_what_went_is_counted(client: httpx2.AsyncClient, database: Database) -> None:
+    account = await new_account(client)
+    jobs = [{"phone": "15551230001", "message": f"{n}", "idempotencyKey": f"k{n}"} for n in range(4)]
+    await client.post("/send/batch", json={"jobs": jobs})
+    await rows(database, "update jobs set state = 'read', sent_at = now() where key = 'k0' returning id")
+    await rows(
+        database, "update jobs set state = 'sent', sent_at = now() - interval '1 day' where key = 'k1' returning id"
+    )
+    await rows(database, "update accounts set leased_by = 'wrk_1', lease_until = now() + interval '9 s' returning id")
+    shown = (await client.get(f"/accounts/{account}")).json()
+    assert (shown["queued"], shown["sentToday"], shown["nextSendAt"], shown["worker"]) == (2, 1, None, "wrk_1")
+    await rows(database, "update lanes set open_at = '-infinity' returning id")
+    await rows(database, "update accounts set lease_until = now() returning id")
+    shown = (await client.get(f"/accounts/{account}")).json()
+    assert shown["nextSendAt"] == (await client.get("/jobs/k2")).json()["sendAt"]
+    assert shown["worker"] is None
+    await rows(database, "update lanes set open_at = '2027-01-01T00:00:00Z' returning id")
+    assert (await client.get(f"/accounts/{account}")).json()["nextSendAt"] == "2027-01-01T00:00:00.000Z"
+
+
+async def test_accounts_are_listed_by_pages_oldest_first(client: httpx2.AsyncClient) -> None:
+    accounts = [await new_account(client, str(number)) for number in range(3)]
+    first = (await client.get("/accounts?limit=2")).json()
+    second = (await client.get(f"/accounts?limit=2&cursor={first['nextCursor']}")).json()
+    assert [account["id"] for account in first["items"] + second["items"]] == accounts
+    assert second["nextCursor"] is None
+
+
+# --- QR ----------------------------------------------------------------------------------------------------------
+
+
+PENDING = (
+    "update accounts set state = 'qr_pending', qr = '2@abc,def', qr_expires_at = now() + interval '20 s' returning id"
+)
+
+
+async def test_the_code_comes_in_the_form_that_is_asked_for(client: httpx2.AsyncClient, database: Database) -> None:
+    path = f"/accounts/{await new_account(client)}/qr"
+    await rows(database, PENDING)
+    for accept, kind, begins in (
+        ("*/*", "application/json", b'{"qr":"2@abc,def","expiresAt":"20'),
+        ("application/json", "application/json", b"{"),
+        ("image/png", "image/png", b"\x89PNG\r\n"),
+        ("image/*", "image/png", b"\x89PNG\r\n"),
+        ("image/svg+xml", "image/svg+xml", b"<?xml"),
+        ("image/png;q=0.5, image/svg+xml", "image/svg+xml", b"<?xml"),
+        ("text/html, text/plain;q=0.9, */*;q=0.1", "text/plain; charset=utf-8", "█".encode()),
+        ("image/png;q=0, text/plain;q=x", "application/json", b"{"),
+        ("text/html", "application/json", b"{"),
+    ):
+        answer = await client.get(path, headers={"accept": accept})
+        assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
+        assert answer.content.lstrip().startswith(begins)
+        assert answer.headers["vary"] == "accept"
+
+
+async def test_there_is_no_code_when_none_is_pending(client: httpx2.AsyncClient, database: Database) -> None:
+    path = f"/accounts/{await new_account(client)}/qr"
+    await rows(database, PENDING)
+    await rows(database, "update accounts set qr_expires_at = now() returning id")
+    expired = await client.get(path)
+    await rows(database, "update accounts set state = 'ready' returning id")
+    linked = await client.get(path)
+    await rows(database, "update accounts set state = 'qr_pending', qr = null returning id")
+    not_yet = await client.get(path)
+    assert (expired.status_code, expired.json()["code"]) == (410, "gone")
+    assert (linked.status_code, "ready" in linked.json()["detail"]) == (409, True)
+    assert not_yet.status_code == 409
+    assert (await client.get("/accounts/acc_none/qr")).status_code == 404

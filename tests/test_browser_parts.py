@@ -1,0 +1,346 @@
+"""The driver's parts that need no page: selectors, states, the seam, profiles, finding a Chromium, reading ticks."""
+
+import itertools
+import json
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+import playwright.async_api
+import pytest
+
+import errors
+from browser import chromium, profile, seam, selectors
+from browser.bubbles import Bubble, Tick, read_bubbles, read_tick
+from browser.engine import look_for
+from browser.history import Verdict, judge
+from browser.session import TRANSITIONS, ForbiddenTransitionError, State, move
+
+SHIPPED = selectors.load()
+TEXT = Path(selectors.__file__).with_name("selectors.toml").read_text("utf-8")
+
+
+# --- selectors
+
+
+def test_the_shipped_selectors_are_valid_and_have_a_version() -> None:
+    assert SHIPPED.version
+    assert all(SHIPPED.elements.values())
+
+
+@pytest.mark.parametrize("table", ["elements", "texts", "labels", "icons"])
+def test_what_is_missing_is_named(table: str) -> None:
+    names = {"elements": "compose", "texts": "banned", "labels": "sent", "icons": "read"}
+    missing = names[table]
+    broken = (
+        TEXT.replace(f"[elements.{missing}]", "[other]")
+        if table == "elements"
+        else re.sub(rf"(?ms)^{missing} = \[.*?\](?=[ #\n])", "", TEXT)
+    )
+    with pytest.raises(errors.SelectorsWrong, match=rf"{missing}"):
+        selectors.parse(broken)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ('version = "', 'edition = "', "no version"),
+        ("[texts]", "[texts", "not TOML"),
+        ("banned = [", 'surprise = ["x"]\nbanned = [', "surprise"),
+        ('{ css = "#pane-side", seen = "2026-09-24" }', '{ css = "#pane-side" }', "elements.pane"),
+        ('crashed = ["unexpected error occurred"]', "crashed = []", "texts.crashed"),
+    ],
+)
+def test_what_is_misshapen_is_named(before: str, after: str, said: str) -> None:
+    assert before in TEXT
+    with pytest.raises(errors.SelectorsWrong, match=said):
+        selectors.parse(TEXT.replace(before, after, 1))
+
+
+def test_a_file_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(TEXT.replace(f'version = "{SHIPPED.version}"', 'version = "own"'), "utf-8")
+    assert selectors.load(tmp_path / "own.toml").version == "own"
+    with pytest.raises(errors.SelectorsWrong, match=r"none\.toml"):
+        selectors.load(tmp_path / "none.toml")
+
+
+# --- states
+
+
+def test_every_state_has_its_transitions_and_can_be_reached() -> None:
+    assert set(TRANSITIONS) == set(State)
+    reachable = {State.not_started}.union(*TRANSITIONS.values())
+    assert reachable == set(State)
+
+
+def test_every_state_leads_back_to_ready() -> None:
+    for state in State:
+        reached = {state}
+        while (more := reached.union(*(TRANSITIONS[each] for each in reached))) != reached:
+            reached = more
+        assert State.ready in reached
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "not_started starting qr_pending authenticated ready hibernated starting ready",
+        "starting ready suspected_ban banned starting ready",
+        "ready circuit_open ready",
+        "ready disconnected starting auth_failed starting qr_pending disconnected",
+        "suspected_ban ready",
+    ],
+)
+def test_an_accounts_life(path: str) -> None:
+    states = [State(name) for name in path.split()]
+    for current, to in itertools.pairwise(states):
+        assert move(current, to) is to
+
+
+@pytest.mark.parametrize(
+    ("current", "to"),
+    [
+        ("not_started", "ready"),
+        ("ready", "banned"),
+        ("banned", "ready"),
+        ("auth_failed", "ready"),
+        ("hibernated", "ready"),
+    ],
+)
+def test_what_an_account_cannot_become(current: str, to: str) -> None:
+    with pytest.raises(ForbiddenTransitionError, match=rf"{current} cannot become {to}"):
+        move(State(current), State(to))
+
+
+def test_staying_is_allowed() -> None:
+    assert all(move(state, state) is state for state in State)
+
+
+# --- the seam
+
+
+def playwright_errors() -> set[type[Exception]]:
+    return {
+        each
+        for each in vars(playwright.async_api).values()
+        if isinstance(each, type) and issubclass(each, playwright.async_api.Error)
+    } | set(playwright.async_api.Error.__subclasses__())
+
+
+def test_every_exception_of_playwright_has_its_class() -> None:
+    known = {name for name, pattern, _ in seam.TABLE if not pattern}
+    assert {each.__name__ for each in playwright_errors()} == known
+
+
+@pytest.mark.parametrize(
+    ("error", "ours"),
+    [
+        (playwright.async_api.TimeoutError("Timeout 5000ms exceeded."), errors.PageHung),
+        (playwright.async_api.Error("Page.evaluate: Target crashed"), errors.PageCrashed),
+        (playwright.async_api.Error("net::ERR_INTERNET_DISCONNECTED at https://web.whatsapp.com/"), errors.Offline),
+        (playwright.async_api.Error("net::ERR_NAME_NOT_RESOLVED at https://web.whatsapp.com/"), errors.Offline),
+        (playwright.async_api.Error("Browser has been closed"), errors.BrowserLost),
+        (playwright.async_api.Error("Failed to launch the browser process"), errors.BrowserLost),
+        (playwright.async_api.Error("TypeError: x is not a function"), errors.PageCrashed),
+    ],
+)
+async def test_translation(error: playwright.async_api.Error, ours: type[errors.SendError]) -> None:
+    async def fails() -> None:
+        raise error
+
+    with pytest.raises(ours) as caught:
+        await seam.bounded(fails(), 1)
+    assert type(caught.value) is ours
+    assert str(error) in str(caught.value)
+
+
+# --- profiles
+
+
+def test_a_prepared_profile_is_private_and_bears_no_traces(tmp_path: Path) -> None:
+    directory = profile.directory_of(tmp_path, "acc_1")
+    profile.prepare(directory)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    (directory / "SingletonLock").symlink_to("another-host-4242")
+    (directory / "SingletonCookie").symlink_to("17")
+    preferences = directory / "Default" / "Preferences"
+    preferences.parent.mkdir()
+    preferences.write_text('{"profile": {"exit_type": "Crashed", "name": "me"}, "other": 1}')
+    directory.chmod(0o755)
+    profile.prepare(directory)
+    assert not (directory / "SingletonLock").is_symlink()
+    assert not (directory / "SingletonCookie").is_symlink()
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    kept = json.loads(preferences.read_text())
+    assert kept["profile"]["exit_type"] == "Normal"
+    assert (kept["profile"]["name"], kept["other"]) == ("me", 1)
+
+
+@pytest.mark.parametrize("torn", ["", '{"profile": ', "[]", '{"profile": 1}'])
+def test_torn_preferences_are_left_to_chromium(tmp_path: Path, torn: str) -> None:
+    (tmp_path / "Default").mkdir()
+    (tmp_path / "Default" / "Preferences").write_text(torn)
+    profile.prepare(tmp_path)
+    assert (tmp_path / "Default" / "Preferences").read_text() == torn
+
+
+def test_a_generation_is_kept(tmp_path: Path) -> None:
+    assert profile.read_generation(tmp_path / "missing") is None
+    assert profile.read_generation(tmp_path) is None
+    profile.write_generation(tmp_path, 7)
+    profile.write_generation(tmp_path, 8)
+    assert profile.read_generation(tmp_path) == 8
+    assert [each.name for each in tmp_path.iterdir()] == [profile.MARKER]
+    (tmp_path / profile.MARKER).write_text("")
+    assert profile.read_generation(tmp_path) is None
+
+
+@pytest.mark.parametrize("account", ["", "..", "a/b", ".hidden", "/etc"])
+def test_an_account_id_never_leads_elsewhere(tmp_path: Path, account: str) -> None:
+    with pytest.raises(ValueError, match="no account id"):
+        profile.directory_of(tmp_path, account)
+
+
+# --- Chromium
+
+
+def program(path: Path, text: str = "Chromium 156.0.8078.79") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho {text}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without any Chromium."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(tmp_path / "downloads"))
+    monkeypatch.setattr(chromium, "MACOS", ())
+    return tmp_path
+
+
+def test_chromium_is_found_in_its_order(bare: Path) -> None:
+    with pytest.raises(errors.ChromiumMissing, match="playwright install"):
+        chromium.find_chromium(None)
+    whole = program(bare / "bin" / "chromium")
+    assert chromium.find_chromium(None) == whole
+    shell = program(bare / "bin" / "chromium-headless-shell")
+    assert chromium.find_chromium(None) == shell
+    older = program(bare / "downloads" / "chromium_headless_shell-999" / "chrome-linux64" / "chrome-headless-shell")
+    assert chromium.find_chromium(None) == older
+    newer = program(bare / "downloads" / "chromium_headless_shell-1255" / "chrome-linux64" / "chrome-headless-shell")
+    assert chromium.find_chromium(None) == newer
+    assert chromium.find_chromium(whole) == whole
+    with pytest.raises(errors.ChromiumMissing, match="CHROMIUM_PATH"):
+        chromium.find_chromium(bare / "nothing")
+
+
+async def test_a_chromium_that_is_none_or_too_old_is_refused(tmp_path: Path) -> None:
+    assert await chromium.read_version(program(tmp_path / "good")) == "156.0.8078.79"
+    with pytest.raises(errors.ChromiumMissing, match="100"):
+        await chromium.read_version(program(tmp_path / "old", "Chromium 99.0.4844.51"))
+    with pytest.raises(errors.ChromiumMissing, match="version"):
+        await chromium.read_version(program(tmp_path / "other", "hello"))
+    assert not await chromium.can_sandbox(program(tmp_path / "mute", ""))
+
+
+def test_an_account_looks_the_same_every_time_and_not_like_another() -> None:
+    assert look_for("acc_1") == look_for("acc_1")
+    assert len({look_for(f"acc_{number}") for number in range(20)}) > 10
+    assert all(
+        1366 <= look_for(f"acc_{n}").width < 1486 and 768 <= look_for(f"acc_{n}").height < 848 for n in range(99)
+    )
+
+
+# --- ticks and verdicts
+
+GREY, BLUE, WHITE = "rgba(0, 0, 0, 0.6)", "rgb(0, 123, 252)", "rgba(255, 255, 255, 0.6)"
+
+
+@pytest.mark.parametrize(
+    ("label", "icon", "color", "tick"),
+    [
+        (" Pending ", "msg-time", GREY, Tick.PENDING),
+        ("", "wds-ic-time", GREY, Tick.PENDING),
+        (" Sent ", "wds-ic-delivered", GREY, Tick.SENT),
+        ("", "wds-ic-delivered", GREY, Tick.SENT),  # its name misleads
+        ("", "msg-check", GREY, Tick.SENT),
+        (" Delivered ", "wds-ic-read", BLUE, Tick.DELIVERED),  # the words count before the picture
+        ("", "wds-ic-read", GREY, Tick.DELIVERED),
+        ("", "wds-ic-read", WHITE, Tick.DELIVERED),
+        ("", "wds-ic-read", BLUE, Tick.READ),
+        ("", "msg-dblcheck", BLUE, Tick.READ),
+        ("", "status-dblcheck", GREY, Tick.DELIVERED),
+        ("", "msg-dblcheck-ack", GREY, Tick.READ),
+        (" Consegnato ", "wds-ic-read", GREY, Tick.DELIVERED),
+        ("", "message-fail", GREY, Tick.FAILED),
+        ("90 days after they're sent", "wds-ic-timer", GREY, Tick.UNKNOWN),
+        ("", "wds-ic-surprise", BLUE, Tick.UNKNOWN),
+    ],
+)
+def test_a_status_icon(label: str, icon: str, color: str, tick: Tick) -> None:
+    assert read_tick({"label": label, "icon": icon, "color": color}, SHIPPED) is tick
+
+
+def row(**changed: Any) -> dict[str, Any]:
+    return {
+        "id": "ABC",
+        "text": "hi",
+        "holes": 0,
+        "bubble": True,
+        "outgoing": False,
+        "incoming": False,
+        "side": "left",
+        "status": None,
+    } | changed
+
+
+@pytest.mark.parametrize(
+    ("changed", "outgoing"),
+    [
+        ({"id": "true_1@c.us_3EB0"}, True),
+        ({"id": "false_1@c.us_3EB0", "side": "right"}, False),
+        ({"outgoing": True}, True),
+        ({"incoming": True, "side": "right"}, False),
+        ({"status": {"label": "", "icon": "wds-ic-delivered", "color": GREY}}, True),
+        ({"side": "right"}, True),
+        ({}, False),
+    ],
+)
+def test_ours_and_theirs(changed: dict[str, Any], *, outgoing: bool) -> None:
+    assert [bubble.outgoing for bubble in read_bubbles([row(**changed)], SHIPPED)] == [outgoing]
+
+
+def test_notices_are_no_messages() -> None:
+    assert read_bubbles([row(bubble=False)], SHIPPED) == []
+
+
+def ours(text: str, tick: Tick) -> Bubble:
+    return Bubble("id", text, tick, outgoing=True)
+
+
+THEIRS = Bubble("in", "hi", Tick.UNKNOWN, outgoing=False)
+
+
+@pytest.mark.parametrize(
+    ("rows", "whole", "verdict"),
+    [
+        ([], True, Verdict.NOT_SENT),
+        ([], False, Verdict.UNKNOWN),
+        ([ours("other", Tick.READ)], True, Verdict.NOT_SENT),
+        ([ours("hi", Tick.SENT)], False, Verdict.SENT),
+        ([ours("hi", Tick.PENDING), ours("hi", Tick.READ)], True, Verdict.SENT),
+        ([ours("hi", Tick.PENDING)], True, Verdict.PENDING),
+        ([ours("other", Tick.PENDING)], True, Verdict.UNKNOWN),
+        ([ours("other", Tick.UNKNOWN)], True, Verdict.UNKNOWN),
+        ([ours("hi", Tick.UNKNOWN)], True, Verdict.UNKNOWN),
+        ([ours("hi", Tick.FAILED)], True, Verdict.UNKNOWN),
+        ([ours("", Tick.READ)], True, Verdict.UNKNOWN),
+        ([THEIRS], True, Verdict.UNKNOWN),
+        ([Bubble("in", "hello", Tick.UNKNOWN, outgoing=False)], True, Verdict.NOT_SENT),
+    ],
+)
+def test_what_became_of_a_message(rows: list[Bubble], verdict: Verdict, *, whole: bool) -> None:
+    assert judge("hi", rows, whole=whole)[0] is verdict
