@@ -58,14 +58,15 @@ async def _accept(context: Context, tx: Transaction, org: str, orders: Sequence[
     ours = await _insert(context, tx, org, admitted)
     known |= await _look_up(context, tx, org, admitted.keys() - ours.keys())
     await _wake(tx, admitted, ours)
-    return [
-        _repeated(order, known[name])
-        if name in known
-        else _decided(drafts[name], first=fresh[name] is order)
-        if fresh[name].content == order.content
-        else IdempotencyKeyReused()
-        for name, order in zip(names, orders, strict=True)
-    ]
+
+    def answer(name: Name, order: Order) -> Answer:
+        if name in known:
+            return _repeated(order, known[name])
+        if fresh[name].content != order.content:
+            return IdempotencyKeyReused()
+        return _decided(drafts[name], first=fresh[name] is order)
+
+    return [answer(name, order) for name, order in zip(names, orders, strict=True)]
 
 
 def _name(order: Order, place: int, *, by_content: bool) -> Name:

@@ -30,8 +30,8 @@ OFF = [*PLAYWRIGHT_OFF, "SpareRendererForSitePerProcess", "WebUIOmniboxPopup", "
 ON = [*PLAYWRIGHT_ON, "NetworkServiceInProcess2"]
 
 #: What wa-js advises to cut off. Done in the resolver and not by intercepting requests, which would slow every one of
-#: them and is known to hang with fonts (puppeteer #6696). Images and fonts are not blocked: it saves no memory
-#: (measured), makes the page less stable (open-wa #638) and would lose the emoji in what is read back.
+#: them and is known to hang with fonts (puppeteer #6696). Images, fonts and media are not blocked: it saves no memory
+#: (measured) and makes the page less stable (open-wa #638).
 TELEMETRY = ("crashlogs.whatsapp.net", "dit.whatsapp.net")
 
 FLAGS = (

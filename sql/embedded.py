@@ -36,3 +36,8 @@ def start(data_dir: Path) -> str:
         url: str = server.get_uri()
         return url
     raise DatabaseAway(f"The embedded Postgres did not start; its log is {folder / 'log'}.")
+
+
+def stop_server(data_dir: Path) -> None:
+    """Stop the server under `data_dir`, whoever uses it."""
+    get_server(data_dir.resolve() / FOLDER, start=False).stop()

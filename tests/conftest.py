@@ -3,7 +3,9 @@
 import itertools
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
@@ -15,25 +17,35 @@ TEMPLATE = "postrider_template"
 _numbers = itertools.count()
 
 
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that an embedded Postgres can use.
+
+    As root the server runs as a user of its own, who has to walk to its directory, and pytest closes its own folders to
+    others whenever another run of it starts.
+    """
+    with TemporaryDirectory(prefix="postrider-test-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """URL of a running server whose database `postrider_template` is migrated.
 
     TEST_DATABASE_URL runs the tests on another server than the embedded one.
     """
-    url = os.environ.get("TEST_DATABASE_URL") or embedded.start(_reachable(tmp_path_factory.mktemp("data")))
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"drop database if exists {TEMPLATE}")  # type: ignore[arg-type]  # a constant
-        connection.execute(f"create database {TEMPLATE}")  # type: ignore[arg-type]
-    schema.migrate(with_database(url, TEMPLATE))
-    yield url
-
-
-def _reachable(folder: Path) -> Path:
-    # As root the server runs as a user of its own, who must be able to walk to its directory.
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o755)
-    return folder
+    with ExitStack() as stack:
+        url = os.environ.get("TEST_DATABASE_URL")
+        if url is None:
+            folder = stack.enter_context(open_folder())
+            url = embedded.start(folder)
+            stack.callback(embedded.stop_server, folder)
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"drop database if exists {TEMPLATE}")  # type: ignore[arg-type]  # a constant
+            connection.execute(f"create database {TEMPLATE}")  # type: ignore[arg-type]
+        schema.migrate(with_database(url, TEMPLATE))
+        yield url
 
 
 def with_database(url: str, name: str) -> str:

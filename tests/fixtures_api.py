@@ -8,6 +8,7 @@ from typing import Any, LiteralString
 
 import httpx2
 import psycopg
+from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Composed, Identifier
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
@@ -26,8 +27,13 @@ def settings(**values: object) -> Settings:
     return read(**(defaults | values))
 
 
+def production(url: str) -> dict[str, str]:
+    """Return the settings that make it production."""
+    return {"env": "production", "database_url": url}
+
+
 @asynccontextmanager
-async def running(url: str, mounts: Sequence[BaseRoute] = (), **values: object) -> AsyncIterator[Starlette]:
+async def running(url: str, mounts: Sequence[BaseRoute] = (), **values: str | float | None) -> AsyncIterator[Starlette]:
     """Run an app with its lifespan on a database."""
     app = create_app(settings(**values), Database(url), mounts)
     async with app.router.lifespan_context(app):
@@ -42,9 +48,9 @@ def client_of(app: Starlette, address: str = "127.0.0.1", **headers: str) -> htt
 
 
 @asynccontextmanager
-async def api(url: str, **values: object) -> AsyncIterator[httpx2.AsyncClient]:
+async def api(url: str, **values: str | float | None) -> AsyncIterator[httpx2.AsyncClient]:
     """Run an app and return a client of it."""
-    async with running(url, **values) as app, client_of(app) as client:
+    async with running(url, (), **values) as app, client_of(app) as client:
         yield client
 
 
@@ -61,7 +67,7 @@ def own_database(postgres: str) -> Iterator[str]:
     name = f"test_api_{os.getpid()}"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(SQL("create database {} template postrider_template").format(Identifier(name)))
-    yield postgres.replace("/postgres?", f"/{name}?")
+    yield make_conninfo(postgres, dbname=name)
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(SQL("drop database {} with (force)").format(Identifier(name)))
 

@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
-from fixtures_api import ENCRYPTION_KEY, KEY, api, new_account, rows
+from fixtures_api import api, new_account, production, rows
 
 from sql.database import Database
 
@@ -48,13 +48,7 @@ async def test_a_bad_account_is_refused(client: httpx2.AsyncClient, database: Da
 
 
 async def test_production_has_no_sandbox(database_url: str) -> None:
-    values: dict[str, str] = {
-        "env": "production",
-        "database_url": database_url,
-        "api_key": KEY,
-        "encryption_key": ENCRYPTION_KEY,
-    }
-    async with api(database_url, **values) as client:
+    async with api(database_url, **production(database_url)) as client:
         refused = await client.post("/accounts", json={"name": "Shop", "transport": "sandbox"})
         accepted = await client.post("/accounts", json={"name": "Shop"})
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "transport")

@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import psycopg
 import pytest
-from fixtures_api import ENCRYPTION_KEY, KEY, api, client_of, new_account, rows, running
+from fixtures_api import ENCRYPTION_KEY, api, client_of, new_account, production, rows, running
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
 from starlette.requests import Request
@@ -73,13 +73,7 @@ async def test_a_sane_request_id_is_kept_and_another_is_replaced(database_url: s
 
 
 async def test_production_asks_for_https_from_then_on(database_url: str) -> None:
-    values: dict[str, str] = {
-        "env": "production",
-        "database_url": database_url,
-        "api_key": KEY,
-        "encryption_key": ENCRYPTION_KEY,
-    }
-    async with api(database_url, **values) as client:
+    async with api(database_url, **production(database_url)) as client:
         assert "max-age=" in (await client.get("/healthz")).headers["strict-transport-security"]
 
 
@@ -146,7 +140,7 @@ async def test_when_the_database_comes_back_it_works_by_itself(
     postgres: str, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)
-    name = Identifier(conninfo_to_dict(database_url)["dbname"])
+    name = Identifier(str(conninfo_to_dict(database_url)["dbname"]))
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(SQL("alter database {} allow_connections false").format(name))
         async with api(database_url) as client:

@@ -256,9 +256,8 @@ async def test_times_are_the_same_in_any_zone(database_url: str) -> None:
         text = at.strftime("%Y-%m-%dT%H:%M:%S")
         order = {"phone": PHONE, "message": "Hello", "idempotencyKey": "k", "sendAt": text + "Z"}
         await client.post("/send", json=order)
-        again = await client.post(
-            "/send", json=order | {"sendAt": at.astimezone(timezone(timedelta(hours=5.5))).isoformat()}
-        )
+        elsewhere = at.astimezone(timezone(timedelta(hours=5.5))).isoformat()
+        again = await client.post("/send", json=order | {"sendAt": elsewhere})
         job = (await client.get("/jobs/k")).json()
     assert again.headers["idempotent-replayed"] == "true"
     assert job["sendAt"] == text + ".000Z"

@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
-from fixtures_api import ENCRYPTION_KEY, KEY, api, new_account, rows
+from fixtures_api import ENCRYPTION_KEY, api, new_account, production, rows
 
 from crypto import Sealer, decode_secret
 from sql.database import Database
@@ -85,13 +85,7 @@ async def test_a_bad_endpoint_is_refused(client: httpx2.AsyncClient, database: D
 
 
 async def test_production_wants_https(database_url: str) -> None:
-    values: dict[str, str] = {
-        "env": "production",
-        "database_url": database_url,
-        "api_key": KEY,
-        "encryption_key": ENCRYPTION_KEY,
-    }
-    async with api(database_url, **values) as client:
+    async with api(database_url, **production(database_url)) as client:
         refused = await client.post("/webhooks", json={"url": RECEIVER})
         accepted = await client.post("/webhooks", json={"url": RECEIVER.replace("http:", "HTTPS:")})
     assert (refused.status_code, "https in production" in refused.json()["detail"]) == (422, True)

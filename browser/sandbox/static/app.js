@@ -1,9 +1,9 @@
 // A logged-in page: chats on the left, the open chat on the right, and what the server says about the account.
 
-import { Book } from "./book.js";
+import { Book, newId } from "./book.js";
 import { Chat } from "./chat.js";
 import { Connection } from "./connection.js";
-import { offlineAlert, openElsewhere, popup, whatsNew } from "./dialogs.js";
+import { confirmLogOut, notOnWhatsApp, offlineAlert, openElsewhere, startingChat, whatsNew } from "./dialogs.js";
 import { h, svg } from "./dom.js";
 import { clearStorage, testid } from "./generation.js";
 import { LOCK } from "./icons.js";
@@ -55,13 +55,22 @@ export class App {
     }
     if (!this.main) this.showMain();
     if (online) this.offline?.remove();
-    else if (!this.offline?.isConnected) this.sidebar.alerts.prepend((this.offline = offlineAlert(() => this.connection.online || location.reload())));
+    else if (!this.offline?.isConnected) {
+      this.offline = offlineAlert(() => this.connection.online || location.reload());
+      this.sidebar.alerts.prepend(this.offline);
+    }
     this.chat?.allow(!this.closed(this.chat.chat));
-    if (online) this.outbox.flush().then(() => this.outbox.catchUp()).catch(() => {}); // lost again: the next connection tries again
+    if (online) this.catchUp().catch(() => {}); // lost again: the next connection tries again
+  }
+
+  async catchUp() {
+    await this.outbox.flush();
+    await this.outbox.catchUp();
   }
 
   showMain() {
-    this.sidebar = new Sidebar(this.book, { open: (chat) => this.openChat(chat.phone), logOut: () => this.askLogOut() });
+    const open = (chat) => this.openChat(chat.phone);
+    this.sidebar = new Sidebar(this.book, { open, logOut: () => this.askLogOut() });
     this.place = h("div", { class: "place" }, welcome());
     this.main = h("div", { class: "two", ...testid("wa-web-main-screen") }, this.sidebar.node, this.place);
     screens.show(this.main);
@@ -86,7 +95,9 @@ export class App {
     let cancelled = false;
     let close = null;
     const asking = setTimeout(() => {
-      close = popup({ text: "Starting chat", spinner: true, buttons: [{ label: "Cancel", plain: true, id: "popup-controls-cancel", act: () => { cancelled = true; } }] });
+      close = startingChat(() => {
+        cancelled = true;
+      });
     }, timing.popup_after);
     const answer = await this.ask(phone);
     await wait(Math.max(0, timing.lookup - (performance.now() - began)));
@@ -95,7 +106,7 @@ export class App {
     close?.();
     if (cancelled) return;
     if (answer.exists) return this.showChat(phone, answer, text);
-    popup({ text: `The number ${answer.title} isn't on WhatsApp.`, buttons: [{ label: "OK", id: "popup-controls-ok" }] });
+    notOnWhatsApp(answer.title);
   }
 
   async openChat(phone) {
@@ -131,7 +142,7 @@ export class App {
       draft: (words) => words !== (chat.draft ?? "") && this.book.update(chat, { draft: words }),
     });
     this.place.replaceChildren(this.chat.node);
-    this.chat.messages.toEnd();
+    this.chat.messages.toFirstUnread(chat.unread ?? 0);
     this.chat.focus();
     this.sidebar.select(chat);
     if (chat.unread) await this.book.update(chat, { unread: 0 });
@@ -153,8 +164,7 @@ export class App {
   }
 
   async send(chat, text) {
-    const id = crypto.randomUUID().replaceAll("-", "").toUpperCase();
-    await this.book.post(chat, { id, phone: chat.phone, text, at: Date.now(), mine: true, ack: 0, open: 1 });
+    await this.book.post(chat, { id: newId(), phone: chat.phone, text, at: Date.now(), mine: true, ack: 0, open: 1 });
     await this.outbox.flush();
   }
 
@@ -172,14 +182,12 @@ export class App {
 
   /** Another page of this device has connected: this one gives way. */
   yield() {
-    openElsewhere("on another computer or browser", { other: "Log out", leave: () => this.logOut(), use: () => location.reload() });
+    const leave = () => this.logOut();
+    openElsewhere("on another computer or browser", { other: "Log out", leave, use: () => location.reload() });
   }
 
   askLogOut() {
-    popup({ title: "Log out?", text: "Are you sure you want to log out?", buttons: [
-      { label: "Cancel", plain: true, id: "popup-controls-cancel" },
-      { label: "Log out", id: "popup-controls-ok", act: () => this.logOut() },
-    ] });
+    confirmLogOut(() => this.logOut());
   }
 
   async logOut() {

@@ -3,6 +3,9 @@
 import { fillerChats, fillerMessages } from "./filler.js";
 import * as model from "./model.js";
 
+/** Returns a message id: 32 characters; those of incoming messages are shorter. */
+export const newId = () => crypto.randomUUID().replaceAll("-", "").toUpperCase();
+
 export class Book extends EventTarget {
   constructor() {
     super();
@@ -54,9 +57,9 @@ export class Book extends EventTarget {
     if (seq <= (this.incoming ?? 0)) return;
     this.incoming = seq;
     const chat = this.chat(phone, title);
-    const id = `${seq.toString(16).toUpperCase().padStart(4, "0")}${crypto.randomUUID().replaceAll("-", "").toUpperCase().slice(0, 16)}`;
-    const message = { id, phone, text, at, mine: false, ack: null };
-    Object.assign(chat, { id, text, at, mine: false, ack: null, unread: seen ? 0 : (chat.unread ?? 0) + 1 });
+    const message = { id: newId().slice(12), phone, text, at, mine: false, ack: null };
+    const unread = seen ? 0 : (chat.unread ?? 0) + 1;
+    Object.assign(chat, { id: message.id, text, at, mine: false, ack: null, unread });
     await model.addIncoming(message, stored(chat), seq);
     this.tell("message", { chat, message });
   }

@@ -36,10 +36,11 @@ function tail(side) {
 export function bubbleRow(chat, message, { first, self }) {
   const side = message.mine ? "out" : "in";
   const sender = message.mine ? self : chat.title;
+  const stamp = `[${clock(message.at)}, ${date(message.at)}] ${sender}: `;
   const body = [
     first && tail(side),
     !legacy && h("span", { "aria-label": message.mine ? "You:" : `${chat.title}:` }),
-    h("div", { class: "copyable-text", "data-pre-plain-text": `[${clock(message.at)}, ${date(message.at)}] ${sender}: ` }, text(message)),
+    h("div", { class: "copyable-text", "data-pre-plain-text": stamp }, text(message)),
     meta(message),
   ];
   const shape = `bubble bubble-${side}${first ? " bubble-first" : ""}`;

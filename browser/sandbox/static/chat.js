@@ -16,7 +16,8 @@ export class Chat {
     this.node = h("div", { id: "main", class: "chat" },
       h("header", { class: "chat-header", "data-tab": "6", ...testid("conversation-header") },
         h("div", { class: "avatar" }, svg(chat.group ? GROUP : PERSON, { size: 26 })),
-        h("div", { class: "chat-title", ...testid("conversation-info-header-chat-title") }, h("span", { dir: "auto", title: chat.title }, chat.title))),
+        h("div", { class: "chat-title", ...testid("conversation-info-header-chat-title") },
+          h("span", { dir: "auto", title: chat.title }, chat.title))),
       this.messages.node,
       this.footer);
     this.allow(!closed);
@@ -48,8 +49,8 @@ export class Chat {
       },
       entered: this.send,
     });
-    const attach = { class: "icon-button", "aria-label": "Attach", title: "Attach", "aria-haspopup": "menu", "data-tab": "10" };
-    const emoji = { class: "icon-button", "aria-label": "Emojis, GIFs, Stickers", "data-tab": "10" };
+    const attach = { class: "icon-button", "data-tab": "10", "aria-label": "Attach", "aria-haspopup": "menu" };
+    const emoji = { class: "icon-button", "data-tab": "10", "aria-label": "Emojis, GIFs, Stickers" };
     return [
       button(attach, () => {}, icon(PLUS, { name: "plus-rounded" })),
       button(emoji, () => {}, icon(SMILE, { name: "wds-ic-sticker-smiley", old: "smiley" })),
@@ -68,7 +69,8 @@ function drawEnd(end, text, send) {
   const name = text ? "Send" : "Voice message";
   if (end.firstChild?.getAttribute("aria-label") === name) return;
   const shown = text ? icon(SEND, { name: "wds-ic-send-filled" }) : icon(MIC, { name: "mic-outlined", old: "ptt" });
-  end.replaceChildren(button({ class: "icon-button", "aria-label": name, "data-tab": "11" }, text ? send : () => {}, shown));
+  const attributes = { class: "icon-button", "data-tab": "11", "aria-label": name };
+  end.replaceChildren(button(attributes, text ? send : () => {}, shown));
 }
 
 /** The bar of an account that may not start new chats. */

@@ -3,8 +3,11 @@
 import { button, h } from "./dom.js";
 import { legacy, testid } from "./generation.js";
 
-/** Lays a dialog over the page: title and text may be empty, buttons are [{label, act, plain, id}]. Returns a function that takes it away. */
-export function popup({ title = "", text = "", buttons, spinner = false, last = false }) {
+const ok = (label, act) => ({ label, act, id: "popup-controls-ok" });
+const cancel = (label, act) => ({ label, act, id: "popup-controls-cancel", plain: true });
+
+/** Lays a dialog over the page; returns a function that takes it away. Buttons are what ok() and cancel() make. */
+function popup({ title = "", text = "", buttons, spinner = false, last = false }) {
   const close = () => layer.remove();
   const controls = buttons.map(({ label, act = () => {}, plain, id }) =>
     button({ class: `button${plain ? " button-plain" : ""}`, ...testid(id) }, () => (close(), act()), label));
@@ -13,11 +16,34 @@ export function popup({ title = "", text = "", buttons, spinner = false, last = 
       h("div", { class: "popup", "data-animate-modal-popup": "true", "aria-label": `${title}${text}` },
         h("div", { class: "popup-body", "data-animate-modal-body": "true" },
           title && h("h1", {}, title),
-          h("div", { ...testid("popup-contents"), class: "popup-text" }, spinner && h("span", { class: "spinner" }), text),
+          h("div", { ...testid("popup-contents"), class: "popup-text" },
+            spinner && h("span", { class: "spinner" }), text),
           h("div", { class: "popup-buttons" }, controls)))));
   document.body.append(layer);
   return close;
 }
+
+/** Shows that a number is being looked up. */
+export const startingChat = (cancelled) =>
+  popup({ text: "Starting chat", spinner: true, buttons: [cancel("Cancel", cancelled)] });
+
+export const notOnWhatsApp = (number) =>
+  popup({ text: `The number ${number} isn't on WhatsApp.`, buttons: [ok("OK")] });
+
+export const confirmLogOut = (act) =>
+  popup({
+    title: "Log out?",
+    text: "Are you sure you want to log out?",
+    buttons: [cancel("Cancel"), ok("Log out", act)],
+  });
+
+/** Asks which page is to have WhatsApp; `where` is where else it is open. It lies over every other dialog. */
+export const openElsewhere = (where, { other, leave, use }) =>
+  popup({
+    text: `WhatsApp is open ${where}. Click "Use here" to use WhatsApp in this window.`,
+    buttons: [cancel(other, leave), ok("Use here", use)],
+    last: true,
+  });
 
 const NEWS = [
   ["Events in groups", "Plan something together and see who is coming."],
@@ -33,7 +59,8 @@ export function whatsNew() {
       resolve();
     };
     const go = button({ class: "button" }, close, "Continue");
-    const layer = h("div", { class: "backdrop backdrop-top", onkeydown: (event) => event.isTrusted && event.key === "Escape" && close() },
+    const pressed = (event) => event.isTrusted && event.key === "Escape" && close();
+    const layer = h("div", { class: "backdrop backdrop-top", onkeydown: pressed },
       h("div", { role: "dialog", "aria-modal": "true", class: "popup news" },
         button({ class: "news-close", "aria-label": "Close" }, close, "×"),
         h("h1", {}, "What’s new on WhatsApp Web"),
@@ -46,12 +73,6 @@ export function whatsNew() {
 
 /** Whether a dialog has the page. */
 export const covered = () => document.querySelector('[aria-modal="true"]') !== null;
-
-/** Asks which page is to have WhatsApp; `where` is where else it is open. */
-export function openElsewhere(where, { other, leave, use }) {
-  const text = `WhatsApp is open ${where}. Click "Use here" to use WhatsApp in this window.`;
-  return popup({ text, last: true, buttons: [{ label: other, act: leave, plain: true, id: "popup-controls-cancel" }, { label: "Use here", act: use, id: "popup-controls-ok" }] });
-}
 
 /** Returns the bar above the chat list that says that notifications are off. */
 export function butterbar() {

@@ -14,8 +14,8 @@ const GROUPS = new Set([
   "Running group", "Sunday hikers",
 ]);
 const LINES = [
-  "See you tomorrow!", "Thanks 🙏", "On my way", "Can you call me later?", "Happy birthday 🎉🎂", "The train is late again",
-  "Did you get the keys?", "👍", "Let me check and come back to you.", "Dinner at eight?", "Sounds good to me",
+  "See you tomorrow!", "Thanks 🙏", "On my way", "Can you call me later?", "Happy birthday 🎉🎂",
+  "The train is late again", "Did you get the keys?", "👍", "Let me check and come back to you.", "Dinner at eight?", "Sounds good to me",
   "I sent it this morning", "What time does it start?", "Ok!", "Photos from Saturday are in the album", "מה שלומך?",
 ];
 
@@ -24,9 +24,10 @@ const MINUTE = 60_000;
 /** Returns the chats, as model.js describes them; each a little older than the one before, all before `now`. */
 export function fillerChats(now) {
   return NAMES.map((title, number) => {
-    const last = fillerMessages({ number }, now).at(-1);
-    const phone = GROUPS.has(title) ? `1203630000000000${10 + number}` : `4477009000${10 + number}`;
-    return { phone, title, number, group: GROUPS.has(title), at: last.at, text: last.text, mine: last.mine, ack: last.ack };
+    const group = GROUPS.has(title);
+    const phone = group ? `1203630000000000${10 + number}` : `4477009000${10 + number}`;
+    const { at, text, mine, ack } = fillerMessages({ number }, now).at(-1);
+    return { phone, title, number, group, at, text, mine, ack };
   });
 }
 
@@ -39,7 +40,7 @@ export function fillerMessages(chat, now) {
     return {
       n: index - length,
       id: `3EB0${String(chat.number).padStart(4, "0")}${String(index).padStart(12, "0")}`,
-      text: LINES[(index * 7 + chat.number * 3) % LINES.length],
+      text: LINES[(back * 7 + chat.number * 5) % LINES.length],
       mine,
       at: now - (chat.number + 1) * 97 * MINUTE - back * 23 * MINUTE,
       ack: mine ? 3 : null,

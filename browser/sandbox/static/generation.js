@@ -2,6 +2,7 @@
 // gradual, so that a driver meets both.
 
 import { h, svg } from "./dom.js";
+import { CLOCK, FAILED, ONE_TICK as ONE, TWO_TICKS as TWO } from "./icons.js";
 
 const KEY = "sandbox-dom";
 const GENERATIONS = ["legacy", "2026-08"];
@@ -25,11 +26,6 @@ export function clearStorage() {
 
 /** Returns the attribute data-testid, which only the new generation has. */
 export const testid = (id) => (legacy ? {} : { "data-testid": id });
-
-const CLOCK = "M8 2.5a5.5 5.5 0 1 0 0 11 5.5 5.5 0 0 0 0-11Zm0 1a4.5 4.5 0 1 1 0 9 4.5 4.5 0 0 1 0-9ZM7.5 5v3.3l2.4 1.5.5-.8-1.9-1.2V5Z";
-const ONE = "M12.7 3.6 6.5 11 3.6 8.2l-.8.8 3.8 3.7 7-8.3Z";
-const TWO = "M10.6 3.6 4.9 10.4 2.2 7.8l-.8.8 3.6 3.5 6.5-7.7Zm3.8 0L8.7 10.4l-.9-.9-.7.8 1.7 1.7 6.5-7.7Z";
-const FAILED = "M8 1.5a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13ZM7.3 4.5h1.4v4.7H7.3Zm0 5.8h1.4v1.4H7.3Z";
 
 /** How each state of an outgoing message is drawn. In the new generation "delivered" is the name of ONE tick. */
 const STATES = {

@@ -1,4 +1,4 @@
-// The page's icons: 24 units square, one path each.
+// The page's icons: one path each, 24 units square.
 
 export const SEND = "M3.4 20.4 21 12 3.4 3.6 3.4 10.1 15 12 3.4 13.9Z";
 export const MIC = "M12 14.5a3 3 0 0 0 3-3v-6a3 3 0 1 0-6 0v6a3 3 0 0 0 3 3Zm5.5-3a5.5 5.5 0 0 1-11 0H5a7 7 0 0 0 6.2 7V22h1.6v-3.5a7 7 0 0 0 6.2-7Z";
@@ -13,3 +13,9 @@ export const GROUP = "M9 11.5a3.6 3.6 0 1 0 0-7.2 3.6 3.6 0 0 0 0 7.2Zm7 0a3 3 0
 export const BELL = "M12 21.5a2 2 0 0 0 2-2h-4a2 2 0 0 0 2 2Zm6.2-6.2V10a6.2 6.2 0 0 0-4.7-6V3.4a1.5 1.5 0 0 0-3 0V4a6.2 6.2 0 0 0-4.7 6v5.3L4 17.1v1h16v-1Z";
 export const TAIL = "M1.5 3 8 13V1H2.8C1 1 .9 2.2 1.5 3Z";
 export const LOCK = "M17 9h-1V7a4 4 0 0 0-8 0v2H7a1.5 1.5 0 0 0-1.5 1.5v8A1.5 1.5 0 0 0 7 20h10a1.5 1.5 0 0 0 1.5-1.5v-8A1.5 1.5 0 0 0 17 9Zm-7.2-2a2.2 2.2 0 0 1 4.4 0v2H9.800Z";
+
+// The states of a message: 16 units square.
+export const CLOCK = "M8 2.5a5.5 5.5 0 1 0 0 11 5.5 5.5 0 0 0 0-11Zm0 1a4.5 4.5 0 1 1 0 9 4.5 4.5 0 0 1 0-9ZM7.5 5v3.3l2.4 1.5.5-.8-1.9-1.2V5Z";
+export const ONE_TICK = "M12.7 3.6 6.5 11 3.6 8.2l-.8.8 3.8 3.7 7-8.3Z";
+export const TWO_TICKS = "M10.6 3.6 4.9 10.4 2.2 7.8l-.8.8 3.6 3.5 6.5-7.7Zm3.8 0L8.7 10.4l-.9-.9-.7.8 1.7 1.7 6.5-7.7Z";
+export const FAILED = "M8 1.5a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13ZM7.3 4.5h1.4v4.7H7.3Zm0 5.8h1.4v1.4H7.3Z";

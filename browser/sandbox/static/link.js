@@ -1,7 +1,7 @@
 // The login screen: a QR code that changes, or a code to type on the phone.
 
 import { listen } from "./api.js";
-import { button, h, svg } from "./dom.js";
+import { button, h } from "./dom.js";
 import { icon, legacy, testid } from "./generation.js";
 import { REFRESH } from "./icons.js";
 import { show } from "./screens.js";
@@ -9,7 +9,12 @@ import { timing, wait } from "./settings.js";
 
 const SIZE = 228; // pixels
 const BANNER = "You have been logged out. To log back in, you will need to verify your phone number.";
-const STEPS = ["Open WhatsApp on your phone", "Tap Menu or Settings and select Linked devices", "Tap Link a device", "Scan the QR code to confirm"];
+const STEPS = [
+  "Open WhatsApp on your phone",
+  "Tap Menu or Settings and select Linked devices",
+  "Tap Link a device",
+  "Scan the QR code to confirm",
+];
 
 /** Shows the login screen; resolves to the device that this profile has become: {device, secret}. */
 export function link() {
@@ -50,14 +55,16 @@ class LinkScreen {
       h("div", { class: "link-text" },
         h("h1", {}, "Scan to log in"),
         h("ol", {}, STEPS.map((step) => h("li", {}, step))),
-        h("label", { class: "stay" }, h("input", { type: "checkbox", id: "auto-logout-toggle", checked: true }), "Stay logged in on this browser"),
+        h("label", { class: "stay" },
+          h("input", { type: "checkbox", id: "auto-logout-toggle", checked: true }), "Stay logged in on this browser"),
         toPhone),
       code);
     this.follow("link", { ref: (data) => drawQr(code, data), idle: () => offerReload(code, () => this.showQr()) });
   }
 
   askPhone() {
-    const input = h("input", { type: "text", "aria-label": "Type your phone number to log in to WhatsApp", class: "phone-input", ...testid("phone-number-input") });
+    const label = "Type your phone number to log in to WhatsApp";
+    const input = h("input", { type: "text", "aria-label": label, class: "phone-input", ...testid("phone-number-input") });
     input.value = "+1 ";
     const error = h("div", { class: "form-error", role: "alert" });
     const next = () => {
@@ -86,7 +93,8 @@ class LinkScreen {
 }
 
 function drawQr(box, { payload, rows }) {
-  const canvas = h("canvas", { role: "img", "aria-label": "Scan this QR code to link a device!", width: SIZE, height: SIZE });
+  const label = "Scan this QR code to link a device!";
+  const canvas = h("canvas", { role: "img", "aria-label": label, width: SIZE, height: SIZE });
   const brush = canvas.getContext("2d");
   const side = SIZE / rows.length;
   rows.forEach((row, y) => [...row].forEach((dark, x) => {
@@ -100,13 +108,14 @@ function drawQr(box, { payload, rows }) {
 }
 
 function offerReload(box, reload) {
-  const name = testid("link_device_qr_expired_refresh_button");
+  const attributes = { class: "qr-reload", ...testid("link_device_qr_expired_refresh_button") };
+  const drawn = icon(REFRESH, { name: "ic-refresh", old: "refresh-large", size: 48 });
   box.classList.add("qr-covered");
-  box.append(button({ class: "qr-reload", ...name }, reload, icon(REFRESH, { name: "ic-refresh", old: "refresh-large", size: 48 }), "Click to reload QR code"));
+  box.append(button(attributes, reload, drawn, "Click to reload QR code"));
 }
 
 function drawCode(cells, code) {
   cells.setAttribute("aria-details", [...code].join(","));
-  const cell = (character) => h("span", { class: "cell" }, character);
-  cells.replaceChildren(...[...code.slice(0, 4)].map(cell), h("span", { class: "dash" }, "-"), ...[...code.slice(4)].map(cell));
+  const drawn = [...code].map((character) => h("span", { class: "cell" }, character));
+  cells.replaceChildren(...drawn.slice(0, 4), h("span", { class: "dash" }, "-"), ...drawn.slice(4));
 }

@@ -8,9 +8,11 @@ const LONGEST = 60; // rows in the DOM
 const STEP = 20; // rows that a scroll adds
 const EDGE = 120; // pixels from an edge at which it does
 
-const PRIVATE = "Messages and calls are end-to-end encrypted. Only people in this chat can read, listen to, or share them.";
+const PRIVATE =
+  "Messages and calls are end-to-end encrypted. Only people in this chat can read, listen to, or share them.";
 const DISAPPEARING =
-  "You use a default timer for disappearing messages in new chats. New messages will disappear from this chat 90 days after they're sent, except when kept.";
+  "You use a default timer for disappearing messages in new chats. New messages will disappear from this chat " +
+  "90 days after they're sent, except when kept.";
 
 const day = (at) =>
   new Date(at).toDateString() === new Date().toDateString() ? "Today" : new Date(at).toLocaleDateString("en-US");
@@ -21,14 +23,27 @@ export class Messages {
     this.end = all.length;
     this.start = Math.max(0, this.end - LONGEST);
     this.list = h("div", { role: "application", "aria-label": `Messages with ${chat.title}`, class: "messages-list" });
-    this.node = h(
-      "div",
-      { ...testid("conversation-panel-messages"), class: "messages", tabindex: "0", "data-tab": "8", onscroll: () => this.scrolled() },
-      this.list,
-    );
+    const attributes = { ...testid("conversation-panel-messages"), class: "messages", tabindex: "0", "data-tab": "8" };
+    this.node = h("div", { ...attributes, onscroll: () => this.scrolled() }, this.list);
+    this.atEnd = false;
     this.hidden = () => this.draw();
     document.addEventListener("visibilitychange", this.hidden);
+    // The box below grows with its text; what was at the end stays at the end.
+    this.resized = new ResizeObserver(() => this.atEnd && this.toEnd());
+    this.resized.observe(this.node);
     this.draw();
+  }
+
+  /** Scrolls to the first unread message, or to the end when all have been read. */
+  toFirstUnread(unread) {
+    this.toEnd();
+    if (!unread) return;
+    const first = Math.max(0, this.all.length - unread);
+    if (first < this.start) this.slide(first);
+    const row = this.rows.get(this.all[first].id);
+    row.before(noticeRow(`${unread} unread message${unread > 1 ? "s" : ""}`));
+    row.previousSibling.scrollIntoView({ block: "start" });
+    this.scrolled();
   }
 
   /** Scrolls to the newest message; what is out of the DOM comes back first. */
@@ -37,12 +52,12 @@ export class Messages {
     this.start = Math.max(0, this.end - LONGEST);
     this.draw();
     this.node.scrollTop = this.node.scrollHeight;
+    this.atEnd = true;
   }
 
   add(message) {
     this.all.push(message);
-    const { scrollTop, scrollHeight, clientHeight } = this.node;
-    if (message.mine || scrollHeight - scrollTop - clientHeight < EDGE) this.toEnd();
+    if (message.mine || this.atEnd) this.toEnd();
   }
 
   /** Takes a message's new state. */
@@ -55,12 +70,15 @@ export class Messages {
 
   close() {
     document.removeEventListener("visibilitychange", this.hidden);
+    this.resized.disconnect();
   }
 
   scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.node;
+    const below = scrollHeight - scrollTop - clientHeight;
+    this.atEnd = this.end === this.all.length && below < EDGE;
     if (scrollTop < EDGE && this.start > 0) this.slide(this.start - STEP);
-    else if (scrollHeight - scrollTop - clientHeight < EDGE && this.end < this.all.length) this.slide(this.start + STEP);
+    else if (below < EDGE && this.end < this.all.length) this.slide(this.start + STEP);
   }
 
   /** Moves the window, and keeps in place what stays in it. */

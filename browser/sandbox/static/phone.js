@@ -61,7 +61,8 @@ function write(account) {
 function received(messages) {
   if (!messages.length) return h("p", { class: "soft" }, "Recipients have received nothing from this account.");
   const row = ({ phone, text, at }) =>
-    h("tr", {}, h("td", {}, new Date(at * 1000).toLocaleTimeString()), h("td", {}, `+${phone}`), h("td", { dir: "auto" }, text));
+    h("tr", {},
+      h("td", {}, new Date(at * 1000).toLocaleTimeString()), h("td", {}, `+${phone}`), h("td", { dir: "auto" }, text));
   return h("table", {}, h("tbody", {}, messages.map(row)));
 }
 
@@ -74,7 +75,8 @@ function card(account) {
 
 const help = () =>
   h("section", { class: "cards" }, h("h3", {}, "Numbers that misbehave"),
-    h("table", {}, h("tbody", {}, CARDS.map(([phone, what]) => h("tr", {}, h("td", {}, h("code", {}, phone)), h("td", {}, what))))));
+    h("table", {}, h("tbody", {}, CARDS.map(([phone, what]) =>
+      h("tr", {}, h("td", {}, h("code", {}, phone)), h("td", {}, what))))));
 
 /** Draws what has changed; while somebody writes, only once they are done. */
 async function look() {

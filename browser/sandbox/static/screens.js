@@ -28,8 +28,9 @@ export function show(...nodes) {
 export async function runSyncing() {
   const progress = h("progress", { value: "0", max: "100", dir: "ltr" });
   const text = h("div", { class: "sync-text" });
-  const note = "Don't close this window. Your messages are downloading.";
-  show(h("div", {}, h("div", { class: "sync" }, h("div", { class: "startup-logo" }), h("div", { class: "sync-bar" }, progress), text, h("p", {}, note))));
+  const note = h("p", {}, "Don't close this window. Your messages are downloading.");
+  const logo = h("div", { class: "startup-logo" });
+  show(h("div", {}, h("div", { class: "sync" }, logo, h("div", { class: "sync-bar" }, progress), text, note)));
   for (const percent of [0, 20, 40, 60, 80, 100]) {
     progress.value = percent;
     text.textContent = percent < 100 ? `Loading your chats [${percent}%]` : "Organizing messages";
@@ -44,7 +45,9 @@ function duration(seconds) {
 
 /** Shows that the account is banned for a while. */
 export function showBan(standing, logOut) {
-  const reason = `You're temporarily banned from WhatsApp because you sent too many messages to people who don't have +${standing.phone} in their address books.`;
+  const reason =
+    "You're temporarily banned from WhatsApp because you sent too many messages to people who don't have " +
+    `+${standing.phone} in their address books.`;
   show(
     h("div", { class: "notice" },
       h("h1", {}, reason),

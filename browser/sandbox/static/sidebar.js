@@ -16,9 +16,11 @@ const digits = (text) => text.replace(/\D/g, "");
 /** Wraps a phone number in U+202A and U+202C, as WhatsApp does so that it reads the same in right-to-left text. */
 const marked = (title) => (title.startsWith("+") ? `\u202A${title}\u202C` : title);
 
+const clock = (at) => new Date(at).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+
 function when(at) {
   const age = Date.now() - at;
-  if (new Date(at).toDateString() === new Date().toDateString()) return new Date(at).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  if (new Date(at).toDateString() === new Date().toDateString()) return clock(at);
   return age < 172_800_000 ? "Yesterday" : new Date(at).toLocaleDateString("en-US");
 }
 
@@ -26,16 +28,23 @@ export class Sidebar {
   /** `open(chat)` is called for a real click on a row, `logOut()` from the menu. */
   constructor(book, { open, logOut }) {
     Object.assign(this, { book, open, rows: new Map(), query: "" });
-    this.grid = h("div", { role: "grid", "aria-label": "Chat list", "data-tab": "4", class: "chat-list", ...testid("chat-list") });
+    const list = { role: "grid", "aria-label": "Chat list", "data-tab": "4", class: "chat-list" };
+    this.grid = h("div", { ...list, ...testid("chat-list") });
     this.pane = h("div", { id: "pane-side", class: "pane-side", onscroll: () => this.draw() }, this.grid);
-    this.input = h("input", { type: "text", role: "textbox", "aria-label": LABEL, placeholder: LABEL, title: LABEL, "data-tab": "3", class: "search-input", autocomplete: "off",
+    this.input = h("input", {
+      type: "text", role: "textbox", "aria-label": LABEL, placeholder: LABEL, "data-tab": "3",
+      class: "search-input", autocomplete: "off",
       oninput: (event) => event.isTrusted && this.search(this.input.value),
-      onkeydown: (event) => event.isTrusted && event.key === "Escape" && this.clear() });
-    this.clearButton = button({ class: "search-clear", "aria-label": "Clear search", hidden: true }, () => this.clear(), svg(CLOSE, { size: 18 }));
+      onkeydown: (event) => event.isTrusted && event.key === "Escape" && this.clear(),
+    });
+    const clearing = { class: "search-clear", "aria-label": "Clear search", hidden: true };
+    this.clearButton = button(clearing, () => this.clear(), svg(CLOSE, { size: 18 }));
     this.alerts = h("div", {}, butterbar());
     this.node = h("div", { id: "side", class: "side" },
-      h("header", { class: "side-header", ...testid("chatlist-header") }, h("h1", {}, "WhatsApp", h("span", { class: "chip" }, "sandbox")), menu(logOut)),
-      h("div", { class: "search" }, icon(SEARCH, { name: "ic-search", old: "search-refreshed", size: 20 }), this.input, this.clearButton),
+      h("header", { class: "side-header", ...testid("chatlist-header") },
+        h("h1", {}, "WhatsApp", h("span", { class: "chip" }, "sandbox")), menu(logOut)),
+      h("div", { class: "search" },
+        icon(SEARCH, { name: "ic-search", old: "search-refreshed", size: 20 }), this.input, this.clearButton),
       this.alerts,
       this.pane);
     new ResizeObserver(() => this.draw()).observe(this.pane);
@@ -68,7 +77,8 @@ export class Sidebar {
     const chats = this.book.listed();
     if (!this.query) return chats;
     const number = digits(this.query);
-    const named = chats.filter(({ title, phone }) => title.toLowerCase().includes(this.query) || (number.length > 2 && phone.includes(number)));
+    const numbered = (phone) => number.length > 2 && phone.includes(number);
+    const named = chats.filter(({ title, phone }) => title.toLowerCase().includes(this.query) || numbered(phone));
     const said = chats.filter((chat) => !named.includes(chat) && chat.text.toLowerCase().includes(this.query));
     return [...(named.length ? ["Chats", ...named] : []), ...(said.length ? ["Messages", ...said] : [])];
   }
@@ -88,13 +98,13 @@ export class Sidebar {
     for (const [key, row] of this.rows) if (shown.get(key)?.node !== row.node) row.node.remove();
     for (const row of shown.values()) if (!row.node.isConnected) this.grid.append(row.node);
     this.rows = shown;
-    if (this.query && !entries.length) this.grid.replaceChildren(h("div", { class: "empty" }, "No chats, contacts or messages found"));
-    else this.grid.querySelector(".empty")?.remove();
+    this.grid.querySelector(".empty")?.remove();
+    if (!entries.length) this.grid.append(h("div", { class: "empty" }, "No chats, contacts or messages found"));
   }
 
-  /** Returns a row: {key, face, node}; the node is kept as long as its face does not change, so that it can be clicked. */
+  /** Returns a row: {key, face, node}. The node is kept while its face does not change, so that it can be clicked. */
   row(entry) {
-    if (typeof entry === "string") return this.kept(`# ${entry}`, "", () => h("div", { role: "row", class: "row row-heading" }, h("div", { role: "gridcell" }, entry)));
+    if (typeof entry === "string") return this.kept(`# ${entry}`, "", () => headingRow(entry));
     const { title, at, text, mine, ack, unread } = entry;
     const selected = entry === this.selected;
     const face = JSON.stringify([title, when(at), text, mine, ack, unread, selected]);
@@ -107,27 +117,39 @@ export class Sidebar {
   }
 }
 
+const headingRow = (words) =>
+  h("div", { role: "row", class: "row row-heading" }, h("div", { role: "gridcell" }, words));
+
 function chatRow({ title, at, text, mine, ack, unread, group }, selected, open) {
   const count = unread ? `${unread} unread message${unread > 1 ? "s" : ""}` : null;
   const preview = text.replaceAll("\n", " ");
+  const frame = { class: "cell-frame", tabindex: "-1", "aria-selected": String(selected) };
+  const time = `cell-time${unread ? " cell-time-unread" : ""}`;
   return h("div", { role: "row", class: "row" },
-    h("div", { class: "cell-frame", tabindex: "-1", "aria-selected": String(selected), ...testid("cell-frame-container"), onclick: (event) => event.isTrusted && open() },
+    h("div", { ...frame, ...testid("cell-frame-container"), onclick: (event) => event.isTrusted && open() },
       h("div", { class: "avatar" }, svg(group ? GROUP : PERSON, { size: 30 })),
       h("div", { role: "gridcell", class: "cell-line" },
         h("div", { class: "cell-title", ...testid("cell-frame-title") },
           count && h("span", { class: "only-heard" }, count),
           h("span", { dir: "auto", title: marked(title) }, withEmoji(marked(title)))),
-        h("div", { class: `cell-time${unread ? " cell-time-unread" : ""}`, ...testid("cell-frame-primary-detail") }, when(at))),
+        h("div", { class: time, ...testid("cell-frame-primary-detail") }, when(at))),
       h("div", { role: "gridcell", class: "cell-line cell-second", ...testid("cell-frame-secondary") },
         h("div", { class: "cell-preview", ...testid("last-msg-status") },
-          h("span", { title: preview, class: "cell-preview-title" }, mine && statusIcon(ack, "list"), h("span", { dir: "auto" }, inline(preview)))),
+          h("span", { title: preview, class: "cell-preview-title" },
+            mine && statusIcon(ack, "list"), h("span", { dir: "auto" }, inline(preview)))),
         count && h("span", { class: "badge", "aria-label": count, ...testid("icon-unread-count") }, String(unread)))));
 }
 
 function menu(logOut) {
-  const list = h("div", { role: "menu", class: "menu", hidden: true },
-    button({ role: "menuitem", "aria-label": "Log out", ...testid("mi-logout") }, () => { list.hidden = true; logOut(); }, "Log out"));
-  const opener = button({ class: "icon-button", "aria-label": "Menu", "aria-haspopup": "menu", title: "Menu", ...testid("menu-bar-menu") },
-    () => { list.hidden = !list.hidden; }, svg(MENU));
-  return h("div", { class: "menu-place" }, opener, list);
+  const toggle = () => {
+    list.hidden = !list.hidden;
+  };
+  const leave = () => {
+    toggle();
+    logOut();
+  };
+  const item = { role: "menuitem", "aria-label": "Log out", ...testid("mi-logout") };
+  const list = h("div", { role: "menu", class: "menu", hidden: true }, button(item, leave, "Log out"));
+  const opener = { class: "icon-button", "aria-label": "Menu", "aria-haspopup": "menu", ...testid("menu-bar-menu") };
+  return h("div", { class: "menu-place" }, button(opener, toggle, svg(MENU)), list);
 }

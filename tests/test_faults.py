@@ -1,0 +1,106 @@
+"""Processes that stop, die and come back; Postgres that goes away."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import httpx2
+import pytest
+from conftest import open_folder
+from fixtures_house import KEY, Cluster, cluster
+
+from sql import embedded, schema
+from sql.embedded import stop_server
+
+pytestmark = pytest.mark.timeout(240)
+
+
+async def sent_count(it: Cluster) -> int:
+    jobs = (await it.client.get("/jobs?limit=200"))["items"]
+    return sum(1 for job in jobs if job["sentAt"])
+
+
+async def wait_sent(it: Cluster, count: int, seconds: float = 120) -> None:
+    async with asyncio.timeout(seconds):
+        while await sent_count(it) < count:
+            await asyncio.sleep(0.1)
+
+
+async def test_rolling_restarts_lose_and_double_nothing(database_url: str, tmp_path: Path) -> None:
+    async with cluster(tmp_path, database_url) as it:
+        worker = await it.start("worker")
+        accounts = [await it.link(str(n)) for n in range(2)]
+        texts = {account: [f"{n} of {account}" for n in range(8)] for account in accounts}
+        for n in range(8):
+            for number, account in enumerate(accounts):
+                await it.send(account, f"155533300{number:02}", texts[account][n])
+        for restarts in range(3):
+            await wait_sent(it, 2 + 3 * restarts)
+            assert await worker.stop() == 0
+            worker = await it.start("worker")
+        await wait_sent(it, 16)
+        for number, account in enumerate(accounts):
+            assert await it.received(f"155533300{number:02}") == texts[account]
+        assert (await it.client.get(f"/accounts/{accounts[0]}"))["state"] == "ready", "no new scan was asked for"
+
+
+async def test_a_killed_worker_loses_and_doubles_nothing(database_url: str, tmp_path: Path) -> None:
+    async with cluster(tmp_path, database_url) as it:
+        worker = await it.start("worker")
+        account = await it.link()
+        texts = [f"message {n}" for n in range(6)]
+        for text in texts:
+            await it.send(account, "15553330000", text)
+        await wait_sent(it, 2)
+        await worker.stop(signal.SIGKILL)
+        await it.start("worker")
+        await wait_sent(it, 6)
+        assert await it.received("15553330000") == texts
+
+
+async def test_while_postgres_is_away_nothing_is_accepted_and_then_all_goes_on() -> None:
+    with open_folder() as folder:
+        await _stop_and_start(folder)
+
+
+async def _stop_and_start(folder: Path) -> None:
+    url = embedded.start(folder)
+    schema.migrate(url)
+    async with cluster(folder, url) as it:
+        await it.start("worker")
+        account = await it.link()
+        accepted: list[str] = []
+        refused: list[httpx2.Response] = []
+
+        async def sender() -> None:
+            async with httpx2.AsyncClient(base_url=it.client.url, headers={"x-api-key": KEY}, timeout=15) as http:
+                for n in range(40):
+                    body = {"account": account, "phone": "15553330001", "message": f"n{n}", "idempotencyKey": f"k{n}"}
+                    response = await http.post("/send", json=body)
+                    if response.status_code == 202:
+                        accepted.append(f"k{n}")
+                    else:
+                        refused.append(response)
+                    if len(refused) == 2:
+                        return
+
+        sending = asyncio.create_task(sender())
+        async with asyncio.timeout(30):
+            while len(accepted) < 5:
+                await asyncio.sleep(0.01)
+        stop_server(folder)
+        await sending
+        assert {response.status_code for response in refused} == {503}
+        assert all(response.headers["retry-after"] for response in refused)
+        async with httpx2.AsyncClient(base_url=it.client.url) as http:
+            assert (await http.get("/readyz")).status_code == 503
+            assert (await http.get("/healthz")).status_code == 200
+        assert embedded.start(folder) == url
+        await it.client.wait_up(30)
+        last = await it.send(account, "15553330001", "the last", idempotencyKey="last")
+        assert (await it.ended(last, 60))["sentAt"]
+        rows = {row["key"] for row in await it.database.all("jobs_of_keys", org="org_default", keys=[*accepted, "last"])}
+        assert rows == {*accepted, "last"}, "a 202 was answered for what is not in the table"
+        await wait_sent(it, len(rows))
+        assert len(await it.received("15553330001")) == len(rows)
+    stop_server(folder)
