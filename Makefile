@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format lock clean
+.PHONY: help demo up test check format reference lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -39,6 +39,9 @@ check: $(VENV)/ready ## Format, lint, types, import rules
 format: $(VENV)/ready ## Bring the code into shape
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+reference: $(VENV)/ready ## Renew docs/settings.md and .env.example from settings.py
+	@$(BIN)/python -m commands.reference
 
 lock: $(VENV)/ready ## Renew requirements.lock from pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.13'

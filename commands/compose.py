@@ -24,8 +24,8 @@ from browser import selectors
 from browser.chromium import find_chromium
 from browser.engine import Engine
 from browser.sandbox.app import create_sandbox
-from crypto import Sealer, new_secret
-from errors import DatabaseAway, OperatorError
+from crypto import CryptoError, Sealer, decode_secret, new_secret
+from errors import DatabaseAway, OperatorError, SettingsWrong
 from settings import Settings, read
 from sql import embedded, schema
 from sql.database import Database
@@ -54,6 +54,11 @@ DRAIN_PATIENCE = 30.0  # seconds a message in hand is given when the worker stop
 def load(**values: object) -> Settings:
     """Read the settings and, in development, generate the secrets that are not set."""
     settings = read(**values)
+    if settings.webhook_secret:
+        try:
+            decode_secret(settings.webhook_secret.get_secret_value())
+        except CryptoError as error:
+            raise SettingsWrong(f"WEBHOOK_SECRET: {error}") from None
     if settings.production:
         return settings
     generated = {

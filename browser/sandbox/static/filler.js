@@ -15,8 +15,9 @@ const GROUPS = new Set([
 ]);
 const LINES = [
   "See you tomorrow!", "Thanks 🙏", "On my way", "Can you call me later?", "Happy birthday 🎉🎂",
-  "The train is late again", "Did you get the keys?", "👍", "Let me check and come back to you.", "Dinner at eight?", "Sounds good to me",
-  "I sent it this morning", "What time does it start?", "Ok!", "Photos from Saturday are in the album", "מה שלומך?",
+  "The train is late again", "Did you get the keys?", "👍", "Let me check and come back to you.",
+  "Dinner at eight?", "Sounds good to me", "I sent it this morning", "What time does it start?", "Ok!",
+  "Photos from Saturday are in the album", "מה שלומך?",
 ];
 
 const MINUTE = 60_000;

@@ -64,7 +64,8 @@ class LinkScreen {
 
   askPhone() {
     const label = "Type your phone number to log in to WhatsApp";
-    const input = h("input", { type: "text", "aria-label": label, class: "phone-input", ...testid("phone-number-input") });
+    const attributes = { type: "text", class: "phone-input", "aria-label": label };
+    const input = h("input", { ...attributes, ...testid("phone-number-input") });
     input.value = "+1 ";
     const error = h("div", { class: "form-error", role: "alert" });
     const next = () => {

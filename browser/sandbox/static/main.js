@@ -24,7 +24,7 @@ function openInAnotherWindow() {
 async function start(how = {}) {
   let app = null;
   const lost = () => {
-    app?.connection?.end();
+    app?.connection.end();
     openInAnotherWindow();
   };
   if (!(await mutex.acquire(lost, how))) return openInAnotherWindow();
@@ -46,7 +46,7 @@ async function start(how = {}) {
   // The link is used up: a reload shows the chats.
   history.replaceState(null, "", "./");
   if (app.main) void app.showNews({ fresh });
-  if (asked) await app.openLink(asked.phone, asked.text);
+  if (asked && app.main) await app.main.openLink(asked.phone, asked.text);
 }
 
 await screens.runStartup();

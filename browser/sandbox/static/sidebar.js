@@ -25,8 +25,8 @@ function when(at) {
 }
 
 export class Sidebar {
-  /** `open(chat)` is called for a real click on a row, `logOut()` from the menu. */
-  constructor(book, { open, logOut }) {
+  /** `open(chat)` is called for a real click on a row, `logOut()` from the menu, until the signal aborts. */
+  constructor(book, { open, logOut, signal }) {
     Object.assign(this, { book, open, rows: new Map(), query: "" });
     const list = { role: "grid", "aria-label": "Chat list", "data-tab": "4", class: "chat-list" };
     this.grid = h("div", { ...list, ...testid("chat-list") });
@@ -48,7 +48,7 @@ export class Sidebar {
       this.alerts,
       this.pane);
     new ResizeObserver(() => this.draw()).observe(this.pane);
-    for (const change of ["chat", "message"]) book.addEventListener(change, () => this.draw());
+    for (const change of ["chat", "message"]) book.addEventListener(change, () => this.draw(), { signal });
   }
 
   /** Marks the chat that is open. */

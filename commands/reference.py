@@ -1,0 +1,57 @@
+"""Write docs/settings.md and .env.example from the table of settings: `python -m commands.reference`."""
+
+from pathlib import Path
+from typing import Any
+
+from settings import Settings
+
+ROOT = Path(__file__).parent.parent
+MARKDOWN, ENVIRONMENT = ROOT / "docs" / "settings.md", ROOT / ".env.example"
+
+
+def markdown() -> str:
+    """Return docs/settings.md."""
+    rows = "\n".join(f"| `{name}` | {_shown(default)} | {meaning} |" for name, default, meaning in _table())
+    return f"""# Settings
+
+Environment variables, read once at the start; a file `.env` in the working directory is read too, and the environment
+goes before it. A wrong value ends the start with its name, the value (never a secret) and what is allowed. In every
+limit 0 switches it off.
+
+This page and `.env.example` are made from `settings.py` by `make reference`, and a test keeps them equal to it.
+
+| name | default | meaning |
+|---|---|---|
+{rows}
+"""
+
+
+def environment() -> str:
+    """Return .env.example."""
+    lines = [f"# {meaning}\n#{name}={_plain(default)}\n" for name, default, meaning in _table()]
+    return "# Every setting with its default. Copy to .env, and take away the # before what you change.\n\n" + "\n".join(
+        lines
+    )
+
+
+def _table() -> list[tuple[str, Any, str]]:
+    return [
+        (name.upper(), field.default, field.description or "") for name, field in Settings.model_fields.items()
+    ]
+
+
+def _plain(default: Any) -> str:
+    if default is None:
+        return ""
+    if isinstance(default, tuple):
+        return "-".join(str(part) for part in default)
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _shown(default: Any) -> str:
+    return f"`{_plain(default)}`" if default is not None else "unset"
+
+
+if __name__ == "__main__":
+    MARKDOWN.write_text(markdown())
+    ENVIRONMENT.write_text(environment())

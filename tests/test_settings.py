@@ -1,0 +1,73 @@
+import base64
+import re
+from pathlib import Path
+
+import pytest
+
+from commands import reference
+from commands.compose import load
+from errors import SettingsWrong
+from settings import Settings, read
+
+KEY = base64.b64encode(bytes(32)).decode()
+PRODUCTION = {"env": "production", "database_url": "postgresql://db/x", "api_key": "k" * 20, "encryption_key": KEY}
+
+
+def test_the_documents_equal_the_table() -> None:
+    assert reference.MARKDOWN.read_text() == reference.markdown(), "run `make reference`"
+    assert reference.ENVIRONMENT.read_text() == reference.environment(), "run `make reference`"
+
+
+def test_every_setting_is_read_somewhere() -> None:
+    code = "".join(
+        path.read_text()
+        for pattern in ("app.py", "cli.py", "commands/*.py", "settings.py")
+        for path in reference.ROOT.glob(pattern)
+    )
+    assert [name for name in Settings.model_fields if not re.search(rf"\b(settings|self)\.{name}\b", code)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("port", "0", "PORT=0: Input should be greater than or equal to 1"),
+        ("port", "http", "PORT=http: "),
+        ("env", "prod", "ENV=prod: "),
+        ("host", "nowhere", "HOST=nowhere: "),
+        ("typing_delay_ms", "25-5", "TYPING_DELAY_MS=25-5: must be like 5-25"),
+        ("lease_seconds", "3", "LEASE_SECONDS=3: "),
+        ("log_level", "loud", "LOG_LEVEL=loud: "),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str, sentence: str) -> None:
+    with pytest.raises(SettingsWrong) as caught:
+        read(**{name: value})
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["api_key", "api_secret", "encryption_key"])
+def test_a_wrong_secret_is_named_and_never_shown(name: str) -> None:
+    with pytest.raises(SettingsWrong) as caught:
+        read(**{name: "hunter2"})
+    assert name.upper() in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["database_url", "api_key", "encryption_key"])
+def test_production_wants_its_secrets(missing: str) -> None:
+    with pytest.raises(SettingsWrong, match=missing.upper()):
+        read(**{**PRODUCTION, missing: None})
+    assert read(**PRODUCTION).production
+
+
+def test_development_generates_secrets_once_for_the_owner_alone(tmp_path: Path) -> None:
+    first, second = load(data_dir=tmp_path / "new"), load(data_dir=tmp_path / "new")
+    assert first.api_key
+    assert first.api_key == second.api_key
+    assert first.encryption_key == second.encryption_key
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()} == {0o600}
+
+
+def test_secrets_are_masked(tmp_path: Path) -> None:
+    settings = load(data_dir=tmp_path, api_key="hunter2hunter2hunter2", database_url="postgresql://u:hunter2@h/x")
+    assert "hunter2" not in repr(settings) + str(settings)
