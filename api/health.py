@@ -27,9 +27,9 @@ async def alive(_: Request) -> Response:
 async def ready(request: Request) -> Response:
     """Say that the database answers and has the schema that this code needs."""
     context = of(request)
-    row = await context.database.one("schema_state") or {}
+    [row] = await context.database.all("schema_state")
     try:
-        schema.check(set(row["applied"]), row["oldest_code"], context.version)
+        schema.check(set(row["applied"] or ()), row["oldest_code"], context.version)
     except SchemaWrong:
         raise DatabaseUnavailable("The database is not ready.", retry_after=RETRY_AFTER) from None
     return Health(status="ready").answer()

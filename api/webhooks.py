@@ -135,7 +135,7 @@ async def create_endpoint(request: Request) -> Response:
         message = f"must begin with https in production, not {shown(given.url)}"
         raise Invalid(f"url {message}.", errors=[FieldError("url", message)])
     endpoint, secret = new_id("whe_"), new_secret(WEBHOOK_PREFIX)
-    row = await context.database.one(
+    [row] = await context.database.all(
         "create_endpoint",
         id=endpoint,
         org=caller.org,
@@ -146,7 +146,7 @@ async def create_endpoint(request: Request) -> Response:
         headers=minified(given.headers),
         retry=given.retry.model_dump_json(exclude_unset=True),
     )
-    return EndpointWithSecret.of(row or {}, secret=secret).answer(201, location=f"/webhooks/{endpoint}")
+    return EndpointWithSecret.of(row, secret=secret).answer(201, location=f"/webhooks/{endpoint}")
 
 
 async def list_endpoints(request: Request) -> Response:

@@ -253,7 +253,7 @@ class WhatsApp:
 
     async def close(self) -> None:
         """Close the browser: gracefully, so that its profile is whole, and by force when it does not answer."""
-        if self.alive and await self._reader.answers(ANSWER_SECONDS):
+        if self.alive and await self._reader.answers(min(ANSWER_SECONDS, self._reader.patience.answer)):
             with suppress(SendError):
                 await bounded(self._context.close(), CLOSE_SECONDS)
         await kill_browsers_of(self._directory)
