@@ -114,4 +114,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-

@@ -1,6 +1,7 @@
 """The settings: one typed table, read once from the environment and `.env`.
 
-Only app.py and cli.py read it; everybody else is handed what it needs. docs/settings.md and .env.example are made from it.
+Only app.py, cli.py and commands/ read it; everybody else is handed what it needs. docs/settings.md and .env.example are
+made from it.
 """
 
 import base64
@@ -44,8 +45,8 @@ class Settings(BaseSettings):
     )
     encryption_key: SecretStr | None = Field(
         default=None,
-        description="32 bytes in base64, to seal secrets in the database; a comma-separated list rotates: the first seals, "
-        "all open. Generated in development and kept in DATA_DIR.",
+        description="32 bytes in base64, to seal secrets in the database; a comma-separated list rotates: the first "
+        "seals, all open. Generated in development and kept in DATA_DIR.",
     )
     webhook_url: str | None = Field(default=None, description="A first endpoint for the default org.")
     webhook_secret: SecretStr | None = Field(
@@ -61,12 +62,16 @@ class Settings(BaseSettings):
     chromium_sandbox: Literal["auto", "on", "off"] = Field(
         default="auto", description="Chromium's own sandbox; auto is on where it starts, else off with a warning."
     )
-    whatsapp_url: str = Field(default="https://web.whatsapp.com", description="The page of accounts with transport web.")
+    whatsapp_url: str = Field(
+        default="https://web.whatsapp.com", description="The page of accounts with transport web."
+    )
     max_sessions: int = Field(
-        default=0, ge=0, description="Seats of one worker. Unset or 0: (RAM − 300 MB) / 350 MB, at least 1."
+        default=0, ge=0, description="Seats of one worker. Unset or 0: (RAM - 300 MB) / 350 MB, at least 1."
     )
     idle_seconds: Seconds = Field(default=300, description="An idle session gives up its seat after this.")
-    lease_seconds: float = Field(default=30, ge=15, description="How long a worker may hold an account without renewing.")
+    lease_seconds: float = Field(
+        default=30, ge=15, description="How long a worker may hold an account without renewing."
+    )
     settle_seconds: Seconds = Field(
         default=900, description="A message whose outcome cannot be told fails with outcome_unknown after this."
     )
@@ -78,7 +83,9 @@ class Settings(BaseSettings):
     breaker_seconds: Seconds = Field(default=300, description="How long the circuit stays open.")
     send_attempts: int = Field(default=5, ge=1, description="Attempts at one message.")
     send_backoff_seconds: Seconds = Field(default=5, description="Pause after the first failed attempt; it doubles.")
-    job_ttl_seconds: float = Field(default=86400, gt=0, description="A job without expiresAt expires so long after sendAt.")
+    job_ttl_seconds: float = Field(
+        default=86400, gt=0, description="A job without expiresAt expires so long after sendAt."
+    )
     dedupe_seconds: Seconds = Field(
         default=10, description="Equal requests without idempotency key within this time are one job."
     )

@@ -9,11 +9,12 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import internal
+from logs import bind
 from sql.ids import new_id
 
 log = logging.getLogger(__name__)
 
-#: Id of the request that this task serves; the log carries it.
+#: Id of the request that this task serves; jobs keep it.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 #: An incoming id that may go into logs and rows as it is.
@@ -46,7 +47,8 @@ class Headers:
         token = request_id.set(given if SANE.fullmatch(given) else new_id("req_"))
         answer = _Answer(send, self._headers | {"x-request-id": request_id.get()})
         try:
-            await self._app(scope, receive, answer.send)
+            with bind(request_id=request_id.get()):
+                await self._app(scope, receive, answer.send)
         except Exception:
             if answer.started:
                 raise

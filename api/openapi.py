@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -88,7 +88,8 @@ def _query_parameters(model: type[BaseModel]) -> list[Json]:
 
 
 def _schemas(operations: Iterable[Operation]) -> Json:
-    taken = {operation.takes for operation in operations} - {Nothing}
-    given = {operation.gives[1] for operation in operations} - {None}
-    modes = [(model, "validation") for model in taken] + [(model, "serialization") for model in given | {Problem}]
-    return models_json_schema(modes, ref_template=REF)[1]["$defs"]
+    modes: set[tuple[type[BaseModel], JsonSchemaMode]] = {(Problem, "serialization")}
+    modes |= {(operation.takes, "validation") for operation in operations if operation.takes is not Nothing}
+    modes |= {(shown, "serialization") for operation in operations if (shown := operation.gives[1])}
+    schemas: Json = models_json_schema(list(modes), ref_template=REF)[1]["$defs"]
+    return schemas

@@ -76,8 +76,8 @@ def _preferred(accept: str) -> str:
     ranges: list[tuple[float, str]] = []
     for item in accept.split(","):
         kind, *parameters = (part.strip().lower() for part in item.split(";"))
-        quality = next((value[2:] for value in parameters if value.startswith("q=")), "1")
-        ranges.append((_number(quality), kind))
+        weight = next((value[2:] for value in parameters if value.startswith("q=")), "1")
+        ranges.append((_number(weight), kind))
     for quality, kind in sorted(ranges, key=lambda pair: -pair[0]):
         for form in FORMS:
             if quality > 0 and kind in {form, form.partition("/")[0] + "/*", "*/*"}:

@@ -207,16 +207,18 @@ class WhatsApp:
     async def confirm(self, text: str, anchor: str | None, timeout: float) -> Bubble:  # noqa: ASYNC109 - as above
         """Wait for a new outgoing message with this text to leave the clock, and return it.
 
-        Raise OutcomeUnknown when that has not come after `timeout` seconds. Whatever is raised, the message may have
-        left: only `look_for` tells.
+        Raise OutcomeUnknown, with the id of the one at the clock, when that has not come after `timeout` seconds.
+        Whatever is raised, the message may have left: only `look_for` tells.
         """
+        pending: str | None = None
         async for _ in self._reader.looks(timeout):
             for bubble in self._after(anchor, await self._reader.bubbles()):
                 if bubble.tick >= Tick.SENT and bubble.says(text):
                     return bubble
+                pending = bubble.id if bubble.says(text) else pending
             if (screen := await self.screen()) in ENDING:
                 raise ERRORS[screen]
-        raise OutcomeUnknown(f"The message had not left the clock after {timeout:.0f} s.")
+        raise OutcomeUnknown(f"The message had not left the clock after {timeout:.0f} s.", bubble=pending)
 
     def _after(self, anchor: str | None, bubbles: list[Bubble]) -> list[Bubble]:
         """Keep what is new: ours, not in the DOM before Enter, and below the anchor while that is in the DOM."""

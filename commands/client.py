@@ -1,6 +1,7 @@
 """A small client of our own HTTP API, as a user would write one."""
 
 import asyncio
+import io
 import secrets
 import time
 from types import TracebackType
@@ -89,8 +90,6 @@ class Client:
 
 def draw(qr: str) -> str:
     """Draw a QR code for a terminal."""
-    import io
-
     out = io.StringIO()
     segno.make(qr, error="l").terminal(out, compact=True)
     return out.getvalue()

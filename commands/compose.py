@@ -17,7 +17,14 @@ import psycopg
 from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.routing import Mount
-from tenacity import RetryCallState, Retrying, before_sleep_log, retry_if_exception_type, stop_after_attempt, wait_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    before_sleep_log,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+)
 
 from app import create_app
 from browser import selectors
@@ -31,7 +38,7 @@ from sql import embedded, schema
 from sql.database import Database
 from sql.ids import new_id
 from tasks.accounts import AccountWork
-from tasks.deliver import DeliveryWork
+from tasks.deliver import DeliveryWork, make_client
 from tasks.lanes import Lanes, Pulse
 from tasks.linking import Linking
 from tasks.queue import Consumer, make_app
@@ -170,9 +177,10 @@ def make_worker(settings: Settings, url: str, home: str) -> tuple[Worker, Engine
     engine = Engine(executable=find_chromium(settings.chromium_path), sandbox=settings.chromium_sandbox)
     seats = _seats(settings, database, worker, home, engine)
     lanes = Lanes(database, worker, {})
+    client = make_client()
     lanes.works = {
         "account": _account_work(settings, database, worker, seats, lanes),
-        "endpoint": DeliveryWork(database, worker, _unseal(settings)),
+        "endpoint": DeliveryWork(database, worker, _unseal(settings), client),
     }
     app = make_app(url, lanes.drain, lambda: _upkeep(database), size=10)
     consumers = [
@@ -187,6 +195,7 @@ def make_worker(settings: Settings, url: str, home: str) -> tuple[Worker, Engine
         lanes=lanes,
         seats=seats,
         ticks=Ticks(database, seats),
+        client=client,
         pulse=Pulse(url, settings.settle_seconds),
         heartbeat=Heartbeat(
             database, worker, seats, consumers, settings.lease_seconds, settings.database_grace_seconds
@@ -219,9 +228,7 @@ def _seats(settings: Settings, database: Database, worker: str, home: str, engin
     )
 
 
-def _account_work(
-    settings: Settings, database: Database, worker: str, seats: Seats, lanes: Lanes
-) -> AccountWork:
+def _account_work(settings: Settings, database: Database, worker: str, seats: Seats, lanes: Lanes) -> AccountWork:
     policy = Policy(
         attempts=settings.send_attempts,
         backoff_seconds=settings.send_backoff_seconds,
@@ -252,4 +259,3 @@ def _unseal(settings: Settings) -> Callable[[bytes, str], str]:
 
 async def _upkeep(database: Database) -> None:
     await database.all("ensure_partitions")
-

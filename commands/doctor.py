@@ -23,7 +23,7 @@ BOOT = 90.0  # seconds
 
 
 def run_doctor(settings: Settings, account: str | None) -> int:
-    """Check settings, database, schema, clock, Chromium and disk; with an account, its page. 1 when something is wrong."""
+    """Check settings, database, schema, clock, Chromium and disk; with an account, its page; 1 when one is wrong."""
     print("ok    settings  every value is allowed")  # noqa: T201
     checks: list[tuple[str, Callable[[Settings], str]]] = [
         ("database", _database),
@@ -106,5 +106,3 @@ async def _census(page: WhatsApp) -> str:
     for element, found in (await page.census()).items():
         print(f"      {element:22} {found or '-- not on this screen'}")  # noqa: T201
     return f"shows the screen {screen}"
-
-

@@ -29,9 +29,7 @@ def create(settings: Settings, name: str, *, signed: bool) -> int:
         key_id, key = new_id("key_"), new_secret("key_")
         secret = new_secret("sec_") if signed else None
         sealed = compose.sealer(settings).seal(secret.encode(), key_id.encode()) if secret else None
-        await database.all(
-            "create_key", id=key_id, org=ORG, name=name, hash=hash_key(key), signing_secret=sealed
-        )
+        await database.all("create_key", id=key_id, org=ORG, name=name, hash=hash_key(key), signing_secret=sealed)
         print(f"id      {key_id}\nkey     {key}" + (f"\nsecret  {secret}" if secret else ""))  # noqa: T201
         print("Keep it: it is not shown again.")  # noqa: T201
 

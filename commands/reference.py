@@ -29,15 +29,14 @@ This page and `.env.example` are made from `settings.py` by `make reference`, an
 def environment() -> str:
     """Return .env.example."""
     lines = [f"# {meaning}\n#{name}={_plain(default)}\n" for name, default, meaning in _table()]
-    return "# Every setting with its default. Copy to .env, and take away the # before what you change.\n\n" + "\n".join(
-        lines
+    return (
+        "# Every setting with its default. Copy to .env, and take away the # before what you change.\n\n"
+        + "\n".join(lines)
     )
 
 
 def _table() -> list[tuple[str, Any, str]]:
-    return [
-        (name.upper(), field.default, field.description or "") for name, field in Settings.model_fields.items()
-    ]
+    return [(name.upper(), field.default, field.description or "") for name, field in Settings.model_fields.items()]
 
 
 def _plain(default: Any) -> str:

@@ -130,7 +130,7 @@ async def house(settings: Settings, url: str) -> AsyncIterator[Worker]:
 
 
 def health_app(worker: Worker, engine: Engine) -> Starlette:
-    """Return the worker's own health: alive, and ready when Postgres took its last sign of life and its browser starts."""
+    """Return the worker's health: ready when Postgres took its last sign of life and its browser starts."""
     ready = _Cached(engine.probe, PROBE_AGAIN)
 
     async def healthz(_: Request) -> Response:

@@ -91,8 +91,8 @@ class Database:
             min_size=1,
             max_size=size,
             timeout=POOL_TIMEOUT,
-            # A connection that cannot be made is given up soon: a later request tries anew at once, where the pool's own
-            # growing pauses would leave us deaf for minutes after a long outage.
+            # A connection that cannot be made is given up soon: a later request tries anew at once, where the pool's
+            # own growing pauses would leave us deaf for minutes after a long outage.
             reconnect_timeout=2.0,
             kwargs={**CONNECTION, "application_name": name},
             configure=_autocommit,

@@ -63,7 +63,7 @@ def check(applied: set[str], oldest_code: str, version: str) -> None:
         raise SchemaWrong(f"The database lacks the migrations {', '.join(missing)}: run `postrider migrate`.")
     if _parts(version) < _parts(oldest_code):
         raise SchemaWrong(
-            f"The database was migrated for Postrider {oldest_code} or newer and this is {version}: update this process."
+            f"The database was migrated for Postrider {oldest_code} or newer, and this is {version}: update this one."
         )
 
 

@@ -62,7 +62,7 @@ class AccountWork:
     async def begin(self, drain: Drain) -> bool:
         """Bring the session to what is wanted and settle; False when nothing may be sent now."""
         accounts = await self.database.read(Account, "account_to_drain", account=drain.lane)
-        if not accounts or drain.closed and drain.gate_reason in QUARANTINE and accounts[0].wanted == "connected":
+        if not accounts or (drain.closed and drain.gate_reason in QUARANTINE and accounts[0].wanted == "connected"):
             return False
         account = accounts[0]
         if account.wanted != "connected":

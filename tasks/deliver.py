@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -97,7 +97,7 @@ class DeliveryWork:
     worker: str
     #: opens a sealed secret: (sealed, endpoint id) → whsec_…
     unseal: Callable[[bytes, str], str]
-    client: httpx2.AsyncClient = field(default_factory=lambda: make_client())
+    client: httpx2.AsyncClient
 
     async def begin(self, drain: Drain) -> bool:
         """Return what an earlier drain left under way to the line."""
@@ -151,9 +151,7 @@ class DeliveryWork:
         state, seconds = _next(delivery, answer)
         log.info("%s %s: %s", delivery.type, delivery.event_id, answer.error or answer.status)
         if answer.status == httpx2.codes.GONE:
-            await self.database.all(
-                "disable_endpoint", endpoint=delivery.endpoint_id, reason="It answered 410 Gone."
-            )
+            await self.database.all("disable_endpoint", endpoint=delivery.endpoint_id, reason="It answered 410 Gone.")
         while True:
             try:
                 await self.database.all(
@@ -215,7 +213,7 @@ async def _beginning(response: httpx2.Response) -> str:
 
 
 def _retry_after(value: str | None) -> float:
-    """Return the seconds that a Retry-After asks for, in either of its forms (RFC 9110, 10.2.3); 0 for none or nonsense."""
+    """Return the seconds that a Retry-After asks for, in either form (RFC 9110, 10.2.3); 0 for none or nonsense."""
     if not value:
         return 0.0
     if value.strip().isdecimal():

@@ -1,8 +1,8 @@
 """The lane: the one mechanism by which due work is done, strictly one drain at a time.
 
-A lane is a row of `lanes`. Its work stands in the task tables (`jobs`, `deliveries`); procrastinate holds only wake-ups,
-at most one waiting and one running for each lane, cluster-wide. This module knows nothing of WhatsApp or webhooks: what
-is done with a lane's rows is its `Work`.
+A lane is a row of `lanes`. Its work stands in the task tables (`jobs`, `deliveries`); procrastinate holds only
+wake-ups, at most one waiting and one running for each lane, cluster-wide. This module knows nothing of WhatsApp or
+webhooks: what is done with a lane's rows is its `Work`.
 
 - `Lanes.drain` is what a wake-up runs.
 - `Pulse` is the clock: it wakes lanes whose time has come, and everything that was missed.
@@ -99,7 +99,7 @@ class Lanes:
 
 
 async def wake_returned(tx: Transaction, rows: list[Row]) -> int:
-    """Wake the lanes that the rows of a query name in their column `lanes`, as the last statement; return how many rows."""
+    """Wake the lanes named in the column `lanes` of a query's rows, as the last statement; return how many rows."""
     if lanes := sorted({lane for row in rows for lane in row["lanes"]}):
         await tx.all("wake", lanes=lanes)
     return len(rows)
@@ -168,7 +168,7 @@ class Rescue:
     dead: float = DEAD
 
     async def run_once(self) -> list[str]:
-        """Bury the wake-ups of dead workers and of nobody, free their accounts, wake their lanes; return those lanes."""
+        """Bury the wake-ups of dead workers and of nobody, free their accounts, wake their lanes and return these."""
         async with self.connection.transaction():
             tx = Transaction(self.connection)
             lanes: set[str] = set()
@@ -212,4 +212,3 @@ class Lost:
             log.warning("wake-up %d was lost; its lane is free again", wakeup)
             await self.database.all("bury_wakeup", wakeup=wakeup)
         return lost
-

@@ -33,7 +33,7 @@ class Linking:
     stopping: Callable[[], bool]
 
     async def follow(self, account: Account, session: Session) -> None:
-        """Return when the account is linked and on its main screen. Raises NotScanned after six codes, LeaseLost on a stop."""
+        """Return once the account is linked and on its main screen. Raises NotScanned, and LeaseLost on a stop."""
         reason = "It was logged out; scan again." if account.linked_before else None
         await self.database.all("set_state", account=account.id, state="qr_pending", reason=reason)
         await self.database.all("close_gate", lane=account.id, seconds=None, reason="not_linked")
@@ -52,7 +52,7 @@ class Linking:
                 end = time.monotonic() + life
                 await self.database.all("set_qr", account=account, qr=code, seconds=life)
                 log.info("account %s shows QR code %d of %d", account, codes, CODES)
-            elif codes >= CODES and time.monotonic() > end or time.monotonic() > end + FIRST_LIFE:
+            elif (codes >= CODES and time.monotonic() > end) or time.monotonic() > end + FIRST_LIFE:
                 raise NotScanned
             if self.stopping() or not await self._still_wanted(account):
                 raise LeaseLost

@@ -14,8 +14,8 @@ from sql.database import CONNECTION
 
 log = logging.getLogger(__name__)
 
-#: Seconds. A released lock wakes nobody, and a NOTIFY that lands during an empty fetch is lost; polling covers both. It is
-#: cheap, since only wake-ups stand in the queue.
+#: Seconds. A released lock wakes nobody, and a NOTIFY that lands during an empty fetch is lost; polling covers both. It
+#: is cheap, since only wake-ups stand in the queue.
 POLL = 0.5
 RESTART = 1.0  # seconds before a consumer that ended is started again
 
@@ -57,8 +57,9 @@ async def _autocommit(connection: psycopg.AsyncConnection[Any]) -> None:
 
 @dataclass
 class Consumer:
-    """A procrastinate worker on some queues, started again whenever it ends: a restart of Postgres can end one without an
-    exception, or leave it deaf.
+    """A procrastinate worker on some queues, started again whenever it ends.
+
+    A restart of Postgres can end one without an exception, or leave it deaf.
     """
 
     app: procrastinate.App

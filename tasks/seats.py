@@ -90,7 +90,7 @@ class Seats:
             return False
 
     async def open(self, account: Account) -> Session:
-        """Open the account's browser on its own profile. Raises ProfileElsewhere, LeaseLost and what Engine.open raises."""
+        """Open the account's browser on its own profile. Raises ProfileElsewhere, LeaseLost and as Engine.open."""
         async with self._opening:
             await self._make_room()
             await self.close(account.id)

@@ -1,7 +1,8 @@
 """Sending one message: open the chat, type, write the permission to press Enter, press it, wait for the tick.
 
-What becomes of it is a state of the job's row, and an event in the same statement. A result that is known is never thrown
-away: it is written until it commits. What is not known is settled by looking at the chat, and never sent again on a guess.
+What becomes of it is a state of the job's row, and an event in the same statement. A result that is known is never
+thrown away: it is written until it commits. What is not known is settled by looking at the chat, and never sent again
+on a guess.
 """
 
 import asyncio
@@ -84,7 +85,7 @@ class Sender:
         return jobs[0] if jobs else None
 
     async def send(self, drain: Drain, session: Session, job: Job) -> None:
-        """Send a claimed job and write what became of it. Raises AttemptFailed and AccountWaits once that is written."""
+        """Send a claimed job and write what became of it. Raises AttemptFailed and AccountWaits after that."""
         if job.attempts > self.policy.attempts:
             await self.failed(job, AttemptFailed("Each attempt ended with the worker that made it."))
             return
@@ -153,7 +154,7 @@ class Sender:
             await self.sent(job, bubble)
 
     async def settle(self, drain: Drain, session: Session) -> None:
-        """Settle what earlier drains of the lane left half done: what was typed goes back, what was submitted is looked for."""
+        """Settle what earlier drains left half done: what was typed goes back, what was submitted is looked for."""
         await self.database.all("release_typed", lane=drain.lane, epoch=drain.epoch)
         while jobs := await self.database.read(
             Job, "take_submitted", lane=drain.lane, epoch=drain.epoch, worker=self.worker, look=SETTLE_AGAIN

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import httpx2
 import procrastinate
 
 from errors import DatabaseUnavailable
@@ -50,7 +51,7 @@ class Heartbeat:
         return time.monotonic() - self._last
 
     async def run_once(self) -> None:
-        """Renew the row and the leases; close what is no longer leased; end the worker when there is no row any more."""
+        """Renew the row and the leases; close what is no longer leased; end the worker when its row is gone."""
         before = set(self.seats.sessions)
         try:
             row = await self.database.one(
@@ -85,6 +86,8 @@ class Worker:
     pulse: Pulse
     heartbeat: Heartbeat
     consumers: Sequence[Consumer]
+    #: of the deliveries
+    client: httpx2.AsyncClient
     idle_seconds: float
     host: str
     version: str
@@ -99,7 +102,7 @@ class Worker:
             home=self.seats.home,
             seats=self.seats.capacity,
         )
-        async with self.app.open_async():
+        async with self.app.open_async(), self.client:
             life = asyncio.create_task(keep("heartbeat", self.heartbeat.lease_seconds / 6, self.heartbeat.run_once))
             duties = self._duties()
             running = [asyncio.create_task(consumer.run()) for consumer in self.consumers]

@@ -42,8 +42,8 @@ def postgres() -> Iterator[str]:
             url = embedded.start(folder)
             stack.callback(embedded.stop_server, folder)
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(f"drop database if exists {TEMPLATE}")  # type: ignore[arg-type]  # a constant
-            connection.execute(f"create database {TEMPLATE}")  # type: ignore[arg-type]
+            connection.execute(f"drop database if exists {TEMPLATE}")
+            connection.execute(f"create database {TEMPLATE}")
         schema.migrate(with_database(url, TEMPLATE))
         yield url
 
@@ -58,10 +58,10 @@ def database_url(postgres: str) -> Iterator[str]:
     """URL of a migrated database of the test's own."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {TEMPLATE}")  # type: ignore[arg-type]
+        connection.execute(f"create database {name} template {TEMPLATE}")
     yield with_database(postgres, name)
     with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"drop database if exists {name} with (force)")  # type: ignore[arg-type]
+        connection.execute(f"drop database if exists {name} with (force)")
 
 
 @pytest.fixture
@@ -69,5 +69,3 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     """An open pool on a migrated database of the test's own."""
     async with Database(database_url) as db:
         yield db
-
-

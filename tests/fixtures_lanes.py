@@ -65,12 +65,12 @@ class LaneWorker:
 
 @asynccontextmanager
 async def lane_worker(
-    url: str, name: str, *, slots: int = 10, work_seconds: float = 0.0, dead: float = 30.0, slice: float = 20.0
+    url: str, name: str, *, slots: int = 10, work_seconds: float = 0.0, dead: float = 30.0, turn: float = 20.0
 ) -> AsyncIterator[LaneWorker]:
     async with Database(url) as database:
         await database.all("register_worker", worker=name, host="here", version="0.1.0", home=name, seats=slots)
         recorder = Recorder(database, name, work_seconds)
-        lanes = Lanes(database, name, {"account": recorder, "endpoint": recorder}, slice=slice)
+        lanes = Lanes(database, name, {"account": recorder, "endpoint": recorder}, slice=turn)
 
         async def upkeep() -> None:
             await database.all("ensure_partitions")
@@ -104,14 +104,21 @@ async def add_lanes(database: Database, *lanes: str) -> None:
 
 
 async def add_jobs(
-    database: Database, lane: str, count: int = 1, *, seconds: float = 0, phone: str = "1555", priority: int = 0,
+    database: Database,
+    lane: str,
+    count: int = 1,
+    *,
+    seconds: float = 0,
+    phone: str = "1555",
+    priority: int = 0,
     wake: bool = True,
 ) -> list[str]:
     """Add jobs due in so many seconds and wake the lane; each goes to a number of its own, beginning with `phone`."""
     async with database.transaction() as tx:
         cursor = await tx.connection.execute(
             """
-            insert into jobs (id, org_id, account_id, content_hash, phone, message, priority, due_at, send_at, expires_at)
+            insert into jobs
+                (id, org_id, account_id, content_hash, phone, message, priority, due_at, send_at, expires_at)
             select 'job_' || gen_random_uuid(), 'org_default', %(lane)s, '', %(phone)s || n, 'hello', %(priority)s,
                    now() + %(seconds)s * interval '1 second', now(), now() + interval '1 day'
             from generate_series(1, %(count)s) as n
@@ -128,20 +135,20 @@ async def add_jobs(
 async def value(database: Database, query: str, *values: object) -> Any:
     """Return the first column of a query's first row."""
     async with database.transaction() as tx:
-        cursor = await tx.connection.execute(query, values)  # type: ignore[arg-type]  # tests' own SQL
+        cursor = await tx.connection.execute(query, values or None)
         row = await cursor.fetchone()
         return row[0] if row else None
 
 
-async def until(database: Database, query: str, wanted: object, *, timeout: float = 20.0) -> None:
+async def until(database: Database, query: str, wanted: object, *, seconds: float = 20.0) -> None:
     """Wait until a query's first column has the wanted value."""
     seen: object = None
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(seconds):
             while (seen := await value(database, query)) != wanted:
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        raise AssertionError(f"{query} gave {seen!r}, not {wanted!r}, after {timeout:.0f} s") from None
+        raise AssertionError(f"{query} gave {seen!r}, not {wanted!r}, after {seconds:.0f} s") from None
 
 
 SENT = "select count(*) from jobs where state = 'sent'"

@@ -240,5 +240,5 @@ async def a_linked(
 async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
     """Wait until a check of the server's side holds."""
     async with asyncio.timeout(seconds):
-        while not await check():  # noqa: ASYNC110 - it is asked over HTTP, which has no events
+        while not await check():
             await asyncio.sleep(0.02)

@@ -8,8 +8,9 @@ import psycopg
 import pytest
 from fixtures_api import ENCRYPTION_KEY, api, client_of, new_account, production, rows, running
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import DeadlockDetected
 from psycopg.sql import SQL, Identifier
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Route
 
@@ -51,6 +52,21 @@ async def test_every_answer_has_the_headers_and_every_error_is_a_problem(
     assert set(answers[405].headers["allow"].split(", ")) == {"GET", "HEAD", "DELETE"}
     assert "secret" not in answers[500].text
     assert "a secret at trace-7" in caplog.text
+
+
+async def test_a_second_collision_is_503_and_a_client_that_left_is_nobodys_fault(database_url: str) -> None:
+    async def collided(_: Request) -> PlainTextResponse:
+        raise DeadlockDetected
+
+    async def left(_: Request) -> PlainTextResponse:
+        raise ClientDisconnect
+
+    mounts = [Route("/collided", collided), Route("/left", left)]
+    async with running(database_url, mounts) as app, client_of(app) as client:
+        busy = await client.get("/collided")
+        gone = await client.get("/left")
+    assert (busy.status_code, busy.json()["code"], busy.headers["retry-after"]) == (503, "database_unavailable", "1")
+    assert gone.status_code == 400
 
 
 async def test_what_a_mounted_app_says_itself_stays(database_url: str) -> None:

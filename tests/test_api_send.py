@@ -161,6 +161,12 @@ async def test_more_than_max_queued_are_refused(database_url: str, database: Dat
     assert len(await rows(database, "select from jobs")) == 4
 
 
+async def test_max_queued_0_is_no_bound(database_url: str) -> None:
+    async with api(database_url, max_queued=0) as client:
+        await new_account(client)
+        assert (await client.post("/send", json={"phone": PHONE, "message": "Hello"})).status_code == 202
+
+
 async def test_a_batch_takes_the_valid_ones_in_order(database_url: str, database: Database) -> None:
     async with api(database_url) as client:
         account = await new_account(client)

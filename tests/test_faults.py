@@ -99,7 +99,9 @@ async def _stop_and_start(folder: Path) -> None:
         await it.client.wait_up(30)
         last = await it.send(account, "15553330001", "the last", idempotencyKey="last")
         assert (await it.ended(last, 60))["sentAt"]
-        rows = {row["key"] for row in await it.database.all("jobs_of_keys", org="org_default", keys=[*accepted, "last"])}
+        rows = {
+            row["key"] for row in await it.database.all("jobs_of_keys", org="org_default", keys=[*accepted, "last"])
+        }
         assert rows == {*accepted, "last"}, "a 202 was answered for what is not in the table"
         await wait_sent(it, len(rows))
         assert len(await it.received("15553330001")) == len(rows)

@@ -12,6 +12,7 @@ import pytest
 from fixtures_lanes import SENT, add_jobs, add_lanes, lane_worker, until, value
 
 from sql.database import Database
+from sql.loader import queries
 from tasks.lanes import Drain, Pulse, Rescue
 from tasks.send import Job
 
@@ -80,7 +81,9 @@ async def test_an_older_drain_takes_and_submits_nothing(database: Database) -> N
     assert await take(database, new, "wrk_b") is not None
 
 
-@pytest.mark.parametrize("change", ["update lanes set open_at = 'infinity'", "update accounts set lease_until = now() + interval '9 s'"])
+@pytest.mark.parametrize(
+    "change", ["update lanes set open_at = 'infinity'", "update accounts set lease_until = now() + interval '9 s'"]
+)
 async def test_submitting_needs_an_open_gate_and_ten_seconds_of_lease(database: Database, change: str) -> None:
     await add_lanes(database, "a")
     await add_jobs(database, "a")
@@ -90,7 +93,7 @@ async def test_submitting_needs_an_open_gate_and_ten_seconds_of_lease(database: 
     await database.one("lease_account", account="a", worker="wrk_a", lease=30)
     submit = {"lane": "a", "epoch": drain.epoch, "worker": "wrk_a", "job": job.id, "claim": job.claim, "anchor": "x"}
     async with database.transaction() as tx:
-        await tx.connection.execute(change)  # type: ignore[arg-type]  # a test's own SQL
+        await tx.connection.execute(change)
     assert await database.one("submit_job", generation=1, margin=10, look=5, **submit) is None
     async with database.transaction() as tx:
         await tx.connection.execute("update lanes set open_at = '-infinity'")
@@ -131,7 +134,7 @@ async def test_a_lane_does_not_crawl_with_many_slots(database: Database, databas
     async with lane_worker(database_url, "wrk_a", slots=10, work_seconds=0.05) as worker:
         for _ in range(10):
             await add_jobs(database, "a", phone=str(time.monotonic_ns()))
-        await until(database, SENT, 10, timeout=10)
+        await until(database, SENT, 10, seconds=10)
         assert worker.recorder.most_at_once == 1
 
 
@@ -157,8 +160,6 @@ async def test_the_backlog_of_closed_and_busy_lanes_stands_in_no_queue(database:
 
 
 async def _plan(database: Database, drain: Drain) -> str:
-    from sql.loader import queries
-
     async with database.transaction() as tx:
         await tx.connection.execute("set local enable_seqscan = on")
         cursor = await tx.connection.execute(
@@ -214,7 +215,7 @@ async def test_a_drain_that_has_used_up_its_slice_goes_to_the_back_of_the_line(
     database: Database, database_url: str
 ) -> None:
     await add_lanes(database, "a", "b")
-    async with lane_worker(database_url, "wrk_a", slots=1, work_seconds=0.02, slice=0.05) as worker:
+    async with lane_worker(database_url, "wrk_a", slots=1, work_seconds=0.02, turn=0.05) as worker:
         await add_jobs(database, "a", 12)
         await worker.recorder.begun.wait()
         await add_jobs(database, "b", 1)
@@ -253,7 +254,9 @@ async def test_a_doing_wake_up_that_nobody_runs_is_buried(database: Database, da
         await until(database, SENT, 1)
 
 
-async def test_a_doing_wake_up_of_a_vanished_procrastinate_worker_is_buried(database: Database, database_url: str) -> None:
+async def test_a_doing_wake_up_of_a_vanished_procrastinate_worker_is_buried(
+    database: Database, database_url: str
+) -> None:
     await add_lanes(database, "a")
     await add_jobs(database, "a")
     async with database.transaction() as tx:
@@ -264,14 +267,18 @@ async def test_a_doing_wake_up_of_a_vanished_procrastinate_worker_is_buried(data
     assert await value(database, "select string_agg(status::text, '') from procrastinate_jobs") == "todo"
 
 
-async def test_a_drain_that_outlives_procrastinates_heartbeat_is_not_buried(database: Database, database_url: str) -> None:
+async def test_a_drain_that_outlives_procrastinates_heartbeat_is_not_buried(
+    database: Database, database_url: str
+) -> None:
     """procrastinate stops its heartbeat before a graceful stop has ended; our own row goes on."""
     await add_lanes(database, "a")
     await add_jobs(database, "a")
     await database.all("register_worker", worker="wrk_a", host="", version="", home="", seats=1)
     async with database.transaction() as tx:
         await tx.connection.execute("update procrastinate_jobs set status = 'doing', worker_id = null")
-        await tx.connection.execute("update lanes set drained_by = 'wrk_a', wakeup_id = (select id from procrastinate_jobs)")
+        await tx.connection.execute(
+            "update lanes set drained_by = 'wrk_a', wakeup_id = (select id from procrastinate_jobs)"
+        )
     connection = await psycopg.AsyncConnection.connect(database_url, autocommit=True)
     async with connection:
         assert await Rescue(connection).run_once() == []
@@ -322,7 +329,7 @@ async def test_a_frozen_worker_is_rescued_and_finds_itself_fenced_off(database: 
             await add_jobs(database, "a", 1, phone="1777")
             await _pulse_until(worker.pulse, database, 4)
             assert (await value(database, ends)).startswith(before.split(",", maxsplit=1)[0])
-            sent_twice = "select count(*) from jobs where jsonb_path_query_array(timeline, '$[*] ? (@.status == \"sent\")') != '[]' and sequence <> 1"
+            sent_twice = "select count(*) from jobs where sequence <> 1"
             assert await value(database, sent_twice) == 0
 
 
@@ -345,5 +352,5 @@ async def test_a_terminated_backend_does_not_stop_a_worker(database: Database, d
                 "where datname = current_database() and pid <> pg_backend_pid()"
             )
         await add_jobs(database, "a", 5, phone="1666")
-        await until(database, SENT, 6, timeout=15)
+        await until(database, SENT, 6, seconds=15)
         assert len(worker.recorder.done) == 6

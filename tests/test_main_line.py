@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from itertools import pairwise
 
 import psycopg
 import pytest
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(240)
 @pytest.fixture(scope="module")
 async def running(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
     with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"create database main_line template {TEMPLATE}")  # type: ignore[arg-type]
+        connection.execute(f"create database main_line template {TEMPLATE}")
     url = with_database(postgres, "main_line")
     async with house(tmp_path_factory.mktemp("house"), url, confirm_seconds=12, send_backoff_seconds=1) as it:
         yield it
@@ -127,4 +127,4 @@ async def test_messages_arrive_once_and_in_order_and_one_at_a_time(running: Hous
     for number, account in enumerate(accounts):
         assert await running.received(f"1555222{number:04}") == sent[account]
         spans = sorted((job["startedAt"], job["sentAt"]) for owner, job in ended if owner == account)
-        assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+        assert all(before[1] <= after[0] for before, after in pairwise(spans))

@@ -1,6 +1,7 @@
 """Who may import whom. The rooms meet only in Postgres; anything that is not listed is forbidden."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -66,8 +67,8 @@ def test_every_top_level_module_is_a_room() -> None:
 
 
 def test_the_api_loads_neither_chromium_nor_tasks() -> None:
-    import subprocess
-
-    code = "import app, sys; print(*(m for m in ('playwright', 'procrastinate', 'tasks', 'browser') if m in sys.modules))"
+    code = (
+        "import app, sys; print(*(m for m in ('playwright', 'procrastinate', 'tasks', 'browser') if m in sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.split() == []

@@ -237,6 +237,7 @@ async def test_incoming_message_is_unread_until_its_chat_is_open(linked: Profile
     await row.click()
     await expect(linked.bubbles).to_have_count(2)
     await expect(linked.bubbles.last).to_contain_text("STOP")
+    await expect(linked.page.locator("#main").get_by_text("2 unread messages")).to_be_visible()
     await expect(linked.chats.locator('[aria-label*="unread message"]')).to_have_count(0)
     assert await linked.page.locator('#main [aria-label=" Sent "], #main [aria-label=" Read "]').count() == 0
 

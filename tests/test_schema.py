@@ -61,9 +61,10 @@ async def test_query_prepares_on_the_real_schema(database: Database, name: str) 
 
 def test_every_query_is_used() -> None:
     root = schema.FOLDER.parent.parent
-    code = "".join(
-        path.read_text() for folder in ("api", "tasks", "sql") for path in (root / folder).glob("*.py")
-    ) + (root / "cli.py").read_text()
+    code = (
+        "".join(path.read_text() for folder in ("api", "tasks", "sql") for path in (root / folder).glob("*.py"))
+        + (root / "cli.py").read_text()
+    )
     assert [name for name in queries() if f'"{name}"' not in code] == []
 
 

@@ -249,6 +249,7 @@ create index jobs_due_idx on jobs (account_id, priority, due_at, seq) where stat
 create index jobs_tried_idx on jobs (account_id, phone, seq) where state = 'queued' and attempts > 0;
 create index jobs_half_done_idx on jobs (account_id, due_at) where state in ('sending', 'submitting');
 create index jobs_expiry_idx on jobs (expires_at) where state = 'queued';
+create index jobs_sent_idx on jobs (account_id, sent_at) where sent_at is not null;
 create index jobs_list_idx on jobs (org_id, created_at desc, id desc);
 create index jobs_ticks_idx on jobs (account_id, submitted_at)
     where bubble is not null and (state in ('sent', 'delivered') or error_code = 'outcome_unknown');

@@ -40,9 +40,9 @@ export class Messages {
     if (!unread) return;
     const first = Math.max(0, this.all.length - unread);
     if (first < this.start) this.slide(first);
-    const row = this.rows.get(this.all[first].id);
-    row.before(noticeRow(`${unread} unread message${unread > 1 ? "s" : ""}`));
-    row.previousSibling.scrollIntoView({ block: "start" });
+    this.divider = { before: this.all[first].id, row: noticeRow(`${unread} unread message${unread > 1 ? "s" : ""}`) };
+    this.draw();
+    this.divider.row.scrollIntoView({ block: "start" });
     this.scrolled();
   }
 
@@ -99,6 +99,7 @@ export class Messages {
     for (let index = from; index < this.end; index += 1) {
       const [message, previous] = [this.all[index], this.all[index - 1]];
       if (!previous || day(previous.at) !== day(message.at)) rows.push(noticeRow(day(message.at)));
+      if (this.divider?.before === message.id) rows.push(this.divider.row);
       const row = this.rows.get(message.id) ?? this.row(message, previous);
       shown.set(message.id, row);
       rows.push(row);
