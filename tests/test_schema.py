@@ -28,7 +28,7 @@ def test_an_unreachable_server_is_one_clear_line() -> None:
 def test_missing_migrations_and_old_code_are_refused() -> None:
     with pytest.raises(SchemaWrong, match=r"0001\.procrastinate.*postrider migrate"):
         schema.check(set(), "0.1.0", "0.1.0")
-    with pytest.raises(SchemaWrong, match=r"0\.2\.0 or newer and this is 0\.1\.9"):
+    with pytest.raises(SchemaWrong, match=r"0\.2\.0 or newer, and this is 0\.1\.9"):
         schema.check(schema.names(), "0.2.0", "0.1.9")
     schema.check(schema.names(), "0.2.0", "0.10.0")
 
@@ -62,7 +62,9 @@ async def test_query_prepares_on_the_real_schema(database: Database, name: str) 
 def test_every_query_is_used() -> None:
     root = schema.FOLDER.parent.parent
     code = (
-        "".join(path.read_text() for folder in ("api", "tasks", "sql") for path in (root / folder).glob("*.py"))
+        "".join(
+            path.read_text() for folder in ("api", "tasks", "sql", "commands") for path in (root / folder).glob("*.py")
+        )
         + (root / "cli.py").read_text()
     )
     assert [name for name in queries() if f'"{name}"' not in code] == []

@@ -60,9 +60,3 @@ where attempts.delivery_id = lost.id and attempts.number = lost.attempts and att
 
 -- name: disable_endpoint
 update endpoints set status = 'disabled', status_reason = %(reason)s where id = %(endpoint)s
-
--- name: attempts_of
-select number, status, error, duration_ms, response, created_at, ended_at
-from attempts
-where delivery_id = %(delivery)s
-order by number
