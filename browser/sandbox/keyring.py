@@ -22,7 +22,6 @@ class Device:
     """One linked browser profile; `secret` is base16."""
 
     id: str
-    account: str
     secret: str
 
 
@@ -48,7 +47,7 @@ class Keyring:
         """Link a new device."""
         device, secret = secrets.token_hex(8), secrets.token_bytes(SECRET_BYTES)
         self._store.change("add_device", device=device, account=account, secret=secret, now=time.time())
-        return Device(device, account, secret.hex())
+        return Device(device, secret.hex())
 
     def unlink(self, account: str, device: str | None = None) -> None:
         """Unlink one device or all of them; their logins end."""
