@@ -40,7 +40,7 @@ def _stop(line: str) -> None:
 @cli.command("demo")
 def _demo() -> None:
     """Do the main job once, for real: link a sandbox account, send a message, verify its webhook."""
-    _run(lambda settings: demo.run_demo(settings.data_dir), log_level="warning")
+    _run(lambda settings: demo.run_demo(settings.data_dir), log_level="error")
 
 
 @cli.command("up")

@@ -27,7 +27,7 @@ from sql.database import Database
 from tasks.worker import Worker
 
 PHONE = "15551234567"
-MESSAGE = "Hello! Your order #42 is on its way.\nReply STOP to hear no more from us."
+MESSAGE = "Hello! Your order #42 is on its way.\nIt arrives on Friday."
 PATIENCE = 60.0  # seconds for each step
 
 
