@@ -1,5 +1,6 @@
 import itertools
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +18,11 @@ JSON_TYPE = {"content-type": "application/json"}
 
 def from_now(**delta: float) -> str:
     return (datetime.now(UTC) + timedelta(**delta)).isoformat()
+
+
+def stable(value: object) -> str | None:
+    """Name a time of now by its field alone: two processes that collect the tests have to agree on their names."""
+    return "time" if isinstance(value, str) and re.match(r"\d{4}-.*\.\d{6}\+00:00$", value) else None
 
 
 def nested(levels: int) -> dict[str, object]:
@@ -75,15 +81,10 @@ BAD_FIELDS: list[tuple[str, object, str]] = [
     ("sendAt", "0001-01-01T00:00:00+14:00", "ISO 8601"),
     ("sendAt", "9999-12-31T23:59:59-14:00", "ISO 8601"),
     ("sendAt", "2026-13-01T09:00:00Z", "ISO 8601"),
-    pytest.param("sendAt", from_now(seconds=-70), "must not be in the past", id="sendAt-must not be in the past"),
+    ("sendAt", from_now(seconds=-70), "must not be in the past"),
     ("sendAt", "0001-01-01T00:00:00Z", "must not be in the past and is 0001-01-01T00:00:00.000Z"),
-    pytest.param("sendAt", from_now(days=367), "at most 366 days ahead", id="sendAt-at most 366 days ahead"),
-    pytest.param(
-        "expiresAt",
-        from_now(seconds=-1),
-        "must be later than the time of sending",
-        id="expiresAt-must be later than the time of sending",
-    ),
+    ("sendAt", from_now(days=367), "at most 366 days ahead"),
+    ("expiresAt", from_now(seconds=-1), "must be later than the time of sending"),
     ("expiresAt", True, "ISO 8601"),
     ("priority", "urgent", "must be 'high' or 'normal', not \"urgent\""),
     ("priority", None, "not null"),
@@ -98,7 +99,7 @@ BAD_FIELDS: list[tuple[str, object, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("field", "value", "why"), BAD_FIELDS)
+@pytest.mark.parametrize(("field", "value", "why"), BAD_FIELDS, ids=stable)
 async def test_a_bad_field_is_named(client: httpx2.AsyncClient, field: str, value: object, why: str) -> None:
     answer = await client.post("/send", json=GOOD | {field: value})
     problem = answer.json()
@@ -125,7 +126,7 @@ GOOD_FIELDS = [
 ]
 
 
-@pytest.mark.parametrize(("field", "value"), GOOD_FIELDS)
+@pytest.mark.parametrize(("field", "value"), GOOD_FIELDS, ids=stable)
 async def test_what_is_just_within_is_accepted(client: httpx2.AsyncClient, field: str, value: object) -> None:
     answer = await client.post("/send", json=GOOD | {"idempotencyKey": accepted(), field: value})
     assert answer.status_code == 202, answer.text
