@@ -44,8 +44,13 @@ class PostriderError(Exception):
     status: ClassVar[int] = 500
 
     def __init__(self, detail: str | None = None) -> None:
-        self.detail = detail or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.detail = detail or self.summary
         super().__init__(self.detail)
+
+    @property
+    def summary(self) -> str:
+        """The default message: nothing of this one case, so that it may stand where no recipient may."""
+        return (type(self).__doc__ or "").strip().splitlines()[0]
 
 
 # --- what a client did -------------------------------------------------------------------------------------------

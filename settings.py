@@ -6,6 +6,7 @@ made from it.
 
 import base64
 import binascii
+from contextlib import suppress
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
@@ -155,8 +156,20 @@ class Settings(BaseSettings):
     @cached_property
     def seats(self) -> int:
         """How many sessions this worker has room for."""
-        megabytes = psutil.virtual_memory().total // 2**20
-        return self.max_sessions or max(1, (megabytes - 300) // 350)
+        return self.max_sessions or max(1, (_memory() // 2**20 - 300) // 350)
+
+
+#: A container's limit, by the two generations of control groups; psutil tells of the host alone.
+MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def _memory() -> int:
+    """Return the bytes of memory that this process may use: the host's, or its container's where that is less."""
+    limits = [psutil.virtual_memory().total]
+    for path in MEMORY_LIMITS:
+        with suppress(OSError, ValueError):  # none here, or "max"
+            limits.append(int(path.read_text()))
+    return min(limits)
 
 
 def _check_encryption_key(key: str) -> None:

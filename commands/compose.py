@@ -175,8 +175,8 @@ def make_worker(settings: Settings, url: str, home: str) -> tuple[Worker, Engine
     worker = new_id("wrk_")
     database = Database(url, size=settings.seats + 10, name="postrider worker")
     engine = Engine(executable=find_chromium(settings.chromium_path), sandbox=settings.chromium_sandbox)
-    seats = _seats(settings, database, worker, home, engine)
     lanes = Lanes(database, worker, {})
+    seats = _seats(settings, database, lanes, home, engine)
     client = make_client()
     lanes.works = {
         "account": _account_work(settings, database, worker, seats, lanes),
@@ -207,7 +207,7 @@ def make_worker(settings: Settings, url: str, home: str) -> tuple[Worker, Engine
     ), engine
 
 
-def _seats(settings: Settings, database: Database, worker: str, home: str, engine: Engine) -> Seats:
+def _seats(settings: Settings, database: Database, lanes: Lanes, home: str, engine: Engine) -> Seats:
     sandbox = sandbox_url(settings)
 
     def url(account: Account) -> str:
@@ -215,7 +215,7 @@ def _seats(settings: Settings, database: Database, worker: str, home: str, engin
 
     return Seats(
         database=database,
-        worker=worker,
+        worker=lanes.worker,
         home=home,
         engine=engine,
         profiles=settings.profiles.resolve(),
@@ -225,6 +225,7 @@ def _seats(settings: Settings, database: Database, worker: str, home: str, engin
         lease_seconds=settings.lease_seconds,
         typing_delay_ms=settings.typing_delay_ms,
         url=url,
+        draining=lambda account: account in lanes.draining,
     )
 
 

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from types import FrameType
 
 import uvicorn
 import uvloop
@@ -16,37 +17,30 @@ from starlette.routing import Route
 
 from browser.engine import Engine
 from commands import compose
-from errors import PostriderError
+from errors import DatabaseUnavailable, PostriderError
 from settings import Settings
+from sql.database import Database
 from tasks.worker import Worker
 
 log = logging.getLogger(__name__)
 
 GRACE = 10  # seconds that requests in hand are given when the API stops
+LOOK = 5.0  # seconds between looks whether the database is there
 PROBE_AGAIN = 300.0  # seconds that a probe of the browser counts for
 
 
 class Server(uvicorn.Server):
-    """uvicorn, telling what to end first: it waits for open streams, and the sandbox's pages hold theirs open."""
+    """uvicorn beside other things: it leaves the signals to them, and ends what would hold it up first."""
 
     def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None] | None = None) -> None:
         super().__init__(config)
         self._on_exit = on_exit
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop upon a signal."""
-        self.end()
-        super().handle_exit(sig, frame)
-
     def end(self) -> None:
-        """Stop taking requests."""
+        """Stop taking requests. It waits for open streams, and the sandbox's pages hold theirs open."""
         if self._on_exit:
             self._on_exit()
         self.should_exit = True
-
-
-class Quiet(Server):
-    """The same in a process that minds its signals itself."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -71,18 +65,35 @@ def config(app: Starlette, host: str, port: int) -> uvicorn.Config:
 
 
 def run_api(settings: Settings) -> int:
-    """Serve the API until SIGINT or SIGTERM."""
+    """Serve the API until SIGINT or SIGTERM. Returns the exit code."""
     url = compose.database_url(settings)
     compose.wait_for_database(url)
     compose.check_schema(url)
+    return uvloop.run(_api(settings, url))
+
+
+async def _api(settings: Settings, url: str) -> int:
+    stop = _on_signals()
     app, on_exit = compose.make_api(settings, url)
-    server = Server(config(app, settings.host, settings.port), on_exit)
-    uvloop.run(server.serve())
-    return 0 if server.started else 1
+    async with running(config(app, settings.host, settings.port), on_exit) as serving:
+        fatal = asyncio.create_task(_away_for_long(app.state.context.database, settings.database_grace_seconds))
+        await asyncio.wait([asyncio.create_task(stop.wait()), fatal, serving], return_when=asyncio.FIRST_COMPLETED)
+    return 0 if stop.is_set() else 1
+
+
+async def _away_for_long(database: Database, grace: float) -> None:
+    """Return when the database has been away for longer than the grace; never with a grace of 0."""
+    seen = time.monotonic()
+    while not grace or time.monotonic() - seen < grace:
+        with contextlib.suppress(DatabaseUnavailable):
+            await database.one("the_time")
+            seen = time.monotonic()
+        await asyncio.sleep(LOOK)
+    log.error("the API ends: the database has been away for more than %.0f s", grace)
 
 
 def run_worker(settings: Settings) -> int:
-    """Work until SIGINT or SIGTERM; a second one ends at once. Returns the exit code."""
+    """Work until SIGINT or SIGTERM. Returns the exit code."""
     url = compose.database_url(settings)
     compose.wait_for_database(url)
     compose.check_schema(url)
@@ -91,25 +102,47 @@ def run_worker(settings: Settings) -> int:
 
 
 async def _worker(settings: Settings, url: str, home: str) -> int:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = _on_signals()
     worker, engine = compose.make_worker(settings, url, home)
     health = config(health_app(worker, engine), settings.host, settings.worker_port)
     async with worker.database, engine, running(health):
         return await worker.run(stop)
 
 
+def _on_signals() -> asyncio.Event:
+    """Return an event that the first SIGINT or SIGTERM sets; the second one ends the process at once."""
+    stop = asyncio.Event()
+
+    def handle() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, handle)
+    return stop
+
+
 @contextlib.asynccontextmanager
-async def running(config: uvicorn.Config, on_exit: Callable[[], None] | None = None) -> AsyncIterator[None]:
-    """Serve within the block, beside other things."""
-    server = Quiet(config, on_exit)
-    serving = asyncio.create_task(server.serve())
+async def running(
+    config: uvicorn.Config, on_exit: Callable[[], None] | None = None
+) -> AsyncIterator["asyncio.Task[None]"]:
+    """Serve within the block, beside other things; the task ends early when the port cannot be had."""
+    server = Server(config, on_exit)
+    serving = asyncio.create_task(_serve(server))
     try:
-        yield
+        yield serving
     finally:
         server.end()
         await serving
+
+
+async def _serve(server: Server) -> None:
+    try:
+        await server.serve()
+    except SystemExit:
+        # uvicorn has said why.
+        log.error("port %d of %s cannot be had", server.config.port, server.config.host)  # noqa: TRY400
 
 
 @contextlib.asynccontextmanager

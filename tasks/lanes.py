@@ -14,20 +14,22 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import psycopg
 
 from errors import DatabaseUnavailable
 from logs import bind
-from sql.database import CONNECTION, Database, Row, Transaction, translated
+from sql.database import CONNECTION, LIMIT, Database, Row, Transaction, bounded, translated
 
 log = logging.getLogger(__name__)
 
 SLICE = 20.0  # seconds a drain may work before it goes to the back of the line
 DEAD = 30.0  # seconds without a sign of life after which a worker is dead
 PULSE = 1.0  # seconds between pulses
+GAP = 5.0  # seconds between two pulses from which this process, or its way to Postgres, was away
+AFTER_BUG = 10.0  # seconds until a lane is attended to again after an error that nobody foresaw
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,15 @@ class Drain:
     gate_reason: str | None
 
 
+class Unattended(Exception):
+    """The drain could not attend to its lane: what was wanted of it is still wanted."""
+
+
 class Work(Protocol):
     """What is done with the rows of one kind of lane."""
 
     async def begin(self, drain: Drain) -> bool:
-        """Settle what earlier drains left half done; return whether rows may be taken."""
+        """Settle what earlier drains left half done; return whether rows may be taken. Raises Unattended."""
 
     async def one(self, drain: Drain) -> bool:
         """Take the next due row and work on it; return whether there may be more."""
@@ -65,6 +71,8 @@ class Lanes:
     slice: float = SLICE
     #: wake-ups in hand, by their procrastinate job ids
     in_hand: set[int] = field(default_factory=set)
+    #: lanes that a drain of this worker works on
+    draining: set[str] = field(default_factory=set)
     stopping: bool = False
 
     async def drain(self, lane: str, wakeup: int) -> None:
@@ -73,22 +81,35 @@ class Lanes:
         try:
             drains = await self.database.read(Drain, "begin_drain", lane=lane, worker=self.worker, wakeup=wakeup)
             for drain in drains:
+                self.draining.add(drain.lane)
                 with bind(worker=self.worker, lane=drain.lane):
                     await self._work(drain)
         finally:
             self.in_hand.discard(wakeup)
 
     async def _work(self, drain: Drain) -> None:
-        work = self.works[drain.kind]
+        work, attended = self.works[drain.kind], False
         try:
-            if not self.stopping and await work.begin(drain):
-                await self._rows(drain, work)
+            if not self.stopping:
+                if await work.begin(drain):
+                    await self._rows(drain, work)
+                attended = True
+        except Unattended:
+            log.debug("lane %s was not attended to", drain.lane)
         except DatabaseUnavailable:
             log.warning("the drain of lane %s ends: the database is away", drain.lane)
-        finally:
-            # When this cannot be written, rescue finds the wake-up, and the next pulse what it left.
+        except Exception:
+            # What nobody foresaw comes back with the next drain; not every second.
             with suppress(DatabaseUnavailable):
-                await self.database.all("end_drain", lane=drain.lane, epoch=drain.epoch, began=drain.began)
+                await self.database.all("attend", lane=drain.lane, seconds=AFTER_BUG)
+            raise
+        finally:
+            self.draining.discard(drain.lane)
+            # When this cannot be written, the wake-up is found as lost, and the next pulse finds what it left.
+            with suppress(DatabaseUnavailable):
+                await self.database.all(
+                    "end_drain", lane=drain.lane, epoch=drain.epoch, began=drain.began, attended=attended
+                )
 
     async def _rows(self, drain: Drain, work: Work) -> None:
         end = time.monotonic() + self.slice
@@ -114,33 +135,48 @@ class Pulse:
     dead: float = DEAD
     _connection: psycopg.AsyncConnection | None = None
     _led: bool = False
+    #: Postgres's time at the last pulse, and from when silence counts as death
+    _seen: datetime | None = None
+    _judging_from: datetime | None = None
 
     async def run_once(self) -> bool:
         """Wake what is due and rescue what is lost, if this process leads; return whether it does."""
         try:
             with translated():
-                connection = self._connection = self._connection or await self._connect()
-                statement = Transaction(connection)
-                if not await self._leads(statement):
-                    return False
-                await self._beat(statement)
-                await Rescue(connection, self.dead).run_once()
+                async with bounded(LIMIT):
+                    return await self._turn()
         except BaseException:
             # The lock ends with its connection: whoever cannot use it must not hold it.
             await self.close()
             raise
+
+    async def _turn(self) -> bool:
+        connection = self._connection = self._connection or await self._connect()
+        statement = Transaction(connection)
+        if not await self._leads(statement):
+            return False
+        await self._beat(statement)
+        if await self._may_judge(statement):
+            await statement.all("reclaim_queues", dead=self.dead)
+            await Rescue(connection, self.dead).run_once()
+        await self._expire(statement)
         return True
 
     async def close(self) -> None:
         """Give the lock back."""
-        connection, self._connection, self._led = self._connection, None, False
+        connection, self._connection, self._led, self._seen = self._connection, None, False, None
         if connection is not None:
             with suppress(psycopg.Error):
                 await connection.close()
 
     async def _connect(self) -> psycopg.AsyncConnection:
+        options = f"{CONNECTION['options']} -c idle_session_timeout=10s"
         return await psycopg.AsyncConnection.connect(
-            self.url, autocommit=True, application_name="postrider pulse", **CONNECTION
+            # A frozen process keeps its connection, and with it the lock; Postgres ends what says nothing.
+            self.url,
+            autocommit=True,
+            application_name="postrider pulse",
+            **{**CONNECTION, "options": options},
         )
 
     async def _leads(self, statement: Transaction) -> bool:
@@ -149,14 +185,25 @@ class Pulse:
             self._led = bool(row and row["leads"])
         return self._led
 
+    async def _may_judge(self, statement: Transaction) -> bool:
+        """Tell whether silence counts as death now: after a sleep or a cut everybody was silent, this process too."""
+        row = await statement.one("the_time")
+        now: datetime = row["now"] if row else datetime.now(UTC)
+        if self._seen is None or (now - self._seen).total_seconds() > GAP:
+            self._judging_from = now + timedelta(seconds=self.dead)
+        self._seen = now
+        return self._judging_from is not None and now >= self._judging_from
+
     async def _beat(self, statement: Transaction) -> None:
-        await statement.all("reclaim_queues", dead=self.dead)
         await statement.all("reclaim_wakeups")
         for lane in await statement.all("pulse"):
             log.debug("woke lane %s", lane["lane"])
+
+    async def _expire(self, statement: Transaction) -> None:
         async with statement.connection.transaction():
             rows = await statement.all("expire_jobs")
-            rows += await statement.all("give_up_settling", seconds=self.settle_seconds)
+            if self.settle_seconds:
+                rows += await statement.all("give_up_settling", seconds=self.settle_seconds)
             await wake_returned(statement, rows)
 
 
@@ -194,7 +241,8 @@ class Rescue:
 class Lost:
     """Finds wake-ups that procrastinate believes to run here and that do not.
 
-    One swallowed status write leaves a job `doing` for as long as its worker lives, and its lane closed.
+    One status write that was swallowed, or lost in an outage of Postgres, leaves a wake-up `doing` for as long as the
+    worker lives, and its lane closed.
     """
 
     database: Database
@@ -202,9 +250,9 @@ class Lost:
     #: those that were not in hand at the last look; a wake-up may be just fetched or just done
     _suspects: set[int] = field(default_factory=set)
 
-    async def run_once(self, procrastinate_ids: list[int]) -> list[int]:
+    async def run_once(self) -> list[int]:
         """Bury what was not in hand at two looks in a row; return those wake-ups."""
-        rows = await self.database.all("wakeups_in_hand", ids=procrastinate_ids)
+        rows = await self.database.all("wakeups_in_hand", worker=self.lanes.worker)
         missing = {row["id"] for row in rows} - self.lanes.in_hand
         lost = sorted(missing & self._suspects)
         self._suspects = missing - set(lost)

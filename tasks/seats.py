@@ -17,6 +17,8 @@ from sql.database import Database
 
 log = logging.getLogger(__name__)
 
+NO_SEAT = 0.2  # seconds between looks for a seat
+
 
 @dataclass(frozen=True)
 class Account:
@@ -70,7 +72,10 @@ class Seats:
     typing_delay_ms: tuple[int, int]
     #: the page of an account
     url: Callable[[Account], str]
+    #: whether a drain works on an account now; its browser is not closed for others then
+    draining: Callable[[str], bool]
     sessions: dict[str, Session] = field(default_factory=dict)
+    _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def live(self, account: str) -> Session | None:
@@ -80,7 +85,7 @@ class Seats:
 
     async def lease(self, account: str) -> bool:
         """Claim the account for this worker and wake its lane here from now on; False while another worker holds it."""
-        async with self.database.transaction() as tx:
+        async with self._lock(account), self.database.transaction() as tx:
             if await tx.one("lease_account", account=account, worker=self.worker, lease=self.lease_seconds):
                 await tx.all("move_lane", lane=account, queue=f"account@{self.worker}")
                 return True
@@ -93,6 +98,7 @@ class Seats:
         """Open the account's browser on its own profile. Raises ProfileElsewhere, LeaseLost and as Engine.open."""
         async with self._opening:
             await self._make_room()
+        async with self._lock(account.id):
             await self.close(account.id)
             generation = await self._generation(account)
             page = await WhatsApp.open(
@@ -125,10 +131,15 @@ class Seats:
 
     async def _make_room(self) -> None:
         while len(self.sessions) >= self.capacity:
-            idle = [session for session in self.sessions.values() if not session.busy.locked()]
-            if not idle:
-                return
-            await self.leave(min(idle, key=lambda session: session.used).account, "its seat was needed")
+            idle = [session for session in self.sessions.values() if not self.draining(session.account)]
+            if idle:
+                await self.leave(min(idle, key=lambda session: session.used).account, "its seat was needed")
+            else:
+                await asyncio.sleep(NO_SEAT)
+
+    def _lock(self, account: str) -> asyncio.Lock:
+        """Return what is held by whoever opens or leaves an account: closing a browser takes seconds."""
+        return self._locks.setdefault(account, asyncio.Lock())
 
     async def picture(self, account: str) -> None:
         """Keep a screenshot of the account's page."""
@@ -145,10 +156,11 @@ class Seats:
 
     async def leave(self, account: str, reason: str) -> None:
         """Close the account's browser and give its lease and its wake-ups back to everybody."""
-        await self.close(account)
-        async with self.database.transaction() as tx:
-            await tx.all("release_account", account=account, worker=self.worker, reason=reason)
-            await tx.all("move_lane", lane=account, queue="account")
+        async with self._lock(account):
+            await self.close(account)
+            async with self.database.transaction() as tx:
+                await tx.all("release_account", account=account, worker=self.worker, reason=reason)
+                await tx.all("move_lane", lane=account, queue="account")
 
     async def drop(self, account: str) -> None:
         """Close a session whose lease has ended."""
@@ -159,15 +171,19 @@ class Seats:
         """Give up the seats of sessions that did nothing for so long; 0 keeps them."""
         now = time.monotonic()
         for session in list(self.sessions.values()):
-            if seconds and now - session.used > seconds and not session.busy.locked():
+            if seconds and now - session.used > seconds and not self.draining(session.account):
                 await self.leave(session.account, "idle")
 
     async def close_all(self) -> None:
-        """Close every browser and give every lease back."""
-        for account in list(self.sessions):
-            try:
-                await self.leave(account, "the worker stopped")
-            except DatabaseUnavailable:
-                # The lease ends by itself; the browser has to go now.
-                with suppress(Exception):
-                    await self.close(account)
+        """Close every browser and give every lease back, also those without a browser."""
+        accounts = set(self.sessions)
+        with suppress(DatabaseUnavailable):
+            accounts |= {row["id"] for row in await self.database.all("leased_accounts", worker=self.worker)}
+        await asyncio.gather(*(self._close_one(account) for account in sorted(accounts)))
+
+    async def _close_one(self, account: str) -> None:
+        try:
+            await self.leave(account, "the worker stopped")
+        except DatabaseUnavailable:
+            # The lease ends by itself; the browser has gone.
+            log.warning("the lease of account %s could not be given back", account)

@@ -8,7 +8,7 @@ on a guess.
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from browser.bubbles import Bubble
@@ -24,7 +24,7 @@ from errors import (
     PostriderError,
     SendError,
 )
-from sql.database import Database
+from sql.database import Database, Transaction
 from tasks.backoff import backoff
 from tasks.lanes import Drain, wake_returned
 from tasks.seats import Session
@@ -78,6 +78,8 @@ class Sender:
     database: Database
     worker: str
     policy: Policy
+    #: by lane: what was in hand, and had not left, when Postgres went away
+    _interrupted: dict[str, list[Job]] = field(default_factory=dict)
 
     async def take(self, drain: Drain) -> Job | None:
         """Claim the next due job of the lane."""
@@ -92,6 +94,9 @@ class Sender:
         try:
             await self._type(session, job)
             anchor = await self._submit(drain, session, job)
+        except DatabaseUnavailable:
+            self._interrupted.setdefault(drain.lane, []).append(job)
+            raise
         except SendError as error:
             await self._not_sent(job, error)
             if isinstance(error, AttemptFailed | AccountWaits):
@@ -153,9 +158,15 @@ class Sender:
         else:
             await self.sent(job, bubble)
 
-    async def settle(self, drain: Drain, session: Session) -> None:
-        """Settle what earlier drains left half done: what was typed goes back, what was submitted is looked for."""
+    async def release(self, drain: Drain) -> None:
+        """Give back what earlier drains of the lane only typed."""
+        for job in self._interrupted.pop(drain.lane, ()):
+            # Waiting for Postgres is no attempt.
+            await self.database.all("return_job", job=job.id, claim=job.claim, code=DatabaseUnavailable.code)
         await self.database.all("release_typed", lane=drain.lane, epoch=drain.epoch)
+
+    async def settle(self, drain: Drain, session: Session) -> None:
+        """Look for what earlier drains of the lane may have sent."""
         while jobs := await self.database.read(
             Job, "take_submitted", lane=drain.lane, epoch=drain.epoch, worker=self.worker, look=SETTLE_AGAIN
         ):
@@ -210,10 +221,12 @@ class Sender:
 
     async def _write(self, name: str, **values: object) -> None:
         # Written again after a commit whose answer was lost, it finds the claim gone and changes nothing.
+        async def write(tx: Transaction) -> None:
+            await wake_returned(tx, await tx.all(name, **values))
+
         while True:
             try:
-                async with self.database.transaction() as tx:
-                    await wake_returned(tx, await tx.all(name, **values))
+                await self.database.transact(write)
                 return
             except DatabaseUnavailable:
                 log.warning("the result of job %s waits for the database", values["job"])

@@ -20,6 +20,7 @@ from tasks.ticks import Ticks
 
 log = logging.getLogger(__name__)
 
+HEARTBEAT = 5.0  # seconds; 30 of silence are death
 TICKS = 1.0  # seconds between looks for ticks
 LOST = 5.0  # seconds between looks for lost wake-ups
 STOP_LIMIT = 45.0  # seconds from the signal to the end
@@ -39,6 +40,7 @@ class Heartbeat:
     fatal: asyncio.Event = field(default_factory=asyncio.Event)
     reason: str = ""
     _last: float = field(default_factory=time.monotonic)
+    _dropping: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def procrastinate_ids(self) -> list[int]:
@@ -66,7 +68,10 @@ class Heartbeat:
             return
         self._last = time.monotonic()
         for account in before - set(row["leases"]):
-            await self.seats.drop(account)
+            # Beside the heartbeat: a hung page takes longer to close than the next sign of life may wait.
+            task = asyncio.create_task(self.seats.drop(account))
+            self._dropping.add(task)
+            task.add_done_callback(self._dropping.discard)
 
     def _end(self, reason: str) -> None:
         self.reason = reason
@@ -102,8 +107,11 @@ class Worker:
             home=self.seats.home,
             seats=self.seats.capacity,
         )
+        await self.database.all("ensure_partitions")
         async with self.app.open_async(), self.client:
-            life = asyncio.create_task(keep("heartbeat", self.heartbeat.lease_seconds / 6, self.heartbeat.run_once))
+            life = asyncio.create_task(
+                keep("heartbeat", min(HEARTBEAT, self.heartbeat.lease_seconds / 6), self.heartbeat.run_once)
+            )
             duties = self._duties()
             running = [asyncio.create_task(consumer.run()) for consumer in self.consumers]
             log.info("worker %s has %d seats", self.id, self.seats.capacity)
@@ -126,7 +134,7 @@ class Worker:
             asyncio.create_task(keep("pulse", PULSE, self.pulse.run_once)),
             asyncio.create_task(keep("ticks", TICKS, self.ticks.run_once)),
             asyncio.create_task(keep("idle", LOST, lambda: self.seats.leave_idle(self.idle_seconds))),
-            asyncio.create_task(keep("lost", LOST, lambda: lost.run_once(self.heartbeat.procrastinate_ids))),
+            asyncio.create_task(keep("lost", LOST, lost.run_once)),
         ]
 
     async def _stop(self, running: Sequence[asyncio.Task[None]], duties: Sequence[asyncio.Task[None]]) -> None:

@@ -11,9 +11,10 @@ import psycopg
 import pytest
 from fixtures_lanes import SENT, add_jobs, add_lanes, lane_worker, until, value
 
+from errors import DatabaseUnavailable
 from sql.database import Database
 from sql.loader import queries
-from tasks.lanes import Drain, Pulse, Rescue
+from tasks.lanes import Drain, Lanes, Pulse, Rescue, Unattended
 from tasks.send import Job
 
 ROOT = Path(__file__).parent.parent
@@ -223,6 +224,97 @@ async def test_a_drain_that_has_used_up_its_slice_goes_to_the_back_of_the_line(
         assert [lane for lane, _ in worker.recorder.done].index("b") < 12
 
 
+async def test_a_wish_made_within_the_drain_that_attends_to_another_is_kept(database: Database) -> None:
+    await add_lanes(database, "a")
+    await database.all("attend", lane="a", seconds=0)
+    drain = await begin(database, "a")
+    await database.all("attend", lane="a", seconds=30)
+    await database.all("end_drain", lane="a", epoch=drain.epoch, began=drain.began, attended=True)
+    assert await value(database, "select attend_at between now() + '29 s' and now() + '31 s' from lanes")
+
+
+@pytest.mark.parametrize(("failing", "kept"), [(Unattended, True), (DatabaseUnavailable, True), (None, False)])
+async def test_a_wish_stands_until_it_was_attended_to(
+    database: Database, failing: type[Exception] | None, *, kept: bool
+) -> None:
+    class Work:
+        async def begin(self, _: Drain) -> bool:
+            if failing:
+                raise failing
+            return False
+
+        async def one(self, _: Drain) -> bool:
+            return False
+
+    await add_lanes(database, "a")
+    await database.all("attend", lane="a", seconds=0)
+    lanes = Lanes(database, "wrk_a", {"account": Work()})
+    await lanes.drain("a", 1)
+    assert (await value(database, "select attend_at from lanes") is not None) == kept
+    lanes.stopping = True
+    await database.all("attend", lane="a", seconds=0)
+    await lanes.drain("a", 2)
+    assert await value(database, "select attend_at from lanes") is not None, "a worker that stops attends to nothing"
+
+
+async def test_what_is_returned_keeps_its_place_in_the_line(database: Database) -> None:
+    await add_lanes(database, "a")
+    first, second = await add_jobs(database, "a", 2)
+    drain = await begin(database, "a")
+    job = await take(database, drain)
+    assert job
+    assert job.id == first
+    await database.all("return_job", job=job.id, claim=job.claim, code="offline")
+    again, after = await take(database, drain), await take(database, drain)
+    assert again
+    assert after
+    assert (again.id, again.attempts, after.id) == (first, 1, second)
+
+
+@pytest.mark.parametrize(
+    ("change", "opens"),
+    [
+        ("update accounts set paused = true", False),
+        ("update accounts set wanted = 'disconnected'", False),
+        ("update lanes set gate_reason = 'not_connected'", False),
+        ("update lanes set gate_reason = 'banned'", False),
+        ("select 1", True),
+    ],
+)
+async def test_linking_opens_only_what_waited_for_it(database: Database, change: str, *, opens: bool) -> None:
+    await add_lanes(database, "a")
+    await database.all("close_gate", lane="a", seconds=None, reason="not_linked")
+    async with database.transaction() as tx:
+        await tx.connection.execute(change)
+    await database.all("open_linked_gate", account="a")
+    assert await value(database, "select open_at <= now() from lanes") == opens
+
+
+async def test_a_leader_that_says_nothing_loses_the_lead(database: Database, database_url: str) -> None:
+    leader = Pulse(database_url, 900)
+    assert await leader.run_once()
+    async with database.transaction() as tx:
+        cursor = await tx.connection.execute(
+            "select count(*) from pg_stat_activity where application_name = 'postrider pulse'"
+        )
+        assert await cursor.fetchone() == (1,)
+    assert leader._connection
+    cursor = await leader._connection.execute("show idle_session_timeout")
+    assert await cursor.fetchone() == ("10s",)
+    await leader.close()
+
+
+async def test_after_a_sleep_of_everybody_nobody_is_called_dead(database: Database, database_url: str) -> None:
+    await database.all("register_worker", worker="wrk_a", host="", version="", home="", seats=1)
+    async with database.transaction() as tx:
+        await tx.connection.execute("update workers set renewed_at = now() - interval '1 hour'")
+    pulse = Pulse(database_url, 900, dead=0.2)
+    await pulse.run_once()
+    assert await value(database, "select count(*) from workers") == 1, "the first look judges nobody"
+    await _pulse_while(pulse, database, "select count(*) from workers", 1)
+    await pulse.close()
+
+
 # --- what crashes leave behind ---------------------------------------------------------------------------------------
 
 
@@ -232,8 +324,28 @@ async def test_a_wake_up_in_a_dead_workers_queue_is_given_back(database: Databas
         await tx.connection.execute("update lanes set queue = 'account@wrk_dead'")
     await add_jobs(database, "a")
     assert await value(database, "select queue_name from procrastinate_jobs") == "account@wrk_dead"
+    async with lane_worker(database_url, "wrk_a", dead=1.0) as worker:
+        await _pulse_until(worker.pulse, database, 1)
+
+
+async def test_a_wake_up_lost_in_an_outage_is_buried_by_the_worker_that_lost_it(
+    database: Database, database_url: str
+) -> None:
+    """The drain ended while Postgres was away: neither its end nor procrastinate's could be written."""
+    await add_lanes(database, "a")
     async with lane_worker(database_url, "wrk_a") as worker:
-        await worker.pulse.run_once()
+        await worker.renew()
+        async with database.transaction() as tx:
+            await tx.connection.execute(
+                "insert into procrastinate_jobs (queue_name, task_name, lock, queueing_lock, status) "
+                "values ('account', 'drain', 'a', 'a', 'doing')"
+            )
+            await tx.connection.execute(
+                "update lanes set drained_by = 'wrk_a', wakeup_id = (select id from procrastinate_jobs where lock = 'a')"
+            )
+        await add_jobs(database, "a")
+        assert await worker.lost.run_once() == []
+        assert len(await worker.lost.run_once()) == 1
         await until(database, SENT, 1)
 
 
@@ -248,9 +360,9 @@ async def test_a_doing_wake_up_that_nobody_runs_is_buried(database: Database, da
                 "select 'account', 'drain', 'a', 'a', 'doing', id from procrastinate_workers"
             )
         await add_jobs(database, "a")
-        ids = [worker.consumers[0].procrastinate_id or 0]
-        assert await worker.lost.run_once(ids) == [], "one look is no proof"
-        assert len(await worker.lost.run_once(ids)) == 1
+        await worker.renew()
+        assert await worker.lost.run_once() == [], "one look is no proof"
+        assert len(await worker.lost.run_once()) == 1
         await until(database, SENT, 1)
 
 
@@ -331,6 +443,13 @@ async def test_a_frozen_worker_is_rescued_and_finds_itself_fenced_off(database: 
             assert (await value(database, ends)).startswith(before.split(",", maxsplit=1)[0])
             sent_twice = "select count(*) from jobs where sequence <> 1"
             assert await value(database, sent_twice) == 0
+
+
+async def _pulse_while(pulse: Pulse, database: Database, query: str, seen: object) -> None:
+    async with asyncio.timeout(30):
+        while await value(database, query) == seen:
+            await pulse.run_once()
+            await asyncio.sleep(0.05)
 
 
 async def _pulse_until(pulse: Pulse, database: Database, sent: int) -> None:

@@ -39,10 +39,13 @@ with attempt as (
     where id = %(attempt)s and created_at = %(attempt_at)s
 )
 update deliveries
-set state = %(state)s, claim = null, claimed_by = null, last_status = %(status)s, last_error = %(error)s,
-    due_at = now() + %(seconds)s * interval '1 second',
-    ended_at = case when %(state)s <> 'pending' then now() end
-where id = %(delivery)s and claim = %(claim)s
+set state = case when %(state)s = 'pending' and gone then 'failed' else %(state)s end, claim = null, claimed_by = null,
+    last_status = %(status)s, last_error = %(error)s, due_at = now() + %(seconds)s * interval '1 second',
+    ended_at = case when %(state)s <> 'pending' or gone then now() end
+from (
+    select endpoints.id, endpoints.status = 'disabled' or endpoints.deleted_at is not null as gone from endpoints
+) as endpoint
+where deliveries.id = %(delivery)s and deliveries.claim = %(claim)s and endpoint.id = deliveries.endpoint_id
 
 -- name: release_deliveries
 -- What an earlier drain left under way may or may not have arrived: it is sent again, with the same webhook-id.
@@ -59,4 +62,11 @@ from lost
 where attempts.delivery_id = lost.id and attempts.number = lost.attempts and attempts.ended_at is null
 
 -- name: disable_endpoint
-update endpoints set status = 'disabled', status_reason = %(reason)s where id = %(endpoint)s
+-- None are kept for a disabled endpoint: what waits for it has failed.
+with disabled as (
+    update endpoints set status = 'disabled', status_reason = %(reason)s where id = %(endpoint)s returning id
+)
+update deliveries
+set state = 'failed', ended_at = now(), last_error = %(reason)s
+from disabled
+where deliveries.endpoint_id = disabled.id and deliveries.state = 'pending'

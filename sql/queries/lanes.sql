@@ -18,7 +18,8 @@ returning id as lane, kind, queue, epoch, now() as began, open_at > now() as clo
 -- name: end_drain
 -- Unless a newer drain has begun. What was wanted before this one began has been attended to.
 update lanes
-set wakeup_id = null, attend_at = case when attend_at > %(began)s then attend_at end
+set wakeup_id = null,
+    attend_at = case when %(attended)s and attend_at <= %(began)s then null else attend_at end
 where id = %(lane)s and epoch = %(epoch)s
 
 -- name: close_gate
@@ -37,9 +38,11 @@ where id = %(lane)s
 update lanes set open_at = '-infinity', gate_reason = null where id = %(lane)s
 
 -- name: attend
--- Ask for a drain in so many seconds, whatever the gate and the rows say.
+-- Ask for a drain in so many seconds, whatever the gate and the rows say. A time that has passed is what the present drain
+-- attends to, and gives way.
 update lanes
-set attend_at = least(attend_at, now() + %(seconds)s * interval '1 second')
+set attend_at = case when attend_at > now() then least(attend_at, now() + %(seconds)s * interval '1 second')
+                     else now() + %(seconds)s * interval '1 second' end
 where id = %(lane)s
 
 -- name: pulse

@@ -85,16 +85,17 @@ set state = 'queued', claim = null, claimed_by = null, due_at = now() + %(second
 where id = %(job)s and claim = %(claim)s and state in ('sending', 'submitting')
 
 -- name: return_job
--- Back to queued without an attempt counted: the account has to wait, not the job.
+-- Back to queued without an attempt counted: the account has to wait, not the job. It keeps its due time, and with it its
+-- place in the line.
 update jobs
-set state = 'queued', claim = null, claimed_by = null, due_at = now(), attempts = attempts - 1,
+set state = 'queued', claim = null, claimed_by = null, attempts = attempts - 1,
     timeline = timeline || step('queued', %(code)s)
 where id = %(job)s and claim = %(claim)s and state = 'sending'
 
 -- name: release_typed
 -- What an earlier drain only typed has not left.
 update jobs
-set state = 'queued', claim = null, claimed_by = null, due_at = now(), timeline = timeline || step('queued', 'interrupted')
+set state = 'queued', claim = null, claimed_by = null, timeline = timeline || step('queued', 'interrupted')
 where account_id = %(lane)s and state = 'sending'
   and exists (select from lanes where id = %(lane)s and epoch = %(epoch)s)
 
@@ -111,6 +112,12 @@ where id = (
 )
 returning id, account_id, key, phone, message, attempts, claim, anchor, profile_generation,
           extract(epoch from now() - submitted_at)::float8 as submitted_for, request_id
+
+-- name: settle_later
+-- While the account waits, looking again is no use; what is submitted must not wake its lane each second.
+update jobs
+set due_at = greatest(due_at, now() + %(seconds)s * interval '1 second')
+where account_id = %(account)s and state = 'submitting'
 
 -- name: settle_soon
 -- Its own drain lost the page after Enter: let the next look be at once.

@@ -53,9 +53,6 @@ update accounts
 set qr = %(qr)s, qr_expires_at = now() + %(seconds)s * interval '1 second'
 where id = %(account)s
 
--- name: set_wanted
-update accounts set wanted = %(wanted)s where id = %(account)s
-
 -- name: set_restriction
 update accounts set restriction = %(restriction)s, restricted_until = null where id = %(account)s
 
@@ -63,9 +60,42 @@ update accounts set restriction = %(restriction)s, restricted_until = null where
 update accounts set failures_in_a_row = failures_in_a_row + 1 where id = %(account)s returning failures_in_a_row
 
 -- name: open_linked_gate
--- Opens what waited for the session alone; a pause stays.
+-- Opens what waited for the session alone. The account is locked first, as every call of the API does: a pause or a
+-- disconnect that is being written counts.
+with account as (
+    select id from accounts
+    where id = %(account)s and not paused and wanted = 'connected'
+    for share
+)
 update lanes
 set open_at = '-infinity', gate_reason = null
+from account
+where lanes.id = account.id and lanes.gate_reason in ('not_linked', 'profile_elsewhere', 'suspected_ban')
+
+-- name: lock_account
+select id from accounts where id = %(account)s for update
+
+-- name: give_back
+-- Nobody scanned: the account is to be disconnected, unless somebody asked again since this drain began.
+with lane as (
+    update lanes
+    set open_at = 'infinity', gate_reason = 'not_connected'
+    where id = %(account)s and (attend_at is null or attend_at <= %(began)s)
+    returning id
+)
+update accounts
+set wanted = 'disconnected', state = 'disconnected', state_reason = %(reason)s, state_since = now(), qr = null,
+    qr_expires_at = null
+from lane
+where accounts.id = lane.id
+
+-- name: leased_accounts
+select id from accounts where leased_by = %(worker)s
+
+-- name: worker_at_home
+select workers.id
 from accounts
-where lanes.id = %(account)s and accounts.id = lanes.id and not accounts.paused
-  and lanes.gate_reason in ('not_connected', 'not_linked', 'profile_elsewhere', 'suspected_ban')
+join workers on workers.home = accounts.profile_home
+where accounts.id = %(account)s and workers.id <> %(worker)s and workers.renewed_at > now() - interval '30 seconds'
+order by workers.created_at desc
+limit 1

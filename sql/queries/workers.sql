@@ -49,12 +49,17 @@ with freed as (
     set leased_by = null,
         state = case when state in ('ready', 'authenticated', 'starting') and first_ready_at is not null
                      then 'hibernated' when state in ('starting', 'qr_pending') then 'not_started' else state end,
-        state_reason = 'the worker died', state_since = now(), qr = null, qr_expires_at = null
+        state_reason = case when state in ('ready', 'authenticated', 'starting', 'qr_pending') then 'the worker died'
+                            else state_reason end,
+        state_since = case when state in ('ready', 'authenticated', 'starting', 'qr_pending') then now()
+                           else state_since end,
+        qr = null, qr_expires_at = null
     where leased_by = any (%(workers)s::text[])
     returning id, wanted
 )
 update lanes
-set queue = 'account', wakeup_id = null, attend_at = case when freed.wanted = 'connected' then now() else attend_at end
+set queue = 'account', wakeup_id = null,
+    attend_at = case when freed.wanted = 'connected' and attend_at is null then now() else attend_at end
 from freed
 where lanes.id = freed.id
 returning lanes.id
@@ -82,8 +87,13 @@ where wakeup.status = 'doing'
          or workers.id = lanes.drained_by and lanes.wakeup_id = wakeup.id)
 
 -- name: wakeups_in_hand
--- What procrastinate believes that these of its workers are running.
-select id from procrastinate_jobs where status = 'doing' and worker_id = any (%(ids)s::bigint[])
+-- What procrastinate believes this worker to be running, under any id it ever had there, and what its drains began.
+select wakeup.id
+from procrastinate_jobs as wakeup
+left join lanes on lanes.id = wakeup.lock
+where wakeup.status = 'doing'
+  and (wakeup.worker_id = any (array(select unnest(procrastinate_ids) from workers where id = %(worker)s))
+       or lanes.drained_by = %(worker)s and lanes.wakeup_id = wakeup.id)
 
 -- name: bury_wakeup
 select procrastinate_finish_job_v1(id, 'failed', true), lock as lane
