@@ -30,15 +30,15 @@ async def test_rolling_restarts_lose_and_double_nothing(database_url: str, tmp_p
     async with cluster(tmp_path, database_url) as it:
         worker = await it.start("worker")
         accounts = [await it.link(str(n)) for n in range(2)]
-        texts = {account: [f"{n} of {account}" for n in range(8)] for account in accounts}
-        for n in range(8):
+        texts = {account: [f"{n} of {account}" for n in range(6)] for account in accounts}
+        for n in range(6):
             for number, account in enumerate(accounts):
                 await it.send(account, f"155533300{number:02}", texts[account][n])
         for restarts in range(3):
             await wait_sent(it, 2 + 3 * restarts)
             assert await worker.stop() == 0
             worker = await it.start("worker")
-        await wait_sent(it, 16)
+        await wait_sent(it, 12)
         for number, account in enumerate(accounts):
             assert await it.received(f"155533300{number:02}") == texts[account]
         assert (await it.client.get(f"/accounts/{accounts[0]}"))["state"] == "ready", "no new scan was asked for"

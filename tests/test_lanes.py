@@ -4,7 +4,7 @@ import sys
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -341,7 +341,7 @@ async def test_a_wake_up_lost_in_an_outage_is_buried_by_the_worker_that_lost_it(
                 "values ('account', 'drain', 'a', 'a', 'doing')"
             )
             await tx.connection.execute(
-                "update lanes set drained_by = 'wrk_a', wakeup_id = (select id from procrastinate_jobs where lock = 'a')"
+                "update lanes set drained_by = 'wrk_a', wakeup_id = j.id from procrastinate_jobs j where lock = lanes.id"
             )
         await add_jobs(database, "a")
         assert await worker.lost.run_once() == []
@@ -434,13 +434,13 @@ async def test_a_frozen_worker_is_rescued_and_finds_itself_fenced_off(database: 
         process.send_signal(signal.SIGSTOP)
         async with lane_worker(database_url, "wrk_a", dead=1.0) as worker:
             await _pulse_until(worker.pulse, database, 3)
-            ends = "select string_agg(id || sent_at::text || claimed_by, ',' order by id) from jobs"
+            ends = "select string_agg(id || sent_at || claimed_by, ',' order by id) from jobs where phone like '1555%'"
             before = await value(database, ends)
             process.send_signal(signal.SIGCONT)
             await until(database, "select count(*) from workers where id = 'wrk_frozen'", 0)
             await add_jobs(database, "a", 1, phone="1777")
             await _pulse_until(worker.pulse, database, 4)
-            assert (await value(database, ends)).startswith(before.split(",", maxsplit=1)[0])
+            assert await value(database, ends) == before
             sent_twice = "select count(*) from jobs where sequence <> 1"
             assert await value(database, sent_twice) == 0
 
@@ -471,5 +471,11 @@ async def test_a_terminated_backend_does_not_stop_a_worker(database: Database, d
                 "where datname = current_database() and pid <> pg_backend_pid()"
             )
         await add_jobs(database, "a", 5, phone="1666")
-        await until(database, SENT, 6, seconds=15)
-        assert len(worker.recorder.done) == 6
+        async with asyncio.timeout(30):
+            # The write of a wake-up's end may have been lost with its connection.
+            while len(worker.recorder.done) < 6:
+                with suppress(DatabaseUnavailable):
+                    await worker.renew()
+                    await worker.lost.run_once()
+                    await worker.pulse.run_once()
+                await asyncio.sleep(0.2)

@@ -1,0 +1,162 @@
+"""The commands as people run them: programs, with what they print and how they end."""
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import signal
+import sys
+from asyncio.subprocess import PIPE, STDOUT, Process
+from pathlib import Path
+
+import psycopg
+import pytest
+from conftest import open_folder
+
+from commands.demo import free_ports
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.timeout(180)
+
+
+async def start(*arguments: str, **environment: str) -> Process:
+    clean = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "ENV"}}
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "cli", *arguments, cwd=ROOT, env={**clean, **environment}, stdout=PIPE, stderr=STDOUT
+    )
+
+
+async def run(*arguments: str, **environment: str) -> tuple[int, str]:
+    """Run a command to its end; return its code and what it printed."""
+    process = await start(*arguments, **environment)
+    output, _ = await process.communicate()
+    return process.returncode or 0, output.decode()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["demo"],
+        ["up"],
+        ["api"],
+        ["worker"],
+        ["migrate"],
+        ["doctor"],
+        ["keys"],
+        ["keys", "create"],
+        ["keys", "revoke"],
+    ],
+)
+async def test_every_command_has_help(command: list[str]) -> None:
+    code, output = await run(*command, "--help")
+    assert code == 0
+    assert "Usage:" in output
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        ({"PORT": "none"}, "postrider: PORT=none: "),
+        ({"WEBHOOK_URL": "http://x/", "WEBHOOK_SECRET": "hunter2"}, "postrider: WEBHOOK_SECRET: "),
+        ({"ENV": "production"}, "postrider: DATABASE_URL, API_KEY, ENCRYPTION_KEY must be set"),
+        ({"SELECTORS_FILE": "/nowhere"}, "postrider: The selectors file /nowhere cannot be read"),
+        ({"CHROMIUM_PATH": "/nowhere"}, "postrider: CHROMIUM_PATH=/nowhere is not a program"),
+    ],
+)
+async def test_what_is_wrong_ends_the_start_with_one_line(
+    environment: dict[str, str], line: str, database_url: str, tmp_path: Path
+) -> None:
+    base = {"DATABASE_URL": database_url} if "ENV" not in environment else {}
+    code, output = await run("worker", **base, DATA_DIR=str(tmp_path), **environment)
+    assert code == 1
+    assert line in output
+    assert "hunter2" not in output
+    assert "Traceback" not in output
+
+
+async def test_an_unmigrated_database_is_refused_and_migrate_mends_it(postgres: str, tmp_path: Path) -> None:
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("create database unmigrated")
+    url = postgres.replace("/postgres?", "/unmigrated?")
+    code, output = await run("api", DATABASE_URL=url, DATA_DIR=str(tmp_path))
+    assert (code, "run `postrider migrate`" in output) == (1, True)
+    code, output = await run("migrate", DATABASE_URL=url, DATA_DIR=str(tmp_path))
+    assert (code, output.startswith("Applied 0001.procrastinate")) == (0, True)
+    code, output = await run("migrate", DATABASE_URL=url, DATA_DIR=str(tmp_path))
+    assert (code, output) == (0, "Nothing to do: the schema is up to date.\n")
+
+
+async def test_keys_are_made_listed_and_revoked(database_url: str, tmp_path: Path) -> None:
+    environment = {"DATABASE_URL": database_url, "DATA_DIR": str(tmp_path)}
+    _, made = await run("keys", "create", "the shop", "--signed", **environment)
+    (key_id,) = re.findall(r"^id +(key_\S+)$", made, re.MULTILINE)
+    (key,) = re.findall(r"^key +(key_\S+)$", made, re.MULTILINE)
+    assert re.search(r"^secret +sec_", made, re.MULTILINE)
+    _, listed = await run("keys", "list", **environment)
+    assert key_id in listed
+    assert key not in listed
+    assert (await run("keys", "revoke", key_id, **environment))[0] == 0
+    code, output = await run("keys", "revoke", key_id, **environment)
+    assert (code, "There is no working key" in output) == (1, True)
+    assert "revoked" in (await run("keys", "list", **environment))[1]
+
+
+async def test_doctor_finds_everything_well_and_says_what_is_not(database_url: str, tmp_path: Path) -> None:
+    code, output = await run("doctor", DATABASE_URL=database_url, DATA_DIR=str(tmp_path))
+    assert code == 0, output
+    assert [line.split()[:2] for line in output.splitlines()] == [
+        ["ok", name] for name in ("settings", "database", "schema", "clock", "chromium", "disk")
+    ]
+    code, output = await run("doctor", DATABASE_URL="postgresql://127.0.0.1:1/x", DATA_DIR=str(tmp_path))
+    assert code == 1
+    assert "WRONG database" in output
+    assert "ok    chromium" in output, "the other checks go on"
+
+
+async def test_demo_does_the_main_job_and_tells_it() -> None:
+    with open_folder() as folder:
+        code, output = await run("demo", DATA_DIR=str(folder))
+        assert code == 0, output
+        steps = [
+            "█",
+            "Linked as +1555",
+            "answered 202",
+            "JobCompleted",
+            "tells its life",
+            "delivered",
+            "read",
+            "seconds_to_send",
+            "make up",
+        ]
+        positions = [output.index(step) for step in steps]
+        assert positions == sorted(positions)
+        assert (folder / "demo.png").read_bytes().startswith(b"\x89PNG")
+
+
+async def test_up_prints_a_curl_line_that_works_and_stops_cleanly() -> None:
+    port, worker_port = free_ports(2)
+    with open_folder() as folder:
+        process = await start("up", DATA_DIR=str(folder), PORT=str(port), WORKER_PORT=str(worker_port))
+        assert process.stdout
+        printed = ""
+        async with asyncio.timeout(60):
+            while "Ctrl-C stops it" not in printed:
+                printed += (await process.stdout.readline()).decode()
+        (line,) = re.findall(r"^  (curl -s \S+/send .*)$", printed, re.MULTILINE)
+        curl = await asyncio.create_subprocess_exec(*shlex.split(line), stdout=PIPE)
+        answer = json.loads((await curl.communicate())[0])
+        assert answer["status"] == "queued"
+        (look,) = re.findall(r"^  (curl -s \S+/jobs/JOB_ID .*)$", printed, re.MULTILINE)
+        shown: dict[str, str] = {}
+        async with asyncio.timeout(60):
+            while shown.get("status") != "read":
+                asked = await asyncio.create_subprocess_exec(
+                    *shlex.split(look.replace("JOB_ID", answer["jobId"])), stdout=PIPE
+                )
+                shown = json.loads((await asked.communicate())[0])
+        process.send_signal(signal.SIGINT)
+        rest, _ = await process.communicate()
+        assert process.returncode == 0, rest.decode()
+        assert "Hello from Postrider" not in printed.replace(line, "") + rest.decode(), "no message text in the logs"
