@@ -15,6 +15,14 @@ from sql.database import Database
 
 TEMPLATE = "postrider_template"
 _numbers = itertools.count()
+#: Files that take a minute or more begin first, so that no core waits for the last of them.
+LONGEST = ("test_faults.py", "test_main_line.py", "test_browser_trouble.py", "test_browser_page.py", "test_commands.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 @contextmanager

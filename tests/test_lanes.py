@@ -341,7 +341,7 @@ async def test_a_wake_up_lost_in_an_outage_is_buried_by_the_worker_that_lost_it(
                 "values ('account', 'drain', 'a', 'a', 'doing')"
             )
             await tx.connection.execute(
-                "update lanes set drained_by = 'wrk_a', wakeup_id = j.id from procrastinate_jobs j where lock = lanes.id"
+                "update lanes set drained_by = 'wrk_a', wakeup_id = j.id from procrastinate_jobs j where lock = 'a'"
             )
         await add_jobs(database, "a")
         assert await worker.lost.run_once() == []
