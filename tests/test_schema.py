@@ -50,13 +50,16 @@ def numbered(text: bytes) -> bytes:
     return re.sub(rb"%\((\w+)\)s", number, text).replace(b"%%", b"%")
 
 
-@pytest.mark.parametrize("name", sorted(queries()))
-async def test_query_prepares_on_the_real_schema(database: Database, name: str) -> None:
-    async with database.transaction() as tx:
-        await tx.connection.execute(b"prepare this as " + numbered(queries()[name]))
-        cursor = await tx.connection.execute("select count(*) from pg_prepared_statements where name = 'this'")
-        assert await cursor.fetchone() == (1,)
-        await tx.connection.execute("deallocate this")
+async def test_every_query_prepares_on_the_real_schema(database: Database) -> None:
+    wrong: dict[str, str] = {}
+    for name, text in queries().items():
+        try:
+            async with database.transaction() as tx:
+                await tx.connection.execute(b"prepare this as " + numbered(text))
+                await tx.connection.execute("deallocate this")
+        except psycopg.Error as error:
+            wrong[name] = str(error)
+    assert wrong == {}
 
 
 def test_every_query_is_used() -> None:
