@@ -83,7 +83,8 @@ async def _welcome(settings: Settings) -> None:
     async with Client(compose.sandbox_url(settings).removesuffix("/sandbox"), key) as client:
         await client.wait_up(READY)
         accounts = (await client.get("/accounts"))["items"]
-        first = accounts[0]["id"] if accounts else await _first_account(client)
+        linked = [account["id"] for account in accounts if account["phone"]]
+        first = linked[0] if linked else await _first_account(client)
         _banner(client.url, key, first, several=len(accounts) > 1)
         await _show_codes(client)
 

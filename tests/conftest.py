@@ -51,8 +51,7 @@ def postgres() -> Iterator[str]:
             stack.callback(embedded.stop_server, folder)
         with psycopg.connect(url, autocommit=True) as connection:
             if "TEST_DATABASE_URL" not in os.environ:
-                # Hundreds of databases are made here and none has to outlive a power cut; what is about crashes starts its
-                # own server.
+                # Hundreds of databases are made here, and none has to outlive a power cut.
                 connection.execute("alter system set fsync = off")
                 connection.execute("select pg_reload_conf()")
             connection.execute(f"drop database if exists {TEMPLATE}")

@@ -111,7 +111,8 @@ class LinkScreens:
     def shows(self, account: str) -> dict[str, str | None]:
         """Return the codes that the newest page of an account shows."""
         mine = [screen for screen in self._screens if screen.account == account]
-        return {"qr": mine[-1].qr, "code": mine[-1].code} if mine else {"qr": None, "code": None}
+        qr, code = (mine[-1].qr, mine[-1].code) if mine else (None, None)
+        return {"qr": qr, "code": code, "picture": segno.make(qr, micro=False).svg_data_uri(scale=3) if qr else None}
 
     def stop(self) -> None:
         """End every stream."""

@@ -69,7 +69,8 @@ function received(messages) {
 function card(account) {
   return h("section", {},
     h("h2", {}, account.account, h("span", { class: "soft" }, ` +${account.phone}`)),
-    flags(account), buttons(account), write(account.account),
+    flags(account), account.picture && h("img", { class: "qr", src: account.picture, alt: "The QR code on its screen" }),
+    buttons(account), write(account.account),
     h("h3", {}, "What recipients have received"), received(account.messages));
 }
 
