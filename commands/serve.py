@@ -73,7 +73,7 @@ def run_api(settings: Settings) -> int:
 
 
 async def _api(settings: Settings, url: str) -> int:
-    stop = _on_signals()
+    stop = on_signals()
     app, on_exit = compose.make_api(settings, url)
     async with running(config(app, settings.host, settings.port), on_exit) as serving:
         fatal = asyncio.create_task(_away_for_long(app.state.context.database, settings.database_grace_seconds))
@@ -102,14 +102,14 @@ def run_worker(settings: Settings) -> int:
 
 
 async def _worker(settings: Settings, url: str, home: str) -> int:
-    stop = _on_signals()
+    stop = on_signals()
     worker, engine = compose.make_worker(settings, url, home)
     health = config(health_app(worker, engine), settings.host, settings.worker_port)
     async with worker.database, engine, running(health):
         return await worker.run(stop)
 
 
-def _on_signals() -> asyncio.Event:
+def on_signals() -> asyncio.Event:
     """Return an event that the first SIGINT or SIGTERM sets; the second one ends the process at once."""
     stop = asyncio.Event()
 

@@ -3,12 +3,12 @@
 import asyncio
 import json
 import os
-import signal
 import sys
 from contextlib import suppress
 
 from commands import compose
 from commands.client import Client, draw
+from commands.serve import on_signals
 from errors import OperatorError
 from settings import Settings
 from sql import schema
@@ -28,9 +28,7 @@ def run_up(settings: Settings) -> int:
 
 
 async def _up(settings: Settings, url: str) -> int:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = on_signals()
     children = [asyncio.create_task(_keep(name, url, stop)) for name in ("api", "worker")]
     try:
         await _first(asyncio.create_task(_welcome(settings)), asyncio.create_task(stop.wait()))

@@ -4,7 +4,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass
 
-from browser.screens import Screen
+from browser.screens import ERRORS, PASSING, Screen
 from errors import (
     AccountWaits,
     AttemptFailed,
@@ -15,7 +15,6 @@ from errors import (
     NotLinked,
     Offline,
     OpenElsewhere,
-    PageCrashed,
     PostriderError,
     ProfileElsewhere,
     SendError,
@@ -40,15 +39,8 @@ RECONNECT_CAP = 30.0  # seconds
 #: Gates that only a person opens; no drain opens a browser behind them.
 QUARANTINE = frozenset({"banned", "not_connected", "ui_changed", "open_elsewhere"})
 
-_TROUBLE: dict[Screen, type[PostriderError]] = {
-    Screen.BANNED: Banned,
-    Screen.CONFLICT: OpenElsewhere,
-    Screen.OFFLINE: Offline,
-    Screen.PROXY_BLOCKED: Offline,
-    Screen.UNAVAILABLE: Offline,
-    Screen.UNSUPPORTED: UiChanged,
-    Screen.CRASHED: PageCrashed,
-}
+#: Screens that last; UNKNOWN raises by itself.
+LASTING = tuple(screen for screen in Screen if screen not in PASSING | {Screen.UNKNOWN})
 
 
 @dataclass
@@ -121,11 +113,11 @@ class AccountWork:
             await self.database.all("set_state", account=account.id, state="starting", reason=None)
             session = await self.seats.open(account)
         async with session.busy:
-            screen = await session.page.wait_screen(Screen.MAIN, Screen.QR, *_TROUBLE, timeout=BOOT)
+            screen = await session.page.wait_screen(*LASTING, timeout=BOOT)
             if screen is Screen.QR:
                 await self.linking.follow(account, session)
-            elif trouble := _TROUBLE.get(screen):
-                raise trouble
+            elif screen is not Screen.MAIN:
+                raise ERRORS[screen]
             await session.page.settle_in()
             phone = await session.page.profile_phone() if is_new else None
             session.touch()

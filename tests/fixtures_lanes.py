@@ -154,6 +154,20 @@ async def until(database: Database, query: str, wanted: object, *, seconds: floa
 SENT = "select count(*) from jobs where state = 'sent'"
 
 
+async def pulse_while(pulse: Pulse, database: Database, query: str, seen: object) -> None:
+    async with asyncio.timeout(30):
+        while await value(database, query) == seen:
+            await pulse.run_once()
+            await asyncio.sleep(0.05)
+
+
+async def pulse_until(pulse: Pulse, database: Database, sent: int) -> None:
+    async with asyncio.timeout(30):
+        while await value(database, SENT) < sent:
+            await pulse.run_once()
+            await asyncio.sleep(0.1)
+
+
 async def _main(url: str, name: str, work_seconds: float) -> None:
     async with lane_worker(url, name, work_seconds=work_seconds, slots=2) as worker:
         await worker.renew()

@@ -20,7 +20,7 @@ async def running(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> As
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"create database main_line template {TEMPLATE}")
     url = with_database(postgres, "main_line")
-    async with house(tmp_path_factory.mktemp("house"), url, confirm_seconds=12, send_backoff_seconds=1) as it:
+    async with house(tmp_path_factory.mktemp("house"), url, confirm_seconds=9, send_backoff_seconds=1) as it:
         yield it
 
 
@@ -117,7 +117,7 @@ async def test_a_paused_account_sends_nothing_until_it_is_resumed(running: House
 
 async def test_messages_arrive_once_and_in_order_and_one_at_a_time(running: House) -> None:
     accounts = await asyncio.gather(*(running.link(str(n)) for n in range(3)))
-    sent = {account: [f"{n} of {account}" for n in range(6)] for account in accounts}
+    sent = {account: [f"{n} of {account}" for n in range(4)] for account in accounts}
     jobs = [
         (account, await running.send(account, f"1555222{number:04}", text))
         for number, account in enumerate(accounts)
