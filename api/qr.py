@@ -30,8 +30,10 @@ async def show_qr(request: Request) -> Response:
     row = await of(request).database.one("show_qr", org=caller.org, account=account)
     if row is None:
         raise NotFound(f"There is no account {account}.")
-    if row["state"] != "qr_pending" or row["qr"] is None:
+    if row["state"] != "qr_pending":
         raise Conflict(f"There is no code to scan: the account is {row['state']}.")
+    if row["qr"] is None:
+        raise Conflict("The page shows no code yet; ask again in a second.")
     if row["expired"]:
         raise Gone("The code expired; the next one comes within seconds.")
     kind = _preferred(request.headers.get("accept", "*/*"))

@@ -85,10 +85,10 @@ async def _away_for_long(database: Database, grace: float) -> None:
     """Return when the database has been away for longer than the grace; never with a grace of 0."""
     seen = time.monotonic()
     while not grace or time.monotonic() - seen < grace:
+        await asyncio.sleep(LOOK)
         with contextlib.suppress(DatabaseUnavailable):
             await database.one("the_time")
             seen = time.monotonic()
-        await asyncio.sleep(LOOK)
     log.error("the API ends: the database has been away for more than %.0f s", grace)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import sys
 from contextlib import suppress
 
@@ -21,22 +22,36 @@ LOOK = 1.0  # seconds between looks for accounts that wait for a scan
 
 def run_up(settings: Settings) -> int:
     """Start Postgres, migrate, start API and worker as processes of their own, link a first sandbox account, wait."""
+    for name, port in (("PORT", settings.port), ("WORKER_PORT", settings.worker_port)):
+        _check_free(name, settings.host, port)
     url = compose.database_url(settings)
     compose.wait_for_database(url)
     schema.migrate(url)
     return asyncio.run(_up(settings, url))
 
 
+def _check_free(name: str, host: str, port: int) -> None:
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise OperatorError(
+            f"{name}={port} cannot be had on {host} ({error.strerror}): Postrider may be up already, or set {name}."
+        ) from None
+
+
 async def _up(settings: Settings, url: str) -> int:
     stop = on_signals()
-    children = [asyncio.create_task(_keep(name, url, stop)) for name in ("api", "worker")]
+    # In this order they are told to stop: the API serves the sandbox, and a message in hand still wants its tick.
+    ends = {name: asyncio.Event() for name in ("worker", "api")}
+    children = {name: asyncio.create_task(_keep(name, url, end)) for name, end in ends.items()}
     try:
         await _first(asyncio.create_task(_welcome(settings)), asyncio.create_task(stop.wait()))
         await stop.wait()
     finally:
-        stop.set()
         print("\nStopping: the message in hand is finished, browsers are closed …", flush=True)  # noqa: T201
-        await asyncio.gather(*children)
+        for name, end in ends.items():
+            end.set()
+            await children[name]
     return 0
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 from pathlib import Path
@@ -113,6 +114,13 @@ async def test_doctor_finds_everything_well_and_says_what_is_not(database_url: s
     assert code == 1
     assert "WRONG database" in output
     assert "ok    chromium" in output, "the other checks go on"
+
+
+async def test_up_says_so_when_its_port_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, output = await run("up", DATA_DIR=str(tmp_path), PORT=str(port))
+    assert (code, output.startswith(f"postrider: PORT={port} cannot be had on 127.0.0.1")) == (1, True)
 
 
 async def test_demo_does_the_main_job_and_tells_it() -> None:
