@@ -24,6 +24,7 @@ from tasks.send import Job
 
 SEALER = Sealer([bytes(32)])
 SECRET = new_secret("whsec_")
+ABSURD = "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
 
 
 @dataclass
@@ -188,6 +189,20 @@ async def test_a_refused_connection_is_tried_again_until_the_attempts_are_used_u
     assert "ConnectError" in str(await value(database, "select last_error from deliveries"))
 
 
+async def test_a_secret_that_cannot_be_opened_is_a_failed_attempt_and_no_endless_loop(
+    database: Database, work: DeliveryWork
+) -> None:
+    async with receiving() as (url, scripted):
+        await add_endpoint(database, url)
+        await send_one(database)
+        async with database.transaction() as tx:
+            await tx.connection.execute("update endpoints set secret = 'another key sealed this'")
+        await drain_once(database, work)
+    assert scripted.got == []
+    waits = "select state = 'pending' and due_at > now() and last_error like 'CryptoError%' from deliveries"
+    assert await value(database, waits)
+
+
 async def test_what_a_dead_worker_left_under_way_is_sent_again_with_the_same_id(
     database: Database, work: DeliveryWork
 ) -> None:
@@ -208,7 +223,7 @@ async def test_what_a_dead_worker_left_under_way_is_sent_again_with_the_same_id(
         assert await value(database, "select state from deliveries") == "delivered", "the old claim changes nothing"
 
 
-@pytest.mark.parametrize(("given", "seconds"), [(None, 0), ("120", 120), ("soon", 0), ("-5", 0)])
+@pytest.mark.parametrize(("given", "seconds"), [(None, 0), ("120", 120), ("soon", 0), ("-5", 0), (ABSURD, 0)])
 def test_retry_after_in_seconds(given: str | None, seconds: float) -> None:
     assert deliver._retry_after(given) == seconds
 

@@ -165,3 +165,4 @@ async def test_a_terminated_backend_does_not_stop_a_worker(database: Database, d
                     await worker.lost.run_once()
                     await worker.pulse.run_once()
                 await asyncio.sleep(0.2)
+        assert len({job for _, job in worker.recorder.done}) == 6
