@@ -26,6 +26,17 @@ async def wait_sent(it: Cluster, count: int, seconds: float = 120) -> None:
             await asyncio.sleep(0.1)
 
 
+async def wait_alive(it: Cluster) -> None:
+    """Wait until the worker serves its health: before that it has not begun to mind signals."""
+    async with asyncio.timeout(30), httpx2.AsyncClient(trust_env=False) as http:
+        while True:
+            try:
+                if (await http.get(f"http://127.0.0.1:{it.settings.worker_port}/healthz")).is_success:
+                    return
+            except httpx2.TransportError:
+                await asyncio.sleep(0.05)
+
+
 async def test_rolling_restarts_lose_and_double_nothing(database_url: str, tmp_path: Path) -> None:
     async with cluster(tmp_path, database_url) as it:
         worker = await it.start("worker")
@@ -36,6 +47,7 @@ async def test_rolling_restarts_lose_and_double_nothing(database_url: str, tmp_p
                 await it.send(account, f"155533300{number:02}", texts[account][n])
         for restarts in range(3):
             await wait_sent(it, 2 + 3 * restarts)
+            await wait_alive(it)
             assert await worker.stop() == 0
             worker = await it.start("worker")
         await wait_sent(it, 12)
