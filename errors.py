@@ -16,6 +16,9 @@ PostriderError
 ├── SendError                    why a message was not sent, or may not have been
 │   ├── NotOnWhatsApp            final: the recipient's
 │   ├── NewChatsRestricted       final: the account's
+│   ├── OptedOut                 final: the recipient's wish
+│   ├── NumberChanged            final: meant for another sender
+│   ├── DailyCapExceeded         final, unless it is put off until the next day
 │   ├── OutcomeUnknown           final: never sent again on a guess
 │   ├── Expired                  final: waited too long
 │   ├── AttemptFailed            tried again, counted
@@ -23,8 +26,10 @@ PostriderError
 │   │   ├── WrongChat · BoxMismatch
 │   │   └── UnknownDialog
 │   └── AccountWaits             tried again when the account can, not counted
-│       ├── NotLinked · Offline · Banned · LeaseLost · ProfileElsewhere · OpenElsewhere
-│       └── UiChanged            stops sending until somebody has looked
+│       ├── NotLinked (PairingRefused) · Offline · ProxyDown · Banned · LeaseLost · ProfileElsewhere
+│       └── OpenElsewhere · ProfileUnreadable · UiChanged      stops until somebody has looked
+├── SealError                    a profile was not sealed; its session goes on
+│   └── ProfileTooLarge · ProfileBusy · ProfileEmpty
 └── OperatorError                ends a command with one line and exit code 1
     ├── SettingsWrong · DatabaseAway · SchemaWrong
     └── ChromiumMissing · SelectorsWrong
@@ -34,7 +39,8 @@ A class docstring is the default message. `code` is what clients see, `status` w
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from datetime import date
+from typing import ClassVar, Literal
 
 
 class PostriderError(Exception):
@@ -183,6 +189,37 @@ class NewChatsRestricted(SendError):
 
     code = "new_chats_restricted"
 
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        restriction: Literal["new_chats", "monthly_cap"] = "new_chats",
+        until: date | None = None,
+    ) -> None:
+        super().__init__(detail)
+        #: which of WhatsApp's two it is: by conduct, or by the month's count
+        self.restriction = restriction
+        #: the day on which it ends; None where the page does not say
+        self.until = until
+
+
+class OptedOut(SendError):
+    """The recipient has asked not to be written to."""
+
+    code = "recipient_opted_out"
+
+
+class NumberChanged(SendError):
+    """The account was linked with another phone number after this message was accepted."""
+
+    code = "number_changed"
+
+
+class DailyCapExceeded(SendError):
+    """The account has sent as many messages as it may in a day."""
+
+    code = "daily_cap_exceeded"
+
 
 class OutcomeUnknown(SendError):
     """Enter may have been pressed, and whether the message left cannot be told; it is not sent again on a guess."""
@@ -256,10 +293,28 @@ class NotLinked(AccountWaits):
     code = "not_linked"
 
 
+class PairingRefused(NotLinked):
+    """WhatsApp gives no pairing code for this number at present."""
+
+    code = "pairing_refused"
+
+
+class LoggedOut(NotLinked):
+    """It was logged out, on the phone or by WhatsApp; connect it and scan again."""
+
+    code = "logged_out"
+
+
 class Offline(AccountWaits):
     """The browser has no connection to WhatsApp."""
 
     code = "offline"
+
+
+class ProxyDown(Offline):
+    """None of the account's proxies leads to WhatsApp."""
+
+    code = "proxy_down"
 
 
 class Banned(AccountWaits):
@@ -280,16 +335,47 @@ class ProfileElsewhere(AccountWaits):
     code = "profile_elsewhere"
 
 
+class NoSeat(AccountWaits):
+    """Every seat but one waits for a phone to scan already."""
+
+    code = "no_seat"
+
+
 class OpenElsewhere(AccountWaits):
     """WhatsApp Web is open in another window or browser."""
 
     code = "open_elsewhere"
 
 
+class ProfileUnreadable(AccountWaits):
+    """The account's sealed profile does not open: ENCRYPTION_KEY lacks its key, or it was changed."""
+
+    code = "profile_unreadable"
+
+
 class UiChanged(AccountWaits):
     """The self-check did not recognise the page; sending stops until somebody has looked."""
 
     code = "ui_changed"
+
+
+# --- why a profile was not sealed --------------------------------------------------------------------------------
+
+
+class SealError(PostriderError):
+    """The profile was not sealed."""
+
+
+class ProfileTooLarge(SealError):
+    """The profile is too large to be sealed."""
+
+
+class ProfileBusy(SealError):
+    """The profile changed at every try to copy it."""
+
+
+class ProfileEmpty(SealError):
+    """The profile holds no login."""
 
 
 # --- what ends a command -----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ made from it.
 import base64
 import binascii
 from contextlib import suppress
+from datetime import time
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
@@ -44,10 +45,13 @@ class Settings(BaseSettings):
     api_secret: SecretStr | None = Field(
         default=None, description="When set, state-changing requests made with API_KEY must be signed with it."
     )
+    admin_key: SecretStr | None = Field(
+        default=None, description="For /admin/*, in the header x-admin-key. Generated in development."
+    )
     encryption_key: SecretStr | None = Field(
         default=None,
-        description="32 bytes in base64, to seal secrets in the database; a comma-separated list rotates: the first "
-        "seals, all open. Generated in development and kept in DATA_DIR.",
+        description="32 bytes in base64, to seal profiles and secrets in the database; a comma-separated list "
+        "rotates: the first seals, all open. Generated in development and kept in DATA_DIR.",
     )
     webhook_url: str | None = Field(default=None, description="A first endpoint for the default org.")
     webhook_secret: SecretStr | None = Field(
@@ -69,7 +73,16 @@ class Settings(BaseSettings):
     max_sessions: int = Field(
         default=0, ge=0, description="Seats of one worker. Unset or 0: (RAM - 300 MB) / 350 MB, at least 1."
     )
+    memory_limit_mb: float = Field(
+        default=400,
+        ge=0,
+        description="A browser over this is restarted between messages, over twice this at once. PSS.",
+    )
+    watchdog_seconds: float = Field(default=30, gt=0, description="Between looks at each browser's memory and page.")
     idle_seconds: Seconds = Field(default=300, description="An idle session gives up its seat after this.")
+    keepalive_days: float = Field(
+        default=7, ge=0, description="A session that slept so long is opened once, so that WhatsApp does not unlink it."
+    )
     lease_seconds: float = Field(
         default=30, ge=15, description="How long a worker may hold an account without renewing."
     )
@@ -77,6 +90,27 @@ class Settings(BaseSettings):
         default=900, description="A message whose outcome cannot be told fails with outcome_unknown after this."
     )
     confirm_seconds: float = Field(default=60, gt=0, description="How long to wait for the first tick.")
+    pace_per_minute: int = Field(default=20, ge=0, description="Messages of one account in 60 seconds.")
+    pace_per_hour: int = Field(default=100, ge=0, description="Messages of one account in an hour.")
+    pace_per_day: int = Field(default=1000, ge=0, description="Messages of one account in a day of its time zone.")
+    pace_ramp_start: int = Field(
+        default=100,
+        ge=0,
+        description="A new account's first day; the day's limit is the smaller of this ramp and PACE_PER_DAY.",
+    )
+    pace_ramp_step: int = Field(default=50, ge=0, description="What each day since it was first ready adds.")
+    pace_ramp_max: int = Field(default=2000, ge=0, description="Where the ramp ends.")
+    pace_gap_seconds: Annotated[tuple[float, float], NoDecode] = Field(
+        default=(2, 5), description="Seconds from one message of an account to the next, from-to, at random."
+    )
+    pace_per_recipient_hour: int = Field(default=10, ge=0, description="Messages to one recipient in an hour.")
+    quiet_hours: Annotated[tuple[time, time] | None, NoDecode] = Field(
+        default=None, description="No messages then, in the account's time zone, such as 21:00-08:00. Unset: always."
+    )
+    daily_cap_action: Literal["reject", "defer"] = Field(
+        default="reject",
+        description="What becomes of messages over the day's limit: they fail with daily_cap_exceeded, or wait.",
+    )
     typing_delay_ms: Annotated[tuple[int, int], NoDecode] = Field(
         default=(5, 25), description="Milliseconds a character, from-to."
     )
@@ -92,10 +126,26 @@ class Settings(BaseSettings):
     )
     max_queued: int = Field(default=100_000, ge=0, description="Waiting messages of one account; more are refused.")
     rate_limit_per_minute: int = Field(default=6000, ge=0, description="Requests a minute, per key and per address.")
+    retention_days: float = Field(
+        default=90, ge=0, description="How long evidence, incoming messages and changes of state are kept."
+    )
+    evidence_url: str | None = Field(
+        default=None,
+        description="Where pictures and pages of failures go: a folder, or s3://bucket/prefix with the usual AWS_ "
+        "variables. Unset: DATA_DIR/evidence.",
+    )
     database_grace_seconds: Seconds = Field(
         default=60, description="A process whose database is away for longer ends, so that the platform restarts it."
     )
-    selectors_file: Path | None = Field(default=None, description="Replacement of the shipped selectors.")
+    selectors_file: Path | None = Field(
+        default=None, description="Replacement of the shipped selectors; read again when it changes."
+    )
+    selectors_url: str | None = Field(
+        default=None, description="Replacement from an https address; its signature is at the same address with .sig."
+    )
+    selectors_key: str | None = Field(
+        default=None, description="The Ed25519 public key, in base64, that signs it. Required with SELECTORS_URL."
+    )
     trust_proxy_hops: int = Field(
         default=0, ge=0, description="Proxies before the API whose X-Forwarded-For is trusted, counted from the right."
     )
@@ -110,6 +160,32 @@ class Settings(BaseSettings):
         if not (low.strip().isdigit() and (high or low).strip().isdigit()) or int(low) > int(high or low):
             raise ValueError("must be like 5-25: two whole numbers of milliseconds, the smaller first")
         return int(low), int(high or low)
+
+    @field_validator("pace_gap_seconds", mode="before")
+    @classmethod
+    def _gap(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            low, high = (float(part) for part in (value if "-" in value else f"{value}-{value}").split("-"))
+        except ValueError:
+            low, high = 1, 0
+        if not 0 <= low <= high:
+            raise ValueError("must be like 2-5: two numbers of seconds, the smaller first")
+        return low, high
+
+    @field_validator("quiet_hours", mode="before")
+    @classmethod
+    def _hours(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            begin, end = (time.fromisoformat(part.strip()) for part in value.split("-"))
+        except ValueError:
+            begin = end = time.min
+        if begin == end or begin.tzinfo or end.tzinfo:
+            raise ValueError("must be like 21:00-08:00: two different times of the day")
+        return begin, end
 
     @field_validator("host")
     @classmethod
@@ -126,7 +202,7 @@ class Settings(BaseSettings):
                 _check_encryption_key(key.strip())
         return value
 
-    @field_validator("api_key", "api_secret")
+    @field_validator("api_key", "api_secret", "admin_key")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value()) < MIN_SECRET:
@@ -137,6 +213,8 @@ class Settings(BaseSettings):
     def _complete(self) -> Self:
         if self.webhook_url and not self.webhook_secret:
             raise ValueError("WEBHOOK_SECRET is required with WEBHOOK_URL")
+        if self.selectors_url and not (self.selectors_url.startswith("https://") and self.selectors_key):
+            raise ValueError("SELECTORS_URL must be https, and SELECTORS_KEY is required with it")
         if self.env == "production":
             wanted = ("database_url", "api_key", "encryption_key")
             if missing := [name.upper() for name in wanted if getattr(self, name) is None]:
