@@ -24,20 +24,24 @@ _TROUBLE = frozenset({State.disconnected, State.auth_failed, State.suspected_ban
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.not_started: frozenset({State.starting, State.disconnected}),
-    State.starting: _TROUBLE | {State.qr_pending, State.authenticated, State.ready, State.hibernated},
-    State.qr_pending: _TROUBLE | {State.starting, State.authenticated, State.ready},
-    State.authenticated: _TROUBLE | {State.starting, State.qr_pending, State.ready, State.hibernated},
-    State.ready: _TROUBLE | {State.starting, State.authenticated, State.hibernated},
-    State.hibernated: _TROUBLE | {State.starting},
-    State.disconnected: frozenset({State.starting, State.auth_failed, State.not_started}),
-    State.auth_failed: frozenset({State.starting, State.disconnected, State.not_started}),
+    State.starting: _TROUBLE | {State.qr_pending, State.ready, State.hibernated},
+    State.qr_pending: _TROUBLE | {State.starting, State.authenticated},
+    State.authenticated: _TROUBLE | {State.starting, State.ready, State.hibernated},
+    State.ready: _TROUBLE | {State.starting, State.hibernated},
+    State.hibernated: frozenset({State.starting, State.disconnected}),
+    State.disconnected: frozenset({State.starting, State.auth_failed, State.suspected_ban}),
+    State.auth_failed: frozenset({State.starting, State.disconnected}),
     # The second look comes out of another opening only when it finds the chat list again.
     State.suspected_ban: frozenset(
-        {State.banned, State.ready, State.authenticated, State.starting, State.auth_failed, State.disconnected}
+        {State.banned, State.ready, State.starting, State.auth_failed, State.disconnected, State.circuit_open}
     ),
-    State.banned: frozenset({State.starting, State.disconnected, State.not_started}),
-    State.circuit_open: frozenset({State.starting, State.ready, State.hibernated} | (_TROUBLE - {State.circuit_open})),
+    State.banned: frozenset({State.starting, State.disconnected}),
+    State.circuit_open: frozenset({State.starting, State.hibernated} | (_TROUBLE - {State.circuit_open})),
 }
+
+
+#: in which a browser is open, or about to be
+OPEN = frozenset({State.starting, State.qr_pending, State.authenticated, State.ready})
 
 
 class ForbiddenTransitionError(ValueError):
@@ -49,3 +53,24 @@ def move(current: State, to: State) -> State:
     if to is not current and to not in TRANSITIONS[current]:
         raise ForbiddenTransitionError(f"An account that is {current} cannot become {to}.")
     return to
+
+
+def is_quiet(before: State | None, current: State, to: State) -> bool:
+    """Tell whether a change only wakes or puts to sleep: it is recorded, not sent. `before` came before `current`."""
+    asleep = State.hibernated
+    waking = current is State.starting and before is asleep and to is State.ready
+    return to is asleep or (current is asleep and to is State.starting) or waking
+
+
+def after_closing(current: State, *, linked: bool) -> State:
+    """Return what an account is once its browser was closed without anything being wrong with it."""
+    if current not in OPEN:
+        return current
+    return State.hibernated if linked else State.disconnected
+
+
+def diagram() -> str:
+    """Draw the table as a Mermaid state diagram."""
+    lines = ["stateDiagram-v2", "    [*] --> not_started"]
+    lines += [f"    {state} --> {to}" for state, some in TRANSITIONS.items() for to in sorted(some)]
+    return "\n".join(lines)

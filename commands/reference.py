@@ -1,12 +1,15 @@
-"""Write docs/settings.md and .env.example from the table of settings: `python -m commands.reference`."""
+"""Write what the docs take from the code, settings and the diagram of states: `python -m commands.reference`."""
 
+import re
 from pathlib import Path
 from typing import Any
 
+from browser.session import diagram
 from settings import Settings
 
 ROOT = Path(__file__).parent.parent
 MARKDOWN, ENVIRONMENT = ROOT / "docs" / "settings.md", ROOT / ".env.example"
+ACCOUNTS = ROOT / "docs" / "accounts.md"
 
 
 def markdown() -> str:
@@ -51,6 +54,14 @@ def _shown(default: Any) -> str:
     return f"`{_plain(default)}`" if default is not None else "unset"
 
 
+def accounts() -> str:
+    """Return docs/accounts.md with its diagram drawn anew."""
+    return re.sub(
+        r"```mermaid\n.*?```", f"```mermaid\n{diagram()}\n```", ACCOUNTS.read_text(), count=1, flags=re.DOTALL
+    )
+
+
 if __name__ == "__main__":
     MARKDOWN.write_text(markdown())
+    ACCOUNTS.write_text(accounts())
     ENVIRONMENT.write_text(environment())

@@ -87,7 +87,7 @@ def test_every_state_leads_back_to_ready() -> None:
     [
         "not_started starting qr_pending authenticated ready hibernated starting ready",
         "starting ready suspected_ban banned starting ready",
-        "ready circuit_open ready",
+        "ready circuit_open starting ready",
         "ready disconnected starting auth_failed starting qr_pending disconnected",
         "suspected_ban ready",
     ],
