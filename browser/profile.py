@@ -14,6 +14,8 @@ from errors import ProfileElsewhere
 MARKER = "postrider-generation"
 LOCKS = ("SingletonLock", "SingletonCookie", "SingletonSocket")
 PRIVATE = 0o700
+#: end of the name of a directory that a profile is restored in
+RESTORING = ".restoring"
 
 
 def directory_of(root: Path, account_id: str) -> Path:
@@ -62,6 +64,26 @@ def read_generation(directory: Path) -> int | None:
 def write_generation(directory: Path, generation: int) -> None:
     """Mark the directory, atomically: a reader sees the old number or the new one."""
     _write(directory / MARKER, str(generation))
+
+
+def stored(root: Path) -> dict[str, int | None]:
+    """List the profiles of a directory of profiles: account id → the generation it holds, None when never marked."""
+    return {path.name: read_generation(path) for path in _directories(root) if not path.name.startswith(".")}
+
+
+def delete_leftovers(root: Path) -> list[Path]:
+    """Remove what was being restored when a worker died; return it. For a worker's start, as nothing is restored then.
+
+    Such a directory is a login in clear, and no account's, so nobody else would ever remove it.
+    """
+    leftovers = [path for path in _directories(root) if path.name.startswith(".") and path.name.endswith(RESTORING)]
+    for path in leftovers:
+        shutil.rmtree(path)
+    return leftovers
+
+
+def _directories(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.is_symlink()) if root.is_dir() else []
 
 
 def _write(path: Path, text: str) -> None:

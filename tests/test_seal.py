@@ -1,0 +1,327 @@
+"""Profiles as bytes: real ones there and back, and bytes that are none."""
+
+import asyncio
+import io
+import shutil
+import stat
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fixtures_browser import DOMS, Pages, new_account, new_phone, pages, send
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import errors
+from browser import profile, seal
+from browser.history import Verdict
+from browser.process import kill_browsers_of
+from browser.screens import Screen
+from browser.whatsapp import WhatsApp
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+__all__ = ["pages"]
+
+NEWEST = DOMS[-1]
+INDEXED, LOCAL = seal.KEPT
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes() for path in directory.rglob("*") if path.is_file()
+    }
+
+
+def write(directory: Path, name: str, content: bytes) -> None:
+    path = directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A directory that looks like a profile."""
+    directory = tmp_path / "acc_1"
+    write(directory, f"{INDEXED}/http_localhost_0.indexeddb.leveldb/000003.log", bytes(range(256)) * 40)
+    write(directory, f"{INDEXED}/http_localhost_0.indexeddb.leveldb/CURRENT", b"MANIFEST-000001\n")
+    write(directory, f"{LOCAL}/leveldb/000005.ldb", b"local" * 500)
+    write(directory, "Default/Cache/data_0", b"cache" * 10_000)
+    write(directory, "Default/Preferences", b"{}")
+    return directory
+
+
+# --- real profiles
+
+
+async def close(page: WhatsApp, _: Path) -> None:
+    await page.close()
+
+
+async def leave_running(page: WhatsApp, _: Path) -> None:
+    assert page.alive
+
+
+async def kill(_: WhatsApp, directory: Path) -> None:
+    await kill_browsers_of(directory)
+
+
+@pytest.mark.parametrize("end", [close, leave_running, kill])
+async def test_a_login_survives_in_another_directory(
+    pages: Pages,
+    tmp_path: Path,
+    end: Callable[[WhatsApp, Path], asyncio.Future[None]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    account, phone = new_account(), new_phone()
+    directory, elsewhere = tmp_path / "profile", tmp_path / "another" / "home" / account
+    page = await pages.open(account, NEWEST, directory=directory)
+    try:
+        await pages.link(account, page)
+        await send(page, phone, "before it was sealed")
+        await end(page, directory)
+        packed = await asyncio.to_thread(seal.pack, directory)
+    finally:
+        await page.close()
+    await asyncio.to_thread(seal.unpack, packed.data, elsewhere)
+    with capsys.disabled():
+        print(f"\n{end.__name__}: {packed.sizes} raw, {len(packed.data)} packed")  # noqa: T201 - figures for people
+    assert packed.raw_bytes == sum(packed.sizes.values()) > len(packed.data)
+    assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o700
+    again = await pages.open(account, NEWEST, directory=elsewhere)
+    try:
+        assert await again.wait_screen(Screen.MAIN, Screen.QR, timeout=10) is Screen.MAIN
+        await again.settle_in()
+        assert (await again.look_for(phone, "before it was sealed", None))[0] is Verdict.SENT
+        await send(again, phone, "after it was restored")
+    finally:
+        await again.close()
+    assert await pages.received(phone) == ["before it was sealed", "after it was restored"]
+
+
+# --- packing
+
+
+def test_only_what_a_login_needs_goes_there_and_back(made: Path, tmp_path: Path) -> None:
+    profile.write_generation(made, 3)
+    packed = seal.pack(made)
+    seal.unpack(packed.data, tmp_path / "restored")
+    kept = {name: content for name, content in files(made).items() if name.startswith(seal.KEPT)}
+    assert files(tmp_path / "restored") == kept
+    assert packed.raw_bytes == sum(map(len, kept.values()))
+    assert packed.sizes == {INDEXED: 10_240 + 16, LOCAL: 2_500}
+    assert "data" not in repr(packed)
+
+
+def test_the_same_files_are_the_same_bytes(made: Path) -> None:
+    assert seal.pack(made).data == seal.pack(made).data
+
+
+def test_links_are_not_followed(made: Path, tmp_path: Path) -> None:
+    write(tmp_path, "secret", b"not of this profile")
+    (made / INDEXED / "link").symlink_to(tmp_path / "secret")
+    seal.unpack(seal.pack(made).data, tmp_path / "restored")
+    assert not (tmp_path / "restored" / INDEXED / "link").exists()
+
+
+def test_a_profile_above_the_cap_is_refused_with_its_sizes(made: Path) -> None:
+    assert seal.pack(made, cap=12_756).raw_bytes == 12_756
+    with pytest.raises(errors.ProfileTooLarge, match=r"12,756 bytes.*IndexedDB 10,256.*at most 12,755") as caught:
+        seal.pack(made, cap=12_755)
+    assert not isinstance(caught.value, errors.SendError)
+
+
+def test_too_many_files_are_refused(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seal, "FILES", 2)
+    with pytest.raises(errors.ProfileTooLarge, match="3 files"):
+        seal.pack(made)
+
+
+def test_a_profile_without_a_login_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "Default/Preferences", b"{}")
+    with pytest.raises(errors.ProfileEmpty, match="IndexedDB"):
+        seal.pack(tmp_path)
+
+
+def test_a_profile_that_goes_on_changing_is_not_copied(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, log = seal._write, made / INDEXED / "000007.log"
+
+    def write_while_it_changes(directory: Path, listing: seal.Listing) -> bytes:
+        with log.open("ab") as file:
+            file.write(b"x")
+        return real(directory, listing)
+
+    monkeypatch.setattr(seal, "_write", write_while_it_changes)
+    monkeypatch.setattr(seal, "PAUSE_SECONDS", 0.01)
+    with pytest.raises(errors.ProfileBusy, match="5 tries"):
+        seal.pack(made)
+    assert log.stat().st_size == 5
+
+
+def test_a_profile_that_comes_to_rest_is_copied_then(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (made / INDEXED / "gone").write_bytes(b"soon")
+    real = seal._write
+    pauses: list[float] = []
+
+    def write_while_it_changes(directory: Path, listing: seal.Listing) -> bytes:
+        if not pauses:
+            (made / INDEXED / "gone").unlink()
+        elif len(pauses) == 1:
+            data = real(directory, listing)
+            (made / INDEXED / "new").write_bytes(b"new")
+            return data
+        return real(directory, listing)
+
+    monkeypatch.setattr(seal, "_write", write_while_it_changes)
+    monkeypatch.setattr("browser.seal.time.sleep", pauses.append)
+    assert seal.pack(made).raw_bytes == 12_756 + 3
+    assert pauses == [seal.PAUSE_SECONDS] * 2
+
+
+# --- unpacking
+
+
+def test_a_directory_in_use_is_left_alone(made: Path) -> None:
+    before = files(made)
+    with pytest.raises(FileExistsError, match="acc_1"):
+        seal.unpack(seal.pack(made).data, made)
+    assert files(made) == before
+
+
+def test_an_empty_directory_is_filled(made: Path, tmp_path: Path) -> None:
+    profile.prepare(tmp_path / "restored")
+    seal.unpack(seal.pack(made).data, tmp_path / "restored")
+    assert (tmp_path / "restored" / INDEXED).is_dir()
+
+
+@pytest.mark.parametrize("data", [b"", b"nothing of the kind", zstd.compress(b""), zstd.compress(b"x" * 100_000)])
+def test_other_bytes_leave_no_directory(data: bytes, tmp_path: Path) -> None:
+    with pytest.raises(errors.ProfileUnreadable, match="restored"):
+        seal.unpack(data, tmp_path / "restored")
+    assert list(tmp_path.iterdir()) == []
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_changed_archive_is_refused_or_changes_nothing(made: Path, data: st.DataObject) -> None:
+    packed = bytearray(seal.pack(made).data)
+    if data.draw(st.booleans()):
+        del packed[data.draw(st.integers(0, len(packed) - 1)) :]
+        refused = True
+    else:
+        packed[data.draw(st.integers(0, len(packed) - 1))] ^= data.draw(st.integers(1, 255))
+        refused = False
+    restored = made.parent / "restored"
+    try:
+        seal.unpack(bytes(packed), restored)
+        assert not refused
+        assert files(restored) == {name: each for name, each in files(made).items() if name.startswith(seal.KEPT)}
+        shutil.rmtree(restored)
+    except errors.ProfileUnreadable:
+        pass
+    assert [each.name for each in made.parent.iterdir()] == [made.name]
+
+
+def archive(*members: tarfile.TarInfo, content: bytes = b"") -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for member in members:
+            tar.addfile(member, io.BytesIO(content) if member.type == tarfile.REGTYPE else None)
+    return zstd.compress(packed.getvalue())
+
+
+def entry(name: str, kind: bytes = tarfile.REGTYPE, *, link: str = "", size: int = 0) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname, member.size = kind, link, size
+    return member
+
+
+GOOD = entry(f"{INDEXED}/CURRENT")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        entry("/etc/cron.d/evil"),
+        entry("../evil"),
+        entry(f"{INDEXED}/../../../evil"),
+        entry(f"{INDEXED}/./evil"),
+        entry(f"/{INDEXED}/evil"),
+        entry("Default/Preferences"),
+        entry("Default/IndexedDB-evil/x"),
+        entry(INDEXED),
+        entry(f"{INDEXED}/back\\slash"),
+        entry(f"{INDEXED}/directory", tarfile.DIRTYPE),
+        entry(f"{INDEXED}/link", tarfile.SYMTYPE, link="/etc/passwd"),
+        entry(f"{INDEXED}/link", tarfile.LNKTYPE, link=f"{INDEXED}/CURRENT"),
+        entry(f"{INDEXED}/device", tarfile.CHRTYPE),
+        entry(f"{INDEXED}/pipe", tarfile.FIFOTYPE),
+        entry(f"{INDEXED}/CURRENT"),  # once more
+        entry(f"{INDEXED}/CURRENT/below-a-file"),
+    ],
+    ids=lambda bad: f"{bad.name}-{bad.type.decode()}",
+)
+def test_entries_that_no_profile_has_are_refused(bad: tarfile.TarInfo, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with pytest.raises(errors.ProfileUnreadable):
+        seal.unpack(archive(GOOD, bad), home / "restored")
+    assert list(home.iterdir()) == []
+    seal.unpack(archive(GOOD), home / "restored")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["CURRENT"]
+
+
+def test_a_bomb_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    big = archive(entry(f"{INDEXED}/x", size=1_000_000), content=bytes(1_000_000))
+    assert len(big) < 1000
+    with pytest.raises(errors.ProfileUnreadable, match="999,999 bytes"):
+        seal.unpack(big, tmp_path / "restored", cap=999_999)
+    # A header alone can ask for as much as it likes, before any name is known.
+    long = io.BytesIO()
+    with zstd.ZstdFile(long, "w") as stream:
+        stream.write(entry("pax", tarfile.XHDTYPE, size=1 << 40).tobuf(tarfile.GNU_FORMAT))
+        for _ in range(100):
+            stream.write(bytes(1_000_000))
+    monkeypatch.setattr(seal, "FILES", 10)
+    with pytest.raises(errors.ProfileUnreadable, match="more than any profile"):
+        seal.unpack(long.getvalue(), tmp_path / "restored", cap=1_000_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- directories of profiles
+
+
+def test_the_profiles_on_a_disk_are_listed_and_what_was_half_restored_is_removed(made: Path) -> None:
+    root = made.parent
+    (root / "acc_2").mkdir()
+    profile.write_generation(root / "acc_2", 4)
+    (root / "acc_3").symlink_to(made)
+    write(root, ".home", b"no directory")
+    write(root, ".other/file", b"not ours")
+    write(root, f".acc_9.x1{profile.RESTORING}/Default/IndexedDB/CURRENT", b"left by a crash")
+    assert profile.stored(root) == {"acc_1": None, "acc_2": 4}
+    assert profile.stored(root / "missing") == {}
+    assert profile.delete_leftovers(root) == [root / f".acc_9.x1{profile.RESTORING}"]
+    assert profile.delete_leftovers(root) == []
+    assert sorted(path.name for path in root.iterdir()) == [".home", ".other", "acc_1", "acc_2", "acc_3"]
+
+
+def test_a_directory_is_restored_where_a_crash_leaves_it_to_be_removed(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = seal.pack(made).data
+    seen: list[tuple[Path, bool, int]] = []
+
+    def crash(_: bytes, fresh: Path, __: int) -> None:
+        seen.append((fresh.parent, fresh.name.endswith(profile.RESTORING), stat.S_IMODE(fresh.stat().st_mode)))
+        raise MemoryError
+
+    monkeypatch.setattr(seal, "_read", crash)
+    with pytest.raises(MemoryError):
+        seal.unpack(packed, made.parent / "restored")
+    assert seen == [(made.parent, True, 0o700)]
+    assert [path.name for path in made.parent.iterdir()] == [made.name]
