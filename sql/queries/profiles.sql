@@ -1,0 +1,68 @@
+-- name: new_profile
+-- A profile that is made anew is a new generation: it shows nothing of what was sent.
+update accounts
+set profile_home = %(home)s, profile_generation = profile_generation + 1
+where id = %(account)s and leased_by = %(worker)s and lease_until > now()
+returning profile_generation as generation
+
+-- name: use_profile
+-- The directory that Postgres names is opened: its sealed copy is not the whole of it any more.
+with held as (
+    select id from accounts
+    where id = %(account)s and leased_by = %(worker)s and lease_until > now()
+    for update
+), opened as (
+    update profiles set whole = false from held where account_id = held.id and whole
+)
+select id from held
+
+-- name: sealed_profile
+select generation, whole, sealed from profiles where account_id = %(account)s
+
+-- name: restore_profile
+-- A copy that is not the whole of what was there is a new generation: an older one shows less than was sent.
+with held as (
+    select accounts.id, profiles.whole
+    from accounts
+    join profiles on profiles.account_id = accounts.id and profiles.generation = %(sealed)s
+    where accounts.id = %(account)s and leased_by = %(worker)s and lease_until > now()
+    for update
+), opened as (
+    update profiles set whole = false from held where account_id = held.id
+)
+update accounts
+set profile_home = %(home)s,
+    profile_generation = case when held.whole and profile_generation = %(sealed)s then profile_generation
+                              else profile_generation + 1 end
+from held
+where accounts.id = held.id
+returning profile_generation as generation
+
+-- name: store_profile
+-- Names lease, home and generation: a late copy never takes the place of a newer one.
+with held as (
+    select id, org_id from accounts
+    where id = %(account)s and leased_by = %(worker)s and lease_until > now()
+      and profile_home = %(home)s and profile_generation = %(generation)s
+    for update
+)
+insert into profiles (account_id, org_id, generation, whole, sealed, raw_bytes, worker)
+select id, org_id, %(generation)s, %(whole)s, %(sealed)s, %(raw_bytes)s, %(worker)s from held
+on conflict (account_id) do update
+set generation = excluded.generation, whole = excluded.whole, sealed = excluded.sealed, raw_bytes = excluded.raw_bytes,
+    worker = excluded.worker, created_at = now()
+where profiles.generation <= excluded.generation
+returning account_id
+
+-- name: forget_profile
+-- Logged out: what was sealed is gone too, and no directory holds the account any more.
+with held as (
+    update accounts
+    set linked = false, profile_home = null, profile_generation = profile_generation + 1, pairing_phone = null
+    where id = %(account)s and leased_by = %(worker)s
+    returning id
+)
+delete from profiles using held where account_id = held.id
+
+-- name: profiles_at_home
+select id, profile_generation as generation from accounts where profile_home = %(home)s and linked
