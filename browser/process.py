@@ -2,26 +2,35 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+#: how Chromium is told which profile to hold; the engine always gives it resolved
+SWITCH = "--user-data-dir="
 KILL_SECONDS = 5.0
 POLL_SECONDS = 0.02
 
 
-def browsers_of(directory: Path) -> list[psutil.Process]:
-    """List the main processes (and their start scripts) that hold a profile, from this worker or left by another."""
-    switch = f"--user-data-dir={directory.resolve()}"
-    found = []
+def browsers() -> Iterator[tuple[Path, psutil.Process]]:
+    """Yield every browser's main process (and its start script) with the profile directory that it holds."""
     for process in psutil.process_iter():
         try:
             command = process.cmdline()
         except psutil.Error:
             continue
-        if switch in command and not any(word.startswith("--type=") for word in command):
-            found.append(process)
-    return found
+        if not any(word.startswith("--type=") for word in command):
+            for word in command:
+                if word.startswith(SWITCH):
+                    yield Path(word.removeprefix(SWITCH)), process
+
+
+def browsers_of(directory: Path) -> list[psutil.Process]:
+    """List the main processes (and their start scripts) that hold a profile, from this worker or left by another."""
+    wanted = directory.resolve()
+    return [process for held, process in browsers() if held == wanted]
 
 
 async def kill_browsers_of(directory: Path) -> None:
@@ -29,18 +38,31 @@ async def kill_browsers_of(directory: Path) -> None:
 
     IndexedDB writes that had been acknowledged stay; localStorage of the last 5 s is lost.
     """
-    await asyncio.to_thread(_kill, directory)
+    await asyncio.to_thread(lambda: _kill(browsers_of(directory)))
 
 
-def _kill(directory: Path) -> None:
-    doomed = browsers_of(directory)
+async def end_orphans(root: Path) -> list[Path]:
+    """End every browser that holds a profile under a directory of profiles; return those profiles, sorted.
+
+    For a worker's start: it holds the directory's lock, so whatever runs there was left by one that died.
+    """
+    return await asyncio.to_thread(_end_orphans, root)
+
+
+def _end_orphans(root: Path) -> list[Path]:
+    root = root.resolve()
+    orphans = [(held, process) for held, process in browsers() if root in held.parents]
+    _kill([process for _, process in orphans])
+    return sorted({held for held, _ in orphans})
+
+
+def _kill(doomed: list[psutil.Process]) -> None:
     for process in list(doomed):
-        doomed += process.children(recursive=True) if process.is_running() else []
+        with suppress(psutil.NoSuchProcess):
+            doomed += process.children(recursive=True)
     for process in doomed:
-        try:
+        with suppress(psutil.NoSuchProcess):
             process.kill()
-        except psutil.NoSuchProcess:
-            continue
     # Not psutil.wait_procs: in a container whose first process collects no orphans, a zombie stays for good.
     until = time.monotonic() + KILL_SECONDS
     while any(is_running(process) for process in doomed) and time.monotonic() < until:
