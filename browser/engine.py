@@ -15,8 +15,10 @@ import psutil
 from playwright.async_api import BrowserContext, Playwright, async_playwright
 
 from browser.chromium import can_sandbox, find_chromium, read_version
-from browser.flags import FLAGS, identity, user_agent
+from browser.flags import BYPASS, FLAGS, PROXIED, identity, user_agent
 from browser.process import is_running, kill_browsers_of, newest_driver
+from browser.proxy import Proxy
+from browser.relay import Relay
 from browser.seam import bounded
 from errors import BrowserLost, SendError
 
@@ -54,6 +56,7 @@ class Engine:
         self._warned = False
         self._watch: asyncio.Task[None] | None = None
         self._losses: WeakSet[asyncio.Event] = WeakSet()
+        self._relays: set[Relay] = set()
         #: the browser's version, as in "156.0.8078.79"; empty before the first opening
         self.version = ""
 
@@ -65,9 +68,29 @@ class Engine:
     ) -> None:
         await self.close()
 
-    async def open(self, directory: Path, look: Look) -> BrowserContext:
-        """Start a browser on a prepared profile. Raise ChromiumMissing, BrowserLost or PageHung."""
-        return await self._launch(await self._driver(), directory, look)
+    async def open(self, directory: Path, look: Look, proxy: Proxy | None = None) -> BrowserContext:
+        """Start a browser on a prepared profile. Raise ChromiumMissing, BrowserLost or PageHung.
+
+        With a proxy, all that it does goes through that one and nothing past it.
+        """
+        playwright = await self._driver()
+        relay = None if proxy is None else Relay(proxy)
+        try:
+            context = await self._launch(playwright, directory, look, await relay.start() if relay else None)
+        except BaseException:
+            if relay is not None:
+                relay.close()
+            await kill_browsers_of(directory)
+            raise
+        if relay is not None:
+            self._relays.add(relay)
+            context.on("close", lambda _: self._end(relay))
+        return context
+
+    def _end(self, *relays: Relay) -> None:
+        for relay in relays:
+            relay.close()
+            self._relays.discard(relay)
 
     async def probe(self) -> None:
         """Open a blank page and close it again, for doctor and readyz. Raise what `open` raises."""
@@ -91,28 +114,26 @@ class Engine:
                 self._watch = asyncio.create_task(self._watch_driver(await asyncio.to_thread(newest_driver)))
             return self._playwright
 
-    async def _launch(self, playwright: Playwright, directory: Path, look: Look) -> BrowserContext:
+    async def _launch(self, playwright: Playwright, directory: Path, look: Look, relay: str | None) -> BrowserContext:
         if self._executable is None:
             raise BrowserLost
-        try:
-            return await bounded(
-                playwright.chromium.launch_persistent_context(
-                    await asyncio.to_thread(directory.resolve),
-                    executable_path=self._executable,
-                    headless=True,
-                    chromium_sandbox=await self._is_sandboxed(self._executable),
-                    args=[*FLAGS, f"--user-agent={self.user_agent}"],
-                    viewport={"width": look.width, "height": look.height},
-                    locale=look.locale,
-                    timezone_id=look.timezone_id,
-                    # Requests of a service worker escape what is done to the page, and it caches old page versions.
-                    service_workers="block",
-                ),
-                LAUNCH_SECONDS,
-            )
-        except BaseException:
-            await kill_browsers_of(directory)
-            raise
+        proxied = PROXIED if relay else ()
+        return await bounded(
+            playwright.chromium.launch_persistent_context(
+                await asyncio.to_thread(directory.resolve),
+                executable_path=self._executable,
+                headless=True,
+                chromium_sandbox=await self._is_sandboxed(self._executable),
+                args=[*FLAGS, *proxied, f"--user-agent={self.user_agent}"],
+                proxy={"server": relay, "bypass": BYPASS} if relay else None,
+                viewport={"width": look.width, "height": look.height},
+                locale=look.locale,
+                timezone_id=look.timezone_id,
+                # Requests of a service worker escape what is done to the page, and it caches old page versions.
+                service_workers="block",
+            ),
+            LAUNCH_SECONDS,
+        )
 
     async def _is_sandboxed(self, executable: Path) -> bool:
         if self._sandbox != "auto":
@@ -133,10 +154,12 @@ class Engine:
         for event in list(self._losses):
             event.set()
         self._losses.clear()
+        self._end(*self._relays)
 
     async def _drop(self) -> None:
         if self._watch is not None:
             self._watch.cancel()
+        self._end(*self._relays)
         playwright, self._playwright = self._playwright, None
         if playwright is not None:
             with suppress(SendError):  # it may be dead already

@@ -43,6 +43,14 @@ FLAGS = (
     f"--enable-features={','.join(ON)}",
     f"--host-resolver-rules={', '.join(f'MAP {host} ~NOTFOUND' for host in TELEMETRY)}",
 )
+#: Behind a proxy nothing is looked up or sent past it. The proxy resolves names, so the hosts that are cut off have to
+#: be kept from it (BYPASS), and all lookups here fail. WebRTC would tell a page the machine's own address by UDP.
+#: Chromium heeds the last --host-resolver-rules: this one, not Playwright's (which has quotes in it and does nothing).
+PROXIED = (
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
+)
+BYPASS = ",".join(TELEMETRY)
 
 
 def user_agent(version: str) -> str:

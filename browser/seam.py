@@ -20,7 +20,7 @@ TABLE: tuple[tuple[str, str, type[SendError]], ...] = (
     ("AbortError", "", BrowserLost),
     ("ValidationError", "", PageCrashed),
     ("Error", r"crashed", PageCrashed),
-    ("Error", r"net::ERR_(INTERNET|NETWORK|NAME|ADDRESS|CONNECTION|PROXY|TUNNEL|TIMED_OUT|EMPTY|DNS)", Offline),
+    ("Error", r"net::ERR_(INTERNET|NETWORK|NAME|ADDRESS|CONNECTION|PROXY|SOCKS|TUNNEL|TIMED_OUT|EMPTY|DNS)", Offline),
     ("Error", r"has been closed|connection closed|disconnected|failed to launch", BrowserLost),
     ("Error", "", PageCrashed),
 )

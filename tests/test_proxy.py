@@ -1,0 +1,293 @@
+"""Proxies: read, tried out, and used by real browsers for everything that they do."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from fixtures_browser import DOMS, PATIENCE, SELECTORS, Pages, new_account, new_phone, pages, send, until
+from fixtures_proxy import CREDENTIALS, PASSWORD, USER, TestProxy, proxy_server
+from playwright.async_api import BrowserContext
+
+import errors
+from browser import profile
+from browser.engine import Engine, Look, look_for
+from browser.flags import TELEMETRY
+from browser.proxy import Proxy, Refused, choose
+from browser.relay import Relay
+from browser.screens import Screen
+from browser.whatsapp import WhatsApp
+
+__all__ = ["pages"]
+
+NEWEST = DOMS[-1]
+
+
+@pytest.fixture(params=["http", "socks5"])
+async def server(request: pytest.FixtureRequest) -> AsyncIterator[TestProxy]:
+    async with proxy_server(request.param) as one:
+        yield one
+
+
+@pytest.fixture
+async def target() -> AsyncIterator[str]:
+    """Something to connect to."""
+    listener = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/"
+    listener.close()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+# --- reading
+
+
+def test_a_proxy_never_shows_its_credentials() -> None:
+    proxy = Proxy(f"socks5://{CREDENTIALS}@Proxy.Example:1080")
+    assert str(proxy) == "socks5://Proxy.Example:1080"
+    assert repr(proxy) == "Proxy(socks5://Proxy.Example:1080)"
+    assert proxy.address == ("proxy.example", 1080)
+    assert proxy.credentials == (USER, PASSWORD)
+    assert Proxy("http://[::1]:3128").address == ("::1", 3128)
+    assert Proxy("http://proxy.example:3128").credentials is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "proxy.example:3128",
+        "ftp://u:secret@h:1",
+        "http://u:secret@h",
+        "http://u:secret@h:99999",
+        "http://u:sec[ret@h:1",
+    ],
+)
+def test_what_is_no_proxy_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(ValueError, match="must be like http") as caught:
+        Proxy(url)
+    assert "secret" not in str(caught.value)
+
+
+# --- trying out
+
+
+async def test_the_first_that_leads_there_is_chosen(server: TestProxy, target: str) -> None:
+    assert await choose([], target) is None
+    dead = f"http://u:secret@127.0.0.1:{free_port()}"
+    proxy = await choose([dead, server.url, "http://never.asked.invalid:1"], target)
+    assert proxy == Proxy(server.url)
+    assert server.asked == [target.removeprefix("http://").rstrip("/")]
+
+
+async def test_none_that_leads_there_is_named_without_credentials(server: TestProxy, target: str) -> None:
+    wrong = server.url.replace("us%20er", "secret-user")
+    without = f"{server.scheme}://127.0.0.1:{server.port}"
+    with pytest.raises(errors.ProxyDown) as caught:
+        await choose([wrong, without, "http://secret:secret@127.0.0.1:1", "gopher://secret@h:1"], target)
+    said = str(caught.value)
+    assert said.count(f"127.0.0.1:{server.port}") == 2
+    assert "http://127.0.0.1:1 failed" in said
+    assert "must be like" in said
+    assert not any(each in said for each in ("secret", PASSWORD, "word%2F1"))
+    assert isinstance(caught.value, errors.Offline)
+    assert server.strangers == 2
+    assert server.asked == []
+
+
+async def test_a_proxy_that_does_not_reach_the_target_is_refused(server: TestProxy) -> None:
+    with pytest.raises(errors.ProxyDown, match=rf"leads to 127\.0\.0\.1:{(port := free_port())}"):
+        await choose([server.url], f"http://127.0.0.1:{port}/")
+    with pytest.raises(errors.ProxyDown, match=r"leads to web\.whatsapp\.com:443"):
+        await choose([server.url], "https://web.whatsapp.com")
+    assert server.asked == [f"127.0.0.1:{port}", "web.whatsapp.com:443"]
+
+
+async def test_a_proxy_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    monkeypatch.setattr("browser.proxy.CONNECT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for scheme in ("http", "socks5"):
+            with pytest.raises(errors.ProxyDown, match="did not answer"):
+                await choose([f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"], target)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"\x00", b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 200", b"\x05\x77", b"\x05\xff"]
+)
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+async def test_what_is_no_proxy_at_all_is_refused(scheme: str, answer: bytes) -> None:
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    listener = await asyncio.start_server(talk, "127.0.0.1", 0)
+    with pytest.raises(Refused):
+        await Proxy(f"{scheme}://127.0.0.1:{listener.sockets[0].getsockname()[1]}").connect("example.org", 443)
+    listener.close()
+
+
+async def test_credentials_that_socks_cannot_carry_are_refused(target: str) -> None:
+    async with proxy_server("socks5") as server:
+        with pytest.raises(errors.ProxyDown, match="outside ASCII"):
+            await choose([f"socks5://%C3%A9:pass@127.0.0.1:{server.port}"], target)
+
+
+# --- in a browser
+
+
+async def test_everything_of_an_account_goes_through_its_proxy(pages: Pages, server: TestProxy) -> None:
+    account, phone = new_account(), new_phone()
+    directory = profile.directory_of(pages.root, account)
+    profile.prepare(directory)
+    proxy = await choose([server.url], pages.origin)
+    page = await WhatsApp.open(
+        pages.engine,
+        directory,
+        look_for(account),
+        f"{pages.origin}/sandbox/web/{account}/?dom={NEWEST}",
+        selectors=SELECTORS,
+        typing_delay_ms=(0, 1),
+        patience=PATIENCE,
+        proxy=proxy,
+    )
+    try:
+        await pages.link(account, page)
+        await send(page, phone, "through a proxy")
+        assert await pages.received(phone) == ["through a proxy"]
+        assert set(server.asked) == {pages.origin.removeprefix("http://")}
+        assert server.strangers == 0
+        assert server.received > 10_000
+        server.stop()
+        await page.wait_screen(Screen.OFFLINE, timeout=10)
+    finally:
+        await page.close()
+
+
+async def fetches(context: BrowserContext, url: str) -> bool:
+    ask = "url => fetch(url, {mode: 'no-cors'}).then(() => true, () => false)"
+    return bool(await context.pages[0].evaluate(ask, url))
+
+
+async def test_what_is_cut_off_stays_so_behind_a_proxy(server: TestProxy, target: str, tmp_path: Path) -> None:
+    async with Engine() as engine:
+        context = await engine.open(tmp_path / "profile", Look(800, 600), Proxy(server.url))
+        for host in (*TELEMETRY, "elsewhere.test"):
+            server.names[host] = "127.0.0.1"
+        port = target.rstrip("/").rpartition(":")[2]
+        for scheme in ("http", "https"):
+            for host in (*TELEMETRY, "elsewhere.test"):
+                await fetches(context, f"{scheme}://{host}:{port}/")
+        # The control: a host that is not cut off was asked for, and by name.
+        assert set(server.asked) == {f"elsewhere.test:{port}"}
+
+
+STUN_BINDING = 0x0001
+GATHER = """port => new Promise(done => {
+  const peer = new RTCPeerConnection({iceServers: [{urls: `stun:127.0.0.1:${port}`}]});
+  peer.createDataChannel("x");
+  peer.onicegatheringstatechange = () => peer.iceGatheringState === "complete" && done();
+  peer.createOffer().then(offer => peer.setLocalDescription(offer));
+})"""
+
+
+class Stun(asyncio.DatagramProtocol):
+    """Counts who asks for his address, and answers none."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def heard(self) -> int:
+        return self.asked
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        del addr
+        self.asked += struct.unpack_from("!H", data)[0] == STUN_BINDING
+
+
+async def test_webrtc_does_not_go_past_a_proxy(tmp_path: Path) -> None:
+    transport, stun = await asyncio.get_running_loop().create_datagram_endpoint(Stun, ("127.0.0.1", 0))
+    port = transport.get_extra_info("sockname")[1]
+    try:
+        async with proxy_server("socks5") as server, Engine() as engine:
+            proxied = await engine.open(tmp_path / "proxied", Look(800, 600), Proxy(server.url))
+            await proxied.pages[0].evaluate(GATHER, port)
+            assert stun.asked == 0
+            # The control: without a proxy it asks, and goes on asking for long.
+            direct = await engine.open(tmp_path / "direct", Look(800, 600))
+            gathering = asyncio.create_task(direct.pages[0].evaluate(GATHER, port))
+            await until(stun.heard)
+            gathering.cancel()
+    finally:
+        transport.close()
+
+
+async def test_the_relay_ends_with_its_browser(server: TestProxy, tmp_path: Path) -> None:
+    async with Engine() as engine:
+        context = await engine.open(tmp_path / "profile", Look(800, 600), Proxy(server.url))
+        (relay,) = engine._relays
+        assert relay._server is not None
+        port = relay._server.sockets[0].getsockname()[1]
+        await context.close()
+
+        async def closed() -> bool:
+            return not engine._relays
+
+        await until(closed)
+        with pytest.raises(OSError, match="Connect"):
+            await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_a_proxy_that_goes_while_the_page_is_opened_is_offline(pages: Pages, server: TestProxy) -> None:
+    server.stop()
+    account = new_account()
+    directory = profile.directory_of(pages.root, account)
+    profile.prepare(directory)
+    with pytest.raises(errors.Offline):
+        await WhatsApp.open(
+            pages.engine,
+            directory,
+            look_for(account),
+            f"{pages.origin}/sandbox/web/{account}/",
+            selectors=SELECTORS,
+            typing_delay_ms=(0, 1),
+            patience=PATIENCE,
+            proxy=Proxy(server.url),
+        )
+
+
+# --- the relay's own protocol
+
+
+async def relayed(server: TestProxy, request: bytes) -> bytes:
+    relay = Relay(Proxy(server.url))
+    port = int((await relay.start()).rpartition(":")[2])
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request)
+        writer.write_eof()
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        return answer
+    finally:
+        relay.close()
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", b""),
+        (b"\x04\x01", b""),
+        (b"\x05", b""),
+        (b"\x05\x01\x00\x05\x02\x00\x01\x7f\x00\x00\x01\x00\x50", b"\x05\x00\x05\x07"),  # bind
+        (b"\x05\x01\x00\x05\x01\x00\x03\x07nowhere\x00\x50", b"\x05\x00\x05\x04"),
+        (b"\x05\x01\x00\x05\x01\x00\x04" + bytes(15) + b"\x01\x00\x50", b"\x05\x00\x05\x04"),  # ::1, which it refuses
+    ],
+)
+async def test_the_relay_answers_what_it_does_not_do(server: TestProxy, request_: bytes, answer: bytes) -> None:
+    assert (await relayed(server, request_))[:4] == answer
