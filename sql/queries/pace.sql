@@ -1,0 +1,108 @@
+-- name: pace_of
+-- What a drain needs to know before it takes a job: how many are due, up to the minute's limit; until when it may take none,
+-- and why; and for the gap, the last submission, seconds since then, seconds from it until the oldest of its minute is a
+-- minute old, and what its sending took. No row when the account is not paced.
+select waiting.due, pace.opens_at, pace.reason, pace.quiet_until, pace.minute_limit, pace.minute_used,
+       pace.day_limit, pace.day_used, pace.day_used >= pace.day_limit as day_over, pace.resets_at,
+       accounts.time_zone, now() as now, last.submitted_at,
+       extract(epoch from now() - last.submitted_at)::float8 as since,
+       extract(epoch from oldest.submitted_at + interval '1 minute' - last.submitted_at)::float8 as room,
+       extract(epoch from last.submitted_at - last.started_at)::float8 as took
+from accounts
+cross join lateral pace_of(accounts.id, %(limits)s::jsonb, now()) as pace
+cross join lateral (
+    select count(*) as due
+    from (
+        select from jobs
+        where account_id = accounts.id and state = 'queued' and priority in (0, 1) and due_at <= now()
+        limit coalesce(pace.minute_limit, 1)
+    ) as first
+) as waiting
+left join lateral (
+    select submitted_at, started_at from jobs
+    where account_id = accounts.id and submitted_at is not null
+    order by submitted_at desc
+    limit 1
+) as last on true
+left join lateral (
+    select min(submitted_at) as submitted_at from jobs
+    where account_id = accounts.id and submitted_at > now() - interval '1 minute'
+) as oldest on true
+where accounts.id = %(account)s and accounts.pace
+
+-- name: hold_gate
+-- As close_gate, to a moment, and by the newest drain alone: one that was frozen for an hour knows an old moment.
+update lanes
+set open_at = greatest(open_at, %(until)s::timestamptz),
+    gate_reason = case when open_at <= %(until)s::timestamptz then %(reason)s else gate_reason end
+where id = %(lane)s and epoch = %(epoch)s
+
+-- name: reject_over_day
+-- What is due and over the day's limit, some in each transaction. It names the epoch and looks at the gate as take_job
+-- does: what is paused waits.
+with lane as (
+    select id from lanes
+    where id = %(lane)s and epoch = %(epoch)s and open_at <= now()
+      and not exists (select from orgs where orgs.org_id = lanes.org_id and paused_at is not null)
+    for no key update
+), late as materialized (
+    select jobs.id
+    from lane
+    join jobs on jobs.account_id = lane.id and jobs.state = 'queued' and jobs.priority in (0, 1) and jobs.due_at <= now()
+    order by jobs.due_at, jobs.seq
+    limit %(most)s
+    for update of jobs skip locked
+), done as (
+    update jobs
+    set state = 'failed', ended_at = now(), error_code = %(code)s, error_detail = %(detail)s, sequence = sequence + 1,
+        timeline = timeline || step('failed', %(code)s)
+    from late
+    where jobs.id = late.id
+    returning jobs as job
+)
+select job_event('JobFailed', job) as lanes from done
+
+-- name: put_off_recipient
+-- When the recipient of a job just taken had its messages of the hour: put off all that waits for them to when the first
+-- of these leaves the hour, in their order (a microsecond apart, since what is due at once goes by acceptance), and return
+-- the job without an attempt counted. No row when it may be sent.
+with full_hour as materialized (
+    select sent.submitted_at + interval '1 hour' as opens_at
+    from accounts
+    join jobs as sent on sent.account_id = accounts.id
+    where accounts.id = %(account)s and accounts.pace
+      and sent.phone = %(phone)s and sent.submitted_at > now() - interval '1 hour'
+    order by sent.submitted_at desc
+    offset %(per_hour)s - 1
+    limit 1
+), waiting as (
+    select jobs.id, opens_at + (row_number() over (order by send_at, seq) - 1) * interval '1 microsecond' as due_at
+    from full_hour
+    join jobs on jobs.account_id = %(account)s and jobs.phone = %(phone)s
+    where jobs.state = 'queued' and jobs.due_at <= opens_at + interval '1 second'
+       or jobs.id = %(job)s and jobs.claim = %(claim)s and jobs.state = 'sending'
+), put_off as (
+    update jobs
+    set due_at = waiting.due_at, state = 'queued', claim = null, claimed_by = null,
+        attempts = attempts - case when state = 'sending' then 1 else 0 end,
+        timeline = case when state = 'sending' then timeline || step('queued', 'pace_recipient') else timeline end
+    from waiting
+    where jobs.id = waiting.id and (jobs.state = 'sending' or jobs.due_at <> waiting.due_at)
+)
+select opens_at from full_hour
+
+-- name: account_health
+-- From when a message may go: null when somebody has to act first.
+select accounts.id as account, wanted, state, restriction, restricted_until, accounts.pace as enabled, time_zone,
+       pace.minute_limit, pace.minute_used, pace.hour_limit, pace.hour_used, pace.day_limit as daily_limit, pace.day_used,
+       pace.resets_at, pace.quiet_until,
+       case when orgs.paused_at is not null or lanes.open_at = 'infinity' then null
+            else greatest(now(), lanes.open_at, pace.opens_at) end as next_send_at,
+       case when orgs.paused_at is not null then 'org_paused'
+            when lanes.open_at > now() and lanes.open_at >= coalesce(pace.opens_at, '-infinity') then lanes.gate_reason
+            else pace.reason end as next_send_reason
+from accounts
+join lanes using (id)
+join orgs on orgs.org_id = accounts.org_id
+cross join lateral pace_of(accounts.id, %(limits)s::jsonb, now()) as pace
+where accounts.id = %(account)s and accounts.org_id = %(org)s and accounts.deleted_at is null
