@@ -1,23 +1,20 @@
 """Opening the chat of a phone number, and only that one."""
 
+import asyncio
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
+from browser import restriction
 from browser.bubbles import Tick, read_tick
 from browser.dialogs import close
 from browser.reader import Doubts, Reader
+from browser.restriction import Restriction
 from browser.screens import ERRORS, PASSING, Screen, Sight, recognise, says
 from browser.seam import bounded
-from browser.words import digits, same_number
-from errors import (
-    NewChatsRestricted,
-    NotOnWhatsApp,
-    PageHung,
-    UiChanged,
-    UnknownDialog,
-    WrongChat,
-)
+from browser.words import digits, plain, same_number
+from errors import NotOnWhatsApp, PageHung, UiChanged, UnknownDialog, WrongChat
 
 #: an id of the older page names its chat: true_15551234567@c.us_3EB0…
 JID = re.compile(r"_(\d+)@(?:c\.us|s\.whatsapp\.net)_")
@@ -32,24 +29,89 @@ class Chats:
         self._address = address
         #: the number whose chat was opened last and what the page called it: a saved contact is shown by name
         self._known: tuple[str, str] | None = None
+        #: the names that saved contacts were shown by when the page's address opened their chats
+        self._names: dict[str, str] = {}
+        #: how many messages nobody had read in the chat that was opened last, as far as its row told
+        self.unread = 0
 
-    async def open(self, phone: str) -> None:
+    async def open(self, phone: str, *, known_only: bool = False) -> None:
         """Open a number's chat, through the list where it is known, else through the page's address for it.
 
-        The address costs a whole reload, 20-25 s on the real page; the list costs a click.
+        The address costs a whole reload, 20-25 s on the real page; the list costs a click. With `known_only` a chat
+        that is not in the list is refused by NewChatsRestricted instead: WhatsApp takes it ill when a restricted
+        account goes on looking up numbers.
         """
         await self.settle()
         if await self._is_open(phone):
             return
-        listed = await self._open_listed(phone)
-        if not listed:
-            self._known = None
-            page, patience = self._reader.page, self._reader.patience
-            await bounded(
-                page.goto(self._address(phone), wait_until="domcontentloaded", timeout=patience.navigation * 1000),
-                patience.navigation + 1,
-            )
-        await self._wait(phone, by_name=not listed)
+        self.unread = 0
+        if await self._open_listed(phone):
+            await self._wait(phone, lambda chat: _names(chat, phone))
+        elif not known_only:
+            await self._open_address(phone)
+            await self._wait(phone, lambda chat: _names(chat, phone) or _is_name(chat))
+        elif not await self._open_named(phone):
+            raise (await self.restriction() or Restriction("new_chats")).error()
+
+    async def open_row(self, title: str) -> None:
+        """Click the row in view with this title, as the list wrote it, and wait for its chat.
+
+        Raise WrongChat when it does not open, or what `settle` raises.
+        """
+        await self.settle()
+        self._known, self.unread = None, 0
+        before = await self._unread_of(title)
+        if await self._click_row(lambda row: row["title"] == title and unread_count(row) > 0):
+            doubts = Doubts()
+            async for _ in self._reader.looks(self._reader.patience.answer):
+                opened = same_title(_name(await self._reader.ask("chat")), title)
+                # Of two people with one name, the chat that was open before may be the other's: then only the row's
+                # mark, which goes when it is read, tells that this one has opened.
+                read = await self._unread_of(title) < before
+                if doubts.last("opened", 0 if read else self._reader.patience.doubt, seen=opened):
+                    return
+        raise WrongChat(f"The chat that the list calls {plain(title)!r} did not open.")
+
+    async def _unread_of(self, title: str) -> int:
+        rows = await self._reader.ask("chats")
+        return sum(row["title"] == title and unread_count(row) > 0 for row in rows)
+
+    def phone_of(self, name: str) -> str | None:
+        """Return the number that the open chat was opened by, if that is what the page called it then."""
+        return self._known[0] if self._known and self._known[1] == name else None
+
+    async def _open_address(self, phone: str) -> None:
+        self._known = None
+        page, patience = self._reader.page, self._reader.patience
+        await bounded(
+            page.goto(self._address(phone), wait_until="domcontentloaded", timeout=patience.navigation * 1000),
+            patience.navigation + 1,
+        )
+
+    async def _open_named(self, phone: str) -> bool:
+        """Open a saved contact's chat by the name it had when its number opened it; not when two have that name."""
+        name = self._names.get(phone)
+        if name is None:
+            return False
+        await self._search(name)
+        try:
+            # All that is found must be there before it can be told that there is only one.
+            await asyncio.sleep(self._reader.patience.search)
+            rows = [row for row in await self._reader.ask("chats") if plain(row["title"]) == plain(name)]
+            if len(rows) != 1 or not await self._click_row(lambda row: row["title"] == rows[0]["title"]):
+                return False
+        finally:
+            await self._search("")
+        await self._wait(phone, lambda chat: _name(chat) == name and (_names(chat, phone) or _is_name(chat)))
+        return True
+
+    async def restriction(self) -> Restriction | None:
+        """Read what bars and notices say now, without opening anything."""
+        sight = await self._reader.sight()
+        return self._says(" ".join((sight.text, *(dialog.text for dialog in sight.dialogs))))
+
+    def _says(self, text: str) -> Restriction | None:
+        return restriction.read(text, self._reader.selectors, datetime.now(UTC).date())
 
     async def settle(self) -> None:
         """Wait for the chat list, over a short absence of the network, and for what lies on it to go.
@@ -60,6 +122,7 @@ class Chats:
         async for _ in self._reader.looks(self._reader.patience.chat):
             sight = await self._reader.sight()
             if self._screen(sight, doubts) is Screen.MAIN:
+                # A notice of a restriction may come by itself; it does not keep known chats from being opened.
                 await self._answer_dialogs(sight, doubts)
                 if not sight.dialogs:
                     return
@@ -81,25 +144,29 @@ class Chats:
 
     async def _open_listed(self, phone: str) -> bool:
         """Click the number's row, in view or found by search. A saved contact's row bears a name and is not found."""
-        if await self._click_row(phone):
+
+        def wanted(row: dict[str, Any]) -> bool:
+            return digits(row["title"]) == phone
+
+        if await self._click_row(wanted):
             return True
         await self._search(phone)
         try:
             async for _ in self._reader.looks(self._reader.patience.search):
-                if await self._click_row(phone):
+                if await self._click_row(wanted):
                     return True
             return False
         finally:
             await self._search("")
 
-    async def _click_row(self, phone: str) -> bool:
-        """Click the row that bears the number. Opening chats sorts the list anew, so no place in it is remembered."""
+    async def _click_row(self, wanted: Callable[[dict[str, Any]], bool]) -> bool:
+        """Click the first wanted row. Opening chats sorts the list anew, so no place in it is remembered."""
         for last in (False, True):
-            rows = await self._reader.ask("chats")
-            row = next((row for row in rows if digits(row["title"]) == phone), None)
+            row = next((row for row in await self._reader.ask("chats") if wanted(row)), None)
             if row is None:
                 return False
             try:
+                self.unread = unread_count(row)
                 await self._reader.click(self._reader.page.locator(row["css"]).nth(row["nth"]))
             except PageHung:
                 # "What's new" comes some time after the list does, and then takes the clicks.
@@ -116,53 +183,67 @@ class Chats:
         box = await self._reader.need("search")
         await bounded(box.fill(text, timeout=patience.answer * 1000), patience.answer + 1)
 
-    async def _wait(self, phone: str, *, by_name: bool) -> None:
-        """Wait until the chat is open and is this number's.
+    async def _wait(self, phone: str, right: Callable[[dict[str, Any]], bool]) -> None:
+        """Wait until the `right` chat is open, this number's.
 
         Raise NotOnWhatsApp or NewChatsRestricted where the page says so, UnknownDialog, WrongChat, or what the screen
         stands for. "Starting chat" and "isn't on WhatsApp" are dialogs of one button alike, so only known words decide.
         """
         patience, doubts = self._reader.patience, Doubts()
+        told: Restriction | None = None
         async for _ in self._reader.looks(patience.chat):
             sight = await self._reader.sight()
             if self._screen(sight, doubts) is not Screen.MAIN:
                 continue
-            await self._answer_dialogs(sight, doubts)
+            told = await self._answer_dialogs(sight, doubts) or told
             if sight.dialogs:
                 continue
             chat = await self._reader.ask("chat")
             if chat["box"]:
-                if _names(chat, phone) or (by_name and _is_name(chat)):
-                    self._known = (phone, _name(chat))
+                if right(chat):
+                    self._remember(phone, chat)
                     return
                 if doubts.last("wrong", patience.doubt):
                     raise WrongChat(f"The page opened the chat of {_name(chat)!r} instead of {phone}.")
-            elif doubts.last("restricted", patience.doubt, seen=self._refuses(sight.text)):
-                raise NewChatsRestricted
-            elif doubts.last("boxless", patience.chat / 2):
-                raise UiChanged("The page shows no compose box in the open chat.")
+            else:
+                # A bar over the list is there for every chat; one in the place of the box is this chat's.
+                refused = told or (self._says(plain(chat["notice"])) if right(chat) else None)
+                self._doubt_boxless(refused, self._says(sight.text), doubts)
         raise PageHung(f"The chat of {phone} did not open within {patience.chat:.0f} s.")
 
-    async def _answer_dialogs(self, sight: Sight, doubts: Doubts) -> None:
-        """Close what informs, raise what refuses, let "Starting chat" pass, and doubt what is not known."""
+    def _remember(self, phone: str, chat: dict[str, Any]) -> None:
+        self._known = (phone, _name(chat))
+        if not digits(_name(chat)):
+            self._names[phone] = _name(chat)
+
+    def _doubt_boxless(self, refused: Restriction | None, told: Restriction | None, doubts: Doubts) -> None:
+        """Raise NewChatsRestricted or UiChanged when there has been no box to write in for long."""
+        patience = self._reader.patience
+        if doubts.last("restricted", patience.doubt, seen=refused is not None) and refused:
+            raise refused.error()
+        if doubts.last("boxless", patience.chat / 2):
+            raise told.error() if told else UiChanged("The page shows no compose box in the open chat.")
+
+    async def _answer_dialogs(self, sight: Sight, doubts: Doubts) -> Restriction | None:
+        """Close what informs, let "Starting chat" pass, and doubt what is not known; return what was restricted.
+
+        Raise NotOnWhatsApp or UnknownDialog.
+        """
         selectors = self._reader.selectors
-        strange = None
+        strange = told = None
         for dialog in sight.dialogs:
             if says(selectors, "not_on_whatsapp", dialog.text):
                 await close(self._reader, dialog)
                 raise NotOnWhatsApp
-            if self._refuses(dialog.text):
-                await close(self._reader, dialog)
-                raise NewChatsRestricted
-            if says(selectors, "closable", dialog.text):
+            said = self._says(dialog.text)
+            if said or says(selectors, "closable", dialog.text):
+                told = said or told
                 await close(self._reader, dialog)
             elif not says(selectors, "starting_chat", dialog.text):
                 strange = dialog
         if doubts.last("dialog", self._reader.patience.doubt, seen=strange is not None) and strange is not None:
             raise UnknownDialog(f"A dialog that Postrider does not know is in the way: {strange.text[:200]}")
-
-    def _refuses(self, text: str) -> bool:
-        return any(says(self._reader.selectors, meaning, text) for meaning in ("restricted", "capped"))
+        return told
 
     async def ticks(self) -> dict[str, Tick]:
         """Read the list's rows in view: number → status of the last message, where that is ours."""
@@ -172,6 +253,17 @@ class Chats:
             if phone and row["status"]:
                 found[phone] = read_tick(row["status"], self._reader.selectors)
         return found
+
+
+def unread_count(row: dict[str, Any]) -> int:
+    """Read how many messages of a row's chat nobody has read; 0 where it shows no number."""
+    found = re.search(r"\d[\d.,\u00a0]*", row["unread"])
+    return int(re.sub(r"\D", "", found[0])) if found else 0
+
+
+def same_title(name: str, title: str) -> bool:
+    """Tell whether the list's title is that of the chat; the unread announcement may stand before it."""
+    return bool(plain(name)) and plain(title).endswith(plain(name))
 
 
 def _name(chat: dict[str, Any]) -> str:

@@ -41,9 +41,7 @@ async def close(reader: Reader, dialog: Dialog) -> None:
     """Close one dialog by the mildest button it has, else by Escape, and wait until it is gone."""
     names = [name for name in reader.selectors.texts["dismiss"] if name in dialog.buttons]
     if names:
-        exactly = re.compile(rf"^\s*{re.escape(names[0])}\s*$", re.IGNORECASE)
-        inside = reader.page.locator(", ".join(reader.selectors.elements["dialog"]))
-        await reader.click(inside.get_by_role("button", name=exactly).first)
+        await press(reader, names[0])
     elif button := await reader.find("dialog_ok"):
         await reader.click(button)
     else:
@@ -51,3 +49,10 @@ async def close(reader: Reader, dialog: Dialog) -> None:
     async for _ in reader.looks(reader.patience.doubt):
         if dialog not in (await reader.sight()).dialogs:
             return
+
+
+async def press(reader: Reader, name: str) -> None:
+    """Click a dialog's button by its whole plain name."""
+    exactly = re.compile(rf"^\s*{re.escape(name)}\s*$", re.IGNORECASE)
+    inside = reader.page.locator(", ".join(reader.selectors.elements["dialog"]))
+    await reader.click(inside.get_by_role("button", name=exactly).first)

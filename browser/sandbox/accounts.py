@@ -11,6 +11,9 @@ import phonenumbers
 from browser.sandbox.live import Live
 from browser.sandbox.store import Row, Store, Value
 
+#: what keeps an account from new chats, in the order of the numbers that stand for them in the file
+RESTRICTIONS = (None, "new_chats", "monthly_cap")
+
 
 @dataclass(frozen=True)
 class Account:
@@ -22,7 +25,8 @@ class Account:
     #: how many browsers are linked
     devices: int
     banned_until: float | None
-    restricted: bool
+    #: one of RESTRICTIONS
+    restriction: str | None
     offline_until: float | None
 
     @classmethod
@@ -34,7 +38,7 @@ class Account:
             name=row["name"],
             devices=row["devices"],
             banned_until=row["banned_until"],
-            restricted=bool(row["restricted"]),
+            restriction=RESTRICTIONS[row["restricted"]],
             offline_until=row["offline_until"],
         )
 
@@ -42,6 +46,11 @@ class Account:
     def banned(self) -> bool:
         """A ban holds until it is over or lifted."""
         return (self.banned_until or -math.inf) > time.time()
+
+    @property
+    def restricted(self) -> bool:
+        """Whether it may not begin new chats."""
+        return self.restriction is not None
 
     @property
     def offline(self) -> bool:
@@ -58,6 +67,7 @@ class Account:
             "banned": self.banned,
             "banSeconds": max(0, round((self.banned_until or 0) - time.time())),
             "restricted": self.restricted,
+            "restriction": self.restriction,
             "offline": self.offline,
         }
 
@@ -95,13 +105,9 @@ class Accounts:
         """Lift a ban."""
         self._change(account, "set_banned", until=None)
 
-    def restrict(self, account: str) -> None:
-        """Forbid new chats."""
-        self._change(account, "set_restricted", restricted=1)
-
-    def unrestrict(self, account: str) -> None:
-        """Allow new chats again."""
-        self._change(account, "set_restricted", restricted=0)
+    def restrict(self, account: str, restriction: str | None) -> None:
+        """Forbid new chats by one of RESTRICTIONS, or allow them again."""
+        self._change(account, "set_restricted", restricted=RESTRICTIONS.index(restriction))
 
     def cut_off(self, account: str, seconds: float = math.inf) -> None:
         """Take an account's connection away for so long."""

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import secrets
 from collections.abc import Coroutine
+from contextlib import suppress
 
 import segno
 
@@ -17,6 +18,8 @@ from browser.sandbox.timing import Timing
 from errors import Conflict
 
 REFS = 6
+#: why WhatsApp gives no pairing code; static/link.js has its words
+REFUSALS = ("too_many_attempts", "something_went_wrong", "limited_availability", "update_phone")
 #: letters and digits of a pairing code: Crockford's, which leaves out what is easily misread
 PAIRING_ALPHABET = "123456789ABCDEFGHJKLMNPQRSTVWXYZ"
 PAIRING_LENGTH = 8
@@ -25,8 +28,10 @@ PAIRING_LENGTH = 8
 class LinkScreen:
     """One page that is not linked yet: what it shows, and the stream that rotates it."""
 
-    def __init__(self, account: str, timing: Timing) -> None:
+    def __init__(self, account: str, timing: Timing, phone: str | None = None) -> None:
         self.account = account
+        #: the number that was given for a pairing code
+        self.phone = phone
         self.stream = Stream()
         #: the payload on screen, None before the first and after the last
         self.qr: str | None = None
@@ -63,12 +68,20 @@ class LinkScreen:
         self.qr = None
         self.stream.push("idle")
 
+    def refuse(self, reason: str) -> None:
+        """Show that there is no pairing code."""
+        self.stream.push("refused", {"reason": reason})
+
     async def _pair(self) -> None:
         await asyncio.sleep(self._timing.qr_wait)
-        while True:
-            self.code = "".join(secrets.choice(PAIRING_ALPHABET) for _ in range(PAIRING_LENGTH))
-            self.stream.push("code", {"code": self.code})
-            await asyncio.sleep(self._timing.pairing_life)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timing.pairing_limit):
+                while True:
+                    self.code = "".join(secrets.choice(PAIRING_ALPHABET) for _ in range(PAIRING_LENGTH))
+                    self.stream.push("code", {"code": self.code})
+                    await asyncio.sleep(self._timing.pairing_life)
+        self.code = None
+        self.stream.push("expired")
 
 
 class LinkScreens:
@@ -77,16 +90,26 @@ class LinkScreens:
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
         self._screens: list[LinkScreen] = []
+        self._refusals: dict[str, str] = {}
 
-    def open(self, account: str, *, pairing: bool) -> LinkScreen:
-        """Add a page; it shows QR codes, or pairing codes."""
-        screen = LinkScreen(account, self._timing)
+    def open(self, account: str, *, pairing: str | None) -> LinkScreen:
+        """Add a page; it shows QR codes, or pairing codes for a phone number."""
+        screen = LinkScreen(account, self._timing, pairing)
         self._screens.append(screen)
-        if pairing:
-            screen.show_code()
-        else:
+        if pairing is None:
             screen.show_qr()
+        elif account in self._refusals:
+            screen.refuse(self._refusals[account])
+        else:
+            screen.show_code()
         return screen
+
+    def refuse(self, account: str, reason: str | None) -> None:
+        """Give an account no pairing codes for one of REFUSALS, or give them again."""
+        if reason is None:
+            self._refusals.pop(account, None)
+        else:
+            self._refusals[account] = reason
 
     def close(self, screen: LinkScreen) -> None:
         """Remove a page."""

@@ -5,18 +5,25 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from browser.sandbox.keyring import Login
-from browser.sandbox.problem import Fields, account_id
+from browser.sandbox.problem import Fields, account_id, phone_digits
 from browser.sandbox.sandbox import Sandbox
 from browser.sandbox.stream import EventStream
 from errors import Conflict
 
 
 async def link(request: Request) -> Response:
-    """Stream the QR codes of a page that is not linked, or with `?pairing=1` its pairing codes, until it is."""
-    sandbox, account = Sandbox.of(request), account_id(request)
+    """Stream the QR codes of a page that is not linked, or with `?pairing=<phone>` its pairing codes, until it is."""
+    sandbox, account, phone = Sandbox.of(request), account_id(request), request.query_params.get("pairing")
     sandbox.accounts.get(account)
-    screen = sandbox.screens.open(account, pairing="pairing" in request.query_params)
+    screen = sandbox.screens.open(account, pairing=phone_digits("pairing", phone) if phone else None)
     return EventStream(screen.stream, sandbox.timing.heartbeat, lambda: sandbox.screens.close(screen))
+
+
+async def control(request: Request) -> Response:
+    """Stream orders to a page, whether it is linked or not."""
+    controls, account = Sandbox.of(request).controls, account_id(request)
+    stream = controls.connect(account)
+    return EventStream(stream, Sandbox.of(request).timing.heartbeat, lambda: controls.disconnect(account, stream))
 
 
 async def challenge(request: Request) -> Response:
@@ -100,6 +107,7 @@ def _standing(sandbox: Sandbox, account: str) -> dict[str, object]:
 
 routes = [
     Route("/link", link),
+    Route("/control", control),
     Route("/challenge", challenge, methods=["POST"]),
     Route("/login", login, methods=["POST"]),
     Route("/live", live),

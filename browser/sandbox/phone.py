@@ -6,11 +6,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from browser.sandbox.linking import hand_over
+from browser.sandbox.control import DIALOGS, LOGOUTS, WHOLE
+from browser.sandbox.linking import REFUSALS, hand_over
 from browser.sandbox.problem import Fields, account_id
 from browser.sandbox.sandbox import Sandbox
 
 Act = Callable[[Sandbox, str], None]
+
+LEAK_MOST = 4096.0  # megabytes
+HANG_MOST = 3600.0  # seconds
 
 
 async def scan(request: Request) -> Response:
@@ -28,11 +32,54 @@ async def scan(request: Request) -> Response:
 
 
 async def pair(request: Request) -> Response:
-    """Enter a pairing code on the phone; raise Conflict when no page shows it."""
+    """Enter a pairing code on the phone that it was asked for; raise Conflict when no page shows it."""
     sandbox, account = Sandbox.of(request), account_id(request)
     fields = await Fields.of(request, "code")
-    code = fields.text("code", 64).replace("-", "").upper()
-    hand_over(sandbox.screens.find(account, code=code), sandbox.keyring.link(account))
+    screen = sandbox.screens.find(account, code=fields.text("code", 64).replace("-", "").upper())
+    if screen.phone is not None:
+        sandbox.accounts.move(account, screen.phone)
+    hand_over(screen, sandbox.keyring.link(account))
+    return _answer(sandbox, account)
+
+
+async def refuse_pairing(request: Request) -> Response:
+    """Give the account no pairing codes, for a `reason` of REFUSALS; without one give them again."""
+    sandbox, account = Sandbox.of(request), account_id(request)
+    fields = await Fields.of(request, "reason")
+    sandbox.screens.refuse(account, fields.choice("reason", *REFUSALS) if "reason" in fields else None)
+    return _answer(sandbox, account)
+
+
+async def restrict(request: Request) -> Response:
+    """Forbid the account new chats: by its conduct, or with `kind` monthly_cap by their number."""
+    sandbox, account = Sandbox.of(request), account_id(request)
+    fields = await Fields.of(request, "kind")
+    kind = fields.choice("kind", "new_chats", "monthly_cap") if "kind" in fields else "new_chats"
+    sandbox.accounts.restrict(account, kind)
+    return _answer(sandbox, account)
+
+
+async def show(request: Request) -> Response:
+    """Let the account's pages show a `screen`, now and whenever they are opened; null ends it."""
+    sandbox, account = Sandbox.of(request), account_id(request)
+    fields = await Fields.of(request, "screen")
+    sandbox.show(account, fields.choice("screen", *WHOLE, *DIALOGS, *LOGOUTS) if "screen" in fields else None)
+    return _answer(sandbox, account)
+
+
+async def leak(request: Request) -> Response:
+    """Let the account's pages take so many `mb` of memory and keep it until they are loaded anew."""
+    sandbox, account = Sandbox.of(request), account_id(request)
+    fields = await Fields.of(request, "mb")
+    sandbox.controls.order(account, "leak", {"mb": fields.number("mb", LEAK_MOST)})
+    return _answer(sandbox, account)
+
+
+async def hang(request: Request) -> Response:
+    """Let the account's pages answer nothing for so many `seconds`."""
+    sandbox, account = Sandbox.of(request), account_id(request)
+    fields = await Fields.of(request, "seconds")
+    sandbox.controls.order(account, "hang", {"seconds": fields.number("seconds", HANG_MOST)})
     return _answer(sandbox, account)
 
 
@@ -74,8 +121,7 @@ ACTS: dict[str, Act] = {
     "unlink": Sandbox.unlink,
     "ban": lambda sandbox, account: sandbox.accounts.ban(account, sandbox.timing.ban),
     "unban": lambda sandbox, account: sandbox.accounts.unban(account),
-    "restrict": lambda sandbox, account: sandbox.accounts.restrict(account),
-    "unrestrict": lambda sandbox, account: sandbox.accounts.unrestrict(account),
+    "unrestrict": lambda sandbox, account: sandbox.accounts.restrict(account, None),
     "offline": lambda sandbox, account: sandbox.accounts.cut_off(account),
     "online": lambda sandbox, account: sandbox.accounts.reconnect(account),
 }
@@ -83,6 +129,11 @@ ACTS: dict[str, Act] = {
 routes = [
     Route("/scan", scan, methods=["POST"]),
     Route("/pair", pair, methods=["POST"]),
+    Route("/refuse-pairing", refuse_pairing, methods=["POST"]),
+    Route("/restrict", restrict, methods=["POST"]),
+    Route("/show", show, methods=["POST"]),
+    Route("/leak", leak, methods=["POST"]),
+    Route("/hang", hang, methods=["POST"]),
     Route("/incoming", incoming, methods=["POST"]),
     Route("/release", release, methods=["POST"]),
     *(Route(f"/{name}", _act(act), methods=["POST"]) for name, act in ACTS.items()),

@@ -1,6 +1,7 @@
 """Messages on their way: the server's side of sending, and the ticks that come back."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Iterable
 from enum import IntEnum
@@ -8,7 +9,7 @@ from enum import IntEnum
 from browser.sandbox.accounts import Accounts, title
 from browser.sandbox.live import Live
 from browser.sandbox.magic import Magic
-from browser.sandbox.store import Store
+from browser.sandbox.store import Row, Store
 from browser.sandbox.timing import Timing
 from errors import Forbidden
 
@@ -73,16 +74,12 @@ class PostOffice:
         """Let a recipient write to the account."""
         now = time.time()
         seq = self._store.insert("add_incoming", account=account, phone=phone, text=text, now=now)
-        self._live.tell(
-            account, "incoming", {"seq": seq, "phone": phone, "title": title(phone), "text": text, "at": now * 1000}
-        )
+        self._live.tell(account, "incoming", _incoming({"seq": seq, "phone": phone, "text": text, "at": now}, account))
 
     def incoming_since(self, account: str, seq: int) -> list[dict[str, object]]:
         """Return what came in after a row, oldest first; `at` is in milliseconds."""
-        return [
-            {**row, "title": title(row["phone"]), "at": row["at"] * 1000}
-            for row in self._store.all("incoming_since", account=account, since=seq)
-        ]
+        rows = self._store.all("incoming_since", account=account, since=seq)
+        return [_incoming(row, account) for row in rows]
 
     def knows(self, account: str, phone: str) -> bool:
         """Tell whether the account and the phone have ever exchanged a message."""
@@ -107,3 +104,9 @@ class PostOffice:
 
     def _delays(self) -> list[tuple[Ack, float]]:
         return [(Ack.SENT, self._timing.sent), (Ack.DELIVERED, self._timing.delivered), (Ack.READ, self._timing.read)]
+
+
+def _incoming(row: Row, account: str) -> dict[str, object]:
+    """Return what a page is told of an incoming message. Its id is its sender's, so an older profile sees the same."""
+    digest = hashlib.sha256(f"{account} {row['seq']}".encode()).hexdigest()
+    return {**row, "id": digest[:20].upper(), "title": title(row["phone"]), "at": row["at"] * 1000}

@@ -87,6 +87,20 @@ class Fields:
             raise _invalid(name, "must be a list of strings")
         return [str(item) for item in value]
 
+    def choice(self, name: str, *allowed: str) -> str:
+        """Return one of the allowed strings."""
+        value = self._members.get(name)
+        if not isinstance(value, str) or value not in allowed:
+            raise _invalid(name, f"{value!r} is not one of {', '.join(allowed)}")
+        return value
+
+    def number(self, name: str, most: float) -> float:
+        """Return a number above 0 and up to `most`."""
+        value = self._members.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
+            raise _invalid(name, f"{value!r} is not a number above 0 and up to {most:g}")
+        return value
+
     def __contains__(self, name: str) -> bool:
         return self._members.get(name) is not None
 

@@ -7,6 +7,7 @@ from typing import Self, cast
 from starlette.requests import Request
 
 from browser.sandbox.accounts import Accounts, title
+from browser.sandbox.control import LOGOUTS, Controls
 from browser.sandbox.keyring import Keyring
 from browser.sandbox.linking import LinkScreens
 from browser.sandbox.live import Live
@@ -27,6 +28,7 @@ class Sandbox:
     screens: LinkScreens
     live: Live
     post: PostOffice
+    controls: Controls
 
     @classmethod
     def open(cls, data_dir: Path, timing: Timing) -> Self:
@@ -42,6 +44,7 @@ class Sandbox:
             screens=LinkScreens(timing),
             live=live,
             post=PostOffice(store, accounts, live, timing),
+            controls=Controls(),
         )
 
     @classmethod
@@ -54,7 +57,7 @@ class Sandbox:
         if phone == Magic.BANS and self.post.spend(account, phone, "ban"):
             self.accounts.ban(account, self.timing.ban)
         if phone == Magic.RESTRICTS:
-            self.accounts.restrict(account)
+            self.accounts.restrict(account, "new_chats")
         hang = self.timing.hang if phone == Magic.HANGS and self.post.spend(account, phone, "hang") else 0
         return {
             "title": title(phone),
@@ -63,12 +66,20 @@ class Sandbox:
             "hang": hang,
         }
 
-    def unlink(self, account: str) -> None:
-        """Unlink every browser of an account."""
+    def unlink(self, account: str, reason: str = "post_logout") -> None:
+        """Unlink every browser of an account; the login screen says why by one of LOGOUTS."""
         self.keyring.unlink(account)
-        self.live.tell(account, "unlinked")
+        self.live.tell(account, "unlinked", {"reason": reason})
+
+    def show(self, account: str, screen: str | None) -> None:
+        """Let an account's pages show a screen by its name in control.py; None ends what is shown for longer."""
+        if screen in LOGOUTS:
+            self.unlink(account, screen)
+        else:
+            self.controls.show(account, screen)
 
     def stop(self) -> None:
         """End every stream, so that a server can stop; pages try again until it is back."""
         self.screens.stop()
+        self.controls.stop()
         self.live.close()

@@ -6,7 +6,7 @@ create table if not exists account (
     name          text not null,
     seen_at       real not null,
     banned_until  real,
-    restricted    integer not null default 0,
+    restricted    integer not null default 0,   -- 1: from new chats, 2: it has reached the month's limit of them
     offline_until real                  -- infinity: until told otherwise
 ) strict;
 

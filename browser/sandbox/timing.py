@@ -15,8 +15,9 @@ class Timing:
     qr_life: float = 20.0
     #: from asking for a QR code to having one; the page shows a spinner meanwhile
     qr_wait: float = 0.1
-    #: a pairing code is replaced after this
+    #: a pairing code is replaced after the first, and no more after the second (bundle 2026-04)
     pairing_life: float = 195.0
+    pairing_limit: float = 360.0
 
     #: from the server's having a message to each of its ticks
     sent: float = 0.3

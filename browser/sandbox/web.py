@@ -41,11 +41,11 @@ class Fresh(StaticFiles):
 
 async def whatsapp(request: Request) -> Response:
     """Serve WhatsApp Web for an account; as the real one, refuse a headless Chrome by its User-Agent."""
-    account_id(request)
+    account, sandbox = account_id(request), Sandbox.of(request)
     if "HeadlessChrome" in request.headers.get("user-agent", ""):
         return _page("unsupported.html")
-    timing = json.dumps(Sandbox.of(request).timing.for_page())
-    return _page("whatsapp.html", timing=timing)
+    timing = json.dumps(sandbox.timing.for_page())
+    return _page("whatsapp.html", timing=timing, shown=sandbox.controls.shown(account) or "")
 
 
 async def to_whatsapp(request: Request) -> Response:

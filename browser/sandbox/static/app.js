@@ -28,7 +28,7 @@ export class App {
     const on = (name, act) => this.connection.addEventListener(name, ({ detail }) => act(detail));
     on("incoming", (message) => this.receive(message));
     on("ack", ({ id, ack }) => this.book.advance(id, ack));
-    on("unlinked", () => this.leave());
+    on("unlinked", (how) => this.leave(how?.reason));
     on("conflict", () => this.yield());
     on("lost", () => (this.main ? this.stand() : screens.showConnecting()));
     const told = new Promise((resolve) => on("standing", () => resolve(this.stand())));
@@ -43,7 +43,8 @@ export class App {
     if (standing.banned) {
       this.main?.close();
       this.main = null;
-      screens.showBan(standing, () => this.logOut());
+      const where = `people who don't have +${standing.phone} in their address books.`;
+      screens.showBan(`you sent too many messages to ${where}`, standing.banSeconds, () => this.logOut());
       return;
     }
     if (!this.main) {
@@ -99,13 +100,14 @@ export class App {
     await this.leave();
   }
 
-  /** Forgets the login and everything else, and shows the QR code again. */
-  async leave() {
+  /** Forgets the login and everything else, and shows the QR code again, with the reason. */
+  async leave(reason = "post_logout") {
     this.connection.end();
+    screens.showLoggingOut();
     await keys.forget();
     await model.forget();
     clearStorage();
     localStorage.setItem("post-logout", "1");
-    location.replace("./?post_logout=1");
+    location.replace(`./?post_logout=1${reason === "post_logout" ? "" : `&logout_reason=${reason}`}`);
   }
 }

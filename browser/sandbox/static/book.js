@@ -3,7 +3,7 @@
 import { fillerChats, fillerMessages } from "./filler.js";
 import * as model from "./model.js";
 
-/** Returns a message id: 32 characters; those of incoming messages are shorter. */
+/** Returns the id of an outgoing message: 32 characters; those of incoming messages are shorter. */
 export const newId = () => crypto.randomUUID().replaceAll("-", "").toUpperCase();
 
 export class Book extends EventTarget {
@@ -52,12 +52,12 @@ export class Book extends EventTarget {
     this.tell("message", { chat, message });
   }
 
-  /** Takes an incoming message: {seq, phone, title, text, at}; `seen` says whether its chat is open. */
-  async receive({ seq, phone, title, text, at }, seen) {
+  /** Takes an incoming message: {seq, id, phone, title, text, at}; `seen` says whether its chat is open. */
+  async receive({ seq, id, phone, title, text, at }, seen) {
     if (seq <= (this.incoming ?? 0)) return;
     this.incoming = seq;
     const chat = this.chat(phone, title);
-    const message = { id: newId().slice(12), phone, text, at, mine: false, ack: null };
+    const message = { id, phone, text, at, mine: false, ack: null };
     const unread = seen ? 0 : (chat.unread ?? 0) + 1;
     Object.assign(chat, { id: message.id, text, at, mine: false, ack: null, unread });
     await model.addIncoming(message, stored(chat), seq);

@@ -1,14 +1,17 @@
 // The open chat: header, messages, and the box to write in or the bar that stands in its place.
 
 import { Compose } from "./compose.js";
-import { covered } from "./dialogs.js";
+import { covered, restriction } from "./dialogs.js";
 import { button, h, svg } from "./dom.js";
-import { icon, legacy, testid } from "./generation.js";
+import { icon, testid } from "./generation.js";
 import { GROUP, MIC, PERSON, PLUS, SEND, SMILE } from "./icons.js";
 import { Messages } from "./messages.js";
 
 export class Chat {
-  /** `send(text)` is called for Enter and for the button, `draft(text)` when the text changes. */
+  /**
+   * `send(text)` is called for Enter and for the button, `draft(text)` when the text changes; `closed` is the
+   * restriction that keeps the chat closed, or null.
+   */
   constructor(chat, messages, { self, closed, send, draft }) {
     Object.assign(this, { chat, send, draft });
     this.messages = new Messages(chat, messages, self);
@@ -20,19 +23,19 @@ export class Chat {
           h("span", { dir: "auto", title: chat.title }, chat.title))),
       this.messages.node,
       this.footer);
-    this.allow(!closed);
+    this.restrict(closed);
   }
 
-  /** Opens or closes the way to write. */
-  allow(open) {
-    if (this.open === open) return;
-    this.open = open;
-    this.footer.replaceChildren(...(open ? this.writing() : [restriction()]));
+  /** Opens the way to write, or closes it by a restriction. */
+  restrict(closed) {
+    if (this.closed === closed) return;
+    this.closed = closed;
+    this.footer.replaceChildren(...(closed ? [restriction(closed)] : this.writing()));
   }
 
   /** Puts the caret into the box, unless a dialog has the page. */
   focus() {
-    if (this.open && !covered()) this.compose.focus();
+    if (!this.closed && !covered()) this.compose.focus();
   }
 
   writing() {
@@ -71,12 +74,4 @@ function drawEnd(end, text, send) {
   const shown = text ? icon(SEND, { name: "wds-ic-send-filled" }) : icon(MIC, { name: "mic-outlined", old: "ptt" });
   const attributes = { class: "icon-button", "data-tab": "11", "aria-label": name };
   end.replaceChildren(button(attributes, text ? send : () => {}, shown));
-}
-
-/** The bar of an account that may not start new chats. */
-function restriction() {
-  return h("div", { class: "restriction", role: legacy ? null : "status" },
-    h("strong", {}, "Your account is restricted right now"),
-    h("span", {}, "You can't start new chats right now."),
-    button({ class: "link" }, () => {}, "Show details"));
 }

@@ -53,9 +53,9 @@ export class Connection extends EventTarget {
     const on = {};
     for (const name of ["incoming", "ack"]) on[name] = (data) => this.tell(name, data);
     for (const name of ["unlinked", "conflict"]) {
-      on[name] = () => {
+      on[name] = (data) => {
         this.end();
-        this.tell(name);
+        this.tell(name, data);
       };
     }
     on.standing = (data) => {

@@ -2,6 +2,7 @@
 
 import { button, h } from "./dom.js";
 import { legacy, testid } from "./generation.js";
+import { lay } from "./screens.js";
 
 const ok = (label, act) => ({ label, act, id: "popup-controls-ok" });
 const cancel = (label, act) => ({ label, act, id: "popup-controls-cancel", plain: true });
@@ -19,7 +20,7 @@ function popup({ title = "", text = "", buttons, spinner = false, last = false }
           h("div", { ...testid("popup-contents"), class: "popup-text" },
             spinner && h("span", { class: "spinner" }), text),
           h("div", { class: "popup-buttons" }, controls)))));
-  document.body.append(layer);
+  lay(layer);
   return close;
 }
 
@@ -29,6 +30,16 @@ export const startingChat = (cancelled) =>
 
 export const notOnWhatsApp = (number) =>
   popup({ text: `The number ${number} isn't on WhatsApp.`, buttons: [ok("OK")] });
+
+/** Shows why there is no pairing code. */
+export const refusedCode = (title, text, act) => popup({ title, text, buttons: [ok("OK", act)] });
+
+export const updateSoon = (refresh) =>
+  popup({ title: "WhatsApp will refresh in 1 min", buttons: [ok("Refresh now", refresh)] });
+
+/** Shows a dialog that no driver has heard of. */
+export const takeTour = () =>
+  popup({ title: "Take a tour of your new chat list?", buttons: [ok("Start the tour")] });
 
 export const confirmLogOut = (act) =>
   popup({
@@ -66,7 +77,7 @@ export function whatsNew() {
         h("h1", {}, "What’s new on WhatsApp Web"),
         h("ul", {}, NEWS.map(([title, text]) => h("li", {}, h("strong", {}, title), h("span", {}, text)))),
         go));
-    document.body.append(layer);
+    lay(layer);
     go.focus();
   });
 }
@@ -83,6 +94,37 @@ export function butterbar() {
     button({ class: "butterbar-close", "aria-label": "Close" }, () => bar.remove(), "×"));
   return bar;
 }
+
+/** The first day of next month, as each generation writes it. */
+function capEnds() {
+  const now = new Date();
+  const style = { month: legacy ? "long" : "short", day: "numeric", year: "numeric" };
+  return new Date(now.getFullYear(), now.getMonth() + 1, 1).toLocaleDateString("en-US", style);
+}
+
+function explainRestriction() {
+  popup({
+    title: "Your account is restricted right now",
+    text: "Recent activity on your account may be a sign of spam, automated or bulk messaging. You can answer calls, " +
+      "reply to new messages, and keep messaging in your chats and groups. We'll let you know when restrictions are " +
+      "lifted.",
+    buttons: [ok("OK")],
+  });
+}
+
+/** Returns what is said of a restriction, over the chat list and in the place of the box to write in. */
+export function restriction(kind) {
+  const [title, text] = kind === "monthly_cap"
+    ? ["You've reached the monthly limit on new chats you can start.",
+      `You can't start any more new chats until ${capEnds()}.`]
+    : ["Your account is restricted right now", "You can't start new chats right now."];
+  return h("div", { class: "restriction", role: legacy ? null : "status" },
+    h("strong", {}, title), h("span", {}, text),
+    kind === "new_chats" && button({ class: "link" }, explainRestriction, "Show details"));
+}
+
+export const restrictionLifted = () =>
+  popup({ title: "Your account is no longer restricted", text: "You can start new chats again.", buttons: [ok("OK")] });
 
 /** Returns the alert that there is no connection. */
 export const offlineAlert = (reconnect) =>

@@ -1,6 +1,7 @@
 // The login screen: a QR code that changes, or a code to type on the phone.
 
 import { listen } from "./api.js";
+import { refusedCode } from "./dialogs.js";
 import { button, h } from "./dom.js";
 import { icon, legacy, testid } from "./generation.js";
 import { REFRESH } from "./icons.js";
@@ -8,7 +9,21 @@ import { show } from "./screens.js";
 import { timing, wait } from "./settings.js";
 
 const SIZE = 228; // pixels
-const BANNER = "You have been logged out. To log back in, you will need to verify your phone number.";
+const COUNTRY = "+1 "; // what the box for the number keeps
+const BANNERS = {
+  post_logout: "You have been logged out. To log back in, you will need to verify your phone number.",
+  database_error: "A database error occurred on your browser. Please relink your device.",
+  sync_issue: "Your device could not link due to a sync issue. Please relink your device.",
+  link_failed: "Couldn't link device. Keep WhatsApp open on your phone when your device is linking.",
+};
+const REFUSALS = {
+  too_many_attempts: [
+    "Too many attempts", "There were too many attempts to link a device. Please try again later.",
+  ],
+  something_went_wrong: ["Something went wrong", "Please try again later."],
+  limited_availability: ["Limited availability", "Log in with a QR code instead."],
+  update_phone: ["Update WhatsApp on phone", "Then you can link with your phone number."],
+};
 const STEPS = [
   "Open WhatsApp on your phone",
   "Tap Menu or Settings and select Linked devices",
@@ -25,10 +40,11 @@ class LinkScreen {
   constructor(linked) {
     this.linked = linked;
     this.box = h("div", { class: "link-box" });
-    const loggedOut = new URLSearchParams(location.search).has("post_logout");
+    const query = new URLSearchParams(location.search);
+    const banner = query.has("post_logout") && (BANNERS[query.get("logout_reason")] ?? BANNERS.post_logout);
     show(h("div", { class: "landing" },
       h("div", { class: "landing-brand" }, "WhatsApp Web", h("span", { class: "chip" }, "sandbox")),
-      loggedOut && h("div", { class: "landing-banner", role: "alert" }, BANNER),
+      banner && h("div", { class: "landing-banner", role: "alert" }, banner),
       this.box));
   }
 
@@ -65,8 +81,11 @@ class LinkScreen {
   askPhone() {
     const label = "Type your phone number to log in to WhatsApp";
     const attributes = { type: "text", class: "phone-input", "aria-label": label };
-    const input = h("input", { ...attributes, ...testid("phone-number-input") });
-    input.value = "+1 ";
+    const keep = () => {
+      if (!input.value.startsWith("+")) input.value = COUNTRY + input.value.replace(/\D/g, "");
+    };
+    const input = h("input", { ...attributes, ...testid("phone-number-input"), oninput: keep });
+    input.value = COUNTRY;
     const error = h("div", { class: "form-error", role: "alert" });
     const next = () => {
       if (input.value.replace(/\D/g, "").length < 8) error.textContent = "Valid phone number is required.";
@@ -89,7 +108,18 @@ class LinkScreen {
         h("p", {}, `Linking WhatsApp account ${phone.trim()}`),
         cells,
         button({ class: "link" }, () => this.showQr(), "Log in with QR code")));
-    this.follow("link?pairing=1", { code: ({ code }) => drawCode(cells, code) });
+    const refused = ({ reason }) => {
+      this.source.close();
+      refusedCode(...REFUSALS[reason], () => this.askPhone());
+    };
+    const expired = () => {
+      this.source.close();
+      cells.removeAttribute("aria-details");
+      const renew = button({ class: "link" }, () => this.showCode(phone), "Click to generate new code");
+      cells.replaceChildren(h("div", {}, h("strong", {}, "Code expired"), " ", renew));
+    };
+    const on = { code: ({ code }) => drawCode(cells, code), refused, expired };
+    this.follow(`link?pairing=${phone.replace(/\D/g, "")}`, on);
   }
 }
 

@@ -6,6 +6,7 @@ import * as keys from "./keys.js";
 import { link } from "./link.js";
 import * as mutex from "./mutex.js";
 import * as screens from "./screens.js";
+import * as shows from "./shows.js";
 
 /** Returns what a link asks for: {phone, text}, or null. */
 function deepLink() {
@@ -49,5 +50,8 @@ async function start(how = {}) {
   if (asked && app.main) await app.main.openLink(asked.phone, asked.text);
 }
 
-await screens.runStartup();
-await start();
+shows.follow();
+if (!shows.begin()) {
+  await screens.runStartup();
+  await start();
+}

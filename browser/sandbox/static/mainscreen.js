@@ -2,7 +2,7 @@
 
 import { newId } from "./book.js";
 import { Chat } from "./chat.js";
-import { notOnWhatsApp, offlineAlert, startingChat } from "./dialogs.js";
+import { notOnWhatsApp, offlineAlert, restriction, restrictionLifted, startingChat } from "./dialogs.js";
 import { h, svg } from "./dom.js";
 import { testid } from "./generation.js";
 import { LOCK } from "./icons.js";
@@ -11,7 +11,7 @@ import { Sidebar } from "./sidebar.js";
 
 export class MainScreen {
   constructor(connection, book, outbox, { logOut }) {
-    Object.assign(this, { connection, book, outbox, chat: null });
+    Object.assign(this, { connection, book, outbox, chat: null, restriction: null });
     this.closing = new AbortController();
     const { signal } = this.closing;
     this.sidebar = new Sidebar(book, { open: (chat) => this.openChat(chat.phone), logOut, signal });
@@ -34,7 +34,18 @@ export class MainScreen {
       this.offline = offlineAlert(() => location.reload());
       this.sidebar.alerts.prepend(this.offline);
     }
-    this.chat?.allow(!this.closed(this.chat.chat));
+    this.restrict(this.connection.standing.restriction);
+    this.chat?.restrict(this.closed(this.chat.chat));
+  }
+
+  /** Shows over the list that the account may not start new chats, and that it may again. */
+  restrict(kind) {
+    if (kind === this.restriction) return;
+    this.bar?.remove();
+    this.bar = kind && restriction(kind);
+    if (this.bar) this.sidebar.alerts.append(this.bar);
+    if (!kind && this.restriction === "new_chats") restrictionLifted();
+    this.restriction = kind;
   }
 
   /** Opens a chat from a link: asks whether the number is on WhatsApp, shows that it asks, and fills in the text. */
@@ -104,12 +115,12 @@ export class MainScreen {
 
   added({ chat, message }) {
     this.at(chat.phone)?.messages.add(message);
-    this.at(chat.phone)?.allow(!this.closed(chat));
+    this.at(chat.phone)?.restrict(this.closed(chat));
   }
 
-  /** Whether the account may not write in a chat. */
+  /** Returns the restriction that keeps the account from writing in a chat, or null. */
   closed(chat) {
-    return Boolean(this.connection.standing?.restricted && !chat.known && !chat.at);
+    return chat.known || chat.at ? null : this.connection.standing?.restriction ?? null;
   }
 
   async send(chat, text) {

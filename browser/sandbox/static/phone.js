@@ -27,14 +27,14 @@ async function act(account, name, body) {
 
 const flag = (text, kind) => h("span", { class: `flag flag-${kind}` }, text);
 
-function flags({ qr, code, live, devices, banned, restricted, offline }) {
+function flags({ qr, code, live, devices, banned, restriction, offline }) {
   return h("div", { class: "flags" },
     qr && flag("QR code on screen", "ask"),
     code && flag(`Pairing code ${code.slice(0, 4)}-${code.slice(4)}`, "ask"),
     live ? flag("open in a browser", "good") : flag("no browser open", "plain"),
     flag(`${devices} linked`, devices ? "good" : "plain"),
     banned && flag("banned", "bad"),
-    restricted && flag("no new chats", "bad"),
+    restriction && flag(restriction === "monthly_cap" ? "no more new chats this month" : "no new chats", "bad"),
     offline && flag("offline", "bad"));
 }
 
@@ -47,6 +47,7 @@ function buttons({ account, qr, code, devices, banned, restricted, offline }) {
     one("Unlink", "unlink", devices > 0),
     banned ? one("Lift ban", "unban") : one("Ban", "ban"),
     restricted ? one("Allow new chats", "unrestrict") : one("Restrict new chats", "restrict"),
+    !restricted && one("Reach the monthly limit", "restrict", true, false, { kind: "monthly_cap" }),
     offline ? one("Online", "online") : one("Offline", "offline"),
     one("Release held messages", "release"));
 }

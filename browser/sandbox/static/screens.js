@@ -14,28 +14,65 @@ export async function runStartup() {
   }
 }
 
+let held = false;
+
+/** Lets `draw` fill the page, and nothing else after it. */
+export function hold(draw) {
+  held = false;
+  for (const layer of document.querySelectorAll(".backdrop")) layer.remove();
+  draw();
+  held = true;
+}
+
+/** Lays something over the page. */
+export function lay(layer) {
+  if (!held) document.body.append(layer);
+}
+
+/** Shows the start-up shell, with a bar that does not move. */
+export function showStartup() {
+  document.getElementById("app")?.remove();
+  document.body.prepend(startup);
+}
+
 /** Replaces whatever fills the page; the start-up shell goes when `#app` comes. */
 export function show(...nodes) {
-  startup.remove();
   const app = h("div", { id: "app" }, nodes);
+  if (held) return app;
+  startup.remove();
   const old = document.getElementById("app");
   if (old) old.replaceWith(app);
   else document.body.append(app);
   return app;
 }
 
-/** Shows the loading of chats after linking. */
-export async function runSyncing() {
-  const progress = h("progress", { value: "0", max: "100", dir: "ltr" });
+/** Shows how much of the chats has been loaded after linking; returns what shows more of it. */
+export function showSyncing(percent) {
+  const progress = h("progress", { max: "100", dir: "ltr" });
   const text = h("div", { class: "sync-text" });
   const note = h("p", {}, "Don't close this window. Your messages are downloading.");
   const logo = h("div", { class: "startup-logo" });
   show(h("div", {}, h("div", { class: "sync" }, logo, h("div", { class: "sync-bar" }, progress), text, note)));
+  const advance = (to) => {
+    progress.value = to;
+    text.textContent = to < 100 ? `Loading your chats [${to}%]` : "Organizing messages";
+  };
+  advance(percent);
+  return advance;
+}
+
+/** Shows the loading of chats after linking. */
+export async function runSyncing() {
+  const advance = showSyncing(0);
   for (const percent of [0, 20, 40, 60, 80, 100]) {
-    progress.value = percent;
-    text.textContent = percent < 100 ? `Loading your chats [${percent}%]` : "Organizing messages";
+    advance(percent);
     await wait(timing.syncing / 6);
   }
+}
+
+/** Shows that the page is forgetting its login. */
+export function showLoggingOut() {
+  show(h("div", { class: "notice" }, h("h1", {}, "Logging out"), h("p", {}, "Do not close this window")));
 }
 
 function duration(seconds) {
@@ -43,15 +80,12 @@ function duration(seconds) {
   return `${two(seconds / 3600)}:${two((seconds / 60) % 60)}:${two(seconds % 60)}`;
 }
 
-/** Shows that the account is banned for a while. */
-export function showBan(standing, logOut) {
-  const reason =
-    "You're temporarily banned from WhatsApp because you sent too many messages to people who don't have " +
-    `+${standing.phone} in their address books.`;
+/** Shows that the account is banned for so many seconds. */
+export function showBan(reason, seconds, logOut) {
   show(
     h("div", { class: "notice" },
-      h("h1", {}, reason),
-      h("p", {}, `You'll be able to use WhatsApp again in ${duration(standing.banSeconds)}`),
+      h("h1", {}, `You're temporarily banned from WhatsApp because ${reason}`),
+      h("p", {}, `You'll be able to use WhatsApp again in ${duration(seconds)}`),
       h("div", { class: "notice-buttons" },
         button({ class: "button button-plain" }, logOut, "Log out"),
         button({ class: "button" }, () => {}, "Learn more"))),

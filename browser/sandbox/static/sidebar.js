@@ -117,6 +117,12 @@ export class Sidebar {
   }
 }
 
+/** Returns what stands for a chat without a photograph. */
+const picture = (group) =>
+  group
+    ? icon(GROUP, { name: "default-group-refreshed", old: "default-group", size: 30 })
+    : icon(PERSON, { name: "default-contact-refreshed", old: "default-user", size: 30 });
+
 const headingRow = (words) =>
   h("div", { role: "row", class: "row row-heading" }, h("div", { role: "gridcell" }, words));
 
@@ -127,7 +133,7 @@ function chatRow({ title, at, text, mine, ack, unread, group }, selected, open) 
   const time = `cell-time${unread ? " cell-time-unread" : ""}`;
   return h("div", { role: "row", class: "row" },
     h("div", { ...frame, ...testid("cell-frame-container"), onclick: (event) => event.isTrusted && open() },
-      h("div", { class: "avatar" }, svg(group ? GROUP : PERSON, { size: 30 })),
+      h("div", { class: "avatar" }, picture(group)),
       h("div", { role: "gridcell", class: "cell-line" },
         h("div", { class: "cell-title", ...testid("cell-frame-title") },
           count && h("span", { class: "only-heard" }, count),
