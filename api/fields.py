@@ -50,6 +50,17 @@ def _phone(text: str) -> str:
 Phone = Annotated[str, AfterValidator(_phone)]
 
 
+def _number(text: str) -> str:
+    """Return the digits of a number to look for: WhatsApp still shows forms that nobody can dial any more."""
+    digits = re.sub(r"[^0-9]", "", text)
+    if not (PHONE.fullmatch(text.strip()) and MIN_DIGITS <= len(digits) <= MAX_DIGITS):
+        raise ValueError(f"must be a phone number with its country code, such as 15551234567, not {shown(text)}")
+    return digits
+
+
+Number = Annotated[str, AfterValidator(_number)]
+
+
 # --- message -----------------------------------------------------------------------------------------------------
 
 

@@ -34,8 +34,25 @@ class History:
 
         A chat with unread messages opens at the first of them, not at its end.
         """
-        bubbles = await self._scroll("end", BRIEFLY)
+        bubbles = await self.end()
         return (bubbles[-1].id if bubbles else None), frozenset(bubble.id for bubble in bubbles)
+
+    async def end(self) -> list[Bubble]:
+        """Scroll to the end; return the messages that are in the DOM then, oldest first."""
+        return await self._scroll("end", BRIEFLY)
+
+    async def newest(self, incoming: int) -> list[Bubble]:
+        """Scroll to the end, and back until so many incoming messages are read or there are no more."""
+        rows = await self.end()
+        for _ in range(STEPS):
+            if sum(not bubble.outgoing for bubble in rows) >= incoming:
+                break
+            further = await self._further(rows)
+            if further is None or len(further) == len(rows):
+                break
+            rows = further
+        await self._reader.ask("scroll", to="end")
+        return rows
 
     async def after(self, anchor: str | None) -> tuple[list[Bubble], bool]:
         """Scroll up to the anchor, or to the top for None; return what comes after it and whether it was reached."""
@@ -44,19 +61,24 @@ class History:
             ids = [bubble.id for bubble in rows]
             if anchor in ids:
                 return rows[ids.index(anchor) + 1 :], True
-            for looks in (BRIEFLY, LONG):
-                seen = await self._scroll("back", looks)
-                earlier = [bubble for bubble in seen if bubble.id not in ids]
-                if earlier:
-                    break
-            else:
-                return rows, anchor is None and await self._begins_here()
-            if rows and len(earlier) == len(seen):
-                break  # nothing in common with what was read before: rows in between may have been missed
-            rows = earlier + rows
+            further = await self._further(rows)
+            if further is None:
+                break
+            if len(further) == len(rows):
+                return rows, anchor is None and await self.begins_here()
+            rows = further
         return rows, False
 
-    async def _begins_here(self) -> bool:
+    async def _further(self, rows: list[Bubble]) -> list[Bubble] | None:
+        """Scroll back and return the rows with those before them; None when rows in between may have been missed."""
+        ids = {bubble.id for bubble in rows}
+        for looks in (BRIEFLY, LONG):
+            seen = await self._scroll("back", looks)
+            if earlier := [bubble for bubble in seen if bubble.id not in ids]:
+                return None if rows and len(earlier) == len(seen) else earlier + rows
+        return rows
+
+    async def begins_here(self) -> bool:
         """Tell whether the top of the list is the beginning of the chat, and not of what has been loaded of it."""
         place = await self._reader.ask("scroll", to="")
         words, selectors = plain(place["words"]), self._reader.selectors

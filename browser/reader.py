@@ -35,6 +35,8 @@ class Patience:
     navigation: float = 60.0
     #: a chat, from a cold boot on (20-25 s measured)
     chat: float = 90.0
+    #: without anything new before a page that was just opened is thought to have what came in while it was closed
+    arrival: float = 1.5
     #: a search in the chat list
     search: float = 2.0
     #: something that may pass by itself before it is believed: a dialog, a wrong chat, a missing compose box
@@ -108,8 +110,12 @@ class Reader:
     async def need(self, element: str) -> Locator:
         """Locate an element that must be there. Raise UiChanged with its name."""
         if (found := await self.find(element)) is None:
-            raise UiChanged(f"The page has no {element} where one is expected (selectors {self.selectors.version}).")
+            raise self.lacks(element)
         return found
+
+    def lacks(self, element: str) -> UiChanged:
+        """Make the error for an element that must be there and is not."""
+        return UiChanged(f"The page has no {element} where one is expected (selectors {self.selectors.version}).")
 
     async def click(self, target: Locator) -> None:
         """Click as a person does: trusted, in the middle, when it holds still."""

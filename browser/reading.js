@@ -85,6 +85,23 @@
     return null;
   };
 
+  // Of each element which alternative shows now; which cannot be parsed; how many lines the chat list has.
+  const census = ({ css }) => {
+    const broken = [];
+    const nodes = (each) => {
+      try {
+        return [...document.querySelectorAll(each)];
+      } catch {
+        broken.push(each);
+        return [];
+      }
+    };
+    const places = Object.entries(css).map(([name, alternatives]) =>
+      [name, alternatives.map((each) => nodes(each).some(shown)).indexOf(true)]);
+    const lines = (one(document, css.pane)?.innerText ?? "").split("\n").filter((line) => line.trim());
+    return { places: Object.fromEntries(places), broken, listed: lines.length };
+  };
+
   // A status icon within a node: its accessible name, its own name, and its colour for telling grey from blue.
   const status = (node) => {
     for (const svg of node.querySelectorAll("svg, [data-icon]")) {
@@ -130,23 +147,37 @@
     });
   };
 
+  // What stands between the messages: dates, notices, and how many of them were unread when the chat was opened.
+  const notices = ({ css }) => {
+    const panel = one(document, css.panel) ?? document.querySelector("#main");
+    return (panel ? all(panel, css.message_row) : [])
+      .filter((row) => !css.bubble.some((each) => row.matches(each) || row.querySelector(each)))
+      .map((row) => row.textContent.slice(0, 200));
+  };
+
   const chats = ({ css }) => {
     const used = css.chat_row.find((each) => document.querySelector(each));
     return all(document, css.chat_row).map((row, nth) => {
       const title = one(row, css.chat_title);
       const mark = one(row, css.chat_status);
+      const unread = one(row, css.chat_unread);
       return {
         css: used, nth, shown: shown(row), status: mark && status(mark),
+        unread: unread ? `${unread.textContent} ${label(unread)}` : "", group: !!one(row, css.chat_group),
         title: title?.getAttribute("title") || title?.textContent || "",
       };
     }).filter((row) => row.shown);
   };
 
-  // The open chat: what the box and the header call it, and what the box holds.
+  // The open chat: what the box and the header call it, what the box holds, and what the page says in it: a notice
+  // that stands in the place of the box, for one.
   const chat = ({ css }) => {
     const box = all(document, css.compose).find(shown) ?? null;
     const title = one(document, css.header_title);
+    const main = document.querySelector("#main");
+    const outside = new Set(["panel", "header", "compose"].flatMap((name) => all(document, css[name])));
     return {
+      notice: ownWords(main, outside),
       box: !!box, label: box ? label(box) : "", ...words(box),
       title: title?.getAttribute("title") || title?.textContent || "",
       ids: [...document.querySelectorAll("#main [data-id]")].slice(-3).map(identity),
@@ -168,5 +199,16 @@
     return { top, words: top ? ((list ?? panel)?.innerText ?? "").slice(0, 5000) : "" };
   };
 
-  return { sight, place, rows, chats, chat, scroll };
+  // Scrolls the chat list to its "top", or "on" by less than a view, and says whether that moved it.
+  const scrollChats = ({ css, to }) => {
+    const pane = one(document, css.pane);
+    const scrolls = (node) => /auto|scroll/.test(getComputedStyle(node).overflowY);
+    let list = pane;
+    while (list && !scrolls(list)) list = list.parentElement;
+    const before = list?.scrollTop;
+    if (list) list.scrollTop = to === "top" ? 0 : before + list.clientHeight * 0.8;
+    return list?.scrollTop !== before;
+  };
+
+  return { sight, place, census, rows, notices, chats, chat, scroll, scrollChats };
 })()

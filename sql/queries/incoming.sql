@@ -1,0 +1,93 @@
+-- name: recorded_incoming
+-- Which of these messages are recorded already, and whether with a number.
+select bubble, phone is not null as numbered
+from incoming
+where account_id = %(account)s and bubble = any (%(bubbles)s::text[])
+
+-- name: record_incoming
+-- A message and its event, or nothing when it is recorded already, by whichever look. Where the page shows a name and no
+-- number, the name is what it is from.
+with recorded as (
+    insert into incoming (id, org_id, account_id, bubble, phone, chat, text)
+    select %(id)s, org_id, id, %(bubble)s, %(phone)s, %(chat)s, %(text)s
+    from accounts
+    where id = %(account)s
+    on conflict (account_id, bubble) do nothing
+    returning org_id, account_id, phone, chat, text, created_at
+)
+select record_event(org_id, 'MessageReceived',
+    '{"account":' || to_json(account_id) || ',"from":' || to_json(coalesce(phone, chat)) || ',"text":' || to_json(text)
+    || ',"receivedAt":"' || iso(created_at) || '"}',
+    null, account_id, 0) as lanes
+from recorded
+
+-- name: number_incoming
+-- The number of a saved contact is known once a job opened the chat by it.
+update incoming set phone = %(phone)s
+where account_id = %(account)s and bubble = any (%(bubbles)s::text[]) and phone is null
+returning text
+
+-- name: phone_of_chat
+-- Whose chat it is that holds one of these messages: a page that shows a name alone shows our own messages, too.
+select phone from jobs where account_id = %(account)s and bubble = any (%(ids)s::text[])
+union all
+select phone from incoming where account_id = %(account)s and bubble = any (%(bubbles)s::text[]) and phone is not null
+limit 1
+
+-- name: opt_out
+-- Once, however often and in whichever form of the number.
+insert into opt_outs (id, org_id, phone, account_id, reason)
+select %(id)s, org_id, %(phone)s, id, %(reason)s
+from accounts
+where id = %(account)s
+  and not exists (
+      select from opt_outs
+      where opt_outs.org_id = accounts.org_id and phone = any (phone_forms(%(phone)s)) and lifted_at is null
+  )
+on conflict (org_id, phone) where lifted_at is null do nothing
+returning phone
+
+-- name: opted_out
+select opt_outs.id
+from opt_outs
+join accounts using (org_id)
+where accounts.id = %(account)s and opt_outs.phone = any (phone_forms(%(phone)s)) and lifted_at is null
+limit 1
+
+-- name: list_incoming
+-- Newest first; a page begins after the last row of the one before.
+select id, account_id, phone, chat, text, created_at
+from incoming
+where org_id = %(org)s
+  and (%(account)s::text is null or account_id = %(account)s)
+  and (%(phone)s::text is null or phone = any (phone_forms(%(phone)s)))
+  and (%(since)s::timestamptz is null or created_at >= %(since)s)
+  and (%(until)s::timestamptz is null or created_at < %(until)s)
+  and (created_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
+order by created_at desc, id desc
+limit %(limit)s
+
+-- name: list_opt_outs
+-- Those that hold, newest first; a page begins after the last row of the one before.
+select id, phone, account_id, reason, created_at
+from opt_outs
+where org_id = %(org)s and lifted_at is null
+  and (%(phone)s::text is null or phone = any (phone_forms(%(phone)s)))
+  and (created_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
+order by created_at desc, id desc
+limit %(limit)s
+
+-- name: add_opt_out
+-- By hand; nothing when the number, in whichever form, is on the list.
+insert into opt_outs (id, org_id, phone, reason)
+select %(id)s, %(org)s, %(phone)s, %(reason)s
+where not exists (
+    select from opt_outs where org_id = %(org)s and phone = any (phone_forms(%(phone)s)) and lifted_at is null
+)
+on conflict (org_id, phone) where lifted_at is null do nothing
+returning id, phone, account_id, reason, created_at
+
+-- name: lift_opt_out
+update opt_outs set lifted_at = now()
+where org_id = %(org)s and phone = any (phone_forms(%(phone)s)) and lifted_at is null
+returning id

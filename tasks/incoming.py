@@ -1,0 +1,189 @@
+"""Incoming messages: each recorded once and sent as an event, and whoever writes STOP is not written to again.
+
+Live pages are looked at again and again; and before anything is typed in a chat, what came in there is read.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+from browser.bubbles import Bubble
+from browser.incoming import Conversation
+from browser.whatsapp import WhatsApp
+from errors import DatabaseUnavailable, OptedOut, PostriderError
+from sql.database import Database, Row, Transaction
+from sql.ids import new_id
+from tasks.lanes import wake_returned
+from tasks.news import Memory, bare, news
+from tasks.seats import Seats, Session
+from tasks.stopwords import stop_word
+
+log = logging.getLogger(__name__)
+
+TURN = 5.0  # seconds that one session's unread chats may keep the others waiting
+TRY_AGAIN = 60.0  # seconds until a chat is opened again that still shows as unread
+
+
+@dataclass
+class Incoming:
+    """Reads what comes in on the pages of one worker."""
+
+    database: Database
+    seats: Seats
+    _pages: WeakKeyDictionary[WhatsApp, Memory] = field(default_factory=WeakKeyDictionary)
+
+    # --- before a message is sent ----------------------------------------------------------------------------------
+
+    async def before_opening(self, account: str, phone: str, page: WhatsApp) -> None:
+        """See to it that a page just opened has what came in while it was closed. Raise OptedOut.
+
+        The chat list counts as unread only what comes in while no chat, or another one, is open.
+        """
+        memory = self._memory(page)
+        await self._check(account, phone)
+        if not memory.arrived:
+            await page.inbox.arrival()
+            memory.arrived = True
+
+    async def before_typing(self, account: str, phone: str, page: WhatsApp) -> None:
+        """Read the open chat, which is this number's, and record what is new. Raise OptedOut, also for a STOP in it."""
+        if conversation := await page.inbox.conversation():
+            await self._take(account, page, conversation, phone)
+        await self._check(account, phone)
+
+    async def _check(self, account: str, phone: str) -> None:
+        if await self.database.one("opted_out", account=account, phone=phone):
+            raise OptedOut
+
+    # --- while nothing is to be sent -------------------------------------------------------------------------------
+
+    async def run_once(self) -> None:
+        """Look once at every live page that no drain works on."""
+        sessions = [session for account in list(self.seats.sessions) if (session := self.seats.live(account))]
+        await asyncio.gather(*(self._look(session) for session in sessions))
+
+    async def _look(self, session: Session) -> None:
+        until = time.monotonic() + TURN
+        try:
+            while time.monotonic() < until and await self._step(session):
+                pass
+        except DatabaseUnavailable:
+            raise
+        except PostriderError as error:
+            # The next drain finds out what is wrong with the page.
+            log.debug("no look at what came in for account %s: %s", session.account, error.code)
+
+    async def _step(self, session: Session) -> bool:
+        """Do one thing on the page; False when nothing is left, or there is work to do that is due."""
+        if self.seats.draining(session.account):
+            return False
+        async with session.busy:
+            # A drain may have begun while this waited; it waits for one chat at most.
+            if self.seats.draining(session.account) or self.seats.live(session.account) is not session:
+                return False
+            memory = self._memory(session.page)
+            return (
+                await self._look_at_open(session, memory)
+                or await self._open_unread(session, memory)
+                or await self._go_on(session, memory)
+            )
+
+    async def _look_at_open(self, session: Session, memory: Memory) -> bool:
+        """Read the open chat where it is not as it was."""
+        name, last = await session.page.inbox.glance()
+        if not name or (name, last) == memory.seen:
+            return False
+        conversation = await session.page.inbox.conversation()
+        if conversation is None:
+            return False
+        await self._take(session.account, session.page, conversation)
+        return True
+
+    async def _open_unread(self, session: Session, memory: Memory) -> bool:
+        """Open one chat of the list in view that shows as unread, and read it."""
+        now, waiting = time.monotonic(), await session.page.inbox.unread()
+        memory.tried = {one: at for one, at in memory.tried.items() if one in waiting and now - at < TRY_AGAIN}
+        for unread in waiting:
+            if unread.title not in memory.groups and unread not in memory.tried:
+                memory.tried[unread] = now
+                conversation = await session.page.inbox.open(unread)
+                if conversation and conversation.group:
+                    memory.groups.add(unread.title)
+                if conversation:
+                    await self._take(session.account, session.page, conversation)
+                return True
+        return False
+
+    async def _go_on(self, session: Session, memory: Memory) -> bool:
+        """Go through the whole chat list once; what comes in later stands at its top."""
+        if memory.caught_up:
+            return False
+        memory.caught_up = not await session.page.inbox.further()
+        return not memory.caught_up
+
+    # --- recording -------------------------------------------------------------------------------------------------
+
+    def _memory(self, page: WhatsApp) -> Memory:
+        return self._pages.setdefault(page, Memory())
+
+    async def _take(self, account: str, page: WhatsApp, conversation: Conversation, phone: str | None = None) -> None:
+        """Record what is new in a chat, and remember what was seen of it once that is committed."""
+        memory = self._memory(page)
+        if not conversation.group:
+            await self._record(account, page, conversation, phone or conversation.phone)
+        last = conversation.bubbles[-1].id if conversation.bubbles else None
+        memory.seen, memory.empty = (conversation.name, last), conversation.empty
+
+    async def _record(self, account: str, page: WhatsApp, conversation: Conversation, phone: str | None) -> None:
+        theirs = {bare(bubble.id) for bubble in conversation.bubbles if not bubble.outgoing}
+        rows = await self.database.all("recorded_incoming", account=account, bubbles=sorted(theirs)) if theirs else []
+        recorded = {row["bubble"]: row["numbered"] for row in rows}
+        new = list(news(conversation, recorded, self._memory(page)))
+        if not new and all(recorded.values()):
+            return
+        phone = phone or await self._whose(account, conversation, theirs)
+        if new:
+            conversation = await page.inbox.unfolded(conversation, {bubble.id for bubble in new})
+        texts = {bubble.id: bubble for bubble in conversation.bubbles}
+        nameless = [bubble for bubble, numbered in recorded.items() if not numbered] if phone else []
+
+        async def write(tx: Transaction) -> None:
+            lanes: list[Row] = []
+            for bubble in new:
+                lanes += await self._insert(tx, account, conversation.name, phone, texts[bubble.id])
+            earlier = await tx.all("number_incoming", account=account, bubbles=nameless, phone=phone)
+            words = [bubble.text for bubble in new] + [row["text"] for row in earlier]
+            said = next(filter(None, map(stop_word, words)), None)
+            if said and phone:
+                await tx.all("opt_out", id=new_id("opt_"), account=account, phone=phone, reason=said)
+            elif said:
+                log.warning("account %s: somebody shown by name alone asked not to be written to", account)
+            await wake_returned(tx, lanes)
+
+        await self.database.transact(write)
+        log.info("account %s received %d messages", account, len(new))
+
+    async def _insert(self, tx: Transaction, account: str, chat: str, phone: str | None, bubble: Bubble) -> list[Row]:
+        return await tx.all(
+            "record_incoming",
+            id=new_id("msg_"),
+            account=account,
+            bubble=bare(bubble.id),
+            phone=phone,
+            chat=printable(chat),
+            text=printable(bubble.text),
+        )
+
+    async def _whose(self, account: str, conversation: Conversation, theirs: Collection[str]) -> str | None:
+        """Find the number of a chat that the page shows by name: one of our own messages in it, or an earlier look."""
+        ours = [bubble.id for bubble in conversation.bubbles if bubble.outgoing]
+        row = await self.database.one("phone_of_chat", account=account, ids=ours, bubbles=sorted(theirs))
+        return row["phone"] if row else None
+
+
+def printable(text: str) -> str:
+    """Leave out what Postgres cannot hold: NUL, and halves of surrogate pairs."""
+    return text.replace("\0", "").encode("utf-8", "ignore").decode()

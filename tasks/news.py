@@ -1,0 +1,61 @@
+"""What is new in a chat, from all that it shows. Pure."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+from browser.bubbles import Bubble
+from browser.incoming import Conversation, Unread
+from tasks.stopwords import stop_word
+
+
+@dataclass
+class Memory:
+    """What was seen of one page so far."""
+
+    #: the open chat's name and the id of its last message, when it was read last
+    seen: tuple[str, str | None] = ("", None)
+    #: that chat was read when it had no message at all
+    empty: bool = False
+    #: what had come in before the page was opened has arrived
+    arrived: bool = False
+    #: the whole chat list has been gone through for unread chats
+    caught_up: bool = False
+    #: when a chat was opened; one that stays unread all the same, or is a group, is not opened each second
+    tried: dict[Unread, float] = field(default_factory=dict)
+    groups: set[str] = field(default_factory=set)
+
+
+def news(conversation: Conversation, recorded: Collection[str], memory: Memory) -> Iterator[Bubble]:
+    """Yield the incoming messages that are to be recorded, oldest first.
+
+    A chat may show months of history; new is what nobody had read when the chat was opened, what stands below the
+    newest recorded message, and what came since the last look. A STOP to which we have not written since counts also
+    when a person has read it on the phone.
+    """
+    bubbles = conversation.bubbles
+    theirs = [place for place, bubble in enumerate(bubbles) if not bubble.outgoing]
+    unread = theirs[-conversation.unread :][:1] if conversation.unread else []
+    begin = min([len(bubbles), *unread, *(place + 1 for place in _marks(conversation, recorded, memory))])
+    last_of_ours = max((place for place, bubble in enumerate(bubbles) if bubble.outgoing), default=-1)
+    for place in theirs:
+        bubble = bubbles[place]
+        if bare(bubble.id) in recorded:
+            continue
+        if place >= begin or (place > last_of_ours and stop_word(bubble.text)):
+            yield bubble
+
+
+def _marks(conversation: Conversation, recorded: Collection[str], memory: Memory) -> Iterator[int]:
+    """Yield the places of the last messages that earlier looks saw; -1 for an end of a chat that was empty then."""
+    name, last = memory.seen
+    bubbles = conversation.bubbles
+    if memory.empty and name == conversation.name:
+        yield -1
+    known = [place for place, bubble in enumerate(bubbles) if bubble.id == last or bare(bubble.id) in recorded]
+    yield from known[-1:]
+
+
+def bare(bubble: str) -> str:
+    """Return a message's own id: an older page puts its direction and its chat before it, false_1555…@c.us_3EB0…."""
+    parts = bubble.split("_")
+    return parts[2] if len(parts) > 2 and parts[0] in {"true", "false"} else bubble  # noqa: PLR2004 - that many

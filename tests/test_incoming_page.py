@@ -1,0 +1,197 @@
+"""What comes in, as the page shows it, in both generations."""
+
+import pytest
+from fixtures_browser import DOMS, Pages, dom, linked, new_phone, page, pages, send, until
+
+from browser.bubbles import Bubble, Tick
+from browser.incoming import Conversation, Unread
+from browser.whatsapp import WhatsApp
+from tasks.news import Memory, bare, news
+
+__all__ = ["dom", "linked", "page", "pages"]
+
+ELSEWHERE = "447700900012"  # a chat that every sandbox account has, and nobody writes in
+BOOK_CLUB = "120363000000000013"  # a group of every sandbox account
+Linked = tuple[str, WhatsApp]
+
+
+def texts(conversation: Conversation) -> list[str]:
+    return [bubble.text for bubble in conversation.bubbles if not bubble.outgoing]
+
+
+async def arrive(pages: Pages, linked: Linked, phone: str, *said: str) -> Unread:
+    """Let somebody write and wait until the list shows it."""
+    for text in said:
+        await pages.phone(linked[0], "incoming", phone=phone, text=text)
+
+    async def shown() -> list[Unread]:
+        unread = await linked[1].inbox.unread()
+        return [one for one in unread if phone[-4:] in one.title and one.count == len(said)]
+
+    return (await until(shown))[0]
+
+
+async def test_an_unread_chat_is_opened_and_read(pages: Pages, page: WhatsApp, linked: Linked) -> None:
+    await page.open_chat(ELSEWHERE)
+    phone = new_phone()
+    unread = await arrive(pages, linked, phone, "one", "two 🎉\nin lines", "*three*")
+    conversation = await page.inbox.open(unread)
+    assert conversation
+    assert (conversation.phone, conversation.unread, conversation.group) == (phone, 3, False)
+    assert texts(conversation) == ["one", "two 🎉\nin lines", "three"]
+    assert [bubble.text for bubble in news(conversation, {}, Memory())] == texts(conversation)
+
+    async def gone() -> bool:
+        return unread not in await page.inbox.unread()
+
+    await until(gone)
+
+
+async def test_more_unread_messages_than_the_page_keeps(pages: Pages, page: WhatsApp, linked: Linked) -> None:
+    await page.open_chat(ELSEWHERE)
+    said = [f"line {number}\nand one more" for number in range(75)]
+    conversation = await page.inbox.open(await arrive(pages, linked, new_phone(), *said))
+    assert conversation
+    assert texts(conversation) == said
+    assert (await page.inbox.glance())[1] == conversation.bubbles[-1].id
+
+
+async def test_the_line_above_the_unread_ones_tells_where_no_row_did(
+    pages: Pages, page: WhatsApp, linked: Linked
+) -> None:
+    phone = new_phone()
+    await send(page, phone, "hello")
+    await page.open_chat(ELSEWHERE)
+    await arrive(pages, linked, phone, "first", "second")
+    await page._chats._open_address(phone)
+    await page._chats._wait(phone, lambda chat: bool(chat["box"]))
+    conversation = await page.inbox.conversation()
+    assert conversation
+    assert (conversation.phone, conversation.unread) == (phone, 2)
+
+
+async def test_a_saved_contact_is_a_name_until_a_number_opened_its_chat(
+    pages: Pages, page: WhatsApp, linked: Linked, dom: str
+) -> None:
+    await page.open_chat(new_phone())
+    await pages.phone(linked[0], "incoming", phone=ELSEWHERE, text="It is Ben")
+
+    async def shown() -> list[Unread]:
+        return [one for one in await page.inbox.unread() if "Ben" in one.title]
+
+    conversation = await page.inbox.open((await until(shown))[0])
+    assert conversation
+    assert (conversation.name, texts(conversation)[-1]) == ("Ben Okafor", "It is Ben")
+    assert conversation.phone == (ELSEWHERE if dom == DOMS[0] else None)
+    await page.open_chat(ELSEWHERE)
+    conversation = await page.inbox.conversation()
+    assert conversation
+    assert conversation.phone == ELSEWHERE
+    assert list(news(conversation, {bare(conversation.bubbles[-1].id)}, Memory())) == []
+
+
+async def test_a_group_is_left_out_in_the_list_and_in_the_chat(pages: Pages, page: WhatsApp, linked: Linked) -> None:
+    await page.open_chat(ELSEWHERE)
+    await pages.phone(linked[0], "incoming", phone=BOOK_CLUB, text="STOP")
+    row = page._page.get_by_role("row").filter(has=page._page.get_by_title("Book club", exact=True))
+    await row.locator('[aria-label="1 unread message"]').first.wait_for()
+    assert [one for one in await page.inbox.unread() if "club" in one.title] == []
+    await row.click()
+
+    async def opened() -> bool:
+        return (await page.inbox.glance())[0] == "Book club"
+
+    await until(opened)
+    conversation = await page.inbox.conversation()
+    assert conversation
+    assert conversation.group
+
+
+async def test_a_long_message_is_unfolded(pages: Pages, page: WhatsApp, linked: Linked) -> None:
+    long = "word " * 400 + "end"
+    conversation = await page.inbox.open(await arrive(pages, linked, new_phone(), long))
+    assert conversation
+    assert texts(conversation) != [long]
+    ids = {bubble.id for bubble in conversation.bubbles}
+    assert texts(await page.inbox.unfolded(conversation, ids)) == [long]
+
+
+async def test_an_empty_chat_is_known_to_be_empty(page: WhatsApp) -> None:
+    await page.open_chat(new_phone())
+    conversation = await page.inbox.conversation()
+    assert conversation
+    assert conversation.empty
+    await page.open_chat(ELSEWHERE)
+    conversation = await page.inbox.conversation()
+    assert conversation
+    assert not conversation.empty
+    assert conversation.bubbles
+
+
+async def test_the_whole_list_can_be_gone_through(page: WhatsApp) -> None:
+    seen = [{row["title"] for row in await page._reader.ask("chats")}]
+    while await page.inbox.further():
+        seen.append({row["title"] for row in await page._reader.ask("chats")})
+    assert len(seen) > 2
+    assert seen[0] & seen[-1] == set()
+    assert {"Aunt Rosa", "Zoë", "שירה לוי"} <= set().union(*seen)
+    assert await page._page.evaluate("document.querySelector('#pane-side').scrollTop") == 0
+
+
+async def test_what_arrives_is_waited_for(pages: Pages, page: WhatsApp, linked: Linked) -> None:
+    phone = new_phone()
+    for text in ("one", "two"):
+        await pages.phone(linked[0], "incoming", phone=phone, text=text)
+    await page.inbox.arrival()
+    assert any(phone[-4:] in one.title and one.count == 2 for one in await page.inbox.unread())
+
+
+# --- what is new ---------------------------------------------------------------------------------------------------
+
+
+def bubble(name: str, text: str = "", *, ours: bool = False) -> Bubble:
+    return Bubble(name, text or name, Tick.READ if ours else Tick.UNKNOWN, outgoing=ours)
+
+
+def chat(*bubbles: Bubble, unread: int = 0, name: str = "Ben") -> Conversation:
+    return Conversation(name, None, group=False, bubbles=bubbles, unread=unread, empty=not bubbles)
+
+
+OLD, STOP, NEW = bubble("old"), bubble("stop", "Stop!"), bubble("new")
+OURS, AGAIN = bubble("ours", ours=True), bubble("again", ours=True)
+
+
+@pytest.mark.parametrize(
+    ("shown", "recorded", "memory", "expected"),
+    [
+        # History of before our time is nobody's news,
+        (chat(OLD, OURS, NEW), [], Memory(), []),
+        # save for what nobody had read,
+        (chat(OLD, OURS, NEW, unread=1), [], Memory(), ["new"]),
+        (chat(OLD, OURS, NEW, unread=9), [], Memory(), ["old", "new"]),
+        # what stands below the newest recorded message,
+        (chat(OLD, OURS, NEW), ["old"], Memory(), ["new"]),
+        (chat(OLD, STOP, OURS, NEW), ["stop"], Memory(), ["new"]),
+        # and what came since the last look, at this chat.
+        (chat(OLD, OURS, NEW), [], Memory(("Ben", "ours")), ["new"]),
+        (chat(OLD, OURS, NEW), [], Memory(("Ben", "new")), []),
+        (chat(OLD, OURS, NEW), [], Memory(("Ann", None), empty=True), []),
+        (chat(OLD, OURS, NEW), [], Memory(("Ben", None), empty=True), ["old", "new"]),
+        # A STOP counts until we wrote again,
+        (chat(OLD, STOP, NEW), [], Memory(), ["stop"]),
+        (chat(OURS, STOP, NEW), [], Memory(("Ben", "new")), ["stop"]),
+        (chat(OURS, STOP, AGAIN, NEW), [], Memory(), []),
+        # and once.
+        (chat(OURS, STOP, NEW), ["stop"], Memory(), ["new"]),
+        (chat(OURS, STOP), ["stop"], Memory(), []),
+        (chat(), [], Memory(), []),
+    ],
+)
+def test_what_is_new(shown: Conversation, recorded: list[str], memory: Memory, expected: list[str]) -> None:
+    assert [one.id for one in news(shown, recorded, memory)] == expected
+
+
+def test_a_message_has_one_id_in_both_generations() -> None:
+    assert bare("false_15551234567@c.us_3EB0A1B2") == bare("3EB0A1B2") == "3EB0A1B2"
+    assert bare("false_120363000000000013@g.us_3EB0A1B2_15551234567@c.us") == "3EB0A1B2"
+    assert bare("A_B_C") == "A_B_C"
