@@ -1,4 +1,7 @@
-"""Signing (webhooks, API requests), hashing (API keys), sealing (secrets, profiles). Pure: the clock is handed in."""
+"""Signing (webhooks, API requests, files), hashing (API keys), sealing (secrets, profiles). Pure.
+
+The clock is handed in.
+"""
 
 import base64
 import binascii
@@ -9,7 +12,8 @@ import secrets
 from collections.abc import Sequence
 from typing import Self
 
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 WEBHOOK_PREFIX = "whsec_"  # Standard Webhooks 1.0.0, "Secret serialization"
@@ -20,6 +24,8 @@ TOLERANCE = 300  # seconds that a webhook's timestamp may be off, either way; wh
 SEALED = b"\x01"  # first byte of what is sealed: the version of this layout, then nonce, ciphertext and tag
 NONCE = 12  # bytes; NIST SP 800-38D, 8.2.2
 TAG = 16  # bytes
+
+KEY, SIGNATURE = 32, 64  # bytes of an Ed25519 key and of its signatures; RFC 8032, 5.1
 
 
 class CryptoError(ValueError):
@@ -83,6 +89,46 @@ def sign_request(secret: str, timestamp: str, method: str, target: bytes, body: 
     """Return the HMAC-SHA256 of an API request; `target` is path and query as in the request line."""
     content = f"{timestamp}.{method}.".encode() + target + b"." + body
     return hmac.digest(secret.encode(), content, "sha256")
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+def new_signing_key() -> tuple[str, str]:
+    """Make an Ed25519 key (RFC 8032); return its private and its public half, 32 bytes each, in base64."""
+    key = Ed25519PrivateKey.generate()
+    halves = key.private_bytes_raw(), key.public_key().public_bytes_raw()
+    return base64.b64encode(halves[0]).decode(), base64.b64encode(halves[1]).decode()
+
+
+def sign_file(private: str, content: bytes) -> str:
+    """Return the detached signature of exactly these bytes in base64; raises CryptoError for what is no private key."""
+    key = Ed25519PrivateKey.from_private_bytes(_decode(private, KEY, "a private key"))
+    return base64.b64encode(key.sign(content)).decode()
+
+
+def verify_file(public: str, signature: str, content: bytes) -> None:
+    """Raise CryptoError unless the detached signature in base64 is the key's, of exactly these bytes."""
+    key = read_public_key(public)
+    try:
+        key.verify(_decode(signature, SIGNATURE, "a signature"), content)
+    except InvalidSignature:
+        raise CryptoError("the signature does not fit the content and the key") from None
+
+
+def read_public_key(public: str) -> Ed25519PublicKey:
+    """Read an Ed25519 public key in base64; raises CryptoError."""
+    return Ed25519PublicKey.from_public_bytes(_decode(public, KEY, "a public key"))
+
+
+def _decode(text: str, size: int, what: str) -> bytes:
+    try:
+        content = base64.b64decode(text.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        raise CryptoError(f"{what} must be base64") from None
+    if len(content) != size:
+        raise CryptoError(f"{what} is {size} bytes in base64, not {len(content)}")
+    return content
 
 
 # --- sealing -----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from api.models import Model, Shown, Time
 from api.pages import Page
 from api.parameters import parameters
 from errors import Conflict, NotFound
-from sql.database import Row, Transaction
+from sql.database import Database, Row, Transaction
 
 CANCELLED_AT_ONCE = 1000  # jobs of one transaction
 
@@ -54,6 +54,7 @@ class Job(Shown):
     read_at: Time | None
     attempts: int
     error: Fault | None
+    evidence: str | None
     metadata: dict[str, JsonValue] | None
     timeline: list[Step]
 
@@ -152,17 +153,7 @@ async def cancel_jobs(request: Request) -> Response:
     """Cancel all jobs that still wait."""
     caller = await permit(request)
     wanted = parameters(request, Cancelling)
-
-    async def work(tx: Transaction) -> int:
-        cancelled = await tx.all("cancel_jobs", org=caller.org, account=wanted.account, most=CANCELLED_AT_ONCE)
-        lanes = {lane for row in cancelled for lane in row["lanes"]}
-        await tx.all("wake", lanes=sorted(lanes))
-        return len(cancelled)
-
-    total = 0
-    while count := await of(request).database.transact(work):
-        total += count
-    return Cancelled(cancelled=total).answer()
+    return Cancelled(cancelled=await cancel_queued(of(request).database, caller.org, wanted.account)).answer()
 
 
 async def retry_job(request: Request) -> Response:
@@ -182,6 +173,21 @@ async def retry_job(request: Request) -> Response:
         return row
 
     return Job.of(await context.database.transact(work)).answer(202)
+
+
+async def cancel_queued(database: Database, org: str, account: str | None) -> int:
+    """Cancel what waits of an account, or of all, some in each transaction; return how many jobs that were."""
+
+    async def work(tx: Transaction) -> int:
+        cancelled = await tx.all("cancel_jobs", org=org, account=account, most=CANCELLED_AT_ONCE)
+        lanes = {lane for row in cancelled for lane in row["lanes"]}
+        await tx.all("wake", lanes=sorted(lanes))
+        return len(cancelled)
+
+    total = 0
+    while count := await database.transact(work):
+        total += count
+    return total
 
 
 def _found(row: Row | None) -> Row:

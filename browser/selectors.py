@@ -1,5 +1,6 @@
 """The page's looks, read from selectors.toml and checked before anything is driven with them."""
 
+import re
 import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
@@ -18,15 +19,23 @@ ELEMENTS = frozenset(
         "qr_ref",
         "qr_reload",
         "qr_promo",
+        "pairing_link",
+        "pairing_input",
+        "pairing_cells",
+        "menu",
+        "log_out",
         "search",
         "chat_row",
         "chat_title",
         "chat_status",
+        "chat_unread",
+        "chat_group",
         "header",
         "header_title",
         "compose",
         "attach",
         "panel",
+        "message_row",
         "bubble",
         "outgoing",
         "incoming",
@@ -50,18 +59,34 @@ TEXTS = frozenset(
         "syncing",
         "logging_out",
         "linking",
+        "pairing_link",
+        "pairing_next",
+        "pairing_renew",
+        "pairing_refused",
+        "log_out",
         "starting_chat",
         "not_on_whatsapp",
         "restricted",
         "capped",
+        "unrestricted",
         "history_top",
         "history_partial",
+        "unread",
+        "group",
+        "read_more",
         "closable",
         "dismiss",
     )
 )
 LABELS = frozenset(("pending", "sent", "delivered", "read", "failed"))
 ICONS = LABELS | {"delivered_or_read"}
+
+#: a string, or one escaped character, of CSS (CSS Syntax Level 3, 4.3)
+STRING = re.compile(r"""\"(?:[^"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|\\.""")
+#: what is in no selector, an empty one in a list, and a combinator with nothing behind it
+STRANGE = re.compile(r"[{};@<\n]|/\*|^\s*$|^\s*,|,\s*(?:[,)]|$)|[>+~]\s*(?:,|$)")
+BRACKET = re.compile(r"[()\[\]]")
+PAIRS = {"(": ")", "[": "]"}
 
 
 @dataclass(frozen=True)
@@ -78,10 +103,18 @@ class Selectors:
 def load(path: Path | None = None) -> Selectors:
     """Read the file at `path`, or the shipped one. Raise SelectorsWrong."""
     try:
-        text = path.read_text("utf-8") if path else files("browser").joinpath("selectors.toml").read_text("utf-8")
+        content = path.read_bytes() if path else files("browser").joinpath("selectors.toml").read_bytes()
     except OSError as error:
         raise SelectorsWrong(f"The selectors file {path} cannot be read: {error.strerror}.") from error
-    return parse(text)
+    return decode(content)
+
+
+def decode(content: bytes) -> Selectors:
+    """Check a selectors file's bytes. Raise SelectorsWrong."""
+    try:
+        return parse(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise SelectorsWrong(f"The selectors file is not UTF-8: {error}.") from error
 
 
 def parse(text: str) -> Selectors:
@@ -120,7 +153,31 @@ def _alternatives(name: str, entry: object) -> list[str]:
     for one in tries:
         if not isinstance(one, dict) or not all(isinstance(one.get(key), str) and one[key] for key in ("css", "seen")):
             raise SelectorsWrong(f"elements.{name} has an alternative without css or seen: {one!r}.")
+        if fault := _fault(one["css"]):
+            raise SelectorsWrong(
+                f"elements.{name} has an alternative that is no CSS selector, {fault}: {one['css']!r}."
+            )
     return [one["css"] for one in tries]
+
+
+def _fault(css: str) -> str | None:
+    """Tell what keeps a text from being a selector, as far as it can be told without a browser.
+
+    An open bracket or quote would swallow what is joined to it; a name that CSS does not know only finds nothing, and
+    the census reports it.
+    """
+    bare = STRING.sub("x", css)
+    if '"' in bare or "'" in bare:
+        return "a quote stands open"
+    if strange := STRANGE.search(bare):
+        return f"{strange[0]!r} cannot stand there"
+    open_brackets: list[str] = []
+    for bracket in BRACKET.findall(bare):
+        if bracket in PAIRS:
+            open_brackets.append(PAIRS[bracket])
+        elif not open_brackets or open_brackets.pop() != bracket:
+            return f"{bracket!r} closes nothing"
+    return f"{open_brackets[-1]!r} is missing" if open_brackets else None
 
 
 def _texts(table: str, name: str, entry: object) -> list[str]:

@@ -5,7 +5,6 @@ and what its docstring says.
 """
 
 import asyncio
-import re
 import time
 from collections.abc import Collection
 from contextlib import suppress
@@ -16,13 +15,20 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from playwright.async_api import BrowserContext, Page
 
 from browser.bubbles import Bubble, Tick
+from browser.census import BOOT, Census
 from browser.chats import Chats
 from browser.compose import ComposeBox
 from browser.dialogs import close_all
 from browser.engine import Engine, Look
+from browser.evidence import Evidence, take
 from browser.history import History, Verdict, judge
+from browser.incoming import Inbox
+from browser.link import Own, log_out, read_own
+from browser.pairing import Pairing
 from browser.process import kill_browsers_of
+from browser.proxy import Proxy
 from browser.reader import Doubts, Patience, Reader
+from browser.restriction import Kind
 from browser.screens import ERRORS, PASSING, Screen, recognise
 from browser.seam import bounded
 from browser.selectors import Selectors
@@ -31,8 +37,6 @@ from errors import NewChatsRestricted, NotOnWhatsApp, OutcomeUnknown, PageHung, 
 CLOSE_SECONDS = 10.0
 #: a page that does not answer within this is not asked to close
 ANSWER_SECONDS = 2.0
-#: what must be there before anything is done; the compose box is asked for when a chat is open
-BOOT = ("pane", "search")
 #: of a screen seen while a message is on its way, those that end the waiting
 ENDING = frozenset({Screen.CRASHED, Screen.BANNED, Screen.QR, Screen.CONFLICT, Screen.UNSUPPORTED})
 
@@ -51,7 +55,11 @@ class WhatsApp:
         self._history = History(reader)
         self._url = url
         self._chats = Chats(reader, self._chat_address)
+        #: what comes in
+        self.inbox = Inbox(reader, self._history, self._chats)
+        self._pairing = Pairing(reader)
         self._before: frozenset[str] = frozenset()
+        self._census: Census | None = None
         #: set when the page or its browser has ended, by itself or by us
         self.lost = asyncio.Event()
         self._page.on("crash", lambda _: self.lost.set())
@@ -68,9 +76,10 @@ class WhatsApp:
         selectors: Selectors,
         typing_delay_ms: tuple[int, int],
         patience: Patience | None = None,
+        proxy: Proxy | None = None,
     ) -> Self:
         """Open a prepared profile's browser on the page at `url`. Raise Offline when it cannot be reached."""
-        context = await engine.open(directory, look)
+        context = await engine.open(directory, look, proxy)
         reader = Reader(context.pages[0], selectors, patience or Patience())
         whatsapp = cls(context, reader, directory=directory, url=url, typing_delay_ms=typing_delay_ms)
         engine.tell_loss(whatsapp.lost)
@@ -88,6 +97,10 @@ class WhatsApp:
     def alive(self) -> bool:
         """Tell whether the page still stands, as far as is known without asking it."""
         return not self.lost.is_set()
+
+    async def answers(self) -> bool:
+        """Tell whether the page answers at all."""
+        return await self._reader.answers(self._reader.patience.answer)
 
     async def _enter(self, identity: dict[str, Any]) -> None:
         session = await bounded(self._context.new_cdp_session(self._page), self._reader.patience.answer)
@@ -138,11 +151,41 @@ class WhatsApp:
         if button := await self._reader.find("qr_reload"):
             await self._reader.click(button)
 
+    async def ask_pairing_code(self, phone: str) -> None:
+        """Ask for a code to be typed on the phone of this number, digits only, instead of scanning.
+
+        Only on the linking screen. Raise PairingRefused with the page's words, UiChanged, or what another screen than
+        that stands for.
+        """
+        await self._pairing.ask(phone)
+
+    async def pairing_code(self) -> str | None:
+        """Read the pairing code that is shown now, as "ABCD-EFGH"; None while there is none.
+
+        WhatsApp puts another in its place every 3.25 minutes; one that has expired is asked for anew, five times.
+        Raise PairingRefused after that, or when the page refuses one.
+        """
+        return await self._pairing.code()
+
+    async def own(self) -> Own:
+        """Read whose account the page is."""
+        return await read_own(self._reader)
+
     async def profile_phone(self) -> str | None:
         """Read the account's own number, as digits; None when the page does not tell."""
-        value = await bounded(self._page.evaluate("localStorage.getItem('last-wid-md')"), self._reader.patience.answer)
-        found = re.match(r'"?(\d+)', value or "")
-        return found[1] if found else None
+        return (await self.own()).phone
+
+    async def log_out(self) -> None:
+        """Unlink this browser from its account; done when the page waits for a phone again.
+
+        Raise PageHung, UiChanged, UnknownDialog, or what another screen than the main one stands for.
+        """
+        await log_out(self._reader)
+
+    async def restriction(self) -> Kind | None:
+        """Tell what the main screen's bars and notices keep the account from, without opening anything."""
+        found = await self._chats.restriction()
+        return found.kind if found else None
 
     async def settle_in(self) -> None:
         """Make the chat list usable: close what lies on it, then check that the elements needed first are there.
@@ -150,27 +193,36 @@ class WhatsApp:
         Raise UiChanged with the name of a missing one, UnknownDialog when something cannot be closed.
         """
         await close_all(self._reader, self._reader.patience.quiet)
+        census = await self.census()
         for element in BOOT:
-            await self._reader.need(element)
+            if census.places[element] < 0:
+                raise self._reader.lacks(element)
+        census.report(self._census)
+        self._census = census
 
-    async def census(self) -> dict[str, str | None]:
+    async def census(self) -> Census:
         """Tell of each element which alternative is visible now, for a person who looks after the selectors."""
-        elements = self._reader.selectors.elements
-        found = {}
-        for name, alternatives in elements.items():
-            place = await self._reader.ask("place", alternatives=alternatives)
-            found[name] = alternatives[place[0]] if place else None
-        return found
+        return Census.of(await self._reader.ask("census"), self._reader.selectors)
+
+    def use(self, selectors: Selectors) -> None:
+        """Read the page by other selectors from now on."""
+        self._reader.selectors = selectors
+        self._census = None
+
+    async def evidence(self) -> Evidence:
+        """Take a picture and the HTML for a person who mends selectors, without what people wrote. Raise nothing."""
+        return await take(self._page, self._reader.selectors)
 
     # --- sending ---------------------------------------------------------------------------------------------------
 
-    async def open_chat(self, phone: str) -> None:
+    async def open_chat(self, phone: str, *, known_only: bool = False) -> None:
         """Open the chat of a number, digits only, and make sure that it is that one.
 
+        With `known_only` one that is not in the chat list is NewChatsRestricted, and WhatsApp is not asked for it.
         Raise NotOnWhatsApp, NewChatsRestricted, UnknownDialog, WrongChat, UiChanged, or what another screen stands for:
         Banned, NotLinked, OpenElsewhere, Offline, PageCrashed.
         """
-        await self._chats.open(phone)
+        await self._chats.open(phone, known_only=known_only)
 
     async def write(self, text: str) -> None:
         """Put a text into the compose box as a person would. Raise BoxMismatch or UnknownDialog."""

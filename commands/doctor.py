@@ -4,22 +4,25 @@ import asyncio
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import psycopg
 
+from browser.census import Census
 from browser.chromium import can_sandbox, find_chromium, read_version
 from browser.screens import Screen
 from browser.whatsapp import WhatsApp
-from commands import compose
-from errors import OperatorError, PostriderError
+from commands import compose, selectors
+from errors import OperatorError, PostriderError, UiChanged
 from settings import Settings
 from sql import schema
-from tasks.seats import Account
+from tasks.states import Account
 
 DISK = 2**30  # bytes that should be free
 CLOCK = 5.0  # seconds that our clock and Postgres's may differ; signed requests are refused beyond that
 BOOT = 90.0  # seconds
+SETTLING = 5.0  # seconds that a screen may take to be whole
 
 
 def run_doctor(settings: Settings, account: str | None) -> int:
@@ -84,25 +87,48 @@ def _disk(settings: Settings) -> str:
 
 async def _page(settings: Settings, account_id: str) -> str:
     """Open the account's page and print each element: which alternative matched, or that it is missing."""
+    found = selectors.source(settings)
+    found.load()
     with compose.home(settings.profiles) as home:
         worker, engine = compose.make_worker(settings, compose.database_url(settings), home)
         async with worker.database, engine:
-            rows = await worker.database.read(Account, "account_to_drain", account=account_id)
+            rows = await worker.database.read(Account, "account_to_drain", account=account_id, keepalive=0)
             if not rows:
                 raise OperatorError(f"There is no account {account_id}.")
             if not await worker.seats.lease(account_id):
                 raise OperatorError(f"Account {account_id} is open in a worker: disconnect it first.")
             try:
                 session = await worker.seats.open(rows[0])
-                return await _census(session.page)
+                return await _fit(session.page, found.origin)
             finally:
                 await worker.seats.leave(account_id, "looked at by doctor")
 
 
-async def _census(page: WhatsApp) -> str:
+async def _fit(page: WhatsApp, origin: str) -> str:
+    """Print what was found of each element. Raise OperatorError when one that this screen needs is missing."""
     screen = await page.wait_screen(timeout=BOOT)
     if screen is Screen.MAIN:
-        await page.settle_in()
-    for element, found in (await page.census()).items():
-        print(f"      {element:22} {found or '-- not on this screen'}")  # noqa: T201
-    return f"shows the screen {screen}"
+        with suppress(UiChanged):  # what is missing is told below
+            await page.settle_in()
+    census, missing = await _census(page, screen)
+    for name, css in census.found.items():
+        tries = len(census.selectors.elements[name])
+        absent = "MISSING on this screen" if name in missing else "not on this screen"
+        print(f"      {name:17} " + (f"{census.places[name] + 1}/{tries} {css}" if css else f"-/{tries} {absent}"))  # noqa: T201
+    for css in census.broken:
+        print(f"      {css!r} is no CSS that this Chromium knows")  # noqa: T201
+    which = f"selectors {census.selectors.version} ({origin})"
+    if missing:
+        raise OperatorError(f"The screen {screen} lacks {', '.join(missing)} by {which}: see docs/selectors.md.")
+    return f"shows the screen {screen}, and {which} find what it needs"
+
+
+async def _census(page: WhatsApp, screen: Screen) -> tuple[Census, list[str]]:
+    """Look until all that the screen needs is there, for some seconds."""
+    until = time.monotonic() + SETTLING
+    while True:
+        census = await page.census()
+        missing = census.missing(screen)
+        if not missing or time.monotonic() > until:
+            return census, missing
+        await asyncio.sleep(0.2)

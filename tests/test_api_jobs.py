@@ -29,15 +29,21 @@ async def test_a_job_shows_everything_by_key_and_by_id(client: httpx2.AsyncClien
     assert (await client.get(f"/jobs/{job_id}")).json() == job
     assert set(job) == {
         "jobId", "status", "account", "phone", "message", "priority", "createdAt", "sendAt", "expiresAt", "startedAt",
-        "sentAt", "deliveredAt", "readAt", "attempts", "error", "metadata", "timeline",
+        "sentAt", "deliveredAt", "readAt", "attempts", "error", "evidence", "metadata", "timeline",
     }  # fmt: skip
     assert (job["jobId"], job["status"], job["priority"], job["metadata"]) == ("k", "queued", "high", {"order": 42})
     assert (job["error"], job["attempts"]) == (None, 0)
     assert [(step["status"], step["detail"]) for step in job["timeline"]] == [("queued", None)]
+    assert job["evidence"] is None
     await rows(
-        database, "update jobs set state = 'failed', error_code = 'page_hung', error_detail = 'It hung.' returning id"
+        database,
+        """
+        update jobs set state = 'failed', error_code = 'page_hung', error_detail = 'It hung.', evidence = 'acc/x'
+        returning id
+        """,
     )
-    assert (await client.get("/jobs/k")).json()["error"] == {"code": "page_hung", "detail": "It hung."}
+    job = (await client.get("/jobs/k")).json()
+    assert (job["error"], job["evidence"]) == ({"code": "page_hung", "detail": "It hung."}, "acc/x")
     assert (await client.get("/jobs/other")).status_code == 404
 
 

@@ -1,14 +1,14 @@
 -- name: show_job
 -- No key begins with job_, so that the two never mean different jobs.
 select id, key, account_id, phone, message, priority, state, send_at, expires_at, attempts, error_code, error_detail,
-       metadata, timeline, created_at, started_at, sent_at, delivered_at, read_at
+       evidence, metadata, timeline, created_at, started_at, sent_at, delivered_at, read_at
 from jobs
 where org_id = %(org)s and (id = %(job)s or key = %(job)s)
 
 -- name: list_jobs
 -- Newest first; a page begins after the last row of the one before.
 select id, key, account_id, phone, message, priority, state, send_at, expires_at, attempts, error_code, error_detail,
-       metadata, timeline, created_at, started_at, sent_at, delivered_at, read_at
+       evidence, metadata, timeline, created_at, started_at, sent_at, delivered_at, read_at
 from jobs
 where org_id = %(org)s
   and (%(status)s::text is null or state = %(status)s)
@@ -49,7 +49,7 @@ select job_event('JobCancelled', job) as lanes from cancelled
 -- One whose outcome is unknown may have reached its recipient, so that only a person who says so sends it again.
 update jobs
 set state = 'queued', attempts = 0, due_at = now(), ended_at = null, error_code = null, error_detail = null,
-    claim = null, claimed_by = null, anchor = null, profile_generation = null, bubble = null, submitted_at = null,
+    claim = null, claimed_by = null, anchor = null, profile_generation = null, bubble = null,
     expires_at = case when expires_at <= now() then now() + %(ttl)s::interval else expires_at end,
     timeline = timeline || step('queued', 'asked for again')
 from lanes
