@@ -8,9 +8,29 @@ from importlib.metadata import version
 from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Mount
+from starlette.staticfiles import StaticFiles
 
-from api import accounts, bootstrap, health, jobs, openapi, problems, qr, send, webhooks
+from api import (
+    accounts,
+    admin,
+    bootstrap,
+    health,
+    incoming,
+    jobs,
+    openapi,
+    optouts,
+    pace,
+    pairing,
+    problems,
+    qr,
+    qrpage,
+    scenes,
+    send,
+    visits,
+    webhooks,
+    wishes,
+)
 from api.context import Context
 from api.headers import Headers
 from api.limits import Rates
@@ -18,10 +38,11 @@ from api.operations import Operation, routes
 from api.orders import Order
 from api.pages import Page
 from api.waiting import Waiting
-from crypto import Sealer
+from crypto import Sealer, hash_key
 from errors import SettingsWrong
 from settings import Settings
 from sql.database import Database
+from sql.pace import Limits
 
 OPERATIONS = (
     Operation("POST", "/send", send.send, (202, send.Receipt), takes=Order, refuses=(404,)),
@@ -34,17 +55,74 @@ OPERATIONS = (
     Operation("GET", "/accounts", accounts.list_accounts, (200, accounts.Accounts), query=Page),
     Operation("POST", "/accounts", accounts.create_account, (201, accounts.Account), takes=accounts.NewAccount),
     Operation("GET", "/accounts/{id}", accounts.show_account, (200, accounts.Account), refuses=(404,)),
-    Operation("POST", "/accounts/{id}/connect", accounts.connect, (202, accounts.Account), refuses=(404,)),
-    Operation("POST", "/accounts/{id}/disconnect", accounts.disconnect, (202, accounts.Account), refuses=(404,)),
-    Operation("POST", "/accounts/{id}/pause", accounts.pause, (202, accounts.Account), refuses=(404,)),
-    Operation("POST", "/accounts/{id}/resume", accounts.resume, (202, accounts.Account), refuses=(404,)),
+    Operation(
+        "PATCH",
+        "/accounts/{id}",
+        accounts.change_account,
+        (200, accounts.Account),
+        accounts.Choices,
+        refuses=(404, 409),
+    ),
+    Operation("DELETE", "/accounts/{id}", accounts.delete_account, (202, accounts.Account), refuses=(404,)),
+    Operation("POST", "/accounts/{id}/connect", wishes.connect, (202, accounts.Account), refuses=(404,)),
+    Operation("POST", "/accounts/{id}/disconnect", wishes.disconnect, (202, accounts.Account), refuses=(404,)),
+    Operation("POST", "/accounts/{id}/logout", wishes.log_out, (202, accounts.Account), refuses=(404,)),
+    Operation("POST", "/accounts/{id}/pause", wishes.pause, (202, accounts.Account), refuses=(404,)),
+    Operation("POST", "/accounts/{id}/resume", wishes.resume, (202, accounts.Account), refuses=(404,)),
+    Operation("GET", "/accounts/{id}/health", pace.show_health, (200, pace.AccountHealth), refuses=(404,)),
     Operation("GET", "/accounts/{id}/qr", qr.show_qr, (200, qr.Qr), refuses=(404, 409, 410)),
+    Operation(
+        "GET", "/accounts/{id}/pairing-code", pairing.show_pairing_code, (200, pairing.PairingCode), refuses=(404, 409)
+    ),
+    Operation(
+        "POST",
+        "/accounts/{id}/pairing-code",
+        pairing.ask_pairing_code,
+        (200, pairing.PairingCode),
+        pairing.Pairing,
+        also=(202,),
+        refuses=(404, 409),
+    ),
+    Operation(
+        "GET",
+        "/incoming",
+        incoming.list_incoming,
+        (200, incoming.IncomingMessages),
+        query=incoming.IncomingFilter,
+        refuses=(422,),
+    ),
+    Operation(
+        "GET", "/opt-outs", optouts.list_opt_outs, (200, optouts.OptOuts), query=optouts.OptOutFilter, refuses=(422,)
+    ),
+    Operation("POST", "/opt-outs", optouts.create_opt_out, (201, optouts.OptOut), optouts.NewOptOut, also=(200,)),
+    Operation("DELETE", "/opt-outs/{phone}", optouts.lift_opt_out, (204, None), refuses=(404, 422)),
     Operation("GET", "/webhooks", webhooks.list_endpoints, (200, webhooks.Endpoints), query=Page),
     Operation(
         "POST", "/webhooks", webhooks.create_endpoint, (201, webhooks.EndpointWithSecret), takes=webhooks.NewEndpoint
     ),
     Operation("GET", "/webhooks/{id}", webhooks.show_endpoint, (200, webhooks.Endpoint), refuses=(404,)),
     Operation("DELETE", "/webhooks/{id}", webhooks.delete_endpoint, (204, None), refuses=(404,)),
+    Operation(
+        "POST",
+        "/admin/generate-qr-token",
+        visits.generate_qr_token,
+        (200, visits.QrToken),
+        visits.Guest,
+        refuses=(403, 404),
+        admin=True,
+    ),
+    Operation("POST", "/admin/pause", admin.pause_all, (200, admin.Paused), admin.Why, refuses=(403,), admin=True),
+    Operation("POST", "/admin/resume", admin.resume_all, (200, admin.Paused), admin.Why, refuses=(403,), admin=True),
+    Operation(
+        "GET",
+        "/qr",
+        qrpage.open_qr_page,
+        (200, qr.Qr),
+        query=qrpage.Ticket,
+        refuses=(401, 409, 410, 422, 429, 503),
+        open=True,
+    ),
+    Operation("GET", "/qr/state", qrpage.follow_qr_page, (200, scenes.Scene), refuses=(401, 410, 429, 503), open=True),
     Operation("GET", "/healthz", health.alive, (200, health.Health), open=True),
     Operation("GET", "/readyz", health.ready, (200, health.Health), refuses=(503,), open=True),
     Operation("GET", "/openapi.json", openapi.show_openapi, (200, None), open=True),
@@ -61,7 +139,7 @@ def create_app(settings: Settings, database: Database, mounts: Sequence[BaseRout
             yield
 
     app = Starlette(
-        routes=[*routes(OPERATIONS), *mounts],
+        routes=[*routes(OPERATIONS), Mount("/qr/static", StaticFiles(packages=[("api", "static")])), *mounts],
         middleware=[Middleware(Headers, production=settings.production)],
         exception_handlers=problems.HANDLERS,
         lifespan=lifespan,
@@ -81,9 +159,26 @@ def _context(settings: Settings, database: Database) -> Context:
         rates=Rates(settings.rate_limit_per_minute, settings.trust_proxy_hops),
         waiting=Waiting(settings.max_queued),
         production=settings.production,
+        admin=hash_key(settings.admin_key.get_secret_value()) if settings.admin_key else None,
         version=version("postrider"),
         job_ttl=timedelta(seconds=settings.job_ttl_seconds),
         dedupe=timedelta(seconds=settings.dedupe_seconds),
+        pace=pace_limits(settings),
+    )
+
+
+def pace_limits(settings: Settings) -> Limits:
+    """Return the limits of pace, for the API and for workers."""
+    return Limits(
+        per_minute=settings.pace_per_minute,
+        per_hour=settings.pace_per_hour,
+        per_day=settings.pace_per_day,
+        ramp_start=settings.pace_ramp_start,
+        ramp_step=settings.pace_ramp_step,
+        ramp_max=settings.pace_ramp_max,
+        per_recipient_hour=settings.pace_per_recipient_hour,
+        gap_seconds=settings.pace_gap_seconds,
+        quiet_hours=settings.quiet_hours,
     )
 
 

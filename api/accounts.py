@@ -1,4 +1,4 @@
-"""Accounts: create them, look at them, and write down what their sessions are wanted to do."""
+"""Accounts: create them, look at them, change and delete them."""
 
 from typing import Annotated, Literal, Self
 
@@ -9,23 +9,46 @@ from starlette.responses import Response
 from api.auth import permit
 from api.bodies import read
 from api.context import of
+from api.jobs import cancel_queued
 from api.models import Model, Nothing, Shown, Time
+from api.pace import Health, health_of
 from api.pages import Page
 from api.parameters import parameters
-from errors import FieldError, Invalid, NotFound
+from api.proxies import MaybeProxies, ShownProxies
+from api.zones import Zone, check_zone
+from crypto import Sealer
+from errors import Conflict, FieldError, Invalid, NotFound
 from sql.database import Row, Transaction
 from sql.ids import new_id
 
-AWAKE = {"ready", "hibernated"}  # states in which an account is as it should be
-ON_ITS_WAY = {"not_started", "starting", "qr_pending", "authenticated"}
-
-Health = Literal["healthy", "warning", "critical"]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
 
 
-class NewAccount(Model):
+class Choices(Model):
+    """What may be changed of an account; what is left out stays as it is, or as the account's transport has it."""
+
+    name: Name = ""
+    time_zone: Zone = "UTC"
+    pace: Literal["on", "off"] = "on"
+    proxy: MaybeProxies = None
+
+    def columns(self, sealer: Sealer, account: str) -> dict[str, object]:
+        """Return the parameters of create_account and change_account: None for what was not given."""
+        given = self.model_fields_set
+        return {
+            "name": self.name if "name" in given else None,
+            "zone": self.time_zone if "time_zone" in given else None,
+            "pace": self.pace == "on" if "pace" in given else None,
+            "with_proxy": "proxy" in given,
+            "proxy": self.proxy and self.proxy.sealed(sealer, account),
+            "proxy_shown": self.proxy and ShownProxies.of(self.proxy).model_dump_json(),
+        }
+
+
+class NewAccount(Choices):
     """An account to be linked."""
 
-    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
+    name: Name
     transport: Literal["web", "sandbox"] = "web"
 
 
@@ -41,6 +64,10 @@ class Account(Shown):
     restriction: str | None
     restricted_until: Time | None
     paused: bool
+    time_zone: str
+    pace: Literal["on", "off"]
+    proxy: ShownProxies | None
+    linked: bool
     phone: str | None
     profile_name: str | None
     platform: str | None
@@ -48,8 +75,8 @@ class Account(Shown):
     disconnected_at: Time | None
     last_open_at: Time | None
     sent_today: int
-    received_today: int = 0
-    daily_limit: int | None = None
+    received_today: int
+    daily_limit: int | None
     queued: int
     next_send_at: Time | None
     worker: str | None
@@ -58,13 +85,7 @@ class Account(Shown):
     @classmethod
     def of(cls, row: Row) -> Self:
         """Make it of a row of list_accounts."""
-        return cls.model_validate({**row, "health": _health(row["wanted"], row["state"])})
-
-
-def _health(wanted: str, state: str) -> Health:
-    if wanted != "connected" or state in AWAKE:
-        return "healthy"
-    return "warning" if state in ON_ITS_WAY else "critical"
+        return cls.model_validate({**row, "health": health_of(row)})
 
 
 class Accounts(Shown):
@@ -83,10 +104,13 @@ async def create_account(request: Request) -> Response:
         message = "must not be sandbox in production"
         raise Invalid(f"transport {message}.", errors=[FieldError("transport", message)])
     account = new_id("acc_")
+    columns = given.columns(context.sealer, account)
 
     async def work(tx: Transaction) -> Account:
-        await tx.all("create_account", id=account, org=caller.org, name=given.name, transport=given.transport)
-        return await _show(tx, caller.org, account)
+        if columns["zone"]:
+            await check_zone(tx, given.time_zone)
+        await tx.all("create_account", id=account, org=caller.org, transport=given.transport, **columns)
+        return await show(request, tx, caller.org, account)
 
     return (await context.database.transact(work)).answer(201, location=f"/accounts/{account}")
 
@@ -95,7 +119,10 @@ async def list_accounts(request: Request) -> Response:
     """Return a page of the org's accounts."""
     caller = await permit(request)
     page = parameters(request, Page)
-    rows = await of(request).database.all("list_accounts", org=caller.org, account=None, **page.values())
+    context = of(request)
+    rows = await context.database.all(
+        "list_accounts", org=caller.org, account=None, limits=context.pace.wire(), **page.values()
+    )
     items = [Account.of(row) for row in rows[: page.limit]]
     return Accounts(items=items, next_cursor=page.next_cursor(rows)).answer()
 
@@ -104,65 +131,82 @@ async def show_account(request: Request) -> Response:
     """Return one account."""
     caller = await permit(request)
     async with of(request).database.transaction() as tx:
-        return (await _show(tx, caller.org, request.path_params["id"])).answer()
+        return (await show(request, tx, caller.org, request.path_params["id"])).answer()
 
 
-async def connect(request: Request) -> Response:
-    """Want its session open, and let its messages go."""
+async def change_account(request: Request) -> Response:
+    """Change its name, time zone, pace or proxy.
+
+    A proxy is used from the next opening of its session on. A time zone stays once the account is linked: WhatsApp has
+    seen its browser with it.
+    """
     caller = await permit(request)
-    return await _change(request, caller.org, "connect_account")
-
-
-async def disconnect(request: Request) -> Response:
-    """Want its session closed; its profile is kept."""
-    caller = await permit(request)
-    return await _change(request, caller.org, "disconnect_account")
-
-
-async def pause(request: Request) -> Response:
-    """Keep its session and send nothing."""
-    caller = await permit(request)
-    return await _change(request, caller.org, "pause_account", attend=False)
-
-
-async def resume(request: Request) -> Response:
-    """Let its messages go again, also after a ban or whatever else stopped them: a person has looked."""
-    caller = await permit(request)
-    return await _change(request, caller.org, "resume_account")
-
-
-async def _change(request: Request, org: str, wish: str, *, attend: bool = True) -> Response:
-    """Write a wish into the account's row, set its gate by it and, with `attend`, have a drain see to its session."""
-    await read(request, Nothing)
+    given = await read(request, Choices)
+    context = of(request)
     account = request.path_params["id"]
+    columns = given.columns(context.sealer, account)
 
     async def work(tx: Transaction) -> Account:
-        row = await tx.one(wish, account=account, org=org)
-        if row is None:
-            raise NotFound(f"There is no account {account}.")
-        if not attend:
-            await tx.all("pause_gate", lane=account)
-            return await _show(tx, org, account)
-        await _steer(tx, account, row)
-        changed = await _show(tx, org, account)
-        await tx.all("wake", lanes=[account])
+        row = _found(await tx.one("account_to_change", account=account, org=caller.org), account)
+        if columns["zone"] not in {None, row["time_zone"]}:
+            _check_unseen(row)
+            await check_zone(tx, given.time_zone)
+        await tx.all("change_account", account=account, **columns)
+        opened = await tx.all("open_paced_gate", lane=account) if columns["pace"] is False else []
+        changed = await show(request, tx, caller.org, account)
+        await tx.all("wake", lanes=[row["id"] for row in opened])
         return changed
 
-    return (await of(request).database.transact(work)).answer(202)
+    return (await context.database.transact(work)).answer()
 
 
-async def _steer(tx: Transaction, account: str, row: Row) -> None:
-    if row["wanted"] != "connected":
+def _check_unseen(row: Row) -> None:
+    """Raise Conflict when WhatsApp has seen the account's time zone, or is about to."""
+    if row["linked"]:
+        raise Conflict(
+            f"timeZone stays {row['time_zone']}: the account is linked, and its browser keeps its time zone."
+        )
+    if row["open"]:
+        raise Conflict(f"timeZone is {row['time_zone']} in the browser that is open now; disconnect the account first.")
+
+
+async def delete_account(request: Request) -> Response:
+    """Cancel what it has queued, unlink it from its phone, delete its profile, and show it no more.
+
+    The account is gone at once; a worker logs it out as soon as one can.
+    """
+    caller = await permit(request)
+    await read(request, Nothing)
+    database = of(request).database
+    account = request.path_params["id"]
+
+    async def begin(tx: Transaction) -> None:
+        _found(await tx.one("log_out_account", account=account, org=caller.org), account)
         await tx.all("close_gate", lane=account, seconds=None, reason="not_connected")
-    elif row["paused"]:
-        await tx.all("close_gate", lane=account, seconds=None, reason="paused")
-    else:
-        await tx.all("open_gate", lane=account)
-    await tx.all("attend", lane=account, seconds=0)
+
+    async def end(tx: Transaction) -> Account:
+        deleted = await show(request, tx, caller.org, account)
+        await tx.all("delete_account", account=account)
+        await tx.all("attend", lane=account, seconds=0)
+        await tx.all("wake", lanes=[account])
+        return deleted
+
+    # Cancelled before it is gone, so that whoever is interrupted can ask again; and after, for what came in meanwhile.
+    await database.transact(begin)
+    await cancel_queued(database, caller.org, account)
+    deleted = await database.transact(end)
+    await cancel_queued(database, caller.org, account)
+    return deleted.answer(202)
 
 
-async def _show(tx: Transaction, org: str, account: str) -> Account:
-    row = await tx.one("list_accounts", org=org, account=account, after_at=None, after_id="", limit=1)
+async def show(request: Request, tx: Transaction, org: str, account: str) -> Account:
+    """Return an account of the org. Raises NotFound."""
+    limits = of(request).pace.wire()
+    row = await tx.one("list_accounts", org=org, account=account, after_at=None, after_id="", limit=1, limits=limits)
+    return Account.of(_found(row, account))
+
+
+def _found(row: Row | None, account: str) -> Row:
     if row is None:
         raise NotFound(f"There is no account {account}.")
-    return Account.of(row)
+    return row

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from api.bodies import raw
 from api.context import Context, of
 from crypto import hash_key, sign_request
-from errors import Unauthorized
+from errors import Forbidden, Unauthorized
 from sql.database import Row
 
 READING = {"GET", "HEAD"}  # methods that change nothing and need no signature
@@ -40,6 +40,16 @@ async def permit(request: Request) -> Caller:
     if key["signing_secret"] is not None and request.method not in READING:
         await _check_signature(context, request, key)
     return Caller(key["id"], key["org_id"])
+
+
+async def permit_admin(request: Request) -> None:
+    """Let the holder of ADMIN_KEY pass, who stands above all orgs. Raises Unauthorized, Forbidden, TooManyRequests."""
+    context = of(request)
+    context.rates.count_address(request)
+    if context.admin is None:
+        raise Forbidden("Nobody may call /admin/*: ADMIN_KEY is not set. Set it and start the API again.")
+    if not hmac.compare_digest(context.admin, hash_key(request.headers.get("x-admin-key", ""))):
+        raise Unauthorized("The header x-admin-key is missing or is not ADMIN_KEY.")
 
 
 async def _check_signature(context: Context, request: Request, key: Row) -> None:

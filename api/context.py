@@ -9,6 +9,7 @@ from api.limits import Rates
 from api.waiting import Waiting
 from crypto import Sealer
 from sql.database import Database
+from sql.pace import Limits
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,15 @@ class Context:
     rates: Rates
     waiting: Waiting
     production: bool
+    #: SHA-256 of ADMIN_KEY
+    admin: bytes | None
     version: str
     #: a job without expiresAt expires so long after sendAt
     job_ttl: timedelta
     #: equal requests without idempotency key within this time are one job
     dedupe: timedelta
+    #: the limits of each account whose pace is on
+    pace: Limits
 
 
 def of(request: Request) -> Context:

@@ -4,7 +4,7 @@ import math
 import time
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from limits import RateLimitItemPerMinute
+from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.requests import Request
@@ -13,6 +13,8 @@ from errors import TooManyRequests
 
 #: Whoever has one IPv6 address has the whole /64 (RFC 6177), so that counting single addresses would bound nobody.
 IPV6_PREFIX = 64
+QR_TOKENS_PER_HOUR = 5  # of one address
+PERIODS = {RateLimitItemPerMinute: "a minute", RateLimitItemPerHour: "an hour"}
 
 
 class Rates:
@@ -20,23 +22,29 @@ class Rates:
 
     def __init__(self, per_minute: int, proxies: int) -> None:
         self._item = RateLimitItemPerMinute(per_minute) if per_minute else None
+        self._qr_tokens = RateLimitItemPerHour(QR_TOKENS_PER_HOUR)
         self._proxies = proxies
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     def count_address(self, request: Request) -> None:
         """Count a request of its address; raises TooManyRequests."""
-        self._count("address", client_address(request, self._proxies))
+        self._count(self._item, "requests", "address", client_address(request, self._proxies))
 
     def count_key(self, key_id: str) -> None:
         """Count a request of a key; raises TooManyRequests."""
-        self._count("key", key_id)
+        self._count(self._item, "requests", "key", key_id)
 
-    def _count(self, kind: str, who: str) -> None:
-        if self._item is None or self._limiter.hit(self._item, kind, who):
+    def count_qr_token(self, request: Request) -> None:
+        """Count a token for the page /qr of its address; raises TooManyRequests."""
+        self._count(self._qr_tokens, "tokens", "address", client_address(request, self._proxies))
+
+    def _count(self, item: RateLimitItem | None, what: str, kind: str, who: str) -> None:
+        if item is None or self._limiter.hit(item, what, kind, who):
             return
-        wait = self._limiter.get_window_stats(self._item, kind, who).reset_time - time.time()
+        wait = self._limiter.get_window_stats(item, what, kind, who).reset_time - time.time()
         raise TooManyRequests(
-            f"More than {self._item.amount} requests a minute of this {kind}.", retry_after=max(1, math.ceil(wait))
+            f"More than {item.amount} {what} {PERIODS[type(item)]} of this {kind}.",
+            retry_after=max(1, math.ceil(wait)),
         )
 
 

@@ -40,7 +40,10 @@ def document(operations: Iterable[Operation], version: str) -> str:
             "paths": paths,
             "components": {
                 "schemas": _schemas(operations),
-                "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "x-api-key"}},
+                "securitySchemes": {
+                    "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                    "admin": {"type": "apiKey", "in": "header", "name": "x-admin-key"},
+                },
             },
             "security": [{"key": []}],
         }
@@ -54,15 +57,18 @@ def _operation(operation: Operation) -> Json:
         "operationId": operation.handler.__name__,
         "summary": (operation.handler.__doc__ or "").strip(),
         "parameters": [*_path_parameters(operation.path), *_query_parameters(operation.query)],
-        "responses": {str(status): _content(given, "application/json", HTTPStatus(status).phrase)},
+        "responses": {
+            str(code): _content(given, "application/json", HTTPStatus(code).phrase)
+            for code in (status, *operation.also)
+        },
     }
     if operation.takes is not Nothing:
         described["requestBody"] = _content(operation.takes, "application/json")
         refused |= set(WITH_BODY)
     for code in sorted(refused):
         described["responses"][str(code)] = _content(Problem, "application/problem+json", HTTPStatus(code).phrase)
-    if operation.open:
-        described["security"] = []
+    if operation.open or operation.admin:
+        described["security"] = [{"admin": []}] if operation.admin else []
     return described
 
 

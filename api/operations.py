@@ -29,8 +29,12 @@ class Operation:
     query: type[Model] = Nothing
     #: statuses of refusal, besides those that every operation with a key has
     refuses: tuple[int, ...] = ()
+    #: other statuses of success, with the same body
+    also: tuple[int, ...] = ()
     #: needs no key
     open: bool = False
+    #: needs ADMIN_KEY in place of a key
+    admin: bool = False
 
 
 def routes(operations: Iterable[Operation]) -> list[Route]:

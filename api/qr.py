@@ -1,7 +1,7 @@
 """The QR code that links an account, in the form that the client asks for."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import segno
 from starlette.requests import Request
@@ -30,14 +30,18 @@ async def show_qr(request: Request) -> Response:
     row = await of(request).database.one("show_qr", org=caller.org, account=account)
     if row is None:
         raise NotFound(f"There is no account {account}.")
+    return in_form(row, preferred(request, FORMS))
+
+
+def in_form(row: Row, form: str) -> Response:
+    """Return the code of a row (state, qr, qr_expires_at, expired) as one of FORMS. Raises Conflict and Gone."""
     if row["state"] != "qr_pending":
         raise Conflict(f"There is no code to scan: the account is {row['state']}.")
     if row["qr"] is None:
         raise Conflict("The page shows no code yet; ask again in a second.")
     if row["expired"]:
         raise Gone("The code expired; the next one comes within seconds.")
-    kind = _preferred(request.headers.get("accept", "*/*"))
-    answer = FORMS[kind](row)
+    answer = FORMS[form](row)
     answer.headers["vary"] = "accept"
     return answer
 
@@ -73,15 +77,15 @@ FORMS: dict[str, Callable[[Row], Response]] = {
 }
 
 
-def _preferred(accept: str) -> str:
+def preferred(request: Request, forms: Iterable[str]) -> str:
     """Return the form that an Accept header (RFC 9110, 12.5.1) likes best; JSON where it likes none that there is."""
     ranges: list[tuple[float, str]] = []
-    for item in accept.split(","):
+    for item in request.headers.get("accept", "*/*").split(","):
         kind, *parameters = (part.strip().lower() for part in item.split(";"))
         weight = next((value[2:] for value in parameters if value.startswith("q=")), "1")
         ranges.append((_number(weight), kind))
     for quality, kind in sorted(ranges, key=lambda pair: -pair[0]):
-        for form in FORMS:
+        for form in forms:
             if quality > 0 and kind in {form, form.partition("/")[0] + "/*", "*/*"}:
                 return form
     return "application/json"

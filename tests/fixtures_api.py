@@ -18,12 +18,19 @@ from settings import Settings, read
 from sql.database import Database
 
 KEY = "test-key-0123456789"
+ADMIN_KEY = "test-admin-key-0123456789"
 ENCRYPTION_KEY = base64.b64encode(bytes(32)).decode()
 
 
 def settings(**values: object) -> Settings:
     """Return settings for tests: no rate limit, nothing from the environment's own files."""
-    defaults = {"api_key": KEY, "encryption_key": ENCRYPTION_KEY, "rate_limit_per_minute": 0, "_env_file": None}
+    defaults = {
+        "api_key": KEY,
+        "admin_key": ADMIN_KEY,
+        "encryption_key": ENCRYPTION_KEY,
+        "rate_limit_per_minute": 0,
+        "_env_file": None,
+    }
     return read(**(defaults | values))
 
 

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx2
@@ -24,7 +25,7 @@ async def test_a_new_account_waits_to_be_connected(client: httpx2.AsyncClient, d
     assert set(account) == {
         "id", "name", "transport", "state", "stateReason", "stateSince", "restriction", "restrictedUntil", "paused",
         "phone", "profileName", "platform", "connectedAt", "disconnectedAt", "lastOpenAt", "sentToday", "receivedToday",
-        "dailyLimit", "queued", "nextSendAt", "worker", "health",
+        "dailyLimit", "queued", "nextSendAt", "worker", "health", "timeZone", "pace", "proxy", "linked",
     }  # fmt: skip
     assert (account["name"], account["transport"], account["state"]) == ("Shop", "sandbox", "not_started")
     assert (account["health"], account["queued"], account["dailyLimit"]) == ("healthy", 0, None)
@@ -63,6 +64,8 @@ async def test_wishes_are_written_down_and_the_lane_is_woken(client: httpx2.Asyn
         ("pause", "connected", paused),
         ("connect", "connected", paused),
         ("resume", "connected", opened),
+        ("logout", "logged_out", shut),
+        ("connect", "connected", opened),
         ("disconnect", "disconnected", shut),
         ("pause", "disconnected", shut),
         ("resume", "disconnected", shut),
@@ -136,6 +139,56 @@ async def test_accounts_are_listed_by_pages_oldest_first(client: httpx2.AsyncCli
     second = (await client.get(f"/accounts?limit=2&cursor={first['nextCursor']}")).json()
     assert [account["id"] for account in first["items"] + second["items"]] == accounts
     assert second["nextCursor"] is None
+
+
+# --- deletion ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_deleted_account_is_gone_at_once_and_logged_out_later(
+    client: httpx2.AsyncClient, database: Database
+) -> None:
+    endpoint = (await client.post("/webhooks", json={"url": "http://receiver.test/"})).json()["id"]
+    kept, account = [await new_account(client, name) for name in ("kept", "deleted")]
+    await client.post(f"/accounts/{account}/connect")
+    for sender in (kept, account):
+        jobs = [{"phone": "15551230001", "message": f"{sender} {n}", "account": sender} for n in range(3)]
+        await client.post("/send/batch", json={"jobs": jobs})
+    await rows(database, "update jobs set state = 'sent' where message like '%deleted 0' or seq = 4 returning id")
+    await rows(database, "update procrastinate_jobs set status = 'succeeded' returning id")
+    answer = await client.delete(f"/accounts/{account}")
+    assert (answer.status_code, answer.json()["id"], answer.json()["queued"]) == (202, account, 0)
+    states = await rows(database, "select state, count(*) from jobs group by account_id, state order by 1, 2")
+    assert states == [("cancelled", 2), ("queued", 3), ("sent", 1)]
+    assert await rows(database, "select count(*) from outbox where type = 'JobCancelled'") == [(2,)]
+    assert await rows(database, WAKEUPS + " order by lock") == [(account,), (endpoint,)]
+    gone = await rows(database, "select id, wanted from accounts where deleted_at is not null")
+    assert gone == [(account, "logged_out")]
+    assert await rows(database, f"{LANE} where id = '{account}'") == [("infinity", "not_connected", True)]
+    assert [item["id"] for item in (await client.get("/accounts")).json()["items"]] == [kept]
+    order = {"phone": "15551230001", "message": "late", "account": account}
+    assert (await client.post("/send", json=order)).status_code == 404
+    for method, path in (
+        ("GET", ""),
+        ("PATCH", ""),
+        ("DELETE", ""),
+        ("POST", "/connect"),
+        ("GET", "/qr"),
+        ("POST", "/logout"),
+    ):
+        assert (await client.request(method, f"/accounts/{account}{path}", json=None)).status_code == 404, path
+    # What is sent without a name goes to the one that is left.
+    assert (await client.post("/send", json={"phone": "15551230001", "message": "late"})).status_code == 202
+
+
+async def test_an_interrupted_deletion_can_be_asked_for_again(client: httpx2.AsyncClient, database: Database) -> None:
+    account = await new_account(client)
+    await client.post("/send/batch", json={"jobs": [{"phone": "15551230001", "message": f"{n}"} for n in range(3)]})
+    async with database.transaction() as tx:
+        # As the API leaves it that dies after the first step.
+        await tx.one("log_out_account", account=account, org="org_default")
+    statuses = await asyncio.gather(*(client.delete(f"/accounts/{account}") for _ in range(4)))
+    assert sorted({answer.status_code for answer in statuses}) in ([202], [202, 404])
+    assert await rows(database, "select count(*) from outbox where type = 'JobCancelled'") == [(3,)]
 
 
 # --- QR ----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import psycopg
 import pytest
-from fixtures_api import ENCRYPTION_KEY, api, client_of, new_account, production, rows, running
+from fixtures_api import ADMIN_KEY, ENCRYPTION_KEY, api, client_of, new_account, production, rows, running
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import DeadlockDetected
 from psycopg.sql import SQL, Identifier
@@ -141,6 +141,7 @@ def _references(value: object) -> list[str]:
 async def test_while_the_database_is_away_every_route_answers_503(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
     async with api(NOWHERE) as client:
+        client.headers.update({"x-admin-key": ADMIN_KEY, "cookie": "postrider_qr=x"})
         paths = [(item.method, item.path.replace("{", "").replace("}", "")) for item in OPERATIONS]
         answers = await asyncio.gather(*(client.request(method, path) for method, path in paths))
     for (_, path), answer in zip(paths, answers, strict=True):

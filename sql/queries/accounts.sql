@@ -4,15 +4,47 @@ with lane as (
     insert into lanes (id, org_id, kind, queue, open_at, gate_reason)
     values (%(id)s, %(org)s, 'account', 'account', 'infinity', 'not_connected')
 )
-insert into accounts (id, org_id, name, transport) values (%(id)s, %(org)s, %(name)s, %(transport)s)
+insert into accounts (id, org_id, name, transport, time_zone, pace, proxy, proxy_shown)
+values (%(id)s, %(org)s, %(name)s, %(transport)s, coalesce(%(zone)s, 'UTC'),
+        coalesce(%(pace)s, %(transport)s <> 'sandbox'), %(proxy)s, %(proxy_shown)s)
+
+-- name: known_zone
+select name from pg_timezone_names where name = %(zone)s
+
+-- name: account_to_change
+-- A browser may be open from the moment its lease is taken.
+select id, time_zone, linked, coalesce(lease_until > now(), false) as open
+from accounts
+where id = %(account)s and org_id = %(org)s and deleted_at is null
+for no key update
+
+-- name: change_account
+-- Null leaves a column as it is; a proxy may be set to null.
+update accounts
+set name = coalesce(%(name)s, name), time_zone = coalesce(%(zone)s, time_zone), pace = coalesce(%(pace)s, pace),
+    proxy = case when %(with_proxy)s then %(proxy)s else proxy end,
+    proxy_shown = case when %(with_proxy)s then %(proxy_shown)s::jsonb else proxy_shown end
+where id = %(account)s
+
+-- name: open_paced_gate
+-- What was closed for the sake of pace alone, when its pace is switched off.
+update lanes set open_at = '-infinity', gate_reason = null
+where id = %(lane)s and (gate_reason like 'pace%%' or gate_reason = 'quiet_hours')
+returning id
+
+-- name: delete_account
+-- It stays for its history, and until a drain has logged it out.
+update accounts set deleted_at = now() where id = %(account)s
 
 -- name: list_accounts
 -- Oldest first, or only the one asked for; a page begins after the last row of the one before. The page is cut before
--- anything is counted.
+-- anything is counted. A day is one of the account's time zone.
 with page as (
-    select accounts.*, lanes.open_at
+    select accounts.*, midnight((now() at time zone time_zone)::date, time_zone) as began_at,
+           case when orgs.paused_at is null then lanes.open_at else 'infinity' end as open_at
     from accounts
     join lanes using (id)
+    join orgs on orgs.org_id = accounts.org_id
     where accounts.org_id = %(org)s and accounts.deleted_at is null
       and (%(account)s::text is null or accounts.id = %(account)s)
       and (accounts.created_at, accounts.id) > (coalesce(%(after_at)s::timestamptz, '-infinity'), %(after_id)s::text)
@@ -20,27 +52,40 @@ with page as (
     limit %(limit)s
 )
 select id, name, transport, wanted, state, state_reason, state_since, restriction, restricted_until, paused, phone,
+       time_zone, linked, case when pace then 'on' else 'off' end as pace, proxy_shown as proxy,
        profile_name, platform, connected_at, disconnected_at, last_open_at, created_at,
        case when lease_until > now() then leased_by end as worker,
        waiting.queued,
-       case when waiting.queued > 0 and open_at < 'infinity' then greatest(waiting.due_at, open_at) end as next_send_at,
-       sent.today as sent_today
+       case when waiting.queued > 0 and open_at < 'infinity' then greatest(waiting.due_at, open_at, paced.opens_at) end
+           as next_send_at,
+       sent.today as sent_today, received.today as received_today, paced.day_limit as daily_limit, paced.day_used
 from page
 cross join lateral (
     select count(*) as queued, min(due_at) as due_at from jobs where account_id = page.id and state = 'queued'
 ) as waiting
 cross join lateral (
-    select count(*) as today from jobs where account_id = page.id and sent_at >= date_trunc('day', now())
+    select count(*) as today from jobs where account_id = page.id and sent_at >= began_at
 ) as sent
+cross join lateral (
+    select count(*) as today from incoming where account_id = page.id and created_at >= began_at
+) as received
+cross join lateral pace_of(page.id, %(limits)s::jsonb, now()) as paced
 order by created_at, id
 
 -- name: connect_account
-update accounts set wanted = 'connected'
+-- A pairing code that is awaited stays; one of an earlier try does not come back.
+update accounts
+set wanted = 'connected', reconnects = 0, pairing_phone = case when wanted = 'connected' then pairing_phone end
 where id = %(account)s and org_id = %(org)s and deleted_at is null
 returning wanted, paused
 
 -- name: disconnect_account
-update accounts set wanted = 'disconnected'
+update accounts set wanted = 'disconnected', pairing_phone = null
+where id = %(account)s and org_id = %(org)s and deleted_at is null
+returning wanted, paused
+
+-- name: log_out_account
+update accounts set wanted = 'logged_out', pairing_phone = null
 where id = %(account)s and org_id = %(org)s and deleted_at is null
 returning wanted, paused
 
@@ -50,14 +95,31 @@ where id = %(account)s and org_id = %(org)s and deleted_at is null
 returning wanted, paused
 
 -- name: resume_account
--- Also the end of a quarantine: the breaker counts anew.
-update accounts set paused = false, failures_in_a_row = 0
+-- Also the end of a quarantine: what failed counts anew, and new chats are tried again.
+update accounts
+set paused = false, failures_in_a_row = 0, reconnects = 0, restriction = null, restricted_until = null
 where id = %(account)s and org_id = %(org)s and deleted_at is null
 returning wanted, paused
 
 -- name: pause_gate
 -- A gate that is closed for good keeps its reason: an account in quarantine stays in it.
 update lanes set open_at = 'infinity', gate_reason = 'paused' where id = %(lane)s and open_at < 'infinity'
+
+-- name: ask_pairing_code
+-- Never of an account that is linked: asking was seen to unlink it. A code that is shown for another number is no answer.
+update accounts
+set wanted = 'connected', pairing_phone = %(phone)s,
+    pairing_code = case when pairing_phone = %(phone)s then pairing_code end,
+    pairing_expires_at = case when pairing_phone = %(phone)s then pairing_expires_at end
+where id = %(account)s and org_id = %(org)s and deleted_at is null and not linked
+returning wanted, paused
+
+-- name: show_pairing_code
+select state, wanted, linked, pairing_phone as phone,
+       case when pairing_expires_at > now() then pairing_code end as code,
+       case when pairing_expires_at > now() then pairing_expires_at end as expires_at
+from accounts
+where id = %(account)s and org_id = %(org)s and deleted_at is null
 
 -- name: show_qr
 select state, qr, qr_expires_at, qr_expires_at <= now() as expired

@@ -1,0 +1,46 @@
+"""What the operator of the whole does: stop all sending, and start it again."""
+
+import logging
+from typing import Annotated
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.auth import permit_admin
+from api.bodies import read
+from api.context import of
+from api.models import Model, Shown, Time
+
+log = logging.getLogger(__name__)
+
+
+class Why(Model):
+    """Why it is done; it goes to the log."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+
+
+class Paused(Shown):
+    """Whether all sending is stopped, and since when."""
+
+    paused: bool
+    since: Time | None
+
+
+async def pause_all(request: Request) -> Response:
+    """Stop all sending, of every account. What is queued waits; a message whose Enter is pressed is still settled."""
+    await permit_admin(request)
+    why = await read(request, Why)
+    rows = await of(request).database.all("stop_all")
+    log.warning("all sending is stopped: %s", why.reason or "no reason was given")
+    return Paused(paused=True, since=min(row["paused_at"] for row in rows)).answer()
+
+
+async def resume_all(request: Request) -> Response:
+    """Let all accounts send again that are not paused themselves."""
+    await permit_admin(request)
+    why = await read(request, Why)
+    await of(request).database.all("start_all")
+    log.warning("all sending goes on: %s", why.reason or "no reason was given")
+    return Paused(paused=False, since=None).answer()

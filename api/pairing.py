@@ -1,0 +1,92 @@
+"""Pairing codes: what a person types into the phone when there is no second screen to scan a QR code from."""
+
+import asyncio
+import re
+import time
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from api.auth import permit
+from api.bodies import read
+from api.context import of
+from api.fields import Phone
+from api.models import Model, Shown, Time
+from api.wishes import steer
+from errors import Conflict, NotFound
+from sql.database import Row, Transaction
+
+LOOK = 0.25  # seconds between looks at the account's row
+PATIENCE = 30.0  # seconds until a client is told to ask again; a cold page takes 20 to 25 s to show a code
+
+
+class Pairing(Model):
+    """The number of the phone that is to be linked."""
+
+    phone: Phone
+
+
+class PairingCode(Shown):
+    """The code on the account's page now, such as ABCD-EFGH, and when it ends; null while there is none yet."""
+
+    code: str | None
+    expires_at: Time | None
+
+
+async def ask_pairing_code(request: Request) -> Response:
+    """Ask for a code that links the account without a QR code.
+
+    It answers once the page shows one (200), or after 30 s that it has not come yet (202): it is then at the same path.
+    """
+    caller = await permit(request)
+    given = await read(request, Pairing)
+    account = request.path_params["id"]
+
+    async def work(tx: Transaction) -> None:
+        row = await tx.one("ask_pairing_code", account=account, org=caller.org, phone=given.phone)
+        if row is None:
+            _awaited(await tx.one("show_pairing_code", account=account, org=caller.org), account)
+            raise Conflict("No code was asked for; try again.")
+        await steer(tx, account, row)
+        await tx.all("wake", lanes=[account])
+
+    await of(request).database.transact(work)
+    row = await _coming(request, caller.org, account)
+    return PairingCode.model_validate(_split(row)).answer(200 if row["code"] else 202)
+
+
+async def show_pairing_code(request: Request) -> Response:
+    """Return the code that was asked for."""
+    caller = await permit(request)
+    account = request.path_params["id"]
+    row = _awaited(await of(request).database.one("show_pairing_code", account=account, org=caller.org), account)
+    return PairingCode.model_validate(_split(row)).answer()
+
+
+async def _coming(request: Request, org: str, account: str) -> Row:
+    """Look at the account's row until it has a code, or patience ends. It holds no connection between two looks."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        row = _awaited(await of(request).database.one("show_pairing_code", account=account, org=org), account)
+        if row["code"] or time.monotonic() > end:
+            return row
+        if await request.is_disconnected():
+            raise ClientDisconnect
+        await asyncio.sleep(LOOK)
+
+
+def _awaited(row: Row | None, account: str) -> Row:
+    """Return the row of an account whose code is awaited. Raises NotFound and Conflict."""
+    if row is None:
+        raise NotFound(f"There is no account {account}.")
+    if row["linked"]:
+        raise Conflict("The account is linked; log it out before it is linked anew.")
+    if row["phone"] is None or row["wanted"] != "connected":
+        raise Conflict(f"No pairing code is awaited: the account is {row['state']}.")
+    return row
+
+
+def _split(row: Row) -> Row:
+    """Write the code in two halves, as phones show it."""
+    code = re.sub(r"[\s-]", "", row["code"] or "")
+    return {**row, "code": f"{code[:4]}-{code[4:]}" if code else None}

@@ -1,0 +1,73 @@
+"""Wishes: what an account's session is wanted to do. A drain of its lane carries them out."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.accounts import Account, show
+from api.auth import permit
+from api.bodies import read
+from api.context import of
+from api.models import Nothing
+from errors import NotFound
+from sql.database import Row, Transaction
+
+
+async def connect(request: Request) -> Response:
+    """Want its session open, and let its messages go."""
+    caller = await permit(request)
+    return await _change(request, caller.org, "connect_account")
+
+
+async def disconnect(request: Request) -> Response:
+    """Want its session closed; its profile is kept."""
+    caller = await permit(request)
+    return await _change(request, caller.org, "disconnect_account")
+
+
+async def log_out(request: Request) -> Response:
+    """Want it unlinked from its phone and its profile deleted; what is queued waits until it is connected again."""
+    caller = await permit(request)
+    return await _change(request, caller.org, "log_out_account")
+
+
+async def pause(request: Request) -> Response:
+    """Keep its session and send nothing."""
+    caller = await permit(request)
+    return await _change(request, caller.org, "pause_account", attend=False)
+
+
+async def resume(request: Request) -> Response:
+    """Let its messages go again, also after a ban or whatever else stopped them: a person has looked."""
+    caller = await permit(request)
+    return await _change(request, caller.org, "resume_account")
+
+
+async def _change(request: Request, org: str, wish: str, *, attend: bool = True) -> Response:
+    """Write a wish into the account's row, set its gate by it and, with `attend`, have a drain see to its session."""
+    await read(request, Nothing)
+    account = request.path_params["id"]
+
+    async def work(tx: Transaction) -> Account:
+        row = await tx.one(wish, account=account, org=org)
+        if row is None:
+            raise NotFound(f"There is no account {account}.")
+        if not attend:
+            await tx.all("pause_gate", lane=account)
+            return await show(request, tx, org, account)
+        await steer(tx, account, row)
+        changed = await show(request, tx, org, account)
+        await tx.all("wake", lanes=[account])
+        return changed
+
+    return (await of(request).database.transact(work)).answer(202)
+
+
+async def steer(tx: Transaction, account: str, row: Row) -> None:
+    """Set the gate by the account's row (wanted, paused) and ask for a drain; the caller wakes the lane at the end."""
+    if row["wanted"] != "connected":
+        await tx.all("close_gate", lane=account, seconds=None, reason="not_connected")
+    elif row["paused"]:
+        await tx.all("close_gate", lane=account, seconds=None, reason="paused")
+    else:
+        await tx.all("open_gate", lane=account)
+    await tx.all("attend", lane=account, seconds=0)
