@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -26,11 +26,13 @@ from tenacity import (
     wait_exponential,
 )
 
-from app import create_app
-from browser import selectors
+from app import create_app, pace_limits
 from browser.chromium import find_chromium
 from browser.engine import Engine
+from browser.guard import Guard
 from browser.sandbox.app import create_sandbox
+from browser.selectors import Selectors
+from commands import selectors
 from crypto import CryptoError, Sealer, decode_secret, new_secret
 from errors import DatabaseAway, OperatorError, SettingsWrong
 from settings import Settings, read
@@ -39,12 +41,20 @@ from sql.database import Database
 from sql.ids import new_id
 from tasks.accounts import AccountWork
 from tasks.deliver import DeliveryWork, make_client
-from tasks.lanes import Lanes, Pulse
+from tasks.evidence import Evidence
+from tasks.incoming import Incoming
+from tasks.lanes import DEAD, Lanes, Pulse
 from tasks.linking import Linking
+from tasks.pace import Pace
+from tasks.profiles import Profiles
 from tasks.queue import Consumer, make_app
-from tasks.seats import Account, Seats
+from tasks.seats import Seats
+from tasks.selectors import LOOK, SelectorsSource
 from tasks.send import Policy, Sender
+from tasks.states import Account, States
 from tasks.ticks import Ticks
+from tasks.trouble import Trouble
+from tasks.watchdog import Sealing, Watchdog
 from tasks.worker import Heartbeat, Worker
 
 log = logging.getLogger(__name__)
@@ -52,6 +62,9 @@ log = logging.getLogger(__name__)
 VERSION = version("postrider")
 DATABASE_TRIES = 5  # 1 s · 2ⁿ apart
 ENDPOINT_SLOTS, SLOW_SLOTS = 20, 20
+SEAL_EVERY = 3600.0  # seconds between seals of a session that stays open; six hours is the most a login may be behind
+#: Seconds after the end of its leases until a silent worker is dead and its accounts are taken over.
+TAKEOVER = 5.0
 DRAIN_PATIENCE = 30.0  # seconds a message in hand is given when the worker stops
 
 
@@ -70,6 +83,7 @@ def load(**values: object) -> Settings:
         return settings
     generated = {
         "api_key": settings.api_key or SecretStr(_kept(settings.data_dir / "api_key", new_secret("key_"))),
+        "admin_key": settings.admin_key or SecretStr(_kept(settings.data_dir / "admin_key", new_secret("adm_"))),
         "encryption_key": settings.encryption_key
         or SecretStr(_kept(settings.data_dir / "encryption_key", base64.b64encode(secrets.token_bytes(32)).decode())),
     }
@@ -176,13 +190,22 @@ def make_worker(settings: Settings, url: str, home: str) -> tuple[Worker, Engine
     database = Database(url, size=settings.seats + 10, name="postrider worker")
     engine = Engine(executable=find_chromium(settings.chromium_path), sandbox=settings.chromium_sandbox)
     lanes = Lanes(database, worker, {})
-    seats = _seats(settings, database, lanes, home, engine)
+    states = States(database, worker)
+    source = selectors.source(settings)
+    seats = _seats(
+        settings, database=database, lanes=lanes, states=states, home=home, engine=engine, looks=source.load()
+    )
+    source.use = seats.use
+    evidence = Evidence.at(settings.evidence_url, settings.data_dir / "evidence")
+    incoming = Incoming(database, seats)
     client = make_client()
     lanes.works = {
-        "account": _account_work(settings, database, worker, seats, lanes),
+        "account": _account_work(
+            settings, seats=seats, states=states, lanes=lanes, evidence=evidence, incoming=incoming
+        ),
         "endpoint": DeliveryWork(database, worker, _unseal(settings), client),
     }
-    app = make_app(url, lanes.drain, lambda: _upkeep(database), size=10)
+    app = make_app(url, lanes.drain, lambda: _upkeep(settings, database), size=10)
     consumers = [
         Consumer(app, [f"account@{worker}", "account"], settings.seats, DRAIN_PATIENCE),
         Consumer(app, ["endpoint", "upkeep"], ENDPOINT_SLOTS, DRAIN_PATIENCE),
@@ -194,20 +217,50 @@ def make_worker(settings: Settings, url: str, home: str) -> tuple[Worker, Engine
         app=app,
         lanes=lanes,
         seats=seats,
-        ticks=Ticks(database, seats),
+        duties=_duties(settings, database=database, seats=seats, incoming=incoming, source=source, evidence=evidence),
         client=client,
-        pulse=Pulse(url, settings.settle_seconds),
+        pulse=Pulse(url, settings.settle_seconds, max(DEAD, settings.lease_seconds) + TAKEOVER),
         heartbeat=Heartbeat(
             database, worker, seats, consumers, settings.lease_seconds, settings.database_grace_seconds
         ),
         consumers=consumers,
-        idle_seconds=settings.idle_seconds,
         host=f"{socket.gethostname()}:{os.getpid()}",
         version=VERSION,
     ), engine
 
 
-def _seats(settings: Settings, database: Database, lanes: Lanes, home: str, engine: Engine) -> Seats:
+def _duties(
+    settings: Settings,
+    *,
+    database: Database,
+    seats: Seats,
+    incoming: Incoming,
+    source: SelectorsSource,
+    evidence: Evidence,
+) -> list[tuple[str, float, Callable[[], Awaitable[object]]]]:
+    """List what a worker does again and again, with the seconds between."""
+    return [
+        ("ticks", 1.0, Ticks(database, seats).run_once),
+        ("incoming", 2.0, incoming.run_once),
+        ("idle", 5.0, lambda: seats.leave_idle(settings.idle_seconds)),
+        ("sealing", 5.0, Sealing(seats, SEAL_EVERY).run_once),
+        ("watchdog", settings.watchdog_seconds, Watchdog(database, seats, settings.memory_limit_mb).run_once),
+        ("selectors", LOOK, source.run_once),
+        # In every worker: folders on other machines are out of reach.
+        ("evidence", 3600.0, lambda: evidence.sweep(settings.retention_days)),
+    ]
+
+
+def _seats(
+    settings: Settings,
+    *,
+    database: Database,
+    lanes: Lanes,
+    states: States,
+    home: str,
+    engine: Engine,
+    looks: Selectors,
+) -> Seats:
     sandbox = sandbox_url(settings)
 
     def url(account: Account) -> str:
@@ -216,20 +269,25 @@ def _seats(settings: Settings, database: Database, lanes: Lanes, home: str, engi
     return Seats(
         database=database,
         worker=lanes.worker,
-        home=home,
+        states=states,
+        profiles=Profiles(database, lanes.worker, home, settings.profiles.resolve(), sealer(settings)),
         engine=engine,
-        profiles=settings.profiles.resolve(),
-        evidence=settings.data_dir / "evidence",
-        selectors=selectors.load(settings.selectors_file),
+        guard=Guard(),
+        selectors=looks,
         capacity=settings.seats,
         lease_seconds=settings.lease_seconds,
         typing_delay_ms=settings.typing_delay_ms,
         url=url,
+        unseal=_unseal(settings),
         draining=lambda account: account in lanes.draining,
+        stopping=lambda: lanes.stopping,
     )
 
 
-def _account_work(settings: Settings, database: Database, worker: str, seats: Seats, lanes: Lanes) -> AccountWork:
+def _account_work(
+    settings: Settings, *, seats: Seats, states: States, lanes: Lanes, evidence: Evidence, incoming: Incoming
+) -> AccountWork:
+    database, worker = seats.database, seats.worker
     policy = Policy(
         attempts=settings.send_attempts,
         backoff_seconds=settings.send_backoff_seconds,
@@ -239,10 +297,14 @@ def _account_work(settings: Settings, database: Database, worker: str, seats: Se
     return AccountWork(
         database=database,
         seats=seats,
-        sender=Sender(database, worker, policy),
-        linking=Linking(database, lambda: lanes.stopping),
-        breaker_failures=settings.breaker_failures,
-        breaker_seconds=settings.breaker_seconds,
+        states=states,
+        sender=Sender(database, worker, policy, incoming, evidence),
+        linking=Linking(database, worker, states, lambda: lanes.stopping),
+        trouble=Trouble(database, worker, seats, states, evidence, settings.breaker_failures, settings.breaker_seconds),
+        pace=Pace(
+            database, pace_limits(settings), defer=settings.daily_cap_action == "defer", stopping=lambda: lanes.stopping
+        ),
+        keepalive_days=settings.keepalive_days,
     )
 
 
@@ -258,5 +320,9 @@ def _unseal(settings: Settings) -> Callable[[bytes, str], str]:
     return lambda sealed, about: keys.open(sealed, about.encode()).decode()
 
 
-async def _upkeep(database: Database) -> None:
+async def _upkeep(settings: Settings, database: Database) -> None:
+    """Do what is done every ten minutes, by one worker of the cluster."""
     await database.all("ensure_partitions")
+    await database.all("keep_alive", days=settings.keepalive_days)
+    if settings.retention_days:
+        await database.all("forget_old", days=settings.retention_days)

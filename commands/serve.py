@@ -24,6 +24,8 @@ from tasks.worker import Worker
 
 log = logging.getLogger(__name__)
 
+#: Seconds that an idle connection is kept: longer than clients and balancers keep theirs, or a request meets its end.
+KEEP_ALIVE = 75
 GRACE = 10  # seconds that requests in hand are given when the API stops
 LOOK = 5.0  # seconds between looks whether the database is there
 PROBE_AGAIN = 300.0  # seconds that a probe of the browser counts for
@@ -61,6 +63,7 @@ def config(app: Starlette, host: str, port: int) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=GRACE,
+        timeout_keep_alive=KEEP_ALIVE,
     )
 
 

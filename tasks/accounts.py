@@ -1,43 +1,34 @@
 """The work of an account's lane: bring its session to what is wanted, settle, send what is due."""
 
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
 
 from browser.screens import ERRORS, PASSING, Screen
+from browser.session import State
 from errors import (
-    AccountWaits,
-    AttemptFailed,
-    Banned,
     BrowserLost,
     ChromiumMissing,
     LeaseLost,
-    NotLinked,
-    Offline,
-    OpenElsewhere,
-    PostriderError,
-    ProfileElsewhere,
+    LoggedOut,
+    NumberChanged,
     SendError,
-    UiChanged,
 )
 from logs import bind
-from sql.database import Database
+from sql.database import Database, Transaction
 from tasks.backoff import backoff
-from tasks.lanes import Drain, Unattended
-from tasks.linking import Linking, NotScanned
-from tasks.seats import Account, Seats, Session
+from tasks.lanes import Drain, Unattended, wake_returned
+from tasks.linking import Linking
+from tasks.pace import Pace
+from tasks.seats import Seats, Session
 from tasks.send import Sender
+from tasks.states import Account, States
+from tasks.trouble import RECONNECT_CAP, RECONNECTS, Trouble, is_account_trouble
 
 log = logging.getLogger(__name__)
 
 BOOT = 90.0  # seconds; a cold boot of the page was measured at 20-25 s
-LOOK_AGAIN = 30.0  # seconds between two looks at a ban screen
-OFFLINE = 5.0  # seconds
-ELSEWHERE = 10.0  # seconds
-SETTLE_LATER = 60.0  # seconds between looks at what is submitted, while only a person can open the account
-RECONNECT_CAP = 30.0  # seconds
 #: Gates that only a person opens; no drain opens a browser behind them.
-QUARANTINE = frozenset({"banned", "not_connected", "ui_changed", "open_elsewhere"})
+QUARANTINE = frozenset({"banned", "not_connected", "ui_changed", "open_elsewhere", "logged_out", "profile_unreadable"})
 
 #: Screens that last; UNKNOWN raises by itself.
 LASTING = tuple(screen for screen in Screen if screen not in PASSING | {Screen.UNKNOWN})
@@ -49,23 +40,25 @@ class AccountWork:
 
     database: Database
     seats: Seats
+    states: States
     sender: Sender
     linking: Linking
-    breaker_failures: int
-    breaker_seconds: float
-    #: seconds between two looks at a ban screen
-    look_again: float = LOOK_AGAIN
+    trouble: Trouble
+    pace: Pace
+    #: a session that slept for so long is opened for its own sake; 0 is never
+    keepalive_days: float
 
     async def begin(self, drain: Drain) -> bool:
         """Bring the session to what is wanted and settle; False when nothing may be sent now."""
-        accounts = await self.database.read(Account, "account_to_drain", account=drain.lane)
-        if not accounts or (drain.closed and drain.gate_reason in QUARANTINE and accounts[0].wanted == "connected"):
+        account = await self._account(drain.lane)
+        if account is None:
             return False
-        account = accounts[0]
         # Nothing of this needs a page: what was only typed has not left.
         await self.sender.release(drain)
         if account.wanted != "connected":
-            await self._leave(account)
+            await self._end(account)
+            return False
+        if self._stays_closed(drain, account):
             return False
         if not await self.seats.lease(account.id):
             raise Unattended
@@ -75,127 +68,161 @@ class AccountWork:
         except LeaseLost as error:
             raise Unattended from error
         except ChromiumMissing as error:
-            await self._trouble(drain, BrowserLost(error.detail))
+            await self.trouble.meet(drain, BrowserLost(error.detail), opening=True)
             return False
         except SendError as error:
-            await self._trouble(drain, error)
+            await self.trouble.meet(drain, error, opening=True)
             return False
         return True
 
+    async def _account(self, account: str) -> Account | None:
+        rows = await self.database.read(Account, "account_to_drain", account=account, keepalive=self.keepalive_days)
+        return rows[0] if rows else None
+
+    def _stays_closed(self, drain: Drain, account: Account) -> bool:
+        """Tell whether it is left alone: in quarantine, or asleep with nothing due while every seat is taken."""
+        if drain.closed and drain.gate_reason in QUARANTINE:
+            return True
+        needed = account.half_done or (account.due and not drain.closed) or account.stale
+        asleep = account.state == State.hibernated and self.seats.live(account.id) is None
+        return asleep and not needed and not self.seats.has_room
+
     async def one(self, drain: Drain) -> bool:
         """Send the next due job; False when there is none, or the session needs attention first."""
+        if not await self.pace.before(drain):
+            return False
         session = self.seats.live(drain.lane)
-        if session is None:
+        if session is None or session.worn:
             return False
         async with session.busy:
             job = await self.sender.take(drain)
             if job is None:
                 return False
+            if not await self.pace.admits(job):
+                return True
             try:
                 with bind(account=job.account_id, job=job.key or job.id, request_id=job.request_id or ""):
                     await self.sender.send(drain, session, job)
-            except (AttemptFailed, AccountWaits) as error:
-                await self._trouble(drain, error)
+            except SendError as error:
+                if not is_account_trouble(error):
+                    raise
+                await self.trouble.meet(drain, error)
                 return False
             finally:
                 session.touch()
         return True
 
-    async def _leave(self, account: Account) -> None:
-        await self.seats.leave(account.id, "disconnected")
-        if account.state != "not_started":
-            await self.database.all("set_state", account=account.id, state="disconnected", reason="on request")
+    # --- opening -----------------------------------------------------------------------------------------------------
 
     async def _ready(self, account: Account) -> Session:
         session = self.seats.live(account.id)
-        is_new = session is None
-        if session is None:
-            await self.database.all("set_state", account=account.id, state="starting", reason=None)
-            session = await self.seats.open(account)
+        is_new = session is None or session.worn
+        if session is None or session.worn:
+            session = await self._open(account)
         async with session.busy:
-            screen = await session.page.wait_screen(*LASTING, timeout=BOOT)
-            if screen is Screen.QR:
-                await self.linking.follow(account, session)
-            elif screen is not Screen.MAIN:
-                raise ERRORS[screen]
+            await self._main_screen(account, session)
+            # First, since settling in closes the bars that tell of it.
+            await self._restriction(account, session, is_new=is_new)
             await session.page.settle_in()
-            phone = await session.page.profile_phone() if is_new else None
+            if is_new or account.state != State.ready or account.reconnects:
+                await self._mark_ready(account, session)
             session.touch()
-        if is_new or account.state != "ready":
-            await self.database.all("set_ready", account=account.id, phone=phone)
-            await self.database.all("open_linked_gate", account=account.id)
         return session
 
-    async def _trouble(self, drain: Drain, error: SendError) -> None:
-        """Do what an error asks of the account; the job's part is written already."""
-        # By its code alone: a detail may name a recipient.
-        log.warning("account %s: %s", drain.lane, error.code)
-        if isinstance(error, AttemptFailed):
-            await self._failure(drain.lane, error)
-        elif isinstance(error, Banned):
-            await self._banned(drain.lane)
-        elif isinstance(error, NotScanned):
-            await self._give_back(drain, error)
-        elif isinstance(error, NotLinked):
-            await self.seats.close(drain.lane)
-            await self._close_gate(drain.lane, None, "not_linked", attend=0)
-        elif isinstance(error, Offline):
-            await self._close_gate(drain.lane, OFFLINE, error.code, attend=OFFLINE)
-        elif isinstance(error, ProfileElsewhere):
-            await self._send_home(drain.lane, error)
-        elif isinstance(error, UiChanged | OpenElsewhere):
-            await self._quarantine(drain.lane, error)
+    async def _open(self, account: Account) -> Session:
+        if not account.linked:
+            self.seats.may_link(account.id)
+        # A second look at a ban is told by the state; whoever is disconnected stays so until it is seen to be open; and
+        # whoever is starting keeps the reason why it does so again.
+        if account.state not in {State.suspected_ban, State.starting} and account.reconnects < RECONNECTS:
+            await self.states.change(account.id, State.starting)
+        return await self.seats.open(account)
 
-    async def _close_gate(
-        self, account: str, seconds: float | None, reason: str, *, attend: float | None = None
-    ) -> None:
-        """Close the gate for so many seconds, or until somebody opens it; look again after `attend` seconds."""
-        await self.database.all("close_gate", lane=account, seconds=seconds, reason=reason)
-        await self.database.all("settle_later", account=account, seconds=attend or SETTLE_LATER)
-        if attend is not None:
-            await self.database.all("attend", lane=account, seconds=attend)
+    async def _main_screen(self, account: Account, session: Session) -> None:
+        screen = await session.page.wait_screen(*LASTING, timeout=BOOT)
+        if screen is Screen.QR and account.linked:
+            raise LoggedOut
+        if screen is Screen.QR:
+            with self.seats.linking(account.id):
+                await self.linking.follow(account, session)
+        elif screen is not Screen.MAIN:
+            raise ERRORS[screen]
 
-    async def _failure(self, account: str, error: AttemptFailed) -> None:
-        # A page that hung, crashed or got lost is not trusted with another message.
-        await self.seats.close(account)
-        row = await self.database.one("count_failure", account=account)
-        failures = row["failures_in_a_row"] if row else 0
-        pause, state = backoff(max(failures, 1), base=1, factor=2, cap=RECONNECT_CAP), "disconnected"
-        if self.breaker_failures and failures >= self.breaker_failures:
-            pause, state = self.breaker_seconds, "circuit_open"
-        await self.database.all("set_state", account=account, state=state, reason=error.summary)
-        await self._close_gate(account, pause, error.code, attend=pause)
+    async def _mark_ready(self, account: Account, session: Session) -> None:
+        own = await session.page.own()
 
-    async def _give_back(self, drain: Drain, error: NotScanned) -> None:
-        # Written first, and only if nobody asked again meanwhile: closing a browser takes seconds, and a person who
-        # sees that the codes have ended clicks on connect.
-        async with self.database.transaction() as tx:
-            await tx.all("lock_account", account=drain.lane)
-            await tx.all("give_back", account=drain.lane, began=drain.began, reason=error.summary)
-        await self.seats.leave(drain.lane, error.summary)
+        async def write(tx: Transaction) -> None:
+            row = await self.states.held(tx, account.id)
+            changed = bool(own.phone and row["phone"] and own.phone != row["phone"])
+            await tx.all(
+                "mark_ready", account=account.id, worker=self.seats.worker, changed=changed, phone=own.phone,
+                name=own.name, platform=own.platform,
+            )  # fmt: skip
+            if row["state"] == State.disconnected:
+                await self.states.write(tx, row, State.starting, None)
+                row = await self.states.held(tx, account.id)
+            await self.states.write(tx, row, State.ready, None)
+            if changed:
+                error = NumberChanged()
+                failed = await tx.all("fail_backlog", account=account.id, code=error.code, detail=error.detail)
+                log.warning("account %s has another number; %d messages failed", account.id, len(failed))
+                await wake_returned(tx, failed)
 
-    async def _send_home(self, account: str, error: ProfileElsewhere) -> None:
-        """Let the worker go on that has the account's profile, if it lives."""
-        await self.seats.leave(account, error.summary)
-        if at_home := await self.database.one("worker_at_home", account=account, worker=self.seats.worker):
-            await self.database.all("move_lane", lane=account, queue=f"account@{at_home['id']}")
-            await self.database.all("attend", lane=account, seconds=0)
-        else:
-            await self._close_gate(account, ELSEWHERE, error.code, attend=ELSEWHERE)
+        await self.database.transact(write)
+        await self.database.all("open_linked_gate", account=account.id)
 
-    async def _banned(self, account: str) -> None:
-        """Two looks, 30 s apart, before it counts as a ban; from there only a person resumes."""
-        rows = await self.database.read(Account, "account_to_drain", account=account)
-        second_look = bool(rows) and rows[0].state == "suspected_ban"
-        state = "banned" if second_look else "suspected_ban"
-        await self.database.all("set_state", account=account, state=state, reason="The page shows a ban screen.")
-        await self._close_gate(account, None, state, attend=None if second_look else self.look_again)
-        if second_look:
-            await self.seats.close(account)
+    async def _restriction(self, account: Account, session: Session, *, is_new: bool) -> None:
+        """Note what the page says of new chats. A restriction that has ended is tried by the next new chat."""
+        shown = await session.page.restriction()
+        if shown:
+            await self.database.all("set_restriction", account=account.id, restriction=shown, until=None)
+        elif is_new and account.restriction is None:
+            await self.database.all("lift_restriction", account=account.id)
+        session.restricted = bool(shown or account.restriction)
 
-    async def _quarantine(self, account: str, error: AccountWaits) -> None:
-        with suppress(PostriderError):
-            await self.seats.picture(account)
-        await self.seats.close(account)
-        await self.database.all("set_state", account=account, state="disconnected", reason=error.summary)
-        await self._close_gate(account, None, error.code)
+    # --- ending ------------------------------------------------------------------------------------------------------
+
+    async def _end(self, account: Account) -> None:
+        if account.state == State.not_started and not account.linked and account.profile_home is None:
+            return
+        if not await self.seats.lease(account.id):
+            raise Unattended
+        try:
+            if account.wanted == "logged_out":
+                await self._log_out(account)
+            else:
+                await self.seats.leave(account.id, "on request", to=State.disconnected)
+        except LeaseLost as error:
+            raise Unattended from error
+
+    async def _log_out(self, account: Account) -> None:
+        """Unlink the device and delete the profile, also where the page cannot be reached in the end."""
+        reason = "logged out on request"
+        if account.linked:
+            try:
+                await self._unlink(account)
+            except LeaseLost:
+                raise
+            except (SendError, ChromiumMissing) as error:
+                if account.reconnects < RECONNECTS:
+                    await self._log_out_later(account, error.code)
+                    return
+                reason = "Its profile was deleted, but WhatsApp was not told: remove the device on the phone."
+        await self.seats.leave(account.id, reason, to=State.disconnected, forget=True)
+
+    async def _unlink(self, account: Account) -> None:
+        session = self.seats.live(account.id) or await self.seats.open(account)
+        async with session.busy:
+            screen = await session.page.wait_screen(*LASTING, timeout=BOOT)
+            if screen is Screen.MAIN:
+                await session.page.settle_in()
+                await session.page.log_out()
+            elif screen is not Screen.QR:
+                raise ERRORS[screen]
+
+    async def _log_out_later(self, account: Account, code: str) -> None:
+        log.warning("account %s cannot be logged out yet: %s", account.id, code)
+        await self.seats.close(account.id)
+        await self.database.all("count_reconnect", account=account.id, worker=self.seats.worker)
+        pause = backoff(account.reconnects + 1, base=1, factor=2, cap=RECONNECT_CAP)
+        await self.database.all("attend", lane=account.id, seconds=pause)

@@ -232,9 +232,11 @@ class Rescue:
         log.warning("workers found dead: %s", ", ".join(workers))
         ids = [one for row in dead for one in row["procrastinate_ids"]]
         buried = await tx.all("bury_wakeups", ids=ids, workers=workers)
+        closed = await tx.all("close_sessions_of_the_dead", workers=workers)
         freed = await tx.all("free_leases", workers=workers)
         drained = await tx.all("free_drains", workers=workers)
-        return {row["lane"] for row in buried if row["lane"]} | {row["id"] for row in (*freed, *drained)}
+        told = {lane for row in closed for lane in row["lanes"]}
+        return told | {row["lane"] for row in buried if row["lane"]} | {row["id"] for row in (*freed, *drained)}
 
 
 @dataclass

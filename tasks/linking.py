@@ -1,21 +1,26 @@
-"""Linking an account: follow the QR codes of its page until a phone has scanned one."""
+"""Linking an account: follow the QR codes of its page, or a pairing code, until a phone has taken one."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from browser.screens import Screen
+from browser.session import State
 from errors import LeaseLost, NotLinked
-from sql.database import Database
-from tasks.seats import Account, Session
+from sql.database import Database, Transaction
+from tasks.lanes import wake_returned
+from tasks.seats import Session
+from tasks.states import Account, States
 
 log = logging.getLogger(__name__)
 
 LOOK = 0.5  # seconds between looks at the page
 FIRST_LIFE, LIFE = 60.0, 20.0  # seconds that the first code and each later one live (WAWebHandlePairDevice, 2026-04)
 CODES = 6  # codes shown until somebody has to ask again
+PAIRING_LIFE = 195.0  # seconds until a pairing code is replaced (page module of 2026-04)
+PAIRING_END = 360.0  # seconds after which the page gives up on pairing
 SYNC = 300.0  # seconds from the scan to the chat list; a large account downloads for minutes
 
 
@@ -26,38 +31,82 @@ class NotScanned(NotLinked):
 
 
 @dataclass
+class _Shown:
+    """What the page shows for a phone to take, and until when it is waited for."""
+
+    code: str | None = None
+    codes: int = 0
+    pairing: str | None = None
+    #: when the code is replaced, or ends
+    end: float = field(default_factory=lambda: time.monotonic() + FIRST_LIFE)
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody took it in time: the last code has ended, or no new one came."""
+        late = time.monotonic() - self.end
+        return late > (0 if self.pairing or self.codes >= CODES else FIRST_LIFE)
+
+
+@dataclass
 class Linking:
-    """Shows the QR codes of a page in the account's row."""
+    """Shows the codes of a page in the account's row."""
 
     database: Database
+    worker: str
+    states: States
     stopping: Callable[[], bool]
 
     async def follow(self, account: Account, session: Session) -> None:
-        """Return once the account is linked and on its main screen. Raises NotScanned, and LeaseLost on a stop."""
-        reason = "It was logged out; scan again." if account.linked_before else None
-        await self.database.all("set_state", account=account.id, state="qr_pending", reason=reason)
+        """Return once the account is linked and on its main screen.
+
+        Raises NotScanned, PairingRefused, and LeaseLost on a stop or when it is not wanted any more.
+        """
+        await self.states.change(account.id, State.qr_pending)
         await self.database.all("close_gate", lane=account.id, seconds=None, reason="not_linked")
         await self._codes(account.id, session)
         log.info("account %s was scanned", account.id)
-        await self.database.all("set_state", account=account.id, state="authenticated", reason="syncing")
+        await self.states.change(account.id, State.authenticated, "syncing")
+        await self.database.all("mark_linked", account=account.id, worker=self.worker)
         await session.page.wait_screen(Screen.MAIN, timeout=SYNC)
 
     async def _codes(self, account: str, session: Session) -> None:
-        shown, codes, end = None, 0, time.monotonic() + FIRST_LIFE
+        shown = _Shown()
         while await session.page.screen() is Screen.QR:
-            code = await session.page.qr()
-            if code and code != shown:
-                shown, codes = code, codes + 1
-                life = FIRST_LIFE if codes == 1 else LIFE
-                end = time.monotonic() + life
-                await self.database.all("set_qr", account=account, qr=code, seconds=life)
-                log.info("account %s shows QR code %d of %d", account, codes, CODES)
-            elif (codes >= CODES and time.monotonic() > end) or time.monotonic() > end + FIRST_LIFE:
+            phone = await self._wanted(account)
+            if phone and phone != shown.pairing:
+                await session.page.ask_pairing_code(phone)
+                shown = _Shown(pairing=phone, end=time.monotonic() + PAIRING_END)
+            await (self._pairing(account, session, shown) if shown.pairing else self._qr(account, session, shown))
+            if shown.over:
                 raise NotScanned
-            if self.stopping() or not await self._still_wanted(account):
-                raise LeaseLost
             await asyncio.sleep(LOOK)
 
-    async def _still_wanted(self, account: str) -> bool:
-        rows = await self.database.read(Account, "account_to_drain", account=account)
-        return bool(rows) and rows[0].wanted == "connected"
+    async def _wanted(self, account: str) -> str | None:
+        """Return the number that a pairing code is wanted for. Raises LeaseLost when nothing is wanted any more."""
+        rows = await self.database.read(Account, "account_to_drain", account=account, keepalive=0)
+        if self.stopping() or not rows or rows[0].wanted != "connected":
+            raise LeaseLost
+        return rows[0].pairing_phone
+
+    async def _qr(self, account: str, session: Session, shown: _Shown) -> None:
+        code = await session.page.qr()
+        if not code or code == shown.code:
+            return
+        shown.code, shown.codes = code, shown.codes + 1
+        life = FIRST_LIFE if shown.codes == 1 else LIFE
+        shown.end = time.monotonic() + life
+
+        async def write(tx: Transaction) -> None:
+            await wake_returned(tx, await tx.all("set_qr", account=account, worker=self.worker, qr=code, seconds=life))
+
+        await self.database.transact(write)
+        log.info("account %s shows QR code %d of %d", account, shown.codes, CODES)
+
+    async def _pairing(self, account: str, session: Session, shown: _Shown) -> None:
+        code = await session.page.pairing_code()
+        if code and code != shown.code:
+            shown.code = code
+            await self.database.all(
+                "set_pairing_code", account=account, worker=self.worker, code=code, seconds=PAIRING_LIFE
+            )
+            log.info("account %s shows a pairing code", account)

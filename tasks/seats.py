@@ -1,40 +1,34 @@
 """The seats of a worker: which accounts it leases, and their live browsers."""
 
 import asyncio
+import json
 import logging
+import random
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 
 from browser.engine import Engine, look_for
-from browser.profile import delete, directory_of, prepare, read_generation, write_generation
+from browser.guard import Guard
+from browser.proxy import Proxy, choose
 from browser.selectors import Selectors
+from browser.session import State, after_closing
 from browser.whatsapp import WhatsApp
-from errors import DatabaseUnavailable, LeaseLost, ProfileElsewhere
+from errors import DatabaseUnavailable, LeaseLost, NoSeat
 from sql.database import Database
+from tasks.profiles import Profiles
+from tasks.states import Account, States
 
 log = logging.getLogger(__name__)
 
 NO_SEAT = 0.2  # seconds between looks for a seat
-
-
-@dataclass(frozen=True)
-class Account:
-    """What a drain needs to know of an account."""
-
-    id: str
-    org_id: str
-    transport: str
-    wanted: str
-    state: str
-    paused: bool
-    restriction: str | None
-    profile_home: str | None
-    profile_generation: int
-    linked_before: bool
-    failures_in_a_row: int
+BOOTS = 2  # browsers that start at once: a boot is mostly work for the processor
+#: Seconds from opening until a profile is sealed. A login that is stored sooner does not last (waha #584; RemoteAuth of
+#: whatsapp-web.js waits 60 s).
+FIRST_SEAL = 60.0, 90.0
+#: Seconds before the end of a lease at which its browser is ended from outside, and at which we close it ourselves.
+GUARD_MARGIN, CLOSE_MARGIN = 5.0, 10.0
 
 
 @dataclass
@@ -46,8 +40,16 @@ class Session:
     generation: int
     #: held by whoever acts on the page: one browser action at a time
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
-    #: when it last did something, by the monotonic clock
+    #: when it was opened and when it last did something, by the monotonic clock
+    opened: float = field(default_factory=time.monotonic)
     used: float = field(default_factory=time.monotonic)
+    #: when its profile is to be sealed next
+    seal_at: float = field(default_factory=lambda: time.monotonic() + random.uniform(*FIRST_SEAL))  # noqa: S311
+    #: its browser takes too much memory, and is opened anew between two messages
+    worn: bool = False
+    #: new chats are not to be tried at present
+    restricted: bool = False
+    closing: bool = False
 
     def touch(self) -> None:
         """Note that it did something now."""
@@ -56,123 +58,255 @@ class Session:
 
 @dataclass
 class Seats:
-    """Room for `capacity` live sessions; when it is full, the one that was idle longest gives its seat up."""
+    """Room for `capacity` live sessions; when it is full, an idle one gives its seat up."""
 
     database: Database
     worker: str
-    home: str
+    states: States
+    profiles: Profiles
     engine: Engine
-    #: the directory of profiles
-    profiles: Path
-    #: where pictures of pages go that were not recognised
-    evidence: Path
+    guard: Guard
     selectors: Selectors
     capacity: int
     lease_seconds: float
     typing_delay_ms: tuple[int, int]
     #: the page of an account
     url: Callable[[Account], str]
+    #: opens what was sealed for an account
+    unseal: Callable[[bytes, str], str]
     #: whether a drain works on an account now; its browser is not closed for others then
     draining: Callable[[str], bool]
+    #: whether the worker ends
+    stopping: Callable[[], bool]
     sessions: dict[str, Session] = field(default_factory=dict)
+    #: when each lease of this worker ends at the latest, by the monotonic clock
+    leases: dict[str, float] = field(default_factory=dict)
+    #: accounts that have a seat, with a browser or on the way to one
+    _taken: set[str] = field(default_factory=set)
+    #: of these, or soon of these: whoever is in `open` now
+    _wanting: set[str] = field(default_factory=set)
+    #: accounts whose seat waits for a phone to scan
+    _linking: set[str] = field(default_factory=set)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
-    _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _seating: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _boots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BOOTS))
+
+    # --- leases ------------------------------------------------------------------------------------------------------
+
+    async def lease(self, account: str) -> bool:
+        """Claim the account for this worker and wake its lane here from now on; False while another worker holds it."""
+        async with self._lock(account):
+            before = time.monotonic()
+            async with self.database.transaction() as tx:
+                if await tx.one("lease_account", account=account, worker=self.worker, lease=self.lease_seconds):
+                    await tx.all("move_lane", lane=account, queue=f"account@{self.worker}")
+                    self.renewed([account], before)
+                    return True
+                holder = await tx.one("lease_holder", account=account)
+                if holder and holder["live"]:
+                    await tx.all("move_lane", lane=account, queue=f"account@{holder['leased_by']}")
+                return False
+
+    def renewed(self, accounts: list[str], before: float) -> None:
+        """Note that Postgres renewed these leases at `before` or later, and tell the guard of their browsers."""
+        for account in accounts:
+            self.leases[account] = before + self.lease_seconds
+            self.guard.keep(self.profiles.directory(account), self.leases[account] - GUARD_MARGIN)
+
+    async def drop_ending(self) -> None:
+        """Close the sessions whose leases are about to end: Postgres is away, and others may take over then."""
+        ending = [account for account in self.sessions if self.leases.get(account, 0) - time.monotonic() < CLOSE_MARGIN]
+        await asyncio.gather(*(self.drop(account) for account in ending))
+
+    async def drop(self, account: str) -> None:
+        """Close a session whose lease has ended, and give it back where it is still ours."""
+        if account not in self.sessions:
+            return
+        log.warning("the lease of account %s ended; closing its browser", account)
+        await self.close(account)
+        with suppress(DatabaseUnavailable):
+            if await self.lease(account):
+                await self.leave(account, "its lease had ended", attend=True)
+
+    # --- sessions ----------------------------------------------------------------------------------------------------
 
     def live(self, account: str) -> Session | None:
         """Return the account's session if its browser is alive."""
         session = self.sessions.get(account)
-        return session if session and session.page.alive else None
+        return session if session and session.page.alive and not session.closing else None
 
-    async def lease(self, account: str) -> bool:
-        """Claim the account for this worker and wake its lane here from now on; False while another worker holds it."""
-        async with self._lock(account), self.database.transaction() as tx:
-            if await tx.one("lease_account", account=account, worker=self.worker, lease=self.lease_seconds):
-                await tx.all("move_lane", lane=account, queue=f"account@{self.worker}")
-                return True
-            holder = await tx.one("lease_holder", account=account)
-            if holder and holder["live"]:
-                await tx.all("move_lane", lane=account, queue=f"account@{holder['leased_by']}")
-            return False
+    def use(self, selectors: Selectors) -> None:
+        """Look at pages with these from now on, the live ones too."""
+        self.selectors = selectors
+        for session in self.sessions.values():
+            session.page.use(selectors)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a seat is free."""
+        return len(self._taken) < self.capacity
 
     async def open(self, account: Account) -> Session:
-        """Open the account's browser on its own profile. Raises ProfileElsewhere, LeaseLost and as Engine.open."""
-        async with self._opening:
-            await self._make_room()
-        async with self._lock(account.id):
-            await self.close(account.id)
-            generation = await self._generation(account)
-            page = await WhatsApp.open(
-                self.engine,
-                directory_of(self.profiles, account.id),
-                look_for(account.id),
-                self.url(account),
-                selectors=self.selectors,
-                typing_delay_ms=self.typing_delay_ms,
-            )
-            session = self.sessions[account.id] = Session(account.id, page, generation)
-            return session
+        """Open the account's browser on its newest profile.
 
-    async def _generation(self, account: Account) -> int:
-        # A directory is only used if Postgres names it: an older copy would not show what was sent since.
-        directory = directory_of(self.profiles, account.id)
-        here = read_generation(directory)
-        if account.profile_home == self.home and here == account.profile_generation:
-            return here
-        if account.linked_before and account.profile_home != self.home:
-            raise ProfileElsewhere
-        delete(directory)
-        row = await self.database.one("new_profile", account=account.id, worker=self.worker, home=self.home)
-        if row is None:
+        Raises ProfileElsewhere, ProfileUnreadable, ProxyDown, LeaseLost and as Engine.open.
+        """
+        self._wanting.add(account.id)
+        try:
+            await self._take_seat(account.id)
+            async with self._lock(account.id):
+                await self._shut(account.id)
+                async with self._boots:
+                    session = self.sessions[account.id] = await self._boot(account)
+                return session
+        finally:
+            self._wanting.discard(account.id)
+            self._free(account.id)
+
+    async def _boot(self, account: Account) -> Session:
+        generation = await self.profiles.prepare(account)
+        proxy = await self._proxy(account)
+        if account.id not in self.leases:
             raise LeaseLost
-        generation: int = row["profile_generation"]
-        prepare(directory)
-        write_generation(directory, generation)
-        return generation
+        page = await WhatsApp.open(
+            self.engine,
+            self.profiles.directory(account.id),
+            replace(look_for(account.id), timezone_id=account.time_zone),
+            self.url(account),
+            selectors=self.selectors,
+            typing_delay_ms=self.typing_delay_ms,
+            proxy=proxy,
+        )
+        return Session(account.id, page, generation)
 
-    async def _make_room(self) -> None:
-        while len(self.sessions) >= self.capacity:
-            idle = [session for session in self.sessions.values() if not self.draining(session.account)]
-            if idle:
-                await self.leave(min(idle, key=lambda session: session.used).account, "its seat was needed")
-            else:
-                await asyncio.sleep(NO_SEAT)
+    async def _proxy(self, account: Account) -> Proxy | None:
+        if account.proxy is None:
+            return None
+        given = json.loads(self.unseal(bytes(account.proxy), account.id))
+        return await choose([url for url in (given["url"], given.get("spare")) if url], self.url(account))
+
+    async def _take_seat(self, account: str) -> None:
+        async with self._seating:
+            while not (account in self._taken or self.has_room):
+                if self.stopping():
+                    raise LeaseLost
+                if gives := await self._least_needed():
+                    await self.leave(gives, "its seat was needed", only_idle=True)
+                else:
+                    await asyncio.sleep(NO_SEAT)
+            self._taken.add(account)
+
+    async def _least_needed(self) -> str | None:
+        """Choose who gives its seat up: of the idle ones first those without due work, then the least recently used."""
+        idle = [session for session in self.sessions.values() if self._is_idle(session)]
+        names = [session.account for session in idle]
+        due = {row["id"] for row in await self.database.all("accounts_with_due_work", accounts=names)} if idle else ()
+        return min(idle, key=lambda session: (session.account in due, session.used)).account if idle else None
+
+    def _is_idle(self, session: Session) -> bool:
+        return not session.closing and not self.draining(session.account)
+
+    def may_link(self, account: str) -> None:
+        """Raise NoSeat when all seats but one wait for a phone already."""
+        if len(self._linking - {account}) >= max(1, self.capacity - 1):
+            raise NoSeat
+
+    @contextmanager
+    def linking(self, account: str) -> Iterator[None]:
+        """Let the account's seat wait for a phone within the block. Raises NoSeat."""
+        self.may_link(account)
+        self._linking.add(account)
+        try:
+            yield
+        finally:
+            self._linking.discard(account)
 
     def _lock(self, account: str) -> asyncio.Lock:
         """Return what is held by whoever opens or leaves an account: closing a browser takes seconds."""
         return self._locks.setdefault(account, asyncio.Lock())
 
-    async def picture(self, account: str) -> None:
-        """Keep a screenshot of the account's page."""
-        if session := self.live(account):
-            self.evidence.mkdir(parents=True, exist_ok=True)
-            path = self.evidence / f"{account}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.png"
-            await session.page.screenshot(path)
-            log.warning("a screenshot of account %s is in %s", account, path)
+    async def seal(self, session: Session) -> None:
+        """Store a copy of an open session's profile."""
+        # Not while it is left: what is sealed then is the whole of it.
+        async with session.busy, self._lock(session.account):
+            if not session.closing:
+                await self.profiles.seal(session.account, whole=False)
+
+    # --- closing -----------------------------------------------------------------------------------------------------
 
     async def close(self, account: str) -> None:
-        """Close the account's browser, if any; the lease stays."""
-        if session := self.sessions.pop(account, None):
-            await session.page.close()
-
-    async def leave(self, account: str, reason: str) -> None:
-        """Close the account's browser and give its lease and its wake-ups back to everybody."""
+        """Close the account's browser, if any; lease and profile stay here."""
         async with self._lock(account):
-            await self.close(account)
-            async with self.database.transaction() as tx:
-                await tx.all("release_account", account=account, worker=self.worker, reason=reason)
-                await tx.all("move_lane", lane=account, queue="account")
+            await self._close(account)
 
-    async def drop(self, account: str) -> None:
-        """Close a session whose lease has ended."""
-        log.warning("the lease of account %s ended; closing its browser", account)
-        await self.close(account)
+    async def _close(self, account: str) -> None:
+        try:
+            await self._shut(account)
+        finally:
+            self._free(account)
+
+    def _free(self, account: str) -> None:
+        """Give the seat back, unless there is a browser in it or one on its way."""
+        if account not in self.sessions and account not in self._wanting:
+            self._taken.discard(account)
+
+    async def _shut(self, account: str) -> None:
+        """Close the browser and keep the seat, which is free only once the browser has gone."""
+        if session := self.sessions.get(account):
+            session.closing = True
+            try:
+                await session.page.close()
+            finally:
+                del self.sessions[account]
+
+    async def leave(
+        self,
+        account: str,
+        reason: str,
+        *,
+        to: State | None = None,
+        forget: bool = False,
+        attend: bool = False,
+        only_idle: bool = False,
+    ) -> None:
+        """Close the account's browser, put its profile away and give its lease and its wake-ups back to everybody.
+
+        It becomes `to`, or what a closed browser leaves. With `forget` its profile is deleted, with `attend` whoever
+        has a free seat takes it over at once. Does nothing when the lease is another worker's by now, or, with
+        `only_idle`, when a drain has begun.
+        """
+        async with self._lock(account):
+            if only_idle and self.draining(account):
+                return
+            await self._close(account)
+            try:
+                await self._put_away(account, reason, to, forget=forget, attend=attend)
+            except LeaseLost:
+                log.warning("account %s is another worker's by now", account)
+            self.leases.pop(account, None)
+            self.guard.forget(self.profiles.directory(account))
+
+    async def _put_away(self, account: str, reason: str, to: State | None, *, forget: bool, attend: bool) -> None:
+        async with self.database.transaction() as tx:
+            row = await self.states.held(tx, account)
+        linked = row["linked"] and not forget
+        gone = row["profile_home"] == self.profiles.home and await self.profiles.put_away(account, linked=linked)
+        if forget:
+            await self.profiles.forget(account)
+        async with self.database.transaction() as tx:
+            row = await self.states.held(tx, account)
+            await tx.all("release_account", account=account, worker=self.worker, put_away=gone)
+            await tx.all("move_lane", lane=account, queue="account")
+            if attend and linked:
+                await tx.all("attend", lane=account, seconds=0)
+            await self.states.write(tx, row, to or after_closing(State(row["state"]), linked=linked), reason)
 
     async def leave_idle(self, seconds: float) -> None:
         """Give up the seats of sessions that did nothing for so long; 0 keeps them."""
         now = time.monotonic()
         for session in list(self.sessions.values()):
-            if seconds and now - session.used > seconds and not self.draining(session.account):
-                await self.leave(session.account, "idle")
+            if seconds and now - session.used > seconds and self._is_idle(session):
+                await self.leave(session.account, "idle", only_idle=True)
 
     async def close_all(self) -> None:
         """Close every browser and give every lease back, also those without a browser."""
@@ -182,8 +316,9 @@ class Seats:
         await asyncio.gather(*(self._close_one(account) for account in sorted(accounts)))
 
     async def _close_one(self, account: str) -> None:
+        was_open = account in self.sessions
         try:
-            await self.leave(account, "the worker stopped")
+            await self.leave(account, "the worker stopped", attend=was_open)
         except DatabaseUnavailable:
             # The lease ends by itself; the browser has gone.
             log.warning("the lease of account %s could not be given back", account)

@@ -1,4 +1,4 @@
-"""Sending one message: open the chat, type, write the permission to press Enter, press it, wait for the tick.
+"""Sending one message: open the chat, read it, type, write the permission to press Enter, press it, wait for the tick.
 
 What becomes of it is a state of the job's row, and an event in the same statement. A result that is known is never
 thrown away: it is written until it commits. What is not known is settled by looking at the chat, and never sent again
@@ -7,8 +7,9 @@ on a guess.
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from uuid import UUID
 
 from browser.bubbles import Bubble
@@ -23,9 +24,12 @@ from errors import (
     PageHung,
     PostriderError,
     SendError,
+    UiChanged,
 )
 from sql.database import Database, Transaction
 from tasks.backoff import backoff
+from tasks.evidence import Evidence
+from tasks.incoming import Incoming
 from tasks.lanes import Drain, wake_returned
 from tasks.seats import Session
 
@@ -78,8 +82,8 @@ class Sender:
     database: Database
     worker: str
     policy: Policy
-    #: by lane: what was in hand, and had not left, when Postgres went away
-    _interrupted: dict[str, list[Job]] = field(default_factory=dict)
+    incoming: Incoming
+    evidence: Evidence
 
     async def take(self, drain: Drain) -> Job | None:
         """Claim the next due job of the lane."""
@@ -93,21 +97,25 @@ class Sender:
             return
         try:
             await self._type(session, job)
+            armed = time.monotonic()
             anchor = await self._submit(drain, session, job)
         except DatabaseUnavailable:
-            self._interrupted.setdefault(drain.lane, []).append(job)
+            await self._not_pressed(job)
             raise
         except SendError as error:
-            await self._not_sent(job, error)
+            await self._not_sent(session, job, error)
             if isinstance(error, AttemptFailed | AccountWaits):
                 raise
             return
-        await self._enter(session, job, anchor)
+        await self._enter(session, job, anchor, armed)
 
     async def _type(self, session: Session, job: Job) -> None:
         try:
             async with asyncio.timeout(MESSAGE_LIMIT):
-                await session.page.open_chat(job.phone)
+                await self.incoming.before_opening(job.account_id, job.phone, session.page)
+                # A new number that is tried while WhatsApp allows none makes the restriction last.
+                await session.page.open_chat(job.phone, known_only=session.restricted)
+                await self.incoming.before_typing(job.account_id, job.phone, session.page)
                 await session.page.write(job.message)
         except TimeoutError:
             raise PageHung(f"The chat was not open and the message typed within {MESSAGE_LIMIT:.0f} s.") from None
@@ -142,27 +150,37 @@ class Sender:
         with suppress(PostriderError):
             await session.page.clear()
 
-    async def _enter(self, session: Session, job: Job, anchor: str | None) -> None:
+    async def _enter(self, session: Session, job: Job, anchor: str | None, armed: float) -> None:
+        if time.monotonic() - armed > ENTER_MARGIN:
+            await self._not_pressed(job)
+            return
         try:
             await session.page.press_enter()
             if await session.page.enter_was_swallowed():
-                await self._again(job, AttemptFailed("Enter came too late, and the page did not let it through."))
+                await self._not_pressed(job)
                 return
             bubble = await session.page.confirm(job.message, anchor, self.policy.confirm_seconds)
         except OutcomeUnknown as error:
             await self.failed(job, error, error.bubble)
-        except SendError:
+            await self._keep(session, job, error)
+        except SendError as error:
             # Enter was pressed, or may have been: the chat has to be looked at, at once.
             await self.database.all("settle_soon", job=job.id, claim=job.claim)
+            await self._keep(session, job, error)
             raise
         else:
             await self.sent(job, bubble)
 
+    async def _not_pressed(self, job: Job) -> None:
+        """Write that Enter did not reach the page: Postgres was away, or this process was frozen for too long.
+
+        Nobody else can know it. Whoever took over meanwhile looks at a chat that proves nothing, from an older profile.
+        """
+        log.warning("job %s: Enter was not pressed", job.id)
+        await self._until_written("not_pressed", job=job.id, claim=job.claim)
+
     async def release(self, drain: Drain) -> None:
         """Give back what earlier drains of the lane only typed."""
-        for job in self._interrupted.pop(drain.lane, ()):
-            # Waiting for Postgres is no attempt.
-            await self.database.all("return_job", job=job.id, claim=job.claim, code=DatabaseUnavailable.code)
         await self.database.all("release_typed", lane=drain.lane, epoch=drain.epoch)
 
     async def settle(self, drain: Drain, session: Session) -> None:
@@ -187,16 +205,27 @@ class Sender:
         # A bubble at the clock may still leave. What cannot be told now may be told once the page has loaded more.
         return self.policy.settle_seconds if verdict is Verdict.PENDING else self.policy.confirm_seconds
 
-    async def _not_sent(self, job: Job, error: SendError) -> None:
+    async def _keep(self, session: Session, job: Job, error: SendError) -> None:
+        """Keep what the page shows, where it is the page that failed, and say in the job where."""
+        if isinstance(error, AttemptFailed | UiChanged | OutcomeUnknown):
+            name = await self.evidence.keep(job.account_id, error.code, session.page, job=job.id)
+            if name:
+                await self.database.all("set_evidence", job=job.id, evidence=name)
+
+    async def _not_sent(self, session: Session, job: Job, error: SendError) -> None:
         log.info("job %s was not sent: %s", job.id, error.code)
         if isinstance(error, AttemptFailed):
             await self._again(job, error)
         elif isinstance(error, AccountWaits):
             await self.database.all("return_job", job=job.id, claim=job.claim, code=error.code)
         else:
-            if isinstance(error, NewChatsRestricted):
-                await self.database.all("set_restriction", account=job.account_id, restriction="new_chats")
+            if isinstance(error, NewChatsRestricted) and not session.restricted:
+                session.restricted = True
+                await self.database.all(
+                    "set_restriction", account=job.account_id, restriction=error.restriction, until=error.until
+                )
             await self.failed(job, error)
+        await self._keep(session, job, error)
 
     async def _again(self, job: Job, error: AttemptFailed) -> None:
         if job.attempts >= self.policy.attempts:
@@ -209,17 +238,17 @@ class Sender:
 
     async def sent(self, job: Job, bubble: Bubble, detail: str | None = None) -> None:
         """Write that the message has its tick."""
-        await self._write("job_sent", job=job.id, claim=job.claim, bubble=bubble.id, detail=detail)
+        await self._until_written("job_sent", job=job.id, claim=job.claim, bubble=bubble.id, detail=detail)
         log.info("job %s was sent", job.id)
 
     async def failed(self, job: Job, error: SendError, bubble: str | None = None) -> None:
         """Write that the message failed for good."""
-        await self._write(
+        await self._until_written(
             "job_failed", job=job.id, claim=job.claim, bubble=bubble, code=error.code, detail=error.detail
         )
         log.info("job %s failed: %s", job.id, error.code)
 
-    async def _write(self, name: str, **values: object) -> None:
+    async def _until_written(self, name: str, **values: object) -> None:
         # Written again after a commit whose answer was lost, it finds the claim gone and changes nothing.
         async def write(tx: Transaction) -> None:
             await wake_returned(tx, await tx.all(name, **values))

@@ -3,25 +3,25 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import httpx2
 import procrastinate
 
+from browser.process import end_orphans
 from errors import DatabaseUnavailable
 from sql.database import Database
 from tasks.duty import keep
 from tasks.lanes import PULSE, Lanes, Lost, Pulse
 from tasks.queue import Consumer
 from tasks.seats import Seats
-from tasks.ticks import Ticks
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 5.0  # seconds; 30 of silence are death
-TICKS = 1.0  # seconds between looks for ticks
+RESTORE_APART = 2.0  # seconds between the accounts that a worker opens again at its start
 LOST = 5.0  # seconds between looks for lost wake-ups
 STOP_LIMIT = 45.0  # seconds from the signal to the end
 
@@ -54,7 +54,7 @@ class Heartbeat:
 
     async def run_once(self) -> None:
         """Renew the row and the leases; close what is no longer leased; end the worker when its row is gone."""
-        before = set(self.seats.sessions)
+        held, before = set(self.seats.leases), time.monotonic()
         try:
             row = await self.database.one(
                 "renew_worker", worker=self.worker, ids=self.procrastinate_ids, lease=self.lease_seconds
@@ -62,16 +62,22 @@ class Heartbeat:
         except DatabaseUnavailable:
             if self.grace_seconds and self.age > self.grace_seconds:
                 self._end(f"the database has been away for more than {self.grace_seconds:.0f} s")
+            self._beside(self.seats.drop_ending())
             raise
         if row is None:
             self._end("this worker was silent for so long that it was declared dead")
             return
         self._last = time.monotonic()
-        for account in before - set(row["leases"]):
-            # Beside the heartbeat: a hung page takes longer to close than the next sign of life may wait.
-            task = asyncio.create_task(self.seats.drop(account))
-            self._dropping.add(task)
-            task.add_done_callback(self._dropping.discard)
+        self.seats.renewed(row["leases"], before)
+        for account in held - set(row["leases"]):
+            if self.seats.leases.pop(account, None):
+                self._beside(self.seats.drop(account))
+
+    def _beside(self, dropping: Coroutine[None, None, None]) -> None:
+        # A hung page takes longer to close than the next sign of life may wait.
+        task = asyncio.create_task(dropping)
+        self._dropping.add(task)
+        task.add_done_callback(self._dropping.discard)
 
     def _end(self, reason: str) -> None:
         self.reason = reason
@@ -87,13 +93,13 @@ class Worker:
     app: procrastinate.App
     lanes: Lanes
     seats: Seats
-    ticks: Ticks
+    #: what is done again and again, with the seconds between
+    duties: Sequence[tuple[str, float, Callable[[], Awaitable[object]]]]
     pulse: Pulse
     heartbeat: Heartbeat
     consumers: Sequence[Consumer]
     #: of the deliveries
     client: httpx2.AsyncClient
-    idle_seconds: float
     host: str
     version: str
 
@@ -104,10 +110,12 @@ class Worker:
             worker=self.id,
             host=self.host,
             version=self.version,
-            home=self.seats.home,
+            home=self.seats.profiles.home,
             seats=self.seats.capacity,
         )
         await self.database.all("ensure_partitions")
+        await self._tidy()
+        await self.seats.guard.start()
         async with self.app.open_async(), self.client:
             life = asyncio.create_task(
                 keep("heartbeat", min(HEARTBEAT, self.heartbeat.lease_seconds / 6), self.heartbeat.run_once)
@@ -115,6 +123,7 @@ class Worker:
             duties = self._duties()
             running = [asyncio.create_task(consumer.run()) for consumer in self.consumers]
             log.info("worker %s has %d seats", self.id, self.seats.capacity)
+            await self.database.all("restore_accounts", seats=self.seats.capacity, apart=RESTORE_APART)
             await _first(stop, self.heartbeat.fatal)
             log.info("worker %s is stopping", self.id)
             try:
@@ -123,19 +132,22 @@ class Worker:
             except TimeoutError:
                 log.warning("worker %s did not stop within %.0f s", self.id, STOP_LIMIT)
             await _cancel(life, *duties, *running)
+            await self.seats.guard.close()
         if self.heartbeat.fatal.is_set():
             log.error("worker %s ends: %s", self.id, self.heartbeat.reason)
             return 1
         return 0
 
+    async def _tidy(self) -> None:
+        """Remove what an earlier worker left in the directory of profiles, which nobody else uses now."""
+        for directory in await end_orphans(self.seats.profiles.root):
+            log.warning("ended a browser that was left open in %s", directory)
+        await self.seats.profiles.clean()
+
     def _duties(self) -> list[asyncio.Task[None]]:
         lost = Lost(self.database, self.lanes)
-        return [
-            asyncio.create_task(keep("pulse", PULSE, self.pulse.run_once)),
-            asyncio.create_task(keep("ticks", TICKS, self.ticks.run_once)),
-            asyncio.create_task(keep("idle", LOST, lambda: self.seats.leave_idle(self.idle_seconds))),
-            asyncio.create_task(keep("lost", LOST, lost.run_once)),
-        ]
+        own = [("pulse", PULSE, self.pulse.run_once), ("lost", LOST, lost.run_once)]
+        return [asyncio.create_task(keep(*duty)) for duty in (*own, *self.duties)]
 
     async def _stop(self, running: Sequence[asyncio.Task[None]], duties: Sequence[asyncio.Task[None]]) -> None:
         # The sign of life goes on until the last drain has ended, or another worker would take over what is in hand.

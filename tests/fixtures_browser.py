@@ -22,6 +22,7 @@ from browser.sandbox.app import create_sandbox
 from browser.sandbox.timing import Timing
 from browser.screens import Screen
 from browser.whatsapp import WhatsApp
+from commands.serve import KEEP_ALIVE
 
 T = TypeVar("T")
 DOMS = ("legacy", "2026-08")
@@ -50,6 +51,7 @@ PATIENCE = Patience(
     search=0.06,
     doubt=0.4,
     quiet=0.15,
+    arrival=0.3,
     click=1.0,
     offline=6.0,
     unknown=1.0,
@@ -147,7 +149,11 @@ async def send(page: WhatsApp, phone: str, text: str) -> None:
 async def serving(app: Starlette) -> AsyncIterator[str]:
     """Serve an app on a free loopback port; yield its origin."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1, timeout_keep_alive=KEEP_ALIVE
+        )
+    )
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"

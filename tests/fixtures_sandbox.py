@@ -17,6 +17,7 @@ from starlette.routing import Mount
 from browser.chromium import find_chromium
 from browser.sandbox.app import create_sandbox
 from browser.sandbox.timing import Timing
+from commands.serve import KEEP_ALIVE
 
 USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36"
 GENERATIONS = ("2026-08", "legacy")
@@ -53,7 +54,14 @@ class SandboxServer:
         """Serve, again after a stop, on the same port and file."""
         self._sandbox = create_sandbox(self.data, self.timing)
         app = Starlette(routes=[Mount("/sandbox", self._sandbox)])
-        config = uvicorn.Config(app, host="127.0.0.1", port=self.port, log_level="error", lifespan="off")
+        config = uvicorn.Config(
+            app,
+            host="127.0.0.1",
+            port=self.port,
+            log_level="error",
+            lifespan="off",
+            timeout_keep_alive=KEEP_ALIVE,
+        )
         self._server = uvicorn.Server(config)
         # uvicorn.Server.serve() takes over the signal handlers of the whole process; the parts below it do not.
         config.load()

@@ -271,7 +271,7 @@ async def test_a_media_preview_is_never_closed(page: WhatsApp) -> None:
 async def test_the_census_names_what_is_missing(page: WhatsApp, friend: str) -> None:
     await page.open_chat(friend)
     census = await page.census()
-    present = {name for name, css in census.items() if css}
+    present = {name for name, css in census.found.items() if css}
     assert {"pane", "search", "compose", "attach", "panel", "chat_row", "chat_title", "header_title"} <= present
     assert not {"qr", "boot", "dialog"} & present
 

@@ -48,6 +48,8 @@ async def run(*arguments: str, **environment: str) -> tuple[int, str]:
         ["keys"],
         ["keys", "create"],
         ["keys", "revoke"],
+        ["selectors"],
+        ["selectors", "use"],
     ],
 )
 async def test_every_command_has_help(command: list[str]) -> None:

@@ -34,6 +34,28 @@ set open_at = greatest(open_at, until), gate_reason = case when open_at <= until
 from wanted
 where id = %(lane)s
 
+-- name: close_held_gate
+-- The same by a drain: only while its worker holds the account, or a worker that was frozen would close the gate of
+-- whoever took over. What is submitted is looked at later too: it must not wake the lane each second meanwhile.
+with held as (
+    select id from accounts where id = %(account)s and leased_by = %(worker)s for share
+), wanted as (
+    select case when %(seconds)s::float8 is null then 'infinity'::timestamptz
+                else now() + %(seconds)s * interval '1 second' end as until
+), settling as (
+    update jobs
+    set due_at = greatest(due_at, now() + %(look)s * interval '1 second')
+    from held
+    where account_id = held.id and jobs.state = 'submitting'
+)
+update lanes
+set open_at = greatest(open_at, until), gate_reason = case when open_at <= until then %(reason)s else gate_reason end,
+    attend_at = case when %(attend)s::float8 is null then attend_at
+                     when attend_at > now() then least(attend_at, now() + %(attend)s * interval '1 second')
+                     else now() + %(attend)s * interval '1 second' end
+from held, wanted
+where lanes.id = held.id
+
 -- name: open_gate
 update lanes set open_at = '-infinity', gate_reason = null where id = %(lane)s
 
@@ -54,7 +76,9 @@ from lanes
 where (
     attend_at <= now()
     or kind = 'account' and (
-        open_at <= now() and exists (
+        open_at <= now()
+        and not exists (select from orgs where orgs.org_id = lanes.org_id and paused_at is not null)
+        and exists (
             select from jobs where account_id = lanes.id and state = 'queued' and priority in (0, 1) and due_at <= now())
         or exists (
             select from jobs where account_id = lanes.id and state in ('sending', 'submitting') and due_at <= now())
@@ -74,15 +98,18 @@ on conflict (queueing_lock) where status = 'todo' do nothing
 returning lock as lane
 
 -- name: reclaim_queues
--- Give the lanes of workers that are gone back to everybody. A wake-up left in such a queue belongs to nobody, and its
--- lane would be dead.
+-- Give the lanes of workers that are gone, and of those that let a lease end, back to everybody. A wake-up left in such a
+-- queue belongs to nobody, and its lane would be dead.
 with gone as (
     update lanes
     set queue = kind
     where queue like 'account@%%'
-      and not exists (
-          select from workers
-          where 'account@' || workers.id = lanes.queue and renewed_at > now() - %(dead)s * interval '1 second')
+      and (not exists (
+               select from workers
+               where 'account@' || workers.id = lanes.queue and renewed_at > now() - %(dead)s * interval '1 second')
+           or exists (
+               select from accounts
+               where accounts.id = lanes.id and leased_by is not null and lease_until < now() - interval '5 seconds'))
     returning id
 )
 select count(*) as lanes from gone

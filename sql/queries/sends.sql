@@ -5,6 +5,7 @@
 with lane as (
     select id from lanes
     where id = %(lane)s and epoch = %(epoch)s and open_at <= now()
+      and not exists (select from orgs where orgs.org_id = lanes.org_id and paused_at is not null)
     for no key update
 ), next as materialized (
     select candidate.id
@@ -41,6 +42,7 @@ returning jobs.id, jobs.account_id, jobs.key, jobs.phone, jobs.message, jobs.att
 with lane as (
     select id from lanes
     where id = %(lane)s and epoch = %(epoch)s and open_at <= now()
+      and not exists (select from orgs where orgs.org_id = lanes.org_id and paused_at is not null)
     for no key update
 ), lease as (
     select id from accounts
@@ -48,6 +50,7 @@ with lane as (
 )
 update jobs
 set state = 'submitting', anchor = %(anchor)s, profile_generation = %(generation)s, submitted_at = now(),
+    submitter = jobs.claim,
     due_at = now() + %(look)s * interval '1 second', timeline = timeline || step('submitting')
 from lane, lease
 where jobs.id = %(job)s and jobs.claim = %(claim)s and jobs.state = 'sending'
@@ -92,6 +95,19 @@ set state = 'queued', claim = null, claimed_by = null, attempts = attempts - 1,
     timeline = timeline || step('queued', %(code)s)
 where id = %(job)s and claim = %(claim)s and state = 'sending'
 
+-- name: not_pressed
+-- Enter did not reach the page, and only the worker that was to press it knows. Of a job that is submitting it names the
+-- claim under which Enter was allowed, since whoever took over may have claimed the job to settle it; nobody presses Enter
+-- for a job that is submitting already. It is no attempt.
+update jobs
+set state = 'queued', claim = null, claimed_by = null, submitter = null, attempts = greatest(attempts - 1, 0),
+    -- Its place in the line, which the next look had taken.
+    due_at = case when state = 'submitting' then send_at else due_at end,
+    timeline = timeline || step('queued', 'enter_not_pressed')
+where id = %(job)s
+  and (state = 'submitting' and submitter = %(claim)s or state = 'sending' and claim = %(claim)s)
+returning '{}'::text[] as lanes
+
 -- name: release_typed
 -- What an earlier drain only typed has not left.
 update jobs
@@ -112,12 +128,6 @@ where id = (
 )
 returning id, account_id, key, phone, message, attempts, claim, anchor, profile_generation,
           extract(epoch from now() - submitted_at)::float8 as submitted_for, request_id
-
--- name: settle_later
--- While the account waits, looking again is no use; what is submitted must not wake its lane each second.
-update jobs
-set due_at = greatest(due_at, now() + %(seconds)s * interval '1 second')
-where account_id = %(account)s and state = 'submitting'
 
 -- name: settle_soon
 -- Its own drain lost the page after Enter: let the next look be at once.

@@ -1,8 +1,24 @@
 -- name: account_to_drain
-select id, org_id, transport, wanted, state, paused, restriction, profile_home, profile_generation,
-       first_ready_at is not null as linked_before, failures_in_a_row
+-- Deleted, it is only drained to be logged out. `due` tells of work behind its gate: what waits now, and what is half done.
+select id, org_id, transport, wanted, state, paused, linked, time_zone, pace, phone, pairing_phone, proxy, profile_home,
+       profile_generation, failures_in_a_row, reconnects,
+       case when restriction is not null and coalesce(restricted_until > now(), true) then restriction end as restriction,
+       coalesce(last_open_at < now() - %(keepalive)s * interval '1 day', false) and %(keepalive)s > 0 as stale,
+       exists (
+           select from jobs
+           where account_id = accounts.id and state = 'queued' and priority in (0, 1) and due_at <= now()) as due,
+       exists (
+           select from jobs where account_id = accounts.id and state in ('sending', 'submitting')) as half_done
 from accounts
-where id = %(account)s and deleted_at is null
+where id = %(account)s and (deleted_at is null or wanted = 'logged_out')
+
+-- name: accounts_with_due_work
+select account_id as id
+from unnest(%(accounts)s::text[]) as asked (account_id)
+join lanes on lanes.id = asked.account_id
+where lanes.open_at <= now() and exists (
+    select from jobs
+    where jobs.account_id = asked.account_id and state = 'queued' and priority in (0, 1) and due_at <= now())
 
 -- name: lease_account
 -- One live session per account in the cluster. A takeover begins 5 s after the lease ended, by Postgres's clock alone.
@@ -16,48 +32,85 @@ returning id
 select leased_by, lease_until > now() as live from accounts where id = %(account)s
 
 -- name: release_account
--- Asleep, when it was linked: its profile stays. move_lane gives its wake-ups back to everybody in the same transaction.
+-- Whose profile was put away has it nowhere any more but sealed. move_lane gives its wake-ups back to everybody in the same
+-- transaction.
 update accounts
-set leased_by = null, lease_until = null, qr = null, qr_expires_at = null,
-    disconnected_at = case when state in ('ready', 'authenticated') then now() else disconnected_at end,
-    state = case when state in ('ready', 'authenticated', 'starting') and first_ready_at is not null then 'hibernated'
-                 when state in ('authenticated', 'starting', 'qr_pending') then 'not_started' else state end,
-    state_reason = case when state in ('ready', 'authenticated', 'starting', 'qr_pending') then %(reason)s
-                        else state_reason end,
-    state_since = case when state in ('ready', 'authenticated', 'starting', 'qr_pending') then now() else state_since end
+set leased_by = null, lease_until = null, profile_home = case when %(put_away)s then null else profile_home end
+where id = %(account)s and leased_by = %(worker)s
+returning wanted, linked
+
+-- name: held_account
+-- What only the holder of the lease may change.
+select id, state, state_before, linked, phone, profile_home
+from accounts
+where id = %(account)s and leased_by = %(worker)s
+for update
+
+-- name: write_state
+-- After held_account, in its transaction.
+select change_state(accounts, %(state)s, %(reason)s, %(worker)s, %(quiet)s) as lanes from accounts where id = %(account)s
+
+-- name: mark_linked
+update accounts set linked = true, pairing_phone = null where id = %(account)s and leased_by = %(worker)s
+
+-- name: mark_ready
+-- A new number is a new account to WhatsApp: its ramp begins anew.
+update accounts
+set linked = true, last_open_at = now(), reconnects = 0, pairing_phone = null,
+    first_ready_at = case when %(changed)s then now() else coalesce(first_ready_at, now()) end,
+    phone = coalesce(%(phone)s, phone), profile_name = coalesce(%(name)s, profile_name),
+    platform = coalesce(%(platform)s, platform)
 where id = %(account)s and leased_by = %(worker)s
 
--- name: new_profile
--- A profile that is created or restored is a new generation: an older one shows less than was sent.
-update accounts
-set profile_home = %(home)s, profile_generation = profile_generation + 1
-where id = %(account)s and leased_by = %(worker)s
-returning profile_generation
-
--- name: set_state
-update accounts
-set state = %(state)s, state_reason = %(reason)s, state_since = case when state = %(state)s then state_since else now() end,
-    qr = case when %(state)s = 'qr_pending' then qr end,
-    qr_expires_at = case when %(state)s = 'qr_pending' then qr_expires_at end,
-    disconnected_at = case when %(state)s in ('disconnected', 'suspected_ban') then now() else disconnected_at end
-where id = %(account)s
-
--- name: set_ready
-update accounts
-set state = 'ready', state_reason = null, state_since = now(), qr = null, qr_expires_at = null, connected_at = now(),
-    last_open_at = now(), first_ready_at = coalesce(first_ready_at, now()), phone = coalesce(%(phone)s, phone)
-where id = %(account)s
+-- name: fail_backlog
+-- What was meant for another sender.
+with done as (
+    update jobs
+    set state = 'failed', ended_at = now(), error_code = %(code)s, error_detail = %(detail)s, sequence = sequence + 1,
+        timeline = timeline || step('failed', %(code)s)
+    where account_id = %(account)s and state = 'queued'
+    returning jobs as job
+)
+select job_event('JobFailed', job) as lanes from done
 
 -- name: set_qr
+with shown as (
+    update accounts
+    set qr = %(qr)s, qr_expires_at = now() + %(seconds)s * interval '1 second'
+    where id = %(account)s and leased_by = %(worker)s
+    returning id, org_id, qr_expires_at
+)
+select record_event(org_id, 'QrIssued', '{"account":' || to_json(id) || ',"expiresAt":"' || iso(qr_expires_at) || '"}',
+                    null, id, 0) as lanes
+from shown
+
+-- name: set_pairing_code
 update accounts
-set qr = %(qr)s, qr_expires_at = now() + %(seconds)s * interval '1 second'
-where id = %(account)s
+set pairing_code = %(code)s, pairing_expires_at = now() + %(seconds)s * interval '1 second', qr = null, qr_expires_at = null
+where id = %(account)s and leased_by = %(worker)s
 
 -- name: set_restriction
-update accounts set restriction = %(restriction)s, restricted_until = null where id = %(account)s
+-- Where its end is not known, the next new chat is tried after a day, or with the next month.
+update accounts
+set restriction = %(restriction)s,
+    restricted_until = case when %(restriction)s is not null then coalesce(
+        %(until)s::timestamptz,
+        case when %(restriction)s = 'monthly_cap' then date_trunc('month', now()) + interval '1 month'
+             else now() + interval '1 day' end) end
+where id = %(account)s and (restriction is distinct from %(restriction)s or restricted_until <= now())
+
+-- name: lift_restriction
+update accounts set restriction = null, restricted_until = null where id = %(account)s and restriction is not null
 
 -- name: count_failure
-update accounts set failures_in_a_row = failures_in_a_row + 1 where id = %(account)s returning failures_in_a_row
+update accounts set failures_in_a_row = failures_in_a_row + 1
+where id = %(account)s and leased_by = %(worker)s
+returning failures_in_a_row as failures
+
+-- name: count_reconnect
+update accounts set reconnects = reconnects + 1
+where id = %(account)s and leased_by = %(worker)s
+returning reconnects as failures
 
 -- name: open_linked_gate
 -- Opens what waited for the session alone. The account is locked first, as every call of the API does: a pause or a
@@ -70,10 +123,7 @@ with account as (
 update lanes
 set open_at = '-infinity', gate_reason = null
 from account
-where lanes.id = account.id and lanes.gate_reason in ('not_linked', 'profile_elsewhere', 'suspected_ban')
-
--- name: lock_account
-select id from accounts where id = %(account)s for update
+where lanes.id = account.id and lanes.gate_reason in ('not_linked', 'profile_elsewhere', 'suspected_ban', 'disconnected')
 
 -- name: give_back
 -- Nobody scanned: the account is to be disconnected, unless somebody asked again since this drain began.
@@ -84,10 +134,10 @@ with lane as (
     returning id
 )
 update accounts
-set wanted = 'disconnected', state = 'disconnected', state_reason = %(reason)s, state_since = now(), qr = null,
-    qr_expires_at = null
+set wanted = 'disconnected', pairing_phone = null
 from lane
 where accounts.id = lane.id
+returning accounts.id
 
 -- name: leased_accounts
 select id from accounts where leased_by = %(worker)s
@@ -99,3 +149,28 @@ join workers on workers.home = accounts.profile_home
 where accounts.id = %(account)s and workers.id <> %(worker)s and workers.renewed_at > now() - interval '30 seconds'
 order by workers.created_at desc
 limit 1
+
+-- name: restore_accounts
+-- The sessions that were open last, one after the other, as many as there are seats: a hundred accounts are not a hundred
+-- browsers at once. The rest sleep until something is due.
+update lanes
+set attend_at = least(attend_at, now() + restored.place * %(apart)s * interval '1 second')
+from (
+    select id, row_number() over (order by last_open_at desc nulls last) - 1 as place
+    from accounts
+    where wanted = 'connected' and linked and leased_by is null and deleted_at is null and state = 'hibernated'
+    order by last_open_at desc nulls last
+    limit %(seats)s
+) as restored
+where lanes.id = restored.id
+
+-- name: keep_alive
+-- Asleep for so long, an account is opened once, or WhatsApp unlinks it. Spread over ten minutes.
+update lanes
+set attend_at = least(attend_at, now() + random() * interval '10 minutes')
+from accounts
+where accounts.id = lanes.id and accounts.state = 'hibernated' and accounts.wanted = 'connected'
+  and accounts.deleted_at is null and %(days)s > 0 and accounts.last_open_at < now() - %(days)s * interval '1 day'
+
+-- name: set_evidence
+update jobs set evidence = %(evidence)s where id = %(job)s

@@ -42,24 +42,25 @@ where wakeup.status = 'doing'
   and (wakeup.worker_id = any (%(ids)s::bigint[])
        or lanes.drained_by = any (%(workers)s::text[]) and lanes.wakeup_id = wakeup.id)
 
+-- name: close_sessions_of_the_dead
+-- Their browsers ended with them, or were ended by the guard; the profiles did not.
+select id,
+       change_state(accounts, case when linked then 'hibernated' else 'disconnected' end, 'The worker died.', leased_by,
+                    linked) as lanes
+from accounts
+where leased_by = any (%(workers)s::text[]) and state in ('ready', 'authenticated', 'starting', 'qr_pending')
+
 -- name: free_leases
--- The accounts of dead workers; their sessions ended with them, their profiles did not.
+-- After close_sessions_of_the_dead. What was connected is taken over where a seat is free.
 with freed as (
     update accounts
-    set leased_by = null,
-        state = case when state in ('ready', 'authenticated', 'starting') and first_ready_at is not null
-                     then 'hibernated' when state in ('starting', 'qr_pending') then 'not_started' else state end,
-        state_reason = case when state in ('ready', 'authenticated', 'starting', 'qr_pending') then 'the worker died'
-                            else state_reason end,
-        state_since = case when state in ('ready', 'authenticated', 'starting', 'qr_pending') then now()
-                           else state_since end,
-        qr = null, qr_expires_at = null
+    set leased_by = null, lease_until = null
     where leased_by = any (%(workers)s::text[])
     returning id, wanted
 )
 update lanes
 set queue = 'account', wakeup_id = null,
-    attend_at = case when freed.wanted = 'connected' and attend_at is null then now() else attend_at end
+    attend_at = case when freed.wanted <> 'disconnected' and attend_at is null then now() else attend_at end
 from freed
 where lanes.id = freed.id
 returning lanes.id

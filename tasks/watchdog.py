@@ -1,0 +1,86 @@
+"""The watchdog: sessions whose browser takes too much memory, hangs or is gone are opened anew."""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+from browser.memory import measure
+from errors import PostriderError
+from sql.database import Database
+from tasks.seats import Seats, Session
+
+log = logging.getLogger(__name__)
+
+MB = 2**20
+#: times the limit at which a browser is not waited for until it has sent its message
+AT_ONCE = 2
+
+
+@dataclass
+class Watchdog:
+    """Looks after the browsers of one worker."""
+
+    database: Database
+    seats: Seats
+    #: MB of proportional memory (PSS) of one browser; 0 is no limit
+    memory_limit: float
+
+    async def run_once(self) -> None:
+        """Look once at every session."""
+        memory = await self._memory()
+        await asyncio.gather(
+            *(self._look(session, memory.get(session.account, 0)) for session in list(self.seats.sessions.values()))
+        )
+
+    async def _memory(self) -> dict[str, int]:
+        directories = {self.seats.profiles.directory(account): account for account in self.seats.sessions}
+        if not (self.memory_limit and directories):
+            return {}
+        measured = await measure(list(directories))
+        return {directories[path]: size for path, size in measured.items()}
+
+    async def _look(self, session: Session, size: int) -> None:
+        if session.closing:
+            return
+        session.worn = session.worn or bool(self.memory_limit and size > self.memory_limit * MB)
+        if self.memory_limit and size > AT_ONCE * self.memory_limit * MB:
+            await self._open_anew(session, f"its browser takes {size // MB} MB")
+        elif not session.page.alive:
+            await self._open_anew(session, "its browser is gone")
+        elif self.seats.draining(session.account) or session.busy.locked():
+            return
+        elif session.worn:
+            await self._open_anew(session, f"its browser takes {size // MB} MB")
+        elif not await session.page.answers():
+            await self._open_anew(session, "its page does not answer")
+
+    async def _open_anew(self, session: Session, reason: str) -> None:
+        # What a drain has in hand there ends as any lost browser does, and is settled in the new one.
+        log.warning("account %s is opened anew: %s", session.account, reason)
+        await self.seats.close(session.account)
+        await self.database.all("attend", lane=session.account, seconds=0)
+
+
+@dataclass
+class Sealing:
+    """Seals the profiles of sessions that stay open, so that little is lost with a machine."""
+
+    seats: Seats
+    #: seconds
+    every: float
+
+    async def run_once(self) -> None:
+        """Seal the profiles whose time has come, one after the other."""
+        for session in list(self.seats.sessions.values()):
+            if session.closing or time.monotonic() < session.seal_at:
+                continue
+            session.seal_at = time.monotonic() + self.every
+            try:
+                await self.seats.seal(session)
+            except PostriderError as error:
+                session.seal_at = time.monotonic() + AGAIN
+                log.warning("the profile of account %s was not sealed: %s", session.account, error.code)
+
+
+AGAIN = 60.0  # seconds until a seal that failed is tried again

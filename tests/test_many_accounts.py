@@ -1,0 +1,183 @@
+"""More accounts than seats; sleeping and waking; what an account's life writes down."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from fixtures_house import House, house
+from fixtures_lanes import until, value
+
+from browser.process import browsers
+
+pytestmark = pytest.mark.timeout(240)
+
+CODES = "select count(*) from outbox where type = 'QrIssued'"
+TOLD = (
+    "select string_agg(concat_ws(' ', body::json #>> '{data,from}', body::json #>> '{data,to}'), ', ' "
+    "order by created_at) from outbox where type = 'AccountStateChanged'"
+)
+
+
+def open_browsers(it: House) -> int:
+    root = it.settings.profiles.resolve()
+    return len({held for held, _ in browsers() if held.is_relative_to(root)})
+
+
+@asynccontextmanager
+async def counted(it: House) -> AsyncIterator[list[int]]:
+    """Count the browsers all the time within the block."""
+    counts = [0]
+
+    async def count() -> None:
+        while True:
+            counts.append(await asyncio.to_thread(open_browsers, it))
+            await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(count())
+    try:
+        yield counts
+    finally:
+        task.cancel()
+
+
+async def test_more_accounts_than_seats_are_all_served_without_another_scan(database_url: str, tmp_path: Path) -> None:
+    async with house(tmp_path, database_url, max_sessions=2) as it, counted(it) as counts:
+        accounts = [await it.link(str(n)) for n in range(5)]
+        codes = await value(it.database, CODES)
+        jobs = [
+            await it.send(account, f"155544400{number:02}", f"{turn} of {number}")
+            for turn in range(2)
+            for number, account in enumerate(accounts)
+        ]
+        for job in jobs:
+            assert (await it.ended(job, 120))["sentAt"]
+        for number in range(5):
+            assert await it.received(f"155544400{number:02}") == [f"0 of {number}", f"1 of {number}"]
+        assert await value(it.database, CODES) == codes, "somebody had to scan again"
+        assert max(counts) <= 2
+        sleeping = await value(it.database, "select count(*) from accounts where state = 'hibernated'")
+        assert sleeping == 3
+        assert await value(it.database, "select count(*) from profiles where whole") == 3
+        # Whoever sleeps is on no disk.
+        left = {path.name for path in it.settings.profiles.iterdir() if path.is_dir()}
+        assert left == set(it.worker.seats.sessions if it.worker else ())
+        for account in accounts:
+            shown = await it.client.get(f"/accounts/{account}")
+            assert shown["health"] == "healthy"
+            assert shown["state"] in {"ready", "hibernated"}
+
+
+async def test_waking_and_sleeping_are_recorded_and_not_sent(database_url: str, tmp_path: Path) -> None:
+    async with house(tmp_path, database_url, idle_seconds=0.5) as it:
+        account = await it.link()
+        told = await value(it.database, TOLD)
+        assert told == "not_started starting, starting qr_pending, qr_pending authenticated, authenticated ready"
+        await until(it.database, "select state from accounts", "hibernated", seconds=30)
+        assert open_browsers(it) == 0
+        assert (await it.ended(await it.send(account, "15554440001")))["sentAt"]
+        await until(it.database, "select state from accounts", "hibernated", seconds=30)
+        assert await value(it.database, TOLD) == told
+        recorded = "select count(*) from account_changes where to_state in ('hibernated') or from_state = 'hibernated'"
+        assert await value(it.database, recorded) == 3
+        assert await value(it.database, "select reason from account_changes order by id desc limit 1") == "idle"
+
+
+async def test_all_seats_but_one_wait_for_a_phone_at_most(database_url: str, tmp_path: Path) -> None:
+    async with house(tmp_path, database_url, max_sessions=2) as it:
+        linked = await it.link()
+        for _ in range(2):
+            new = (await it.client.post("/accounts", {"name": "x", "transport": "sandbox"}))["id"]
+            await it.client.post(f"/accounts/{new}/connect")
+        await until(it.database, "select count(*) from accounts where state = 'qr_pending'", 1)
+        # The linked one is still served, in the seat that is left.
+        for n in range(2):
+            assert (await it.ended(await it.send(linked, "15554440002", str(n)), 60))["sentAt"]
+        assert await value(it.database, "select count(*) from accounts where state = 'qr_pending'") == 1
+
+
+async def test_a_lost_login_asks_for_a_scan_and_keeps_nothing(database_url: str, tmp_path: Path) -> None:
+    async with house(tmp_path, database_url) as it:
+        account = await it.link()
+        await it.client.post(f"/sandbox/accounts/{account}/unlink")
+        job = await it.send(account, "15554440003", "later")
+        shown = await it.client.wait(f"/accounts/{account}", "state", {"auth_failed"}, 60)
+        assert shown["health"] == "critical"
+        assert shown["stateReason"].startswith("It was logged out")
+        await until(it.database, "select leased_by from accounts", None)
+        assert not (it.settings.profiles / account).exists()
+        assert await value(it.database, "select count(*) from profiles") == 0
+        assert (await it.client.get(f"/jobs/{job}"))["status"] == "queued"
+
+        await it.client.post(f"/accounts/{account}/connect")
+        await it.client.qr(account)
+        await it.client.scan(account, shown["phone"])
+        assert (await it.ended(job))["sentAt"]
+
+
+async def test_another_number_sends_nothing_of_the_old_backlog(database_url: str, tmp_path: Path) -> None:
+    async with house(tmp_path, database_url) as it:
+        account = await it.link()
+        await it.client.post(f"/sandbox/accounts/{account}/unlink")
+        job = await it.send(account, "15554440004", "from the old number")
+        await it.client.wait(f"/accounts/{account}", "state", {"auth_failed"}, 60)
+        await it.client.post(f"/accounts/{account}/connect")
+        await it.client.qr(account)
+        await it.client.scan(account, "15550001111")
+        ended = await it.ended(job)
+        assert ended["error"]["code"] == "number_changed"
+        assert (await it.event(job))["type"] == "JobFailed"
+        assert await it.received("15554440004") == []
+        assert (await it.client.get(f"/accounts/{account}"))["phone"] == "15550001111"
+        assert (await it.ended(await it.send(account, "15554440004", "from the new one")))["sentAt"]
+
+
+async def test_logout_unlinks_and_deletes_disconnect_keeps(database_url: str, tmp_path: Path) -> None:
+    async with house(tmp_path, database_url) as it:
+        account = await it.link()
+        await it.client.post(f"/accounts/{account}/disconnect")
+        await it.client.wait(f"/accounts/{account}", "state", {"disconnected"}, 30)
+        await until(it.database, "select whole from profiles", True)  # noqa: FBT003
+        await it.client.post(f"/accounts/{account}/connect")
+        await it.client.wait(f"/accounts/{account}", "state", {"ready"}, 30)
+
+        await it.client.post(f"/accounts/{account}/logout")
+        await it.client.wait(f"/accounts/{account}", "state", {"disconnected"}, 30)
+        await until(it.database, "select count(*) from profiles", 0)
+        assert not (it.settings.profiles / account).exists()
+        await it.client.post(f"/accounts/{account}/connect")
+        await it.client.qr(account)
+
+
+async def test_a_page_that_leaks_is_opened_anew_between_messages(database_url: str, tmp_path: Path) -> None:
+    async with house(tmp_path, database_url, memory_limit_mb=450, watchdog_seconds=1) as it:
+        account = await it.link()
+        opened = it.worker.seats.sessions[account].page if it.worker else None
+        jobs = [await it.send(account, "15554440005", f"message {n}") for n in range(3)]
+        await it.client.post(f"/sandbox/accounts/{account}/leak", {"mb": 350})
+        jobs += [await it.send(account, "15554440005", f"message {n}") for n in range(3, 12)]
+        for job in jobs:
+            assert (await it.ended(job, 120))["sentAt"]
+        async with asyncio.timeout(60):
+            while not it.worker or account not in it.worker.seats.sessions:
+                await asyncio.sleep(0.1)
+            while it.worker.seats.sessions[account].page is opened:
+                await asyncio.sleep(0.1)
+                while account not in it.worker.seats.sessions:
+                    await asyncio.sleep(0.1)
+        assert await it.received("15554440005") == [f"message {n}" for n in range(12)]
+
+
+async def test_a_page_that_hangs_and_a_browser_that_is_gone_are_opened_anew(database_url: str, tmp_path: Path) -> None:
+    async with house(tmp_path, database_url, watchdog_seconds=0.5) as it:
+        account = await it.link()
+        assert it.worker
+        root = it.settings.profiles.resolve()
+        for held, process in list(browsers()):
+            if held.is_relative_to(root):
+                process.kill()
+        since = "select count(*) from account_changes where from_state = 'ready' and to_state = 'starting'"
+        await until(it.database, since, 1, seconds=30)
+        await it.client.wait(f"/accounts/{account}", "state", {"ready"}, 30)
+        assert (await it.ended(await it.send(account, "15554440006")))["sentAt"]

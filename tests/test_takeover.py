@@ -1,0 +1,174 @@
+"""Sessions that outlive their worker, and their machine."""
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures_house import Cluster, cluster
+from fixtures_lanes import until, value
+
+from commands.demo import free_ports
+
+pytestmark = pytest.mark.timeout(400)
+
+CODES = "select count(*) from outbox where type = 'QrIssued'"
+
+
+async def worker_at(it: Cluster, home: Path, **environment: str) -> Any:
+    """Start a worker with a directory of profiles of its own, as on another machine."""
+    (port,) = free_ports(1)
+    return await it.start("worker", CHROME_USER_DATA_DIR=str(home), WORKER_PORT=str(port), **environment)
+
+
+async def at_once(it: Cluster, account: str) -> int:
+    """Return how many sessions of the account were ever live at once, by the sandbox's own record."""
+    spans = (await it.client.get(f"/sandbox/sessions?account={account}"))["items"]
+    edges = sorted((at, step) for span in spans for at, step in ((span["start"], 1), (span["end"] or "9", -1)))
+    most = now = 0
+    for _, step in edges:
+        now += step
+        most = max(most, now)
+    return most
+
+
+async def test_a_sealed_profile_opens_on_another_machine_without_a_scan(database_url: str, tmp_path: Path) -> None:
+    async with cluster(tmp_path, database_url) as it:
+        first = await worker_at(it, tmp_path / "a")
+        account = await it.link()
+        codes = await value(it.database, CODES)
+        assert (await it.ended(await it.send(account, "15556660001", "from a")))["sentAt"]
+        assert await first.stop() == 0
+        assert [path.name for path in (tmp_path / "a").iterdir() if path.is_dir()] == []
+        await worker_at(it, tmp_path / "b")
+        assert (await it.ended(await it.send(account, "15556660001", "from b")))["sentAt"]
+        assert await value(it.database, CODES) == codes
+        assert await it.received("15556660001") == ["from a", "from b"]
+        assert await at_once(it, account) == 1
+
+
+async def test_a_clean_stop_hands_over_within_seconds(database_url: str, tmp_path: Path) -> None:
+    async with cluster(tmp_path, database_url) as it:
+        first = await worker_at(it, tmp_path / "a")
+        accounts = [await it.link(str(n)) for n in range(2)]
+        await worker_at(it, tmp_path / "b")
+        await until(it.database, "select count(*) from workers", 2)
+        # Nothing is due: they are taken over all the same, since what comes in is to be seen.
+        await first.stop()
+        await until(
+            it.database, "select count(*) from accounts where state = 'ready' and lease_until > now()", 2, seconds=20
+        )
+        for account in accounts:
+            assert await at_once(it, account) == 1
+
+
+async def test_five_sessions_of_a_killed_worker_go_on_elsewhere(database_url: str, tmp_path: Path) -> None:
+    async with cluster(tmp_path, database_url) as it:
+        first = await worker_at(it, tmp_path / "a")
+        accounts = [await it.link(str(n)) for n in range(5)]
+        assert await first.stop() == 0  # seals them
+        first = await worker_at(it, tmp_path / "a")
+        await until(it.database, "select count(*) from accounts where state = 'ready'", 5, seconds=60)
+        await worker_at(it, tmp_path / "b")
+        await until(it.database, "select count(*) from workers", 2)
+        codes = await value(it.database, CODES)
+
+        jobs = [await it.send(account, f"155566610{n:02}", f"message {n}") for n in range(4) for account in accounts]
+        await until(it.database, "select count(*) >= 4 from jobs where sent_at is not null", True)  # noqa: FBT003
+        await first.stop(signal.SIGKILL)
+        killed = await value(it.database, "select min(lease_until) from accounts")
+        taken = f"select count(*) from accounts where state = 'ready' and state_since > '{killed}'"  # noqa: S608
+        await until(it.database, taken, 5, seconds=90)
+        ended = [await it.ended(job, 120) for job in jobs]
+
+        # What was between Enter and its tick at that moment cannot be told from an older profile: it fails, says so,
+        # and is never sent again. Everything else is there once.
+        unknown = [job for job in ended if job["error"] and job["error"]["code"] == "outcome_unknown"]
+        assert len(unknown) <= 5
+        assert all(job["sentAt"] for job in ended if job not in unknown)
+        for n in range(4):
+            got = await it.received(f"155566610{n:02}")
+            sent = sum(1 for job in ended if job["phone"] == f"155566610{n:02}" and job["sentAt"])
+            assert sent <= len(got) <= 5
+            by_account = [
+                item["account"] for item in (await it.client.get(f"/sandbox/messages?phone=155566610{n:02}"))["items"]
+            ]
+            assert len(set(by_account)) == len(by_account), "somebody got it twice"
+        assert await value(it.database, CODES) == codes
+        for account in accounts:
+            assert await at_once(it, account) == 1
+
+
+async def test_a_frozen_workers_session_is_ended_before_another_one_begins(database_url: str, tmp_path: Path) -> None:
+    async with cluster(tmp_path, database_url) as it:
+        it.environment["LEASE_SECONDS"] = "15"
+        first = await worker_at(it, tmp_path / "a")
+        account = await it.link()
+        await first.stop()
+        first = await worker_at(it, tmp_path / "a")
+        await until(it.database, "select state from accounts", "ready", seconds=30)
+        await worker_at(it, tmp_path / "b")
+        await until(it.database, "select count(*) from workers", 2)
+        home = await value(it.database, "select profile_home from accounts")
+
+        first.process.send_signal(signal.SIGSTOP)
+        job = await it.send(account, "15556660002", "while one is frozen")
+        try:
+            ended = await it.ended(job, 90)
+        finally:
+            first.process.send_signal(signal.SIGCONT)
+        assert ended["sentAt"]
+        assert await it.received("15556660002") == ["while one is frozen"]
+        assert await value(it.database, "select profile_home from accounts") != home
+        # The one that was frozen finds out, and disturbs nobody.
+        assert (await it.ended(await it.send(account, "15556660002", "after it"), 60))["sentAt"]
+        assert await at_once(it, account) == 1
+
+
+async def test_a_message_frozen_before_enter_is_sent_once_by_whoever_took_over(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with cluster(tmp_path, database_url) as it:
+        first = await worker_at(it, tmp_path / "a")
+        account = await it.link()
+        await first.stop()
+        first = await worker_at(it, tmp_path / "a")
+        await until(it.database, "select state from accounts", "ready", seconds=30)
+        await worker_at(it, tmp_path / "b")
+        await until(it.database, "select count(*) from workers", 2)
+        async with it.database.transaction() as tx:
+            # Postgres takes its time over the permission, so that the worker can be frozen before it hears of it.
+            await tx.connection.execute(
+                """
+                create function linger() returns trigger language plpgsql as
+                $$ begin perform pg_sleep(3); return new; end $$
+                """
+            )
+            await tx.connection.execute(
+                "create trigger linger before update on jobs for each row "
+                "when (new.state = 'submitting' and old.state = 'sending') execute function linger()"
+            )
+        job = await it.send(account, "15556660003", "once")
+        await until(it.database, "select count(*) from jobs where state = 'sending'", 1)
+        await until(it.database, "select count(*) from pg_stat_activity where wait_event = 'PgSleep'", 1)
+        first.process.send_signal(signal.SIGSTOP)
+        await until(it.database, "select count(*) from jobs where state = 'submitting'", 1)
+        async with it.database.transaction() as tx:
+            await tx.connection.execute("drop trigger linger on jobs")
+        frozen = time.monotonic()
+        holder = await value(it.database, "select leased_by from accounts")
+        await until(
+            it.database,
+            f"select leased_by <> '{holder}' and lease_until > now() from accounts",  # noqa: S608  # our own id
+            True,  # noqa: FBT003
+            seconds=60,
+        )
+        await asyncio.sleep(max(0, 40 - (time.monotonic() - frozen)))
+        first.process.send_signal(signal.SIGCONT)
+        ended = await it.ended(job, 120)
+        assert ended["sentAt"], ended
+        assert await it.received("15556660003") == ["once"]
+        assert await at_once(it, account) == 1
+        assert [step["detail"] for step in ended["timeline"] if step["detail"]] == ["enter_not_pressed"]
