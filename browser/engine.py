@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +49,16 @@ def look_for(account_id: str) -> Look:
 class Engine:
     """Opens browsers. Playwright's driver (about 130 MB) starts at the first opening and again when it has died."""
 
-    def __init__(self, *, executable: Path | None = None, sandbox: Literal["auto", "on", "off"] = "auto") -> None:
+    def __init__(
+        self,
+        *,
+        executable: Path | None = None,
+        sandbox: Literal["auto", "on", "off"] = "auto",
+        flags: Sequence[str] = FLAGS,
+    ) -> None:
         self._executable = executable
         self._sandbox = sandbox
+        self._flags = flags
         self._playwright: Playwright | None = None
         self._starting = asyncio.Lock()
         self._warned = False
@@ -124,7 +132,7 @@ class Engine:
                 executable_path=self._executable,
                 headless=True,
                 chromium_sandbox=await self._is_sandboxed(self._executable),
-                args=[*FLAGS, *proxied, f"--user-agent={self.user_agent}"],
+                args=[*self._flags, *proxied, f"--user-agent={self.user_agent}"],
                 proxy={"server": relay, "bypass": BYPASS} if relay else None,
                 viewport={"width": look.width, "height": look.height},
                 locale=look.locale,

@@ -29,6 +29,9 @@ class Screen(StrEnum):
 #: on its way to something else
 PASSING = frozenset({Screen.LOADING, Screen.SYNCING})
 
+#: what stays until something is done; UNKNOWN is doubted first
+LASTING = tuple(screen for screen in Screen if screen not in PASSING | {Screen.UNKNOWN})
+
 #: what is raised when this is shown where the chat list is needed
 ERRORS: dict[Screen, type[SendError]] = {
     Screen.LOADING: PageHung,

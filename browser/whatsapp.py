@@ -80,7 +80,8 @@ class WhatsApp:
     ) -> Self:
         """Open a prepared profile's browser on the page at `url`. Raise Offline when it cannot be reached."""
         context = await engine.open(directory, look, proxy)
-        reader = Reader(context.pages[0], selectors, patience or Patience())
+        page = context.pages[0] if context.pages else await bounded(context.new_page(), Patience.answer)
+        reader = Reader(page, selectors, patience or Patience())
         whatsapp = cls(context, reader, directory=directory, url=url, typing_delay_ms=typing_delay_ms)
         engine.tell_loss(whatsapp.lost)
         try:

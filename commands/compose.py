@@ -65,7 +65,7 @@ ENDPOINT_SLOTS, SLOW_SLOTS = 20, 20
 SEAL_EVERY = 3600.0  # seconds between seals of a session that stays open; six hours is the most a login may be behind
 #: Seconds after the end of its leases until a silent worker is dead and its accounts are taken over.
 TAKEOVER = 5.0
-DRAIN_PATIENCE = 30.0  # seconds a message in hand is given when the worker stops
+DRAIN_PATIENCE = 25.0  # seconds a message in hand is given when the worker stops
 
 
 # --- settings ----------------------------------------------------------------------------------------------------
@@ -247,6 +247,7 @@ def _duties(
         ("watchdog", settings.watchdog_seconds, Watchdog(database, seats, settings.memory_limit_mb).run_once),
         ("selectors", LOOK, source.run_once),
         # In every worker: folders on other machines are out of reach.
+        ("tidying", 600.0, seats.tidy),
         ("evidence", 3600.0, lambda: evidence.sweep(settings.retention_days)),
     ]
 

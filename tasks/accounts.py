@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from browser.screens import ERRORS, PASSING, Screen
+from browser.screens import ERRORS, LASTING, Screen
 from browser.session import State
 from errors import (
     BrowserLost,
@@ -22,7 +22,7 @@ from tasks.pace import Pace
 from tasks.seats import Seats, Session
 from tasks.send import Sender
 from tasks.states import Account, States
-from tasks.trouble import RECONNECT_CAP, RECONNECTS, Trouble, is_account_trouble
+from tasks.trouble import RECONNECT_CAP, RECONNECTS, SETTLE_LATER, Trouble, is_account_trouble
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,9 @@ BOOT = 90.0  # seconds; a cold boot of the page was measured at 20-25 s
 #: Gates that only a person opens; no drain opens a browser behind them.
 QUARANTINE = frozenset({"banned", "not_connected", "ui_changed", "open_elsewhere", "logged_out", "profile_unreadable"})
 
-#: Screens that last; UNKNOWN raises by itself.
-LASTING = tuple(screen for screen in Screen if screen not in PASSING | {Screen.UNKNOWN})
+#: Gates that open with the session (open_linked_gate), and that nothing else opens.
+OPENED_BY_SESSION = frozenset({"not_linked", "profile_elsewhere", "suspected_ban", "disconnected"})
+ELSEWHERE = 2.0  # seconds until a worker with a free seat may have found what a full one did not take
 
 
 @dataclass
@@ -55,12 +56,17 @@ class AccountWork:
             return False
         # Nothing of this needs a page: what was only typed has not left.
         await self.sender.release(drain)
-        if account.wanted != "connected":
-            await self._end(account)
-            return False
-        if self._stays_closed(drain, account):
+        if account.wanted != "connected" or await self._stays_closed(drain, account):
+            if account.half_done:
+                await self.database.all("settle_later", account=account.id, seconds=SETTLE_LATER)
+            if account.wanted != "connected":
+                await self._end(account)
             return False
         if not await self.seats.lease(account.id):
+            raise Unattended
+        # As it was before the lease, it may have been another worker's.
+        account = await self._account(drain.lane)
+        if account is None or account.wanted != "connected":
             raise Unattended
         try:
             session = await self._ready(account)
@@ -79,13 +85,18 @@ class AccountWork:
         rows = await self.database.read(Account, "account_to_drain", account=account, keepalive=self.keepalive_days)
         return rows[0] if rows else None
 
-    def _stays_closed(self, drain: Drain, account: Account) -> bool:
+    async def _stays_closed(self, drain: Drain, account: Account) -> bool:
         """Tell whether it is left alone: in quarantine, or asleep with nothing due while every seat is taken."""
         if drain.closed and drain.gate_reason in QUARANTINE:
             return True
-        needed = account.half_done or (account.due and not drain.closed) or account.stale
+        waits = drain.gate_reason in OPENED_BY_SESSION if drain.closed else account.due
         asleep = account.state == State.hibernated and self.seats.live(account.id) is None
-        return asleep and not needed and not self.seats.has_room
+        if not asleep or account.half_done or account.stale or waits or self.seats.has_room:
+            return False
+        room = await self.database.one("room_elsewhere", worker=self.seats.worker)
+        if room and room["room"]:
+            await self.database.all("attend", lane=account.id, seconds=ELSEWHERE)
+        return True
 
     async def one(self, drain: Drain) -> bool:
         """Send the next due job; False when there is none, or the session needs attention first."""
@@ -134,7 +145,8 @@ class AccountWork:
             self.seats.may_link(account.id)
         # A second look at a ban is told by the state; whoever is disconnected stays so until it is seen to be open; and
         # whoever is starting keeps the reason why it does so again.
-        if account.state not in {State.suspected_ban, State.starting} and account.reconnects < RECONNECTS:
+        lost = account.state == State.disconnected and account.reconnects >= RECONNECTS
+        if account.state not in {State.suspected_ban, State.starting} and not lost:
             await self.states.change(account.id, State.starting)
         return await self.seats.open(account)
 
@@ -158,10 +170,7 @@ class AccountWork:
                 "mark_ready", account=account.id, worker=self.seats.worker, changed=changed, phone=own.phone,
                 name=own.name, platform=own.platform,
             )  # fmt: skip
-            if row["state"] == State.disconnected:
-                await self.states.write(tx, row, State.starting, None)
-                row = await self.states.held(tx, account.id)
-            await self.states.write(tx, row, State.ready, None)
+            await self.states.reach(tx, account.id, State.ready)
             if changed:
                 error = NumberChanged()
                 failed = await tx.all("fail_backlog", account=account.id, code=error.code, detail=error.detail)
@@ -169,15 +178,17 @@ class AccountWork:
                 await wake_returned(tx, failed)
 
         await self.database.transact(write)
-        await self.database.all("open_linked_gate", account=account.id)
+        await self.database.all("open_linked_gate", account=account.id, worker=self.seats.worker)
 
     async def _restriction(self, account: Account, session: Session, *, is_new: bool) -> None:
         """Note what the page says of new chats. A restriction that has ended is tried by the next new chat."""
         shown = await session.page.restriction()
         if shown:
-            await self.database.all("set_restriction", account=account.id, restriction=shown, until=None)
+            await self.database.all(
+                "set_restriction", account=account.id, worker=self.seats.worker, restriction=shown, until=None
+            )
         elif is_new and account.restriction is None:
-            await self.database.all("lift_restriction", account=account.id)
+            await self.database.all("lift_restriction", account=account.id, worker=self.seats.worker)
         session.restricted = bool(shown or account.restriction)
 
     # --- ending ------------------------------------------------------------------------------------------------------

@@ -195,6 +195,9 @@ class Pulse:
         return self._judging_from is not None and now >= self._judging_from
 
     async def _beat(self, statement: Transaction) -> None:
+        for lane in await statement.all("bury_lapsed"):
+            log.warning("the worker of lane %s let its lease end; others may go on", lane["lane"])
+        await statement.all("reclaim_lapsed")
         await statement.all("reclaim_wakeups")
         for lane in await statement.all("pulse"):
             log.debug("woke lane %s", lane["lane"])

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from browser.screens import Screen
+from browser.screens import ERRORS, LASTING, Screen
 from browser.session import State
-from errors import LeaseLost, NotLinked
+from errors import LeaseLost, LoggedOut, NotLinked
 from sql.database import Database, Transaction
 from tasks.lanes import wake_returned
 from tasks.seats import Session
@@ -21,6 +21,7 @@ FIRST_LIFE, LIFE = 60.0, 20.0  # seconds that the first code and each later one 
 CODES = 6  # codes shown until somebody has to ask again
 PAIRING_LIFE = 195.0  # seconds until a pairing code is replaced (page module of 2026-04)
 PAIRING_END = 360.0  # seconds after which the page gives up on pairing
+SCANNED = {Screen.SYNCING, Screen.MAIN}
 SYNC = 300.0  # seconds from the scan to the chat list; a large account downloads for minutes
 
 
@@ -61,19 +62,30 @@ class Linking:
 
         Raises NotScanned, PairingRefused, and LeaseLost on a stop or when it is not wanted any more.
         """
-        await self.states.change(account.id, State.qr_pending)
-        await self.database.all("close_gate", lane=account.id, seconds=None, reason="not_linked")
+        await self.database.transact(lambda tx: self.states.reach(tx, account.id, State.qr_pending))
+        await self.database.all(
+            "close_held_gate", account=account.id, worker=self.worker, seconds=None, reason="not_linked", attend=None,
+            look=SYNC,
+        )  # fmt: skip
         await self._codes(account.id, session)
         log.info("account %s was scanned", account.id)
-        await self.states.change(account.id, State.authenticated, "syncing")
-        await self.database.all("mark_linked", account=account.id, worker=self.worker)
-        await session.page.wait_screen(Screen.MAIN, timeout=SYNC)
+        await self.database.transact(lambda tx: self._scanned(tx, account.id))
+        screen = await session.page.wait_screen(*LASTING, timeout=SYNC)
+        if screen is not Screen.MAIN:
+            raise LoggedOut if screen is Screen.QR else ERRORS[screen]
+
+    async def _scanned(self, tx: Transaction, account: str) -> None:
+        await tx.all("mark_linked", account=account, worker=self.worker)
+        await self.states.write(tx, await self.states.held(tx, account), State.authenticated, "syncing")
 
     async def _codes(self, account: str, session: Session) -> None:
         shown = _Shown()
-        while await session.page.screen() is Screen.QR:
+        while (screen := await session.page.screen()) not in SCANNED:
+            # A code that is gone was not scanned yet: the network may be, or the account is banned.
+            if screen in LASTING and screen is not Screen.QR:
+                raise ERRORS[screen]
             phone = await self._wanted(account)
-            if phone and phone != shown.pairing:
+            if screen is Screen.QR and phone and phone != shown.pairing:
                 await session.page.ask_pairing_code(phone)
                 shown = _Shown(pairing=phone, end=time.monotonic() + PAIRING_END)
             await (self._pairing(account, session, shown) if shown.pairing else self._qr(account, session, shown))

@@ -7,10 +7,10 @@ made is not in the copy, so whatever is opened from an older copy is a new gener
 
 import asyncio
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from browser.process import kill_browsers_of
 from browser.profile import (
     delete,
     delete_leftovers,
@@ -22,7 +22,7 @@ from browser.profile import (
 )
 from browser.seal import pack, unpack
 from crypto import CryptoError, Sealer
-from errors import LeaseLost, ProfileElsewhere, ProfileUnreadable, SealError
+from errors import LeaseLost, PostriderError, ProfileElsewhere, ProfileUnreadable, SealError
 from sql.database import Database, Row
 from tasks.states import Account
 
@@ -56,13 +56,15 @@ class Profiles:
 
         Raises ProfileElsewhere where only another disk has it, ProfileUnreadable, LeaseLost.
         """
+        # The disk is ours and so is the lease: what still holds the profile is what an earlier opening left behind.
+        await kill_browsers_of(self.directory(account.id))
         generation = await self._obtain(account)
         prepare(self.directory(account.id))
         return generation
 
     async def _obtain(self, account: Account) -> int:
         if self.is_here(account):
-            await self._held("use_profile", account.id)
+            await self._held("use_profile", account.id, home=self.home, generation=account.profile_generation)
             return account.profile_generation
         sealed = await self.database.one("sealed_profile", account=account.id) if account.linked else None
         elsewhere = account.linked and account.profile_home not in {None, self.home}
@@ -95,7 +97,11 @@ class Profiles:
             await asyncio.to_thread(restore)
         except CryptoError as error:
             raise ProfileUnreadable from error
-        row = await self._held("restore_profile", account, home=self.home, sealed=sealed["generation"])
+        try:
+            row = await self._held("restore_profile", account, home=self.home, sealed=sealed["generation"])
+        except PostriderError:
+            await self.discard(account)
+            raise
         write_generation(directory, row["generation"])
         log.info("account %s was restored as generation %d", account, row["generation"])
         return int(row["generation"])
@@ -141,30 +147,30 @@ class Profiles:
 
         Return whether nothing of it is left on this disk. Where it could not be stored, it stays.
         """
+        await kill_browsers_of(self.directory(account))
         if linked and read_generation(self.directory(account)) is not None and not await self.seal(account, whole=True):
             return False
         await self.discard(account)
         return True
 
-    async def forget(self, account: str) -> None:
-        """Delete the profile everywhere: the account was logged out."""
-        await self.discard(account)
-        await self.database.all("forget_profile", account=account, worker=self.worker)
-
     async def discard(self, account: str) -> None:
         """Delete the directory, if it is here."""
         await asyncio.to_thread(delete, self.directory(account))
 
-    async def clean(self) -> list[str]:
-        """Delete the directories that Postgres does not name any more; return their accounts."""
-        await asyncio.to_thread(delete_leftovers, self.root)
+    async def stale(self) -> list[str]:
+        """Return the accounts whose directories here Postgres does not name any more."""
         rows = await self.database.all("profiles_at_home", home=self.home)
         named = {row["id"]: row["generation"] for row in rows}
-        stale = [account for account, generation in stored(self.root).items() if named.get(account) != generation]
+        here = await asyncio.to_thread(stored, self.root)
+        return [account for account, generation in here.items() if named.get(account) != generation]
+
+    async def clean(self) -> list[str]:
+        """Delete what no account needs any more, at a worker's start; return the accounts."""
+        await asyncio.to_thread(delete_leftovers, self.root)
+        stale = await self.stale()
         for account in stale:
             log.warning("deleting a stale profile of account %s", account)
-            with suppress(ProfileElsewhere):
-                await self.discard(account)
+            await self.discard(account)
         return stale
 
 

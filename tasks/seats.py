@@ -15,7 +15,8 @@ from browser.proxy import Proxy, choose
 from browser.selectors import Selectors
 from browser.session import State, after_closing
 from browser.whatsapp import WhatsApp
-from errors import DatabaseUnavailable, LeaseLost, NoSeat
+from crypto import CryptoError
+from errors import DatabaseUnavailable, LeaseLost, NoSeat, ProfileUnreadable
 from sql.database import Database
 from tasks.profiles import Profiles
 from tasks.states import Account, States
@@ -85,6 +86,8 @@ class Seats:
     _taken: set[str] = field(default_factory=set)
     #: of these, or soon of these: whoever is in `open` now
     _wanting: set[str] = field(default_factory=set)
+    #: leased accounts that had no browser at the last look
+    _bare: set[str] = field(default_factory=set)
     #: accounts whose seat waits for a phone to scan
     _linking: set[str] = field(default_factory=set)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
@@ -98,14 +101,15 @@ class Seats:
         async with self._lock(account):
             before = time.monotonic()
             async with self.database.transaction() as tx:
-                if await tx.one("lease_account", account=account, worker=self.worker, lease=self.lease_seconds):
+                ours = await tx.one("lease_account", account=account, worker=self.worker, lease=self.lease_seconds)
+                holder = None if ours else await tx.one("lease_holder", account=account)
+                if ours:
                     await tx.all("move_lane", lane=account, queue=f"account@{self.worker}")
-                    self.renewed([account], before)
-                    return True
-                holder = await tx.one("lease_holder", account=account)
-                if holder and holder["live"]:
+                elif holder and holder["live"]:
                     await tx.all("move_lane", lane=account, queue=f"account@{holder['leased_by']}")
-                return False
+            if ours:
+                self.renewed([account], before)
+            return ours is not None
 
     def renewed(self, accounts: list[str], before: float) -> None:
         """Note that Postgres renewed these leases at `before` or later, and tell the guard of their browsers."""
@@ -120,13 +124,23 @@ class Seats:
 
     async def drop(self, account: str) -> None:
         """Close a session whose lease has ended, and give it back where it is still ours."""
-        if account not in self.sessions:
-            return
         log.warning("the lease of account %s ended; closing its browser", account)
         await self.close(account)
         with suppress(DatabaseUnavailable):
             if await self.lease(account):
-                await self.leave(account, "its lease had ended", attend=True)
+                await self.leave(account, "its lease had ended", attend=True, only_idle=True)
+
+    async def let_go(self, leased: list[str]) -> None:
+        """Give back what is leased and has no browser for two looks in a row, unless somebody is to look after it."""
+        bare = {account for account in leased if account not in self.sessions and not self._is_claimed(account)}
+        forsaken, self._bare = sorted(bare & self._bare), bare
+        if not forsaken:
+            return
+        for row in await self.database.all("forsaken_accounts", worker=self.worker, bare=forsaken):
+            await self.leave(row["id"], "its browser had gone", attend=True, only_idle=True)
+
+    def _is_claimed(self, account: str) -> bool:
+        return self.draining(account) or account in self._wanting
 
     # --- sessions ----------------------------------------------------------------------------------------------------
 
@@ -151,22 +165,23 @@ class Seats:
 
         Raises ProfileElsewhere, ProfileUnreadable, ProxyDown, LeaseLost and as Engine.open.
         """
+        # Before another gives its seat up for it.
+        proxy = await self._proxy(account)
         self._wanting.add(account.id)
         try:
             await self._take_seat(account.id)
             async with self._lock(account.id):
                 await self._shut(account.id)
                 async with self._boots:
-                    session = self.sessions[account.id] = await self._boot(account)
+                    session = self.sessions[account.id] = await self._boot(account, proxy)
                 return session
         finally:
             self._wanting.discard(account.id)
             self._free(account.id)
 
-    async def _boot(self, account: Account) -> Session:
+    async def _boot(self, account: Account, proxy: Proxy | None) -> Session:
         generation = await self.profiles.prepare(account)
-        proxy = await self._proxy(account)
-        if account.id not in self.leases:
+        if self.leases.get(account.id, 0) - time.monotonic() < CLOSE_MARGIN:
             raise LeaseLost
         page = await WhatsApp.open(
             self.engine,
@@ -182,7 +197,10 @@ class Seats:
     async def _proxy(self, account: Account) -> Proxy | None:
         if account.proxy is None:
             return None
-        given = json.loads(self.unseal(bytes(account.proxy), account.id))
+        try:
+            given = json.loads(self.unseal(bytes(account.proxy), account.id))
+        except CryptoError as error:
+            raise ProfileUnreadable("The account's proxy does not open: ENCRYPTION_KEY lacks its key.") from error
         return await choose([url for url in (given["url"], given.get("spare")) if url], self.url(account))
 
     async def _take_seat(self, account: str) -> None:
@@ -225,12 +243,15 @@ class Seats:
         """Return what is held by whoever opens or leaves an account: closing a browser takes seconds."""
         return self._locks.setdefault(account, asyncio.Lock())
 
-    async def seal(self, session: Session) -> None:
-        """Store a copy of an open session's profile."""
+    async def seal(self, session: Session) -> bool:
+        """Store a copy of an open session's profile; return whether it was stored."""
         # Not while it is left: what is sealed then is the whole of it.
         async with session.busy, self._lock(session.account):
-            if not session.closing:
-                await self.profiles.seal(session.account, whole=False)
+            return not session.closing and await self.profiles.seal(session.account, whole=False)
+
+    def is_linking(self, account: str) -> bool:
+        """Tell whether its seat waits for a phone."""
+        return account in self._linking
 
     # --- closing -----------------------------------------------------------------------------------------------------
 
@@ -292,12 +313,14 @@ class Seats:
         linked = row["linked"] and not forget
         gone = row["profile_home"] == self.profiles.home and await self.profiles.put_away(account, linked=linked)
         if forget:
-            await self.profiles.forget(account)
+            await self.profiles.discard(account)
         async with self.database.transaction() as tx:
             row = await self.states.held(tx, account)
+            if forget:
+                await tx.all("forget_profile", account=account, worker=self.worker)
             await tx.all("release_account", account=account, worker=self.worker, put_away=gone)
             await tx.all("move_lane", lane=account, queue="account")
-            if attend and linked:
+            if attend and row["wanted"] == "connected" and not forget:
                 await tx.all("attend", lane=account, seconds=0)
             await self.states.write(tx, row, to or after_closing(State(row["state"]), linked=linked), reason)
 
@@ -308,6 +331,18 @@ class Seats:
             if seconds and now - session.used > seconds and self._is_idle(session):
                 await self.leave(session.account, "idle", only_idle=True)
 
+    async def leave_all_idle(self) -> None:
+        """Give up every seat that no drain needs: the worker ends, and others take them over meanwhile."""
+        idle = [session.account for session in self.sessions.values() if self._is_idle(session)]
+        await asyncio.gather(*(self._close_one(account, only_idle=True) for account in idle))
+
+    async def tidy(self) -> None:
+        """Delete directories that were left on this disk by leases that were lost."""
+        for account in await self.profiles.stale():
+            async with self._lock(account):
+                if account not in self.leases and not self._is_claimed(account):
+                    await self.profiles.discard(account)
+
     async def close_all(self) -> None:
         """Close every browser and give every lease back, also those without a browser."""
         accounts = set(self.sessions)
@@ -315,10 +350,13 @@ class Seats:
             accounts |= {row["id"] for row in await self.database.all("leased_accounts", worker=self.worker)}
         await asyncio.gather(*(self._close_one(account) for account in sorted(accounts)))
 
-    async def _close_one(self, account: str) -> None:
+    async def _close_one(self, account: str, *, only_idle: bool = False) -> None:
         was_open = account in self.sessions
         try:
-            await self.leave(account, "the worker stopped", attend=was_open)
+            await self.leave(account, "the worker stopped", attend=was_open, only_idle=only_idle)
         except DatabaseUnavailable:
             # The lease ends by itself; the browser has gone.
             log.warning("the lease of account %s could not be given back", account)
+        except Exception:
+            # The others are left all the same.
+            log.exception("account %s could not be left", account)

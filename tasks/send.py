@@ -222,7 +222,11 @@ class Sender:
             if isinstance(error, NewChatsRestricted) and not session.restricted:
                 session.restricted = True
                 await self.database.all(
-                    "set_restriction", account=job.account_id, restriction=error.restriction, until=error.until
+                    "set_restriction",
+                    account=job.account_id,
+                    worker=self.worker,
+                    restriction=error.restriction,
+                    until=error.until,
                 )
             await self.failed(job, error)
         await self._keep(session, job, error)

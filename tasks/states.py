@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from browser.session import State, is_quiet, move
+from browser.session import TRANSITIONS, State, is_quiet, move
 from errors import LeaseLost
 from sql.database import Database, Row, Transaction
 from tasks.lanes import wake_returned
@@ -58,8 +58,17 @@ class States:
 
         await self.database.transact(work)
 
+    async def reach(self, tx: Transaction, account: str, to: State) -> None:
+        """Write a change, by way of `starting` where the table has no straight way."""
+        row = await self.held(tx, account)
+        current = State(row["state"])
+        if to is not current and to not in TRANSITIONS[current]:
+            await self.write(tx, row, State.starting, None)
+            row = await self.held(tx, account)
+        await self.write(tx, row, to, None)
+
     async def held(self, tx: Transaction, account: str) -> Row:
-        """Lock the account's row: id, state, state_before, linked, phone. Raises LeaseLost."""
+        """Lock the account's row: id, state, state_before, linked, wanted, phone, profile_home. Raises LeaseLost."""
         row = await tx.one("held_account", account=account, worker=self.worker)
         if row is None:
             raise LeaseLost

@@ -1,12 +1,13 @@
 """Delivered and read: the second and the blue ticks, as far as the live sessions' pages show them."""
 
-import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from browser.bubbles import Tick
 from errors import PostriderError
 from sql.database import Database, Row
+from tasks.duty import Beside
 from tasks.lanes import wake_returned
 from tasks.seats import Seats, Session
 
@@ -19,6 +20,7 @@ class Ticks:
 
     database: Database
     seats: Seats
+    _beside: Beside = field(default_factory=Beside)
 
     async def run_once(self) -> None:
         """Look once at every live page with messages that wait for a tick."""
@@ -28,7 +30,9 @@ class Ticks:
         waiting: dict[str, list[Row]] = {}
         for row in await self.database.all("awaiting_ticks", accounts=sorted(sessions)):
             waiting.setdefault(row["account_id"], []).append(row)
-        await asyncio.gather(*(self._look(sessions[account], rows) for account, rows in waiting.items()))
+        await self._beside.each(
+            {account: partial(self._look, sessions[account], rows) for account, rows in waiting.items()}
+        )
 
     async def _look(self, session: Session, rows: list[Row]) -> None:
         try:

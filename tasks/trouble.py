@@ -15,6 +15,7 @@ from errors import (
     NotLinked,
     Offline,
     OpenElsewhere,
+    PairingRefused,
     PostriderError,
     ProfileElsewhere,
     ProfileUnreadable,
@@ -76,7 +77,8 @@ class Trouble:
             (Banned, self._banned),
             (LoggedOut, self._logged_out),
             (NotScanned, self._give_back),
-            (NotLinked, self._give_back if opening else self._look),
+            (PairingRefused, self._give_back),
+            (NotLinked, self._look),
             (Offline, self._offline),
             (ProfileElsewhere, self._send_home),
             (NoSeat, self._no_seat),
@@ -135,15 +137,15 @@ class Trouble:
         await self.seats.leave(drain.lane, error.summary, to=State.disconnected)
 
     async def _say_why(self, account: str, error: SendError) -> None:
-        """Say why an account without a browser is not ready; a suspicion and what was given up stand as they are."""
+        """Write why an account is not ready yet, or not any more since its browser was closed."""
 
         async def write(tx: Transaction) -> None:
             row = await self.states.held(tx, account)
-            if row["state"] in OPEN:
+            # A suspicion, and what was given up, stand as they are; and so does a session that was ready and is open.
+            if row["state"] == State.starting or (row["state"] in OPEN and self.seats.live(account) is None):
                 await self.states.write(tx, row, State.starting, error.summary)
 
-        if self.seats.live(account) is None:
-            await self.database.transact(write)
+        await self.database.transact(write)
 
     async def _look(self, drain: Drain, error: SendError) -> None:
         """Open the page anew, to see what has become of the login."""

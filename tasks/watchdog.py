@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from browser.memory import measure
 from errors import PostriderError
 from sql.database import Database
+from tasks.duty import Beside
 from tasks.seats import Seats, Session
 
 log = logging.getLogger(__name__)
@@ -15,6 +17,7 @@ log = logging.getLogger(__name__)
 MB = 2**20
 #: times the limit at which a browser is not waited for until it has sent its message
 AT_ONCE = 2
+AGAIN = 60.0  # seconds until a seal that failed is tried again
 
 
 @dataclass
@@ -69,18 +72,24 @@ class Sealing:
     seats: Seats
     #: seconds
     every: float
+    _beside: Beside = field(default_factory=Beside)
 
     async def run_once(self) -> None:
-        """Seal the profiles whose time has come, one after the other."""
-        for session in list(self.seats.sessions.values()):
-            if session.closing or time.monotonic() < session.seal_at:
-                continue
-            session.seal_at = time.monotonic() + self.every
-            try:
-                await self.seats.seal(session)
-            except PostriderError as error:
-                session.seal_at = time.monotonic() + AGAIN
-                log.warning("the profile of account %s was not sealed: %s", session.account, error.code)
+        """Seal the profiles whose time has come."""
+        now = time.monotonic()
+        due = {session.account: session for session in self.seats.sessions.values() if now >= session.seal_at}
+        await self._beside.each(
+            {
+                account: partial(self._seal, session)
+                for account, session in due.items()
+                if not session.closing and not self.seats.is_linking(account)
+            }
+        )
 
-
-AGAIN = 60.0  # seconds until a seal that failed is tried again
+    async def _seal(self, session: Session) -> None:
+        stored = False
+        try:
+            stored = await self.seats.seal(session)
+        except PostriderError as error:
+            log.warning("the profile of account %s was not sealed: %s", session.account, error.code)
+        session.seal_at = time.monotonic() + (self.every if stored else AGAIN)

@@ -57,8 +57,9 @@ class Heartbeat:
         held, before = set(self.seats.leases), time.monotonic()
         try:
             row = await self.database.one(
-                "renew_worker", worker=self.worker, ids=self.procrastinate_ids, lease=self.lease_seconds
-            )
+                "renew_worker", worker=self.worker, ids=self.procrastinate_ids, lease=self.lease_seconds,
+                open=sorted(self.seats.sessions),
+            )  # fmt: skip
         except DatabaseUnavailable:
             if self.grace_seconds and self.age > self.grace_seconds:
                 self._end(f"the database has been away for more than {self.grace_seconds:.0f} s")
@@ -66,12 +67,15 @@ class Heartbeat:
             raise
         if row is None:
             self._end("this worker was silent for so long that it was declared dead")
+            for account in list(self.seats.sessions):
+                self._beside(self.seats.close(account))
             return
         self._last = time.monotonic()
         self.seats.renewed(row["leases"], before)
         for account in held - set(row["leases"]):
             if self.seats.leases.pop(account, None):
                 self._beside(self.seats.drop(account))
+        await self.seats.let_go(row["leases"])
 
     def _beside(self, dropping: Coroutine[None, None, None]) -> None:
         # A hung page takes longer to close than the next sign of life may wait.
@@ -154,7 +158,7 @@ class Worker:
         self.lanes.stopping = True
         for consumer in self.consumers:
             consumer.stop()
-        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(self.seats.leave_all_idle(), *running, return_exceptions=True)
         await _cancel(*duties)
         await self.pulse.close()
         await self.seats.close_all()

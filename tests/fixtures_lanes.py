@@ -60,7 +60,7 @@ class LaneWorker:
 
     async def renew(self) -> None:
         ids = [one.procrastinate_id for one in self.consumers if one.procrastinate_id]
-        await self.database.one("renew_worker", worker=self.id, ids=ids, lease=30)
+        await self.database.one("renew_worker", worker=self.id, ids=ids, lease=30, open=[])
 
 
 @asynccontextmanager
@@ -88,6 +88,11 @@ async def lane_worker(
                 await task
                 await pulse.close()
                 await database.all("unregister_worker", worker=name)
+
+
+async def add_worker(database: Database, name: str = "wrk_a") -> None:
+    """Have a worker that lives, which may lease accounts."""
+    await database.all("register_worker", worker=name, host="here", version="0.2.0", home=name, seats=1)
 
 
 async def add_lanes(database: Database, *lanes: str) -> None:

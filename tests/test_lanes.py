@@ -3,7 +3,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fixtures_lanes import SENT, add_jobs, add_lanes, lane_worker, pulse_while, until, value
+from fixtures_lanes import SENT, add_jobs, add_lanes, add_worker, lane_worker, pulse_while, until, value
 
 from errors import DatabaseUnavailable
 from sql.database import Database, bounded
@@ -68,6 +68,7 @@ async def test_an_older_drain_takes_and_submits_nothing(database: Database) -> N
     old = await begin(database, "a")
     job = await take(database, old)
     assert job
+    await add_worker(database)
     assert await database.one("lease_account", account="a", worker="wrk_a", lease=30)
     new = await begin(database, "a", "wrk_b")
     submit = {"lane": "a", "worker": "wrk_a", "job": job.id, "claim": job.claim, "anchor": None, "generation": 1}
@@ -85,7 +86,8 @@ async def test_submitting_needs_an_open_gate_and_ten_seconds_of_lease(database: 
     drain = await begin(database, "a")
     job = await take(database, drain)
     assert job
-    await database.one("lease_account", account="a", worker="wrk_a", lease=30)
+    await add_worker(database)
+    assert await database.one("lease_account", account="a", worker="wrk_a", lease=30)
     submit = {"lane": "a", "epoch": drain.epoch, "worker": "wrk_a", "job": job.id, "claim": job.claim, "anchor": "x"}
     async with database.transaction() as tx:
         await tx.connection.execute(change)
@@ -277,10 +279,12 @@ async def test_what_is_returned_keeps_its_place_in_the_line(database: Database) 
 )
 async def test_linking_opens_only_what_waited_for_it(database: Database, change: str, *, opens: bool) -> None:
     await add_lanes(database, "a")
+    await add_worker(database)
+    assert await database.one("lease_account", account="a", worker="wrk_a", lease=30)
     await database.all("close_gate", lane="a", seconds=None, reason="not_linked")
     async with database.transaction() as tx:
         await tx.connection.execute(change)
-    await database.all("open_linked_gate", account="a")
+    await database.all("open_linked_gate", account="a", worker="wrk_a")
     assert await value(database, "select open_at <= now() from lanes") == opens
 
 

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import psycopg
 import pytest
 from fixtures_api import own_database
-from fixtures_lanes import SENT, add_jobs, add_lanes, lane_worker, pulse_until, until, value
+from fixtures_lanes import SENT, add_jobs, add_lanes, add_worker, lane_worker, pulse_until, until, value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
@@ -54,6 +54,8 @@ class Paced:
 
     async def _send(self, drain: Drain, job: Job) -> None:
         submit = {"job": job.id, "claim": job.claim, "anchor": None, "generation": 1, "margin": 10, "look": 5}
+        if not await value(self.database, "select count(*) from workers where id = 'wrk_a'"):
+            await add_worker(self.database)
         assert await self.database.one("lease_account", account=drain.lane, worker="wrk_a", lease=30)
         assert await self.database.one("submit_job", lane=drain.lane, epoch=drain.epoch, worker="wrk_a", **submit)
         await self.database.all("job_sent", job=job.id, claim=job.claim, bubble=None, detail=None)

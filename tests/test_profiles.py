@@ -59,7 +59,7 @@ async def lease(database: Database, profiles: Profiles) -> Account:
 
 
 async def die(database: Database, profiles: Profiles) -> None:
-    await database.all("unregister_worker", worker=profiles.worker)
+    await _sql(database, "delete from workers where id = %s", profiles.worker)
 
 
 def write(profiles: Profiles, text: str) -> None:
@@ -230,7 +230,8 @@ async def test_the_plaintext_and_the_copy_are_deleted_on_logout(database: Databa
     a = make("a")
     await fresh(database, a)
     await a.seal("acc_1", whole=False)
-    await a.forget("acc_1")
+    await a.discard("acc_1")
+    await database.all("forget_profile", account="acc_1", worker=a.worker)
     assert not a.directory("acc_1").exists()
     assert await value(database, "select count(*) from profiles") == 0
     now = await account(database)

@@ -98,21 +98,35 @@ on conflict (queueing_lock) where status = 'todo' do nothing
 returning lock as lane
 
 -- name: reclaim_queues
--- Give the lanes of workers that are gone, and of those that let a lease end, back to everybody. A wake-up left in such a
--- queue belongs to nobody, and its lane would be dead.
+-- Give the lanes of workers that are gone back to everybody. A wake-up left in such a queue belongs to nobody, and its
+-- lane would be dead.
 with gone as (
     update lanes
     set queue = kind
     where queue like 'account@%%'
-      and (not exists (
-               select from workers
-               where 'account@' || workers.id = lanes.queue and renewed_at > now() - %(dead)s * interval '1 second')
-           or exists (
-               select from accounts
-               where accounts.id = lanes.id and leased_by is not null and lease_until < now() - interval '5 seconds'))
+      and not exists (
+          select from workers
+          where 'account@' || workers.id = lanes.queue and renewed_at > now() - %(dead)s * interval '1 second')
     returning id
 )
 select count(*) as lanes from gone
+
+-- name: bury_lapsed
+-- The wake-up in hand of a worker that let its lease end would hold its lane up until that worker counts as dead. The next
+-- drain fences it off, should it go on.
+select procrastinate_finish_job_v1(wakeup.id, 'failed', true), lanes.id as lane
+from lanes
+join accounts using (id)
+join procrastinate_jobs as wakeup on wakeup.id = lanes.wakeup_id and wakeup.status = 'doing'
+where accounts.leased_by = lanes.drained_by and accounts.lease_until < now() - interval '5 seconds'
+
+-- name: reclaim_lapsed
+-- Give lanes back whose worker lives and let its lease end: it is frozen, or cut off from Postgres.
+update lanes
+set queue = kind
+from accounts
+where accounts.id = lanes.id and lanes.queue like 'account@%%' and leased_by is not null
+  and lease_until < now() - interval '5 seconds'
 
 -- name: reclaim_wakeups
 -- After reclaim_queues: move waiting wake-ups to the queue of their lane.

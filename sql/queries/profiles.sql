@@ -10,6 +10,7 @@ returning profile_generation as generation
 with held as (
     select id from accounts
     where id = %(account)s and leased_by = %(worker)s and lease_until > now()
+      and profile_home = %(home)s and profile_generation = %(generation)s
     for update
 ), opened as (
     update profiles set whole = false from held where account_id = held.id and whole
@@ -39,7 +40,8 @@ where accounts.id = held.id
 returning profile_generation as generation
 
 -- name: store_profile
--- Names lease, home and generation: a late copy never takes the place of a newer one.
+-- Names lease, home and generation: a late copy never takes the place of a newer one, nor one of a running browser that of
+-- the whole.
 with held as (
     select id, org_id from accounts
     where id = %(account)s and leased_by = %(worker)s and lease_until > now()
@@ -51,7 +53,8 @@ select id, org_id, %(generation)s, %(whole)s, %(sealed)s, %(raw_bytes)s, %(worke
 on conflict (account_id) do update
 set generation = excluded.generation, whole = excluded.whole, sealed = excluded.sealed, raw_bytes = excluded.raw_bytes,
     worker = excluded.worker, created_at = now()
-where profiles.generation <= excluded.generation
+where profiles.generation < excluded.generation
+   or profiles.generation = excluded.generation and (excluded.whole or not profiles.whole)
 returning account_id
 
 -- name: forget_profile

@@ -21,11 +21,13 @@ where lanes.open_at <= now() and exists (
     where jobs.account_id = asked.account_id and state = 'queued' and priority in (0, 1) and due_at <= now())
 
 -- name: lease_account
--- One live session per account in the cluster. A takeover begins 5 s after the lease ended, by Postgres's clock alone.
+-- One live session per account in the cluster. A takeover begins 5 s after the lease ended, by Postgres's clock alone. A
+-- worker that was declared dead leases nothing any more: nobody would find that when it ends.
 update accounts
 set leased_by = %(worker)s, lease_until = now() + %(lease)s * interval '1 second'
 where id = %(account)s
   and (leased_by is null or leased_by = %(worker)s or lease_until < now() - interval '5 seconds')
+  and exists (select from workers where workers.id = %(worker)s)
 returning id
 
 -- name: lease_holder
@@ -41,7 +43,7 @@ returning wanted, linked
 
 -- name: held_account
 -- What only the holder of the lease may change.
-select id, state, state_before, linked, phone, profile_home
+select id, state, state_before, linked, wanted, phone, profile_home
 from accounts
 where id = %(account)s and leased_by = %(worker)s
 for update
@@ -97,10 +99,12 @@ set restriction = %(restriction)s,
         %(until)s::timestamptz,
         case when %(restriction)s = 'monthly_cap' then date_trunc('month', now()) + interval '1 month'
              else now() + interval '1 day' end) end
-where id = %(account)s and (restriction is distinct from %(restriction)s or restricted_until <= now())
+where id = %(account)s and leased_by = %(worker)s
+  and (restriction is distinct from %(restriction)s or restricted_until <= now())
 
 -- name: lift_restriction
-update accounts set restriction = null, restricted_until = null where id = %(account)s and restriction is not null
+update accounts set restriction = null, restricted_until = null
+where id = %(account)s and leased_by = %(worker)s and restriction is not null
 
 -- name: count_failure
 update accounts set failures_in_a_row = failures_in_a_row + 1
@@ -117,7 +121,7 @@ returning reconnects as failures
 -- disconnect that is being written counts.
 with account as (
     select id from accounts
-    where id = %(account)s and not paused and wanted = 'connected'
+    where id = %(account)s and leased_by = %(worker)s and not paused and wanted = 'connected'
     for share
 )
 update lanes
@@ -139,14 +143,36 @@ from lane
 where accounts.id = lane.id
 returning accounts.id
 
+-- name: forsaken_accounts
+-- Leased, without a browser, and nobody is to look after them: what an outage of Postgres can leave behind.
+select accounts.id
+from accounts
+join lanes using (id)
+where leased_by = %(worker)s and accounts.id = any (%(bare)s::text[])
+  and coalesce(attend_at < now() - interval '10 seconds', true)
+
+-- name: settle_later
+-- What cannot be looked at now must not wake its lane each second.
+update jobs
+set due_at = greatest(due_at, now() + %(seconds)s * interval '1 second')
+where account_id = %(account)s and state = 'submitting'
+
+-- name: room_elsewhere
+select exists (
+    select from workers
+    where id <> %(worker)s and renewed_at > now() - interval '15 seconds'
+      and seats > (select count(*) from accounts where leased_by = workers.id)
+) as room
+
 -- name: leased_accounts
 select id from accounts where leased_by = %(worker)s
 
 -- name: worker_at_home
+-- One that has missed two signs of life is not waited for: it may be frozen.
 select workers.id
 from accounts
 join workers on workers.home = accounts.profile_home
-where accounts.id = %(account)s and workers.id <> %(worker)s and workers.renewed_at > now() - interval '30 seconds'
+where accounts.id = %(account)s and workers.id <> %(worker)s and workers.renewed_at > now() - interval '12 seconds'
 order by workers.created_at desc
 limit 1
 

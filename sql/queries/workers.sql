@@ -12,7 +12,8 @@ with renewed as (
     returning id
 ), leases as (
     update accounts
-    set lease_until = now() + %(lease)s * interval '1 second', last_open_at = now()
+    set lease_until = now() + %(lease)s * interval '1 second',
+        last_open_at = case when accounts.id = any (%(open)s::text[]) then now() else last_open_at end
     from renewed
     where leased_by = renewed.id and lease_until > now()
     returning accounts.id
@@ -20,7 +21,8 @@ with renewed as (
 select renewed.id, array(select id from leases) as leases from renewed
 
 -- name: unregister_worker
-delete from workers where id = %(worker)s
+-- What could not be given back is found by the rescue, by the row of the worker that has gone silent.
+delete from workers where id = %(worker)s and not exists (select from accounts where leased_by = %(worker)s)
 
 -- name: dead_workers
 -- A restarted Postgres gives everybody time to sign in again before it calls anybody dead.
