@@ -21,6 +21,7 @@ COPY tasks tasks/
 COPY browser browser/
 COPY sql sql/
 COPY commands commands/
+COPY bench bench/
 RUN python3 -m venv /tools \
  && /tools/bin/pip install --quiet hatchling \
  && /tools/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels . \
@@ -57,7 +58,7 @@ ENV PATH=/opt/postrider/bin:$PATH \
 
 USER postrider
 WORKDIR /home/postrider
-# A worker keeps the profiles of its accounts here: a profile is the account. Give each worker a volume of its own.
+# A worker keeps the profiles of its open sessions here: a profile is the account. Give each worker a volume of its own.
 VOLUME /data
 EXPOSE 3000 3001
 

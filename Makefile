@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format reference lock clean
+.PHONY: help demo up test bench faults check format reference lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -30,6 +30,13 @@ up: $(VENV)/ready ## Run the service on this machine until Ctrl-C
 
 test: $(VENV)/ready ## Run all tests, with branch coverage
 	@$(PYTEST) --cov --cov-report=term
+
+bench: $(VENV)/ready ## Measure: many accounts on few seats, and what sessions weigh
+	@$(BIN)/postrider bench sessions
+	@$(BIN)/postrider bench memory
+
+faults: $(VENV)/ready ## Freeze workers that want the same account, for two minutes
+	@$(BIN)/postrider bench faults
 
 check: $(VENV)/ready ## Format, lint, types, import rules
 	@$(BIN)/ruff format --check .

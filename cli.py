@@ -1,13 +1,16 @@
-"""The commands: demo, up, api, worker, migrate, doctor, keys."""
+"""The commands: demo, up, api, worker, migrate, doctor, keys, selectors, bench."""
 
+import asyncio
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import logs
-from commands import compose, demo, doctor, keys, serve, up
+from bench import faults, flags, memory, sessions
+from commands import compose, demo, doctor, keys, selectors, serve, up
 from errors import OperatorError, PostriderError
 from settings import Settings
 from sql import schema
@@ -17,14 +20,27 @@ cli = typer.Typer(
 )
 keys_cli = typer.Typer(no_args_is_help=True, help="Create, list and revoke keys of the HTTP API.")
 cli.add_typer(keys_cli, name="keys")
+selectors_cli = typer.Typer(no_args_is_help=True, help="Look at the selectors of WhatsApp's page, and replace them.")
+cli.add_typer(selectors_cli, name="selectors")
+bench_cli = typer.Typer(no_args_is_help=True, help="Measure, on sandbox accounts and an embedded Postgres of its own.")
+cli.add_typer(bench_cli, name="bench")
 
 
 def _run(work: Callable[[Settings], int], *, log_level: str | None = None) -> None:
     """Run a command on the settings; what stops it is one line on standard error, and exit code 1."""
-    try:
+
+    def run() -> int:
         settings = compose.load()
         logs.configure(log_level or settings.log_level, plain=sys.stderr.isatty())
-        code = work(settings)
+        return work(settings)
+
+    _end(run)
+
+
+def _end(work: Callable[[], int]) -> None:
+    """Run a command and exit with its code."""
+    try:
+        code = work()
     except OperatorError as error:
         _stop(error.detail)
     except PostriderError as error:
@@ -105,6 +121,87 @@ def _list() -> None:
 def _revoke(key_id: Annotated[str, typer.Argument(help="Its id, key_…")]) -> None:
     """Let a key work no more."""
     _run(lambda settings: keys.revoke(settings, key_id))
+
+
+@selectors_cli.command("list")
+def _list_selectors() -> None:
+    """List the versions that are here, and say which is in use."""
+    _run(selectors.show)
+
+
+@selectors_cli.command("use")
+def _use(
+    version: Annotated[str, typer.Argument(help="One of the list, `shipped`, or `newest` to let new ones in.")],
+) -> None:
+    """Pin a version, for the way back from one that does harm."""
+    _run(lambda settings: selectors.use(settings, version))
+
+
+@selectors_cli.command("check")
+def _check(file: Annotated[Path, typer.Argument(help="A selectors file.")]) -> None:
+    """Check a selectors file."""
+    _end(lambda: selectors.check(file))
+
+
+@selectors_cli.command("keygen")
+def _keygen(file: Annotated[Path, typer.Argument(help="Where the private key goes.")]) -> None:
+    """Make a key to sign selectors with, and print SELECTORS_KEY."""
+    _end(lambda: selectors.keygen(file))
+
+
+@selectors_cli.command("sign")
+def _sign(
+    file: Annotated[Path, typer.Argument(help="A selectors file.")],
+    key: Annotated[Path, typer.Option(help="The private key of keygen.")],
+) -> None:
+    """Check a selectors file and write its signature beside it, into FILE.sig."""
+    _end(lambda: selectors.sign(file, key))
+
+
+@bench_cli.command("sessions")
+def _sessions(
+    accounts: Annotated[int, typer.Option(help="Accounts to be linked.")] = 30,
+    seats: Annotated[int, typer.Option(help="Seats of the one worker.")] = 4,
+    messages: Annotated[int, typer.Option(help="Messages of each account.")] = 2,
+    over: Annotated[float, typer.Option(help="Seconds within which they fall due, at random.")] = 0,
+) -> None:
+    """Serve many accounts on few seats: how long messages wait, what a wake-up and the browsers take."""
+    _run(lambda _: asyncio.run(sessions.run(accounts, seats, messages, over)), log_level="error")
+
+
+@bench_cli.command("memory")
+def _memory(
+    live: Annotated[
+        list[int] | None, typer.Option(help="Live sessions, may be given again. Default: 1, 5 and 10.")
+    ] = None,
+) -> None:
+    """Weigh live sessions and the worker beside them."""
+    _run(lambda _: asyncio.run(memory.run(live or [1, 5, 10])), log_level="error")
+
+
+@bench_cli.command("flags")
+def _flags(
+    live: Annotated[
+        list[int] | None, typer.Option(help="Live sessions, may be given again. Default: 1, 5 and 10.")
+    ] = None,
+    chromium: Annotated[
+        list[Path] | None, typer.Option(help="A Chromium, may be given again. Default: the one that is found.")
+    ] = None,
+    left_out: Annotated[
+        int, typer.Option(min=0, help="Live sessions while our flags are left out in turn; 0 skips that.")
+    ] = 5,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each, of which the median counts.")] = 2,
+) -> None:
+    """Weigh live sessions with Playwright's flags and with ours, and without each of ours."""
+    _run(lambda _: asyncio.run(flags.run(live or [1, 5, 10], chromium or [], left_out, runs)), log_level="error")
+
+
+@bench_cli.command("faults")
+def _faults(
+    seconds: Annotated[float, typer.Option(help="How long the account is fought for.")] = 120,
+) -> None:
+    """Freeze workers that want the same account: never two live sessions at once."""
+    _run(lambda _: asyncio.run(faults.run(seconds)), log_level="error")
 
 
 def main() -> None:

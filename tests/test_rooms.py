@@ -19,7 +19,8 @@ ALLOWED = {
     "settings": {"errors"},
     "logs": set(),
     "commands": {"app", "api", "tasks", "browser", "sql", "settings", "errors", "crypto", "logs"},
-    "cli": {"commands", "app", "api", "tasks", "browser", "sql", "settings", "errors", "crypto", "logs"},
+    "bench": {"commands", "browser", "sql", "settings"},
+    "cli": {"bench", "commands", "app", "api", "tasks", "browser", "sql", "settings", "errors", "crypto", "logs"},
 }
 #: What a room never loads, whoever asks for it.
 FOREIGN = {

@@ -1,0 +1,127 @@
+"""A house to be measured: API and sandbox in this process, a worker as a process of its own, its browsers watched."""
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from browser.memory import measure
+from browser.process import browsers
+from commands import compose, serve
+from commands.client import Client
+from commands.demo import free_ports
+from settings import Settings
+from sql import schema
+from sql.database import Database
+
+ROOT = Path(__file__).parent.parent
+MB = 2**20
+LOOK = 0.25  # seconds between counts of browsers
+WEIGH = 2.0  # seconds between weighings
+
+
+@dataclass
+class Watch:
+    """What the browsers of a house took, at most."""
+
+    profiles: Path
+    most: int = 0
+    peak: int = 0
+    total: list[int] = field(default_factory=list)
+
+    async def run(self) -> None:
+        """Count and weigh until cancelled."""
+        weighed = 0.0
+        while True:
+            held = {path for path, _ in browsers() if path.is_relative_to(self.profiles)}
+            self.most = max(self.most, len(held))
+            if held and time.monotonic() - weighed > WEIGH:
+                weighed = time.monotonic()
+                self.peak = max(self.peak, sum((await measure(held)).values()))
+            await asyncio.sleep(LOOK)
+
+
+@dataclass
+class House:
+    """What is measured."""
+
+    settings: Settings
+    client: Client
+    database: Database
+    watch: Watch
+    #: of its worker
+    environment: dict[str, str]
+    workers: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+
+    async def start(self, environment: dict[str, str]) -> asyncio.subprocess.Process:
+        """Start a worker as a process."""
+        return await asyncio.create_subprocess_exec(sys.executable, "-m", "cli", "worker", cwd=ROOT, env=environment)
+
+    async def link(self, name: str) -> str:
+        """Make a sandbox account, scan its code and return its id once it is ready."""
+        account = str((await self.client.post("/accounts", {"name": name, "transport": "sandbox"}))["id"])
+        await self.client.post(f"/accounts/{account}/connect")
+        await self.client.qr(account, 600)
+        await self.client.scan(account)
+        await self.client.wait(f"/accounts/{account}", "state", {"ready", "hibernated"}, 600)
+        return account
+
+    def parts(self) -> dict[str, int]:
+        """Weigh the worker: MB of PSS of itself, of its guard and of Playwright's driver."""
+        process = psutil.Process(self.workers["first"].pid)
+        sizes = {"worker": process.memory_full_info().pss // MB, "driver": 0, "guard": 0}
+        for child in process.children():
+            command = " ".join(child.cmdline())
+            part = "driver" if "run-driver" in command else "guard" if "guard" in command else None
+            if part:
+                sizes[part] = child.memory_full_info().pss // MB
+        return sizes
+
+
+@asynccontextmanager
+async def open_house(**values: object) -> AsyncIterator[House]:
+    """Run a house on an embedded Postgres in a directory of its own."""
+    with tempfile.TemporaryDirectory(prefix="postrider-bench-", ignore_cleanup_errors=True) as folder:
+        api, health = free_ports(2)
+        settings = compose.load(
+            data_dir=Path(folder), database_url=None, env="development", port=api, worker_port=health, **values
+        )
+        url = await asyncio.to_thread(compose.database_url, settings)
+        await asyncio.to_thread(schema.migrate, url)
+        key = settings.api_key.get_secret_value() if settings.api_key else ""
+        app, on_exit = compose.make_api(settings, url)
+        environment = {
+            **os.environ, "DATABASE_URL": url, "DATA_DIR": folder, "PORT": str(api), "WORKER_PORT": str(health),
+            "LOG_LEVEL": "warning", **{name.upper(): str(value) for name, value in values.items()},
+        }  # fmt: skip
+        async with (
+            serve.running(serve.config(app, "127.0.0.1", api), on_exit),
+            Database(url) as database,
+            Client(f"http://127.0.0.1:{api}", key) as client,
+        ):
+            await client.wait_up(30)
+            watch = Watch(settings.profiles.resolve())
+            watching = asyncio.create_task(watch.run())
+            house = House(settings, client, database, watch, environment)
+            house.workers["first"] = await house.start(environment)
+            try:
+                yield house
+            finally:
+                watching.cancel()
+                for worker in house.workers.values():
+                    if worker.returncode is None:
+                        worker.terminate()
+                    await worker.wait()
+
+
+def free_worker(environment: dict[str, str], profiles: Path) -> dict[str, str]:
+    """Return the environment of another worker, with a disk of its own."""
+    (port,) = free_ports(1)
+    return {**environment, "CHROME_USER_DATA_DIR": str(profiles), "WORKER_PORT": str(port)}

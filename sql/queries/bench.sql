@@ -1,0 +1,18 @@
+-- name: bench_scans
+-- QR codes that were shown so far.
+select count(*) as scans from outbox where type = 'QrIssued'
+
+-- name: bench_ended
+select count(*) as ended from jobs where state not in ('queued', 'sending', 'submitting')
+
+-- name: bench_waits
+select extract(epoch from sent_at - send_at)::float8 as seconds from jobs where sent_at is not null
+
+-- name: bench_states
+select state, count(*) as jobs from jobs group by state
+
+-- name: bench_changes
+select account_id, from_state, to_state, created_at from account_changes order by account_id, id
+
+-- name: bench_host
+select split_part(host, ':', -1) as pid from workers where id = %(worker)s
