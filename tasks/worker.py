@@ -73,7 +73,7 @@ class Heartbeat:
         self._last = time.monotonic()
         self.seats.renewed(row["leases"], before)
         for account in held - set(row["leases"]):
-            if self.seats.leases.pop(account, None):
+            if self.seats.leases.pop(account, None) is not None:
                 self._beside(self.seats.drop(account))
         await self.seats.let_go(row["leases"])
 
