@@ -44,11 +44,14 @@ class Stand:
         account = f"bench_{self.opened:04}"
         directory = profile.directory_of(self.root, account)
         profile.prepare(directory)
-        url = f"{self.url}/sandbox/web/{account}/"
-        look = look_for(account)
         page = await WhatsApp.open(
-            engine, directory, look, url, selectors=selectors.load(), typing_delay_ms=(5, 25)
-        )  # fmt: skip
+            engine,
+            directory,
+            look_for(account),
+            f"{self.url}/sandbox/web/{account}/",
+            selectors=selectors.load(),
+            typing_delay_ms=(5, 25),
+        )
         await page.wait_screen(Screen.QR, timeout=PATIENCE)
         async with asyncio.timeout(PATIENCE):
             while not await page.qr():  # noqa: ASYNC110 - the page tells nobody
