@@ -163,10 +163,13 @@ def _sessions(
     accounts: Annotated[int, typer.Option(help="Accounts to be linked.")] = 30,
     seats: Annotated[int, typer.Option(help="Seats of the one worker.")] = 4,
     messages: Annotated[int, typer.Option(help="Messages of each account.")] = 2,
+    recipients: Annotated[
+        int, typer.Option(help="People that each account writes to; a first message takes longer.")
+    ] = 1,
     over: Annotated[float, typer.Option(help="Seconds within which they fall due, at random.")] = 0,
 ) -> None:
     """Serve many accounts on few seats: how long messages wait, what a wake-up and the browsers take."""
-    _run(lambda _: asyncio.run(sessions.run(accounts, seats, messages, over)), log_level="error")
+    _run(lambda _: asyncio.run(sessions.run(accounts, seats, messages, recipients, over)), log_level="error")
 
 
 @bench_cli.command("memory")

@@ -13,10 +13,10 @@ from sql.database import Row
 TOLD = 20  # accounts between two lines
 LINKING = 6  # accounts that are linked at once
 LOOK = 1.0  # seconds between looks at what is left
-AFTER = 600.0  # seconds after the last message is due until the run is given up
+AFTER = 1800.0  # seconds after the last message is due until the run is given up
 
 
-async def run(accounts: int, seats: int, messages: int, over: float) -> int:
+async def run(accounts: int, seats: int, messages: int, recipients: int, over: float) -> int:
     """Link accounts, let messages fall due at random within `over` seconds, wait for all; return an exit code."""
     async with open_house(max_sessions=seats) as house:
         began = time.monotonic()
@@ -24,7 +24,7 @@ async def run(accounts: int, seats: int, messages: int, over: float) -> int:
         print(f"{accounts} accounts linked on {seats} seats in {time.monotonic() - began:.0f} s")
         scans = await _scans(house)
         began = time.monotonic()
-        await _order(house, linked, messages, over)
+        await _order(house, linked, messages, recipients, over)
         ended = await _finish(house, accounts * messages, over)
         print(f"{ended} of {accounts * messages} messages ended in {time.monotonic() - began:.0f} s")
         return await _report(house, accounts * messages, scans)
@@ -48,12 +48,12 @@ async def _scans(house: House) -> int:
     return int(row["scans"]) if row else 0
 
 
-async def _order(house: House, accounts: list[str], messages: int, over: float) -> None:
+async def _order(house: House, accounts: list[str], messages: int, recipients: int, over: float) -> None:
     now = datetime.now(UTC) + timedelta(seconds=5)
     orders = [
         {
             "account": account,
-            "phone": f"1555{place:03}{number:04}",
+            "phone": f"1555{place:03}{number % recipients:04}",
             "message": f"message {number} of account {place}",
             "sendAt": (now + timedelta(seconds=random.uniform(0, over))).isoformat(),  # noqa: S311  # no secret
         }
