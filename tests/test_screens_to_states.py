@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(400)
 DOMS = ("legacy", "2026-08")
 LINES = 4  # accounts at once: most of a case is waiting
 BOOT = 5.0  # seconds; a page of the sandbox takes less than one
-PATIENCE = Patience(unknown=1.5, doubt=1.0, quiet=0.3, chat=8.0, search=0.3, arrival=0.3)
+PATIENCE = Patience(unknown=1.5, doubt=1.0, quiet=0.3, click=1.0, chat=12.0, search=0.3, arrival=0.3)
 FAILURES = "select reconnects + failures_in_a_row from accounts where id = %s"
 WAY = "select string_agg(to_state, ' ' order by id) from account_changes where account_id = %s and id > %s"
 LAST = "select coalesce(max(id), 0) from account_changes"
