@@ -231,7 +231,7 @@ class Chats:
         """
         selectors = self._reader.selectors
         strange = told = None
-        for dialog in reversed(sight.dialogs):  # the last lies on top
+        for dialog in sight.dialogs:
             if says(selectors, "not_on_whatsapp", dialog.text):
                 await close(self._reader, dialog)
                 raise NotOnWhatsApp

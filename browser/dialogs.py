@@ -1,15 +1,16 @@
 """Closing what lies on top of the page."""
 
 import re
+from contextlib import suppress
 
 from browser.reader import Doubts, Reader
-from browser.screens import Dialog
+from browser.screens import Dialog, says
 from browser.seam import bounded
-from errors import UnknownDialog
+from errors import PageHung, UnknownDialog
 
 CLOSE_SECONDS = 20.0
 #: how often one dialog is closed before it is thought to be something else
-TRIES = 2
+TRIES = 3
 #: hint bars that can stand above each other
 BARS = 5
 
@@ -26,11 +27,14 @@ async def close_all(reader: Reader, quiet: float = 0) -> None:
         dialogs = [dialog for dialog in (await reader.sight()).dialogs if not dialog.media]
         if doubts.last("quiet", quiet, seen=not dialogs):
             break
-        if dialogs and closed.count(dialogs[-1]) >= TRIES:
-            raise UnknownDialog(f"A dialog does not go away: {dialogs[-1].text[:200]}")
-        if dialogs:
-            closed.append(dialogs[-1])
-            await close(reader, dialogs[-1])
+        if not dialogs:
+            continue
+        # The last mostly lies on top; where it does not go away, it is another's turn.
+        dialog = min(reversed(dialogs), key=closed.count)
+        if closed.count(dialog) >= TRIES:
+            raise UnknownDialog(f"A dialog does not go away: {dialog.text[:200]}")
+        closed.append(dialog)
+        await close(reader, dialog)
     for _ in range(BARS):
         if (bar := await reader.find("butterbar_close")) is None:
             break
@@ -39,20 +43,31 @@ async def close_all(reader: Reader, quiet: float = 0) -> None:
 
 async def close(reader: Reader, dialog: Dialog) -> None:
     """Close one dialog by the mildest button it has, else by Escape, and wait until it is gone."""
-    names = [name for name in reader.selectors.texts["dismiss"] if name in dialog.buttons]
-    if names:
-        await press(reader, names[0])
-    elif button := await reader.find("dialog_ok"):
-        await reader.click(button)
-    else:
-        await bounded(reader.page.keyboard.press("Escape"), reader.patience.answer)
+    # One that lies over it, or comes over it meanwhile, takes the click, and is seen at the next look.
+    with suppress(PageHung):
+        await _answer(reader, dialog)
     async for _ in reader.looks(reader.patience.doubt):
         if dialog not in (await reader.sight()).dialogs:
             return
 
 
+async def _answer(reader: Reader, dialog: Dialog) -> None:
+    names = [name for name in reader.selectors.texts["dismiss"] if name in dialog.buttons]
+    if names:
+        await press(reader, names[0])
+    elif says(reader.selectors, "closable", dialog.text) and (button := await reader.find("dialog_ok")):
+        # Never in a dialog that is not known: its button may log out, agree to terms, or take WhatsApp from a person.
+        await reader.click(button)
+    else:
+        await bounded(reader.page.keyboard.press("Escape"), reader.patience.answer)
+
+
 async def press(reader: Reader, name: str) -> None:
-    """Click a dialog's button by its whole plain name."""
+    """Click a dialog's button by its whole plain name; of two that have it, one may lie over the other."""
     exactly = re.compile(rf"^\s*{re.escape(name)}\s*$", re.IGNORECASE)
     inside = reader.page.locator(", ".join(reader.selectors.elements["dialog"]))
-    await reader.click(inside.get_by_role("button", name=exactly).first)
+    buttons = inside.get_by_role("button", name=exactly)
+    try:
+        await reader.click(buttons.last)
+    except PageHung:
+        await reader.click(buttons.first)
