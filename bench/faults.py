@@ -5,7 +5,7 @@ import signal
 import time
 from collections import Counter
 
-from bench.house import House, free_worker, open_house
+from bench.house import House, free_worker, most_at_once, open_house
 
 LEASE = 15.0  # seconds
 FROZEN = LEASE + 7  # seconds, more than a takeover takes
@@ -76,11 +76,7 @@ async def _freeze(house: House, account: str, seconds: float) -> int:
 async def _report(house: House, account: str, frozen: int) -> int:
     await asyncio.sleep(5)
     spans = (await house.client.get(f"/sandbox/sessions?account={account}"))["items"]
-    edges = sorted((at, step) for span in spans for at, step in ((span["start"], 1), (span["end"] or "9", -1)))
-    most = now = 0
-    for _, step in edges:
-        now += step
-        most = max(most, now)
+    most = most_at_once(spans)
     got = Counter(item["text"] for item in (await house.client.get("/sandbox/messages"))["items"])
     states = {row["state"]: row["jobs"] for row in await house.database.all("bench_states")}
     twice = sum(1 for count in got.values() if count > 1)

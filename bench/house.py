@@ -5,9 +5,10 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 import psutil
@@ -119,6 +120,12 @@ async def open_house(**values: object) -> AsyncIterator[House]:
                     if worker.returncode is None:
                         worker.terminate()
                     await worker.wait()
+
+
+def most_at_once(sessions: Sequence[Mapping[str, str | None]]) -> int:
+    """Return how many of the sandbox's sessions, each with a `start` and an `end`, were live at once at most."""
+    edges = sorted((at, step) for each in sessions for at, step in ((each["start"], 1), (each["end"] or "9", -1)))
+    return max(accumulate(step for _, step in edges), default=0)
 
 
 def free_worker(environment: dict[str, str], profiles: Path) -> dict[str, str]:

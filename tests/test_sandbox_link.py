@@ -208,6 +208,38 @@ async def test_same_device_in_another_browser_takes_over(open_profile: OpenProfi
     await two.page.get_by_text("WhatsApp is open on another computer or browser.").wait_for()
 
 
+async def test_the_record_of_sessions_shows_two_at_once(open_profile: OpenProfile, tmp_path: Path) -> None:
+    profile = await open_profile("one")
+    await profile.link()
+    await profile.context.close()
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    one, two = await open_profile("one"), await open_profile("two")
+    where = f"sessions?account={profile.account}"
+    for each in (one, two):
+        await each.goto()
+        await each.chats.wait_for()
+    # The displaced page goes by itself; it was there when the other one came.
+    await one.page.get_by_text("WhatsApp is open on another computer or browser.").wait_for()
+    await eventually(lambda: _sessions(one, where, 3, 1))
+    linked, first, second = await one.server.items(where)
+    assert linked["end"] <= first["start"] < second["start"] < first["end"]
+
+
+async def test_a_page_that_is_loaded_anew_is_no_second_session(profile: Profile) -> None:
+    await profile.link()
+    where = f"sessions?account={profile.account}"
+    await profile.page.reload()
+    await profile.chats.wait_for()
+    await eventually(lambda: _sessions(profile, where, 2, 1))
+    first, second = await profile.server.items(where)
+    assert first["end"] <= second["start"]
+
+
+async def _sessions(profile: Profile, where: str, count: int, live: int) -> bool:
+    items = await profile.server.items(where)
+    return (len(items), sum(item["end"] is None for item in items)) == (count, live)
+
+
 async def test_headless_chrome_is_refused(sandbox: SandboxServer) -> None:
     answer = await sandbox.client.get("web/anyone/", headers={"user-agent": "Mozilla/5.0 HeadlessChrome/156.0"})
     assert "WhatsApp works with Google Chrome 100+" in answer.text

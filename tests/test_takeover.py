@@ -10,6 +10,7 @@ import pytest
 from fixtures_house import Cluster, cluster
 from fixtures_lanes import until, value
 
+from bench.house import most_at_once
 from commands.demo import free_ports
 
 pytestmark = pytest.mark.timeout(400)
@@ -25,13 +26,7 @@ async def worker_at(it: Cluster, home: Path, **environment: str) -> Any:
 
 async def at_once(it: Cluster, account: str) -> int:
     """Return how many sessions of the account were ever live at once, by the sandbox's own record."""
-    spans = (await it.client.get(f"/sandbox/sessions?account={account}"))["items"]
-    edges = sorted((at, step) for span in spans for at, step in ((span["start"], 1), (span["end"] or "9", -1)))
-    most = now = 0
-    for _, step in edges:
-        now += step
-        most = max(most, now)
-    return most
+    return most_at_once((await it.client.get(f"/sandbox/sessions?account={account}"))["items"])
 
 
 async def test_a_sealed_profile_opens_on_another_machine_without_a_scan(database_url: str, tmp_path: Path) -> None:
@@ -64,7 +59,9 @@ async def test_a_clean_stop_hands_over_within_seconds(database_url: str, tmp_pat
             assert await at_once(it, account) == 1
 
 
-async def test_five_sessions_of_a_killed_worker_go_on_elsewhere(database_url: str, tmp_path: Path) -> None:
+async def test_five_sessions_of_a_killed_worker_go_on_elsewhere(
+    database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     async with cluster(tmp_path, database_url) as it:
         first = await worker_at(it, tmp_path / "a")
         accounts = [await it.link(str(n)) for n in range(5)]
@@ -78,9 +75,12 @@ async def test_five_sessions_of_a_killed_worker_go_on_elsewhere(database_url: st
         jobs = [await it.send(account, f"155566610{n:02}", f"message {n}") for n in range(4) for account in accounts]
         await until(it.database, "select count(*) >= 4 from jobs where sent_at is not null", True)  # noqa: FBT003
         await first.stop(signal.SIGKILL)
+        died = time.monotonic()
         killed = await value(it.database, "select min(lease_until) from accounts")
         taken = f"select count(*) from accounts where state = 'ready' and state_since > '{killed}'"  # noqa: S608
         await until(it.database, taken, 5, seconds=90)
+        with capsys.disabled():
+            print(f"\nfive sessions of a killed worker were ready elsewhere after {time.monotonic() - died:.1f} s")  # noqa: T201  # a figure for people
         ended = [await it.ended(job, 120) for job in jobs]
 
         # What was between Enter and its tick at that moment cannot be told from an older profile: it fails, says so,

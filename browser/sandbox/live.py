@@ -14,6 +14,8 @@ class LivePage:
     account: str
     device: str
     token: str
+    #: of this load of the page: it names one that comes back after a loss of its connection
+    load: str
     stream: Stream
     #: its row of the sessions record
     session: int
@@ -25,24 +27,39 @@ class Live:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._pages: set[LivePage] = set()
+        #: told that WhatsApp is open elsewhere, and not gone yet
+        self._displaced: set[LivePage] = set()
         store.change("end_sessions", now=time.time())
 
-    def connect(self, account: str, device: str, token: str) -> LivePage:
-        """Add a page. Another page of the same device is told that WhatsApp is open elsewhere, and ends first."""
-        for page in [page for page in self._pages if page.device == device]:
-            page.stream.push("conflict")
-            page.stream.end()
-            self.disconnect(page)
+    def displace(self, device: str, load: str) -> list[str]:
+        """End the other pages of a device that connects; return their tokens, which count no more.
+
+        Another browser is told that WhatsApp is open elsewhere. Its session lasts in the record until it has really
+        gone, so that two at once are seen there.
+        """
+        others = [page for page in self._pages if page.device == device]
+        for page in others:
+            if page.load == load:
+                page.stream.end()
+                self.disconnect(page)
+            else:
+                page.stream.push("conflict")
+                self._pages.remove(page)
+                self._displaced.add(page)
+        return [page.token for page in others]
+
+    def connect(self, account: str, device: str, token: str, load: str) -> LivePage:
+        """Add a page."""
         session = self._store.insert("start_session", account=account, device=device, now=time.time())
-        page = LivePage(account, device, token, Stream(), session)
+        page = LivePage(account, device, token, load, Stream(), session)
         self._pages.add(page)
         return page
 
     def disconnect(self, page: LivePage) -> None:
         """Remove a page and write its end."""
-        if page in self._pages:
-            self._pages.remove(page)
-            self._store.change("end_session", seq=page.session, now=time.time())
+        self._pages.discard(page)
+        self._displaced.discard(page)
+        self._store.change("end_session", seq=page.session, now=time.time())
 
     def tell(self, account: str, event: str, data: Data | None = None) -> None:
         """Send an event to every page of an account."""
@@ -56,5 +73,5 @@ class Live:
 
     def close(self) -> None:
         """End every stream."""
-        for page in self._pages:
+        for page in self._pages | self._displaced:
             page.stream.end()

@@ -47,7 +47,10 @@ async def live(request: Request) -> Response:
     """Stream what happens to a logged-in page, beginning with what came in after row `since`."""
     sandbox, account, token = Sandbox.of(request), account_id(request), request.query_params.get("token", "")
     holder = sandbox.keyring.holder(account, token)
-    page = sandbox.live.connect(account, holder.device, token)
+    load = request.query_params.get("load", "")
+    for displaced in sandbox.live.displace(holder.device, load):
+        sandbox.keyring.logout(displaced)
+    page = sandbox.live.connect(account, holder.device, token, load)
 
     def ended() -> None:
         sandbox.live.disconnect(page)

@@ -10,6 +10,8 @@ export class Connection extends EventTarget {
     this.device = device;
     /** returns the number of the last incoming message that the profile has */
     this.since = since;
+    /** names this load of the page to the server */
+    this.load = crypto.randomUUID();
     this.token = null;
     this.source = null;
     this.standing = null;
@@ -62,7 +64,8 @@ export class Connection extends EventTarget {
       this.standing = data;
       this.tell("standing", data);
     };
-    this.source = listen(`live?token=${encodeURIComponent(this.token)}&since=${since}`, on, async () => {
+    const query = new URLSearchParams({ token: this.token, since, load: this.load });
+    this.source = listen(`live?${query}`, on, async () => {
       this.lose();
       await wait(timing.reconnect);
       await this.start();
