@@ -180,6 +180,7 @@ async def test_chat_list_is_virtual_and_searched(linked: Profile) -> None:
     await linked.goto()
     rows = linked.chats.get_by_role("row")
     total = int(await linked.chats.get_attribute("aria-rowcount") or 0)
+    await rows.nth(10).wait_for()
     assert 10 < await rows.count() < total
     await linked.page.locator("#pane-side").hover()
     await linked.page.mouse.wheel(0, 100_000)
