@@ -419,6 +419,7 @@ async def test_a_screen_before_linking(pages: Pages, dom: str) -> None:
         ("leak", {"mb": True}, "mb"),
         ("leak", {}, "mb"),
         ("hang", {"seconds": 1e9}, "seconds"),
+        ("crash", {"at": "home"}, "at"),
         ("restrict", {"kind": "for ever"}, "kind"),
         ("refuse-pairing", {"reason": "no"}, "reason"),
     ],

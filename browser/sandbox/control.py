@@ -26,6 +26,8 @@ WHOLE = (
 )
 #: dialogs that lie over whatever is there
 DIALOGS = ("conflict_browser", "whats_new", "update", "unknown_dialog")
+#: the steps of sending a message at which a page can be told to crash, in their order; static/crash.js
+STEPS = ("open", "type", "enter", "stored", "accepted", "ticked")
 #: what unlinks every browser of the account, and what the login screen then says of it
 LOGOUTS = ("post_logout", "database_error", "sync_issue", "link_failed")
 

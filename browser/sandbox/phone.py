@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from browser.sandbox.control import DIALOGS, LOGOUTS, WHOLE
+from browser.sandbox.control import DIALOGS, LOGOUTS, STEPS, WHOLE
 from browser.sandbox.linking import REFUSALS, hand_over
 from browser.sandbox.problem import Fields, account_id
 from browser.sandbox.sandbox import Sandbox
@@ -83,6 +83,14 @@ async def hang(request: Request) -> Response:
     return _answer(sandbox, account)
 
 
+async def crash(request: Request) -> Response:
+    """Let the account's page crash once, `at` a step of sending its next message; null takes that back."""
+    sandbox, account = Sandbox.of(request), account_id(request)
+    fields = await Fields.of(request, "at")
+    sandbox.controls.order(account, "crash", {"at": fields.choice("at", *STEPS) if "at" in fields else None})
+    return _answer(sandbox, account)
+
+
 async def incoming(request: Request) -> Response:
     """Let somebody write to the account."""
     sandbox, account = Sandbox.of(request), account_id(request)
@@ -134,6 +142,7 @@ routes = [
     Route("/show", show, methods=["POST"]),
     Route("/leak", leak, methods=["POST"]),
     Route("/hang", hang, methods=["POST"]),
+    Route("/crash", crash, methods=["POST"]),
     Route("/incoming", incoming, methods=["POST"]),
     Route("/release", release, methods=["POST"]),
     *(Route(f"/{name}", _act(act), methods=["POST"]) for name, act in ACTS.items()),

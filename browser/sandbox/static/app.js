@@ -2,6 +2,7 @@
 
 import { Book } from "./book.js";
 import { Connection } from "./connection.js";
+import { onCrash, pass } from "./crash.js";
 import { confirmLogOut, openElsewhere, whatsNew } from "./dialogs.js";
 import { clearStorage } from "./generation.js";
 import * as keys from "./keys.js";
@@ -18,6 +19,7 @@ export class App {
     this.book = new Book();
     this.connection = new Connection(device, () => this.book.incoming);
     this.outbox = new Outbox(this.connection, this.book, () => this.crash());
+    onCrash(() => this.crash());
     this.main = null;
     this.receiving = Promise.resolve();
   }
@@ -27,7 +29,10 @@ export class App {
     await this.book.load();
     const on = (name, act) => this.connection.addEventListener(name, ({ detail }) => act(detail));
     on("incoming", (message) => this.receive(message));
-    on("ack", ({ id, ack }) => this.book.advance(id, ack));
+    on("ack", async ({ id, ack }) => {
+      await this.book.advance(id, ack);
+      pass("ticked");
+    });
     on("unlinked", (how) => this.leave(how?.reason));
     on("conflict", () => this.yield());
     on("lost", () => (this.main ? this.stand() : screens.showConnecting()));

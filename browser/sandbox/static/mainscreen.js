@@ -2,6 +2,7 @@
 
 import { newId } from "./book.js";
 import { Chat } from "./chat.js";
+import { pass } from "./crash.js";
 import { notOnWhatsApp, offlineAlert, restriction, restrictionLifted, startingChat } from "./dialogs.js";
 import { h, svg } from "./dom.js";
 import { testid } from "./generation.js";
@@ -75,6 +76,7 @@ export class MainScreen {
 
   /** Asks the server about a chat, as soon as there is a connection; some numbers block the page then. */
   async ask(phone) {
+    pass("open");
     for (;;) {
       await this.connection.whenOnline();
       try {
@@ -99,7 +101,7 @@ export class MainScreen {
       self: this.connection.standing.name,
       closed: this.closed(chat),
       send: (words) => this.send(chat, words),
-      draft: (words) => words !== (chat.draft ?? "") && this.book.update(chat, { draft: words }),
+      draft: (words) => this.draft(chat, words),
     });
     this.place.replaceChildren(this.chat.node);
     this.chat.messages.toFirstUnread(chat.unread ?? 0);
@@ -123,8 +125,16 @@ export class MainScreen {
     return chat.known || chat.at ? null : this.connection.standing?.restriction ?? null;
   }
 
+  async draft(chat, text) {
+    if (text === (chat.draft ?? "")) return;
+    pass("type");
+    await this.book.update(chat, { draft: text });
+  }
+
   async send(chat, text) {
+    pass("enter");
     await this.book.post(chat, { id: newId(), phone: chat.phone, text, at: Date.now(), mine: true, ack: 0, open: 1 });
+    pass("stored");
     await this.outbox.flush();
   }
 }

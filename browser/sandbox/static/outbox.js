@@ -2,6 +2,7 @@
 // once by its id, so that one whose answer was lost may be sent again.
 
 import { Refused } from "./api.js";
+import { pass } from "./crash.js";
 import * as model from "./model.js";
 
 export class Outbox {
@@ -31,6 +32,7 @@ export class Outbox {
       try {
         const answer = await this.connection.post("send", { id, phone, text });
         if (answer.crash) return this.crash();
+        pass("accepted");
         if (answer.offline || answer.banned) return;
         await this.book.advance(id, answer.ack);
       } catch (error) {

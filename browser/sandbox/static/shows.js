@@ -2,6 +2,7 @@
 // are those of control.py.
 
 import { listen } from "./api.js";
+import * as crash from "./crash.js";
 import { openElsewhere, takeTour, updateSoon, whatsNew } from "./dialogs.js";
 import { button, h } from "./dom.js";
 import * as screens from "./screens.js";
@@ -96,5 +97,5 @@ export function follow() {
     await wait(timing.reconnect);
     follow();
   };
-  listen("control", { show: ({ screen }) => show(screen), leak, hang }, again);
+  listen("control", { show: ({ screen }) => show(screen), leak, hang, crash: crash.order }, again);
 }
