@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Of the fault bench; one takes about 40 s.
+RUNS := 100
 # More than there are cores: most tests wait for a browser.
 PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
@@ -35,8 +37,8 @@ bench: $(VENV)/ready ## Measure: many accounts on few seats, and what sessions w
 	@$(BIN)/postrider bench sessions
 	@$(BIN)/postrider bench memory
 
-faults: $(VENV)/ready ## Freeze workers that want the same account, for two minutes
-	@$(BIN)/postrider bench faults
+faults: $(VENV)/ready ## Harm a running cluster at random, RUNS times, and compare what everybody has
+	@PYTHONPATH=.:tests $(BIN)/python -m faults --runs $(RUNS)
 
 check: $(VENV)/ready ## Format, lint, types, import rules
 	@$(BIN)/ruff format --check .

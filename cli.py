@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import logs
-from bench import faults, flags, memory, sessions
+from bench import flags, memory, sessions
 from commands import compose, demo, doctor, keys, selectors, serve, up
 from errors import OperatorError, PostriderError
 from settings import Settings
@@ -197,14 +197,6 @@ def _flags(
 ) -> None:
     """Weigh live sessions with Playwright's flags and with ours, and without each of ours."""
     _run(lambda _: asyncio.run(flags.run(live or [1, 5, 10], chromium or [], left_out, runs)), log_level="error")
-
-
-@bench_cli.command("faults")
-def _faults(
-    seconds: Annotated[float, typer.Option(help="How long the account is fought for.")] = 120,
-) -> None:
-    """Freeze workers that want the same account: never two live sessions at once."""
-    _run(lambda _: asyncio.run(faults.run(seconds)), log_level="error")
 
 
 def main() -> None:

@@ -126,9 +126,3 @@ def most_at_once(sessions: Sequence[Mapping[str, str | None]]) -> int:
     """Return how many of the sandbox's sessions, each with a `start` and an `end`, were live at once at most."""
     edges = sorted((at, step) for each in sessions for at, step in ((each["start"], 1), (each["end"] or "9", -1)))
     return max(accumulate(step for _, step in edges), default=0)
-
-
-def free_worker(environment: dict[str, str], profiles: Path) -> dict[str, str]:
-    """Return the environment of another worker, with a disk of its own."""
-    (port,) = free_ports(1)
-    return {**environment, "CHROME_USER_DATA_DIR": str(profiles), "WORKER_PORT": str(port)}

@@ -13,6 +13,3 @@ select state, count(*) as jobs from jobs group by state
 
 -- name: bench_changes
 select account_id, from_state, to_state, created_at from account_changes order by account_id, id
-
--- name: bench_host
-select split_part(host, ':', -1) as pid from workers where id = %(worker)s

@@ -1,0 +1,98 @@
+"""Run the fault bench: python -m faults --runs 100 --seed 1."""
+
+import asyncio
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from faults.cluster import open_cluster
+from faults.kinds import KINDS
+from faults.run import Outcome, Plan, run
+
+app = typer.Typer(add_completion=False)
+
+WRONG = 3  # exit code; 1 is that of a bench that broke
+
+
+@app.command()
+def main(  # noqa: PLR0917  # options, not arguments
+    runs: Annotated[int, typer.Option(min=1, help="How many runs.")] = 10,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the first run; the next ones count up. Random if left out.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only faults whose name has this; may be repeated.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Messages of a run.")] = 15,
+    over: Annotated[float, typer.Option(min=1, help="Seconds in which they fall due and the faults strike.")] = 10,
+    accounts: Annotated[int, typer.Option(min=1, help="Accounts that send them.")] = 3,
+    until_wrong: Annotated[bool, typer.Option(help="End after the first run with something wrong.")] = False,
+    folder: Annotated[Path | None, typer.Option(help="Keeps logs and data here; otherwise they are deleted.")] = None,
+) -> None:
+    """Send a known load through real processes, harm them at random, and compare what everybody has in the end."""
+    kinds = [kind for kind in KINDS if not only or any(word in kind for word in only)]
+    if not kinds:
+        raise typer.BadParameter(f"no fault has {' or '.join(only or [])} in its name; there are: {', '.join(KINDS)}")
+    first = random.randrange(10**6) if seed is None else seed  # noqa: S311  # no secret
+    with _kept(folder) as path:
+        outcomes = asyncio.run(_all(path, range(first, first + runs), Plan(kinds, jobs, over), accounts, until_wrong))
+    sys.exit(report(outcomes))
+
+
+@contextmanager
+def _kept(folder: Path | None) -> Iterator[Path]:
+    if folder:
+        folder.mkdir(parents=True)
+        folder.chmod(0o755)
+        yield folder.resolve()
+        return
+    with TemporaryDirectory(prefix="postrider-faults-", ignore_cleanup_errors=True) as name:
+        # Postgres runs as a user of its own under root, and has to walk here.
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+async def _all(folder: Path, seeds: range, plan: Plan, accounts: int, until_wrong: bool) -> list[Outcome]:
+    outcomes = []
+    kinds = f"{len(plan.kinds)} kinds of faults"
+    tell(f"{len(seeds)} runs from seed {seeds[0]}: {plan.jobs} messages of {accounts} accounts, {kinds}")
+    async with open_cluster(folder, accounts) as cluster:
+        for seed in seeds:
+            outcome = await run(cluster, seed, plan)
+            outcomes.append(outcome)
+            tell(f"{time.strftime('%H:%M:%S')} {outcome}")
+            for line in outcome.wrong:
+                tell(f"    {line}")
+            if outcome.wrong and until_wrong:
+                break
+    return outcomes
+
+
+def report(outcomes: list[Outcome]) -> int:
+    """Print the sums; return the exit code: 0, or WRONG."""
+    ends: Counter[str] = sum((outcome.ends for outcome in outcomes), Counter())
+    faults = Counter(name for outcome in outcomes for name, what in outcome.faults if what != "missed")
+    wrong = Counter(line.partition(":")[0] for outcome in outcomes for line in outcome.wrong)
+    recovery = sorted(outcome.recovery for outcome in outcomes)
+    tell(f"\n{len(outcomes)} runs, {sum(faults.values())} faults, {sum(ends.values())} jobs")
+    tell("faults: " + ", ".join(f"{count} {name}" for name, count in faults.most_common()))
+    tell("jobs: " + ", ".join(f"{count} {end}" for end, count in ends.most_common()))
+    tell(f"of those whose outcome is unknown, {sum(outcome.unknown_arrived for outcome in outcomes)} had arrived")
+    tell(f"quiet after the last fault: median {recovery[len(recovery) // 2]:.0f} s, at most {recovery[-1]:.0f} s")
+    tell("wrong: " + (", ".join(f"{count} {kind}" for kind, count in wrong.items()) or "nothing"))
+    return WRONG if wrong else 0
+
+
+def tell(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)  # noqa: T201  # a bench prints
+
+
+if __name__ == "__main__":
+    app()

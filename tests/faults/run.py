@@ -1,0 +1,145 @@
+"""One run: orders and faults at random from a seed, then quiet, then the four records side by side."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bench.house import most_at_once
+from errors import DatabaseUnavailable, OperatorError
+from faults.cluster import Cluster
+from faults.kinds import KINDS, Missed
+from faults.load import make_orders, place
+from faults.records import ENDS, Records, Row, read_received
+
+MOST_FAULTS = 4
+ASK = 60.0  # seconds after its time that a client goes on asking
+QUIET = 180.0  # seconds after the last fault until what is open is stuck
+LOOK = 0.5  # seconds between looks
+LIVE = {"ready", "hibernated"}
+
+
+@dataclass
+class Outcome:
+    """What a run was, and what was wrong."""
+
+    seed: int
+    faults: list[tuple[str, str]] = field(default_factory=list)
+    #: how the jobs ended: a state, or the code of a failure
+    ends: Counter[str] = field(default_factory=Counter)
+    #: of those whose outcome is unknown, how many had arrived
+    unknown_arrived: int = 0
+    orders: int = 0
+    wrong: list[str] = field(default_factory=list)
+    #: seconds from the last fault until all was quiet, and of the whole
+    recovery: float = 0.0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        """Tell it in a line."""
+        ends = ", ".join(f"{count} {end}" for end, count in sorted(self.ends.items()))
+        faults = "; ".join(f"{name} {what}".strip() for name, what in self.faults)
+        verdict = "ok" if not self.wrong else f"WRONG ({len(self.wrong)})"
+        times = f"{self.seconds:.0f} s, quiet after {self.recovery:.0f} s"
+        return f"seed {self.seed}: {verdict} in {times} | {ends} | {faults}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is made of."""
+
+    #: kinds of faults
+    kinds: Sequence[str]
+    #: messages, and seconds in which they fall due and the faults strike
+    jobs: int
+    over: float
+
+
+async def run(cluster: Cluster, seed: int, plan: Plan) -> Outcome:
+    """Place the orders with faults among them, wait for quiet, and compare."""
+    rng, outcome, began = random.Random(seed), Outcome(seed), time.monotonic()  # noqa: S311  # no secret
+    scans = await cluster.value("select count(*) from outbox where type = 'QrIssued'")
+    name, received = f"run {seed}", cluster.received.stat().st_size if cluster.received.exists() else 0
+    orders = make_orders(name, cluster.accounts, plan.jobs, plan.over, rng)
+    outcome.orders = len(orders)
+    chosen = [(rng.uniform(0, plan.over), rng.choice(plan.kinds)) for _ in range(rng.randint(1, MOST_FAULTS))]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(place(f"http://127.0.0.1:{cluster.wires['client-api'].port}", cluster.key, orders, ASK))
+        harm = [
+            group.create_task(_strike(cluster, kind, at, random.Random(f"{seed} {number}")))  # noqa: S311
+            for number, (at, kind) in enumerate(chosen)
+        ]
+    outcome.faults = [fault.result() for fault in harm]
+    cluster.heal()
+    healed = time.monotonic()
+    await _quiet(cluster, name)
+    outcome.recovery = time.monotonic() - healed
+    records = await _collect(cluster, name, received)
+    records.orders = orders
+    outcome.wrong = [*records.wrong(), *await _accounts(cluster, scans)]
+    outcome.ends = Counter(row.error or row.state if row.state == "failed" else row.state for row in records.rows)
+    outcome.unknown_arrived = sum(
+        row.text in records.got.get(row.phone, []) for row in records.rows if row.error == "outcome_unknown"
+    )
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+async def _strike(cluster: Cluster, kind: str, at: float, rng: random.Random) -> tuple[str, str]:
+    await asyncio.sleep(at)
+    try:
+        return kind, await KINDS[kind](cluster, rng)
+    except (Missed, DatabaseUnavailable):
+        return kind, "missed"
+
+
+async def _quiet(cluster: Cluster, name: str) -> None:
+    """Wait until no job of the run is open and every event of them has been delivered, or it has taken too long."""
+    end = time.monotonic() + QUIET
+    while time.monotonic() < end:
+        try:
+            if await cluster.value(OPEN, f"{name} message %") == 0:
+                return
+        except DatabaseUnavailable:
+            pass
+        await asyncio.sleep(LOOK)
+
+
+OPEN = """
+    select (select count(*) from jobs where message like %s and state in ('queued', 'sending', 'submitting'))
+         + (select count(*) from deliveries where state in ('pending', 'sending'))
+"""
+
+ROWS = """
+    select id, key, message as text, phone, state, error_code as error, attempts,
+           array(select type from outbox where job_id = jobs.id and type = any (%s) order by created_at) as events
+    from jobs where message like %s
+"""
+
+
+async def _collect(cluster: Cluster, name: str, received: int) -> Records:
+    rows = await cluster.read(Row, ROWS, list(ENDS), f"{name} message %")
+    got: dict[str, list[str]] = {}
+    for item in (await cluster.whatsapp.get("/sandbox/messages"))["items"]:
+        if item["text"].startswith(f"{name} message "):
+            got.setdefault(item["phone"], []).append(item["text"])
+    shown = {row.text: str((await cluster.client.get(f"/jobs/{row.name}"))["status"]) for row in rows}
+    return Records([], rows, got, read_received(cluster.received, received), shown)
+
+
+async def _accounts(cluster: Cluster, scans: object) -> list[str]:
+    """Return what is wrong with the accounts: out of service, linked anew, or live twice at once."""
+    wrong = []
+    for account in cluster.accounts:
+        try:
+            await cluster.client.wait(f"/accounts/{account}", "state", LIVE, 90)
+        except OperatorError as error:
+            wrong.append(f"STUCK: {error}")
+        sessions = (await cluster.whatsapp.get(f"/sandbox/sessions?account={account}"))["items"]
+        if (most := most_at_once(sessions)) > 1:
+            wrong.append(f"TWICE: account {account} had {most} live sessions at once")
+    if (again := await cluster.value("select count(*) from outbox where type = 'QrIssued'")) != scans:
+        wrong.append(f"LOGIN: {scans} codes had been shown before and {again} after")
+    return wrong

@@ -1,0 +1,149 @@
+"""The fault bench itself: its records find what is wrong, its wires do what they say, and some runs of it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import open_folder
+from faults import mistakes
+from faults.cluster import open_cluster
+from faults.kinds import KINDS
+from faults.load import Order
+from faults.records import Records, Row, read_received
+from faults.run import Plan, run
+from faults.wire import Peer, Wire
+
+ORDER = Order("hello", "acc_1", "1555", "k1", 0.0, told="accepted", job="k1", told_at=1.0, answers=[202])
+ROW = Row("job_1", "k1", "hello", "1555", "sent", None, 1, ["JobCompleted"])
+EVENT: dict[str, Any] = {"id": "evt_1", "type": "JobCompleted", "data": {"jobId": "k1"}}
+
+
+def records(**changes: Any) -> Records:
+    whole: dict[str, Any] = {
+        "orders": [ORDER], "rows": [ROW], "got": {"1555": ["hello"]}, "received": [EVENT], "shown": {"hello": "read"},
+    }  # fmt: skip
+    return Records(**(whole | changes))
+
+
+def kinds(found: Records) -> set[str]:
+    return {line.partition(":")[0] for line in found.wrong()}
+
+
+def test_records_that_agree() -> None:
+    assert records().wrong() == []
+    assert records(received=[EVENT, EVENT]).wrong() == [], "at least once"
+    failed = replace(ROW, state="failed", error="outcome_unknown", events=["JobFailed"])
+    event = EVENT | {"type": "JobFailed"}
+    for got in ({}, {"1555": ["hello"]}):
+        assert records(rows=[failed], received=[event], got=got, shown={}).wrong() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({"rows": [], "got": {}, "received": []}, {"LOST"}),
+        ({"rows": []}, {"LOST", "LIED"}),
+        ({"orders": [replace(ORDER, told="refused", answers=[422])]}, {"LIED"}),
+        ({"rows": [ROW, replace(ROW, id="job_2")]}, {"DOUBLED"}),
+        ({"orders": [replace(ORDER, cancelled=True)]}, {"LIED"}),
+        ({"got": {}}, {"LOST"}),
+        ({"got": {"1555": ["hello", "hello"]}}, {"DOUBLED"}),
+        ({"got": {"1555": ["hello", "what?"]}}, {"LIED"}),
+        ({"rows": [replace(ROW, state="submitting")]}, {"STUCK", "LIED", "EVENT"}),
+        ({"rows": [replace(ROW, state="cancelled", events=["JobCancelled"])]}, {"LIED", "EVENT"}),
+        ({"rows": [replace(ROW, state="failed", error="expired", events=["JobFailed"])]}, {"LIED", "EVENT"}),
+        ({"rows": [replace(ROW, events=[])]}, {"EVENT"}),
+        ({"rows": [replace(ROW, events=["JobCompleted", "JobFailed"])]}, {"EVENT"}),
+        ({"received": []}, {"EVENT"}),
+        ({"received": [EVENT, EVENT | {"id": "evt_2"}]}, {"EVENT"}),
+        ({"received": [EVENT, EVENT | {"data": {"jobId": "k1", "sequence": 2}}]}, {"EVENT"}),
+        ({"received": [EVENT, {"refused": "no signature fits"}]}, {"EVENT"}),
+        ({"shown": {"hello": "failed"}}, {"LIED"}),
+    ],
+)
+def test_records_that_do_not_agree(changes: dict[str, Any], wrong: set[str]) -> None:
+    assert kinds(records(**changes)) == wrong
+
+
+def test_messages_that_swapped_places() -> None:
+    later = replace(ORDER, text="later", key="k2", job="k2", asked_at=2.0, told_at=3.0)
+    rows = [ROW, replace(ROW, id="job_2", key="k2", text="later")]
+    events = [EVENT, {"id": "evt_2", "type": "JobCompleted", "data": {"jobId": "k2"}}]
+    shown = {"hello": "read", "later": "sent"}
+    for got, wrong in ((["hello", "later"], set()), (["later", "hello"], {"ORDER"})):
+        both = records(orders=[ORDER, later], rows=rows, received=events, got={"1555": got}, shown=shown)
+        assert kinds(both) == wrong
+    at_once = records(
+        orders=[ORDER, replace(later, asked_at=0.5)], rows=rows, received=events, got={"1555": ["later", "hello"]},
+        shown=shown,
+    )  # fmt: skip
+    assert kinds(at_once) == set(), "asked for before the other one was answered"
+
+
+def test_a_line_that_a_killed_receiver_left_half_written(tmp_path: Path) -> None:
+    file = tmp_path / "received"
+    file.write_text('\n{"id": "evt_0"}\n\n{"id": "ev\n{"id": "evt_1"}\n')
+    assert read_received(file, len('\n{"id": "evt_0"}\n')) == [{"id": "evt_1"}]
+
+
+@pytest.fixture
+async def echo() -> AsyncIterator[Wire]:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(100):
+            writer.write(piece)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+
+    async def connect() -> Peer:
+        return await asyncio.open_connection("127.0.0.1", port)
+
+    wire = Wire("echo", connect)
+    await wire.start()
+    yield wire
+    await wire.stop()
+    server.close()
+
+
+async def test_a_wire_carries_loses_and_breaks(echo: Wire) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
+    writer.write(b"one")
+    assert await reader.readexactly(3) == b"one"
+    echo.lose()
+    writer.write(b"two")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.readexactly(3), 0.3)
+    echo.heal()
+    assert await reader.readexactly(3) == b"two"
+    echo.cut()
+    with suppress(ConnectionError):
+        assert await reader.read() == b""
+    writer.close()
+
+
+@pytest.mark.parametrize("name", mistakes.read())
+def test_each_mistake_can_still_be_made(name: str, tmp_path: Path) -> None:
+    mistakes.copy(tmp_path)
+    for change in mistakes.read()[name].changes:
+        change.make(tmp_path)
+    changed = {change.path for change in mistakes.read()[name].changes}
+    for path in changed:
+        if path.endswith(".py"):
+            compile((tmp_path / path).read_text(), path, "exec")
+
+
+@pytest.mark.timeout(600)
+async def test_some_runs_lose_and_double_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with open_folder() as folder:
+        async with open_cluster(folder, 2) as cluster:
+            for seed in (1, 2):
+                outcome = await run(cluster, seed, Plan(list(KINDS), jobs=10, over=8))
+                with capsys.disabled():
+                    print(f"\n{outcome}")  # noqa: T201  # what a person wants to see
+                assert outcome.wrong == []
+                assert sum(outcome.ends.values()) >= 5
