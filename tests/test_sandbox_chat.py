@@ -179,8 +179,9 @@ async def test_send_button_is_there_only_with_text(linked: Profile) -> None:
 async def test_chat_list_is_virtual_and_searched(linked: Profile) -> None:
     await linked.goto()
     rows = linked.chats.get_by_role("row")
-    total = int(await linked.chats.get_attribute("aria-rowcount") or 0)
+    # Drawn once the profile has been read; until then there are no rows to count.
     await rows.nth(10).wait_for()
+    total = int(await linked.chats.get_attribute("aria-rowcount") or 0)
     assert 10 < await rows.count() < total
     await linked.page.locator("#pane-side").hover()
     await linked.page.mouse.wheel(0, 100_000)
