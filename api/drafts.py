@@ -1,5 +1,6 @@
 """From order to row: which account sends it, whether its times are possible, and whether there is room."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -111,8 +112,9 @@ async def _within_room(context: Context, tx: Transaction, found: dict[N, Draft |
     """Refuse what would be more than MAX_QUEUED of an account, the last ones."""
     if not context.waiting.most:
         return
-    senders = {item.sender.id for item in found.values() if isinstance(item, Draft)}
-    rooms = {sender: await _room(context, tx, sender) for sender in senders}
+    wanted = Counter(item.sender.id for item in found.values() if isinstance(item, Draft))
+    # Sorted, so that two batches never wait for each other.
+    rooms = {sender: await _room(context, tx, sender, wanted[sender]) for sender in sorted(wanted)}
     for name, item in found.items():
         if isinstance(item, Draft):
             rooms[item.sender.id] -= 1
@@ -125,9 +127,16 @@ async def _within_room(context: Context, tx: Transaction, found: dict[N, Draft |
                 context.waiting.accepted(item.sender.id)
 
 
-async def _room(context: Context, tx: Transaction, account: str) -> int:
-    room = context.waiting.room(account)
-    if room is None:
-        row = await tx.one("count_queued", account=account, most=context.waiting.most)
-        room = context.waiting.counted(account, int(row["queued"]) if row else 0)
-    return room
+async def _room(context: Context, tx: Transaction, account: str, wanted: int) -> int:
+    room = context.waiting.room(account, wanted)
+    if room is None and not context.waiting.near(account, wanted):
+        room = await _count(context, tx, account)
+    if context.waiting.near(account, wanted):
+        await tx.all("lock_room", account=account)
+        room = await _count(context, tx, account)
+    return room or 0
+
+
+async def _count(context: Context, tx: Transaction, account: str) -> int:
+    row = await tx.one("count_queued", account=account, most=context.waiting.most)
+    return context.waiting.counted(account, int(row["queued"]) if row else 0)
