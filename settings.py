@@ -122,12 +122,16 @@ class Settings(BaseSettings):
         default=86400, gt=0, description="A job without expiresAt expires so long after sendAt."
     )
     dedupe_seconds: Seconds = Field(
-        default=10, description="Equal requests without idempotency key within this time are one job."
+        default=10,
+        le=259_200,
+        description="Equal requests without idempotency key within this time are one job; at most three days.",
     )
     max_queued: int = Field(default=100_000, ge=0, description="Waiting messages of one account; more are refused.")
     rate_limit_per_minute: int = Field(default=6000, ge=0, description="Requests a minute, per key and per address.")
     retention_days: float = Field(
-        default=90, ge=0, description="How long evidence, incoming messages and changes of state are kept."
+        default=90,
+        ge=0,
+        description="How long ended jobs, events, deliveries, evidence, incoming messages and states are kept.",
     )
     evidence_url: str | None = Field(
         default=None,

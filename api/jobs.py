@@ -163,8 +163,13 @@ async def retry_job(request: Request) -> Response:
     context = of(request)
     job = request.path_params["jobId"]
 
+    async def retry(tx: Transaction) -> Row | None:
+        return await tx.one("retry_job", org=caller.org, job=job, force=again.force, ttl=context.job_ttl)
+
     async def work(tx: Transaction) -> Row:
-        retried = await tx.one("retry_job", org=caller.org, job=job, force=again.force, ttl=context.job_ttl)
+        retried = await retry(tx)
+        if retried is None and await tx.one("bring_back", org=caller.org, job=job):
+            retried = await retry(tx)
         row = _found(await tx.one("show_job", org=caller.org, job=job))
         if retried is None:
             raise Conflict(_why_not_again(row))

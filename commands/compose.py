@@ -54,6 +54,7 @@ from tasks.send import Policy, Sender
 from tasks.states import Account, States
 from tasks.ticks import Ticks
 from tasks.trouble import Trouble
+from tasks.upkeep import Upkeep
 from tasks.watchdog import Sealing, Watchdog
 from tasks.worker import Heartbeat, Worker
 
@@ -205,7 +206,8 @@ def make_worker(settings: Settings, url: str, home: str) -> tuple[Worker, Engine
         ),
         "endpoint": DeliveryWork(database, worker, _unseal(settings), client),
     }
-    app = make_app(url, lanes.drain, lambda: _upkeep(settings, database), size=10)
+    upkeep = Upkeep(database, settings.keepalive_days, settings.retention_days)
+    app = make_app(url, lanes.drain, upkeep.run_once, size=10)
     consumers = [
         Consumer(app, [f"account@{worker}", "account"], settings.seats, DRAIN_PATIENCE),
         Consumer(app, ["endpoint", "upkeep"], ENDPOINT_SLOTS, DRAIN_PATIENCE),
@@ -319,11 +321,3 @@ def sealer(settings: Settings) -> Sealer:
 def _unseal(settings: Settings) -> Callable[[bytes, str], str]:
     keys = sealer(settings)
     return lambda sealed, about: keys.open(sealed, about.encode()).decode()
-
-
-async def _upkeep(settings: Settings, database: Database) -> None:
-    """Do what is done every ten minutes, by one worker of the cluster."""
-    await database.all("ensure_partitions")
-    await database.all("keep_alive", days=settings.keepalive_days)
-    if settings.retention_days:
-        await database.all("forget_old", days=settings.retention_days)

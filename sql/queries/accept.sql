@@ -3,10 +3,12 @@
 select pg_advisory_xact_lock(hashtext('postrider.accept'), bucket) from unnest(%(buckets)s::integer[]) as bucket
 
 -- name: jobs_of_keys
-select id, key, content_hash, state from jobs where org_id = %(org)s and key = any (%(keys)s::text[])
+-- A key lives as long as its job, which is in jobs or in the history, and to one statement in exactly one of them. A job
+-- moves days after its end: none that is inserted after this look has moved before this transaction inserts.
+select id, key, content_hash, state from all_jobs where org_id = %(org)s and key = any (%(keys)s::text[])
 
 -- name: jobs_of_contents
--- The newest last: it is the one that an equal order joins.
+-- The newest last: it is the one that an equal order joins. None is so old that it has moved to the history.
 select id, key, content_hash, state
 from jobs
 where org_id = %(org)s and key is null and content_hash = any (%(contents)s::bytea[])

@@ -29,7 +29,7 @@ returning text
 
 -- name: phone_of_chat
 -- Whose chat it is that holds one of these messages: a page that shows a name alone shows our own messages, too.
-select phone from jobs where account_id = %(account)s and bubble = any (%(ids)s::text[])
+select phone from all_jobs where account_id = %(account)s and bubble = any (%(ids)s::text[])
 union all
 select phone from incoming where account_id = %(account)s and bubble = any (%(bubbles)s::text[]) and phone is not null
 limit 1

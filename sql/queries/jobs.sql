@@ -2,19 +2,20 @@
 -- No key begins with job_, so that the two never mean different jobs.
 select id, key, account_id, phone, message, priority, state, send_at, expires_at, attempts, error_code, error_detail,
        evidence, metadata, timeline, created_at, started_at, sent_at, delivered_at, read_at
-from jobs
+from all_jobs
 where org_id = %(org)s and (id = %(job)s or key = %(job)s)
 
 -- name: list_jobs
--- Newest first; a page begins after the last row of the one before.
+-- Newest first; a page begins after the last row of the one before. The bounds are plain comparisons: with `is null or` no
+-- index could begin at them.
 select id, key, account_id, phone, message, priority, state, send_at, expires_at, attempts, error_code, error_detail,
        evidence, metadata, timeline, created_at, started_at, sent_at, delivered_at, read_at
-from jobs
+from all_jobs
 where org_id = %(org)s
   and (%(status)s::text is null or state = %(status)s)
   and (%(account)s::text is null or account_id = %(account)s)
-  and (%(since)s::timestamptz is null or created_at >= %(since)s)
-  and (%(until)s::timestamptz is null or created_at < %(until)s)
+  and created_at >= coalesce(%(since)s::timestamptz, '-infinity')
+  and created_at < coalesce(%(until)s::timestamptz, 'infinity')
   and (created_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
 order by created_at desc, id desc
 limit %(limit)s
@@ -57,3 +58,12 @@ where jobs.org_id = %(org)s and (jobs.id = %(job)s or jobs.key = %(job)s) and jo
   and (jobs.error_code is distinct from 'outcome_unknown' or %(force)s::boolean)
   and lanes.id = jobs.account_id
 returning jobs.account_id as lane, lanes.open_at <= now() as open
+
+-- name: bring_back
+-- A job from the history, for retry_job to try it again, or to refuse, and then this is rolled back. It comes after a
+-- retry_job that found none, and so has waited for whoever was moving it.
+with found as (
+    delete from jobs_history where org_id = %(org)s and (id = %(job)s or key = %(job)s) returning *
+)
+insert into jobs overriding system value select * from found
+returning id

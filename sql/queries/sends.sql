@@ -135,7 +135,7 @@ update jobs set due_at = now() where id = %(job)s and claim = %(claim)s and stat
 
 -- name: awaiting_ticks
 -- Messages of these accounts whose next tick has not been seen, newest first. A tick that comes after the outcome was
--- given up stands in the timeline.
+-- given up stands in the timeline. Jobs stay in the task table for as long (tasks/upkeep.py).
 select account_id, id, phone, bubble, state
 from jobs
 where account_id = any (%(accounts)s) and bubble is not null

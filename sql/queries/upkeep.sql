@@ -1,6 +1,9 @@
 -- name: ensure_partitions
 select ensure_partitions()
 
+-- name: drop_old_partition
+select partition, dropped from drop_old_partition(now() - %(days)s * interval '1 day')
+
 -- name: the_time
 select now() as now
 
@@ -8,11 +11,152 @@ select now() as now
 -- One process is the clock of the lanes. Postgres frees the lock when the connection ends.
 select pg_try_advisory_lock(hashtext('postrider.pulse')) as leads
 
--- name: forget_old
--- What retention does not keep. Who opted out stays.
-with changes as (
-    delete from account_changes where created_at < now() - %(days)s * interval '1 day'
-), messages as (
-    delete from incoming where created_at < now() - %(days)s * interval '1 day'
+-- name: move_ended_jobs
+-- A job stands in jobs or in jobs_history, for every snapshot in exactly one of them. Whoever works on one this moment, to
+-- try it again, keeps it.
+with old as materialized (
+    select id from jobs
+    where ended_at < now() - %(days)s * interval '1 day' and state in ('sent', 'delivered', 'read', 'failed', 'cancelled')
+    order by ended_at
+    limit %(most)s
+    for update skip locked
+), moved as (
+    delete from jobs using old where jobs.id = old.id returning jobs.*
+), kept as (
+    insert into jobs_history select * from moved
 )
-delete from qr_tokens where created_at < now() - interval '1 day'
+select count(*) as rows from moved
+
+-- name: forget_jobs
+-- Where retention is shorter than the time that ended jobs stay in the task table. Pace counts an account's day there,
+-- which has 25 hours where clocks are put back, so that none goes before.
+with old as materialized (
+    select id from jobs
+    where ended_at < now() - greatest(%(days)s * interval '1 day', interval '26 hours')
+      and state in ('sent', 'delivered', 'read', 'failed', 'cancelled')
+    order by ended_at
+    limit %(most)s
+    for update skip locked
+), gone as (
+    delete from jobs using old where jobs.id = old.id returning jobs.id
+)
+select count(*) as rows from gone
+
+-- name: forget_history
+with old as materialized (
+    select id, ended_at from jobs_history
+    where ended_at < now() - %(days)s * interval '1 day'
+    order by ended_at
+    limit %(most)s
+    for update skip locked
+), gone as (
+    delete from jobs_history using old
+    where jobs_history.id = old.id and jobs_history.ended_at = old.ended_at
+      and jobs_history.ended_at < now() - %(days)s * interval '1 day'
+    returning jobs_history.id
+)
+select count(*) as rows from gone
+
+-- name: forget_evidence
+-- Links to evidence that is deleted by its age, of jobs that ended later. Its name begins with its time.
+with old as (
+    select to_char((now() - %(days)s * interval '1 day') at time zone 'utc', 'YYYYMMDD"T"HH24MISS') as stamp
+), lately as (
+    update jobs set evidence = null
+    where id in (
+        select id from jobs, old
+        where evidence is not null and split_part(evidence, '/', 2) collate "C" < stamp
+        limit %(most)s)
+    returning id
+), long_ago as (
+    update jobs_history set evidence = null
+    where id in (
+        select id from jobs_history, old
+        where evidence is not null and split_part(evidence, '/', 2) collate "C" < stamp
+        limit %(most)s)
+    returning id
+)
+select greatest((select count(*) from lately), (select count(*) from long_ago)) as rows
+
+-- name: forget_deliveries
+-- Only what ended: what is still to be delivered stays, and with it its event.
+with old as materialized (
+    select id from deliveries
+    where ended_at < now() - %(days)s * interval '1 day' and state in ('delivered', 'failed')
+    order by ended_at
+    limit %(most)s
+    for update skip locked
+), gone as (
+    delete from deliveries using old where deliveries.id = old.id returning deliveries.id
+)
+select count(*) as rows from gone
+
+-- name: forget_events
+with old as materialized (
+    select id, created_at from outbox
+    where created_at < now() - %(days)s * interval '1 day'
+      and not exists (select from deliveries where event_id = outbox.id and state in ('pending', 'sending'))
+    order by created_at
+    limit %(most)s
+), gone as (
+    delete from outbox using old
+    where outbox.id = old.id and outbox.created_at = old.created_at
+      and outbox.created_at < now() - %(days)s * interval '1 day'
+    returning outbox.id
+)
+select count(*) as rows from gone
+
+-- name: forget_attempts
+with old as materialized (
+    select id, created_at from attempts
+    where created_at < now() - %(days)s * interval '1 day'
+    order by created_at
+    limit %(most)s
+), gone as (
+    delete from attempts using old
+    where attempts.id = old.id and attempts.created_at = old.created_at
+      and attempts.created_at < now() - %(days)s * interval '1 day'
+    returning attempts.id
+)
+select count(*) as rows from gone
+
+-- name: forget_changes
+with gone as (
+    delete from account_changes
+    where id in (
+        select id from account_changes where created_at < now() - %(days)s * interval '1 day'
+        order by created_at limit %(most)s)
+    returning id
+)
+select count(*) as rows from gone
+
+-- name: forget_incoming
+-- Who opted out stays on the list.
+with gone as (
+    delete from incoming
+    where id in (
+        select id from incoming where created_at < now() - %(days)s * interval '1 day'
+        order by created_at limit %(most)s)
+    returning id
+)
+select count(*) as rows from gone
+
+-- name: forget_tokens
+with gone as (
+    delete from qr_tokens
+    where token_hash in (
+        select token_hash from qr_tokens where created_at < now() - interval '1 day' order by created_at limit %(most)s)
+    returning org_id
+)
+select count(*) as rows from gone
+
+-- name: forget_signatures
+-- No request is accepted that is older than half a minute, so that none of these comes again.
+with gone as (
+    delete from request_signatures
+    where signature in (
+        select signature from request_signatures
+        where created_at < now() - interval '2 minutes' order by created_at limit %(most)s)
+    returning org_id
+)
+select count(*) as rows from gone

@@ -1,0 +1,84 @@
+"""Upkeep: what one worker of the cluster does every ten minutes, so that no table grows for ever.
+
+Ended jobs move from the task table to the history, and what is older than RETENTION_DAYS goes: whole partitions at
+once, the rest some rows at a time. Every statement is a short transaction of its own; a turn has so many seconds, and
+what it does not get to waits for the next. Nothing that is open is ever deleted.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+
+from sql.database import Database
+
+log = logging.getLogger(__name__)
+
+#: How long an ended job stays in the task table. Ticks are looked for during so many days from its submission, which
+#: its end never precedes (`awaiting_ticks`), and equal requests without a key are one job at most so long: both look
+#: there alone.
+SETTLED_DAYS = 3.0
+BATCH = 500  # rows of one statement
+TURN = 20.0  # seconds; less than a worker that stops gives what it has in hand
+
+#: What does not depend on RETENTION_DAYS, and what does.
+ALWAYS = ("forget_tokens", "forget_signatures")
+BY_AGE = (
+    "forget_jobs",
+    "forget_history",
+    "forget_evidence",
+    "forget_deliveries",
+    "forget_events",
+    "forget_attempts",
+    "forget_changes",
+    "forget_incoming",
+)
+
+
+@dataclass
+class Upkeep:
+    """Keeps the tables small."""
+
+    database: Database
+    keepalive_days: float
+    #: 0 keeps everything
+    retention_days: float
+    batch: int = BATCH
+    turn: float = TURN
+
+    async def run_once(self) -> None:
+        """Do one turn."""
+        end = time.monotonic() + self.turn
+        await self.database.all("ensure_partitions")
+        await self.database.all("keep_alive", days=self.keepalive_days)
+        if self.retention_days:
+            await self._drop_partitions(end)
+        await self._rows(end)
+
+    async def _drop_partitions(self, end: float) -> None:
+        """Drop the partitions that are over age as a whole, one in each transaction."""
+        while time.monotonic() < end:
+            rows = await self.database.all("drop_old_partition", days=self.retention_days)
+            if dropped := [row["partition"] for row in rows if row["dropped"]]:
+                log.info("dropped partition %s", *dropped)
+                continue
+            if rows:
+                busy = ", ".join(row["partition"] for row in rows)
+                log.info("partitions over age are in use, and dropped later: %s", busy)
+            return
+
+    async def _rows(self, end: float) -> None:
+        """Move and forget rows in rounds, a batch of each kind, so that a backlog of one holds up no other."""
+        kinds = {"move_ended_jobs": SETTLED_DAYS}
+        if self.retention_days:
+            kinds |= dict.fromkeys(BY_AGE, self.retention_days)
+        left = [*kinds, *ALWAYS]
+        while left and time.monotonic() < end:
+            counts = {name: await self._batch(name, kinds.get(name)) for name in left}
+            left = [name for name, count in counts.items() if count == self.batch]
+        if left:
+            log.info("upkeep goes on in its next turn: %s", ", ".join(left))
+
+    async def _batch(self, name: str, days: float | None) -> int:
+        age = {} if days is None else {"days": days}
+        row = await self.database.one(name, most=self.batch, **age)
+        return int(row["rows"]) if row else 0
