@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from fixtures_api import rows
 from fixtures_history import PLACES, count, end, keep_up, run, waits_for_a_lock
-from fixtures_lanes import SENT, add_jobs, add_lanes, lane_worker, until, value
+from fixtures_lanes import SENT, add_jobs, add_lanes, add_worker, lane_worker, until, value
 
 from sql.database import Database
 from tasks.lanes import Drain
@@ -334,6 +334,21 @@ async def test_new_partitions_are_as_the_first_ones(database: Database) -> None:
             await run(database, f"drop table {name}")
             await database.all("ensure_partitions")
         assert seen[0] == seen[1]
+
+
+# --- what churns -------------------------------------------------------------------------------------------------
+
+
+async def test_a_sign_of_life_touches_no_index(database: Database) -> None:
+    await add_worker(database)
+    await add_lanes(database, "a")
+    await database.all("lease_account", account="a", worker="wrk_a", lease=30)
+    updated = "select pg_stat_get_xact_tuples_updated(%s::regclass), pg_stat_get_xact_tuples_hot_updated(%s::regclass)"
+    async with database.transaction() as tx:
+        await tx.all("renew_worker", worker="wrk_a", ids=[1], lease=30, open=["a"])
+        for table in ("accounts", "workers"):
+            cursor = await tx.connection.execute(updated, [table, table])
+            assert await cursor.fetchone() == (1, 1), table
 
 
 # --- what procrastinate leaves -------------------------------------------------------------------------------------
