@@ -1,6 +1,8 @@
 -- History: ended jobs move to jobs_history and are found there, partitions come and go without holding anybody up, and
 -- what is written every few seconds touches no index.
--- Oldest code that may run on it: 0.2.0.
+-- Oldest code that may run on it: 0.3.0. Older code would take an idempotency key again whose job has moved.
+
+create or replace function postrider_oldest_code() returns text language sql immutable as $$ select '0.3.0' $$;
 
 -- one view of both ---------------------------------------------------------------------------------------------------
 
