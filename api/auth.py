@@ -2,7 +2,6 @@
 
 import hmac
 import re
-import time
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -56,7 +55,7 @@ async def _check_signature(context: Context, request: Request, key: Row) -> None
     timestamp, given = (request.headers.get(name, "") for name in ("x-timestamp", "x-signature"))
     if not TIMESTAMP.fullmatch(timestamp) or not SIGNATURE.fullmatch(given):
         raise Unauthorized("This key's requests must be signed: x-timestamp in unix seconds, x-signature in hex.")
-    if not NEWEST <= time.time() - int(timestamp) <= OLDEST:
+    if not NEWEST <= key["now"].timestamp() - int(timestamp) <= OLDEST:
         raise Unauthorized(f"x-timestamp must be at most {OLDEST} s old and {-NEWEST} s ahead.")
     secret = context.sealer.open(key["signing_secret"], key["id"].encode()).decode()
     ours = sign_request(secret, timestamp, request.method, _target(request), await raw(request))

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from api.context import Context
@@ -48,7 +48,7 @@ async def draft(
 ) -> dict[N, Draft | RequestError]:
     """Return for each order a draft, or why it is not accepted."""
     senders = await _senders(tx, org, {order.account for order in orders.values()})
-    now = datetime.now(UTC)
+    now = await _now(tx)
     found: dict[N, Draft | RequestError] = {}
     for name, order in orders.items():
         try:
@@ -87,6 +87,13 @@ def _sender(senders: Mapping[str | None, Sender], account: str | None) -> Sender
 
 
 # --- times -------------------------------------------------------------------------------------------------------
+
+
+async def _now(tx: Transaction) -> datetime:
+    """Return Postgres's time: what is past or far ahead is not for this machine's clock to say."""
+    (row,) = await tx.all("the_time")
+    now: datetime = row["now"]
+    return now
 
 
 def _check_times(order: Order, now: datetime) -> None:

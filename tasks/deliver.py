@@ -134,7 +134,8 @@ class DeliveryWork:
 
     async def _request(self, delivery: Delivery) -> Answer:
         body = delivery.body.encode()
-        timestamp = int(time.time())
+        # Postgres's clock: receivers refuse what this machine's would date wrongly.
+        timestamp = int(delivery.attempt_at.timestamp())
         secret = self.unseal(delivery.secret, delivery.endpoint_id)
         headers = {
             **delivery.headers,
@@ -147,7 +148,7 @@ class DeliveryWork:
         async with self.client.stream("POST", delivery.url, content=body, headers=headers) as response:
             text = await _beginning(response)
             error = None if response.is_success else f"HTTP {response.status_code}"
-            wait = _retry_after(response.headers.get("retry-after"))
+            wait = _retry_after(response.headers.get("retry-after"), delivery.attempt_at)
             return Answer(response.status_code, error, text, wait)
 
     async def _record(self, delivery: Delivery, answer: Answer) -> None:
@@ -216,7 +217,7 @@ async def _beginning(response: httpx2.Response) -> str:
     return b"".join(parts)[:RESPONSE_CAP].decode("utf-8", "replace").replace("\0", "\ufffd")[:RESPONSE_KEPT]
 
 
-def _retry_after(value: str | None) -> float:
+def _retry_after(value: str | None, now: datetime) -> float:
     """Return the seconds that a Retry-After asks for, in either form (RFC 9110, 10.2.3); 0 for none or nonsense."""
     if not value:
         return 0.0
@@ -224,6 +225,6 @@ def _retry_after(value: str | None) -> float:
         return float(value)
     try:
         at = parsedate_to_datetime(value)
-        return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+        return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
     except (ValueError, OverflowError):
         return 0.0

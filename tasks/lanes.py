@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import psycopg
@@ -187,8 +187,8 @@ class Pulse:
 
     async def _may_judge(self, statement: Transaction) -> bool:
         """Tell whether silence counts as death now: after a sleep or a cut everybody was silent, this process too."""
-        row = await statement.one("the_time")
-        now: datetime = row["now"] if row else datetime.now(UTC)
+        (row,) = await statement.all("the_time")
+        now: datetime = row["now"]
         if self._seen is None or (now - self._seen).total_seconds() > GAP:
             self._judging_from = now + timedelta(seconds=self.dead)
         self._seen = now

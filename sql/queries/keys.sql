@@ -1,5 +1,5 @@
 -- name: find_key
-select id, org_id, key_hash, signing_secret from api_keys where key_hash = %(hash)s and revoked_at is null
+select id, org_id, key_hash, signing_secret, now() as now from api_keys where key_hash = %(hash)s and revoked_at is null
 
 -- name: accept_signature
 -- Each is accepted once in the cluster: no row means that it was seen before. Upkeep clears away the old ones.
