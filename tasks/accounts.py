@@ -58,7 +58,7 @@ class AccountWork:
         await self.sender.release(drain)
         if account.wanted != "connected" or await self._stays_closed(drain, account):
             if account.half_done:
-                await self.database.all("settle_later", account=account.id, seconds=SETTLE_LATER)
+                await self.database.all("settle_later", lane=drain.lane, epoch=drain.epoch, seconds=SETTLE_LATER)
             if account.wanted != "connected":
                 await self._end(account)
             return False
@@ -173,7 +173,9 @@ class AccountWork:
             await self.states.reach(tx, account.id, State.ready)
             if changed:
                 error = NumberChanged()
-                failed = await tx.all("fail_backlog", account=account.id, code=error.code, detail=error.detail)
+                failed = await tx.all(
+                    "fail_backlog", account=account.id, worker=self.seats.worker, code=error.code, detail=error.detail
+                )
                 log.warning("account %s has another number; %d messages failed", account.id, len(failed))
                 await wake_returned(tx, failed)
 

@@ -155,7 +155,10 @@ class DeliveryWork:
         state, seconds = _next(delivery, answer)
         log.info("%s %s: %s", delivery.type, delivery.event_id, answer.error or answer.status)
         if answer.status == httpx2.codes.GONE:
-            await self.database.all("disable_endpoint", endpoint=delivery.endpoint_id, reason="It answered 410 Gone.")
+            await self.database.all(
+                "disable_endpoint", endpoint=delivery.endpoint_id, delivery=delivery.id, claim=delivery.claim,
+                reason="It answered 410 Gone.",
+            )  # fmt: skip
         while True:
             try:
                 await self.database.all(

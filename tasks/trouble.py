@@ -164,7 +164,7 @@ class Trouble:
         # sees that the codes have ended clicks on connect.
         async def write(tx: Transaction) -> None:
             await self.states.held(tx, drain.lane)
-            await tx.all("give_back", account=drain.lane, began=drain.began)
+            await tx.all("give_back", account=drain.lane, worker=self.worker, began=drain.began)
 
         await self.database.transact(write)
         await self.seats.leave(drain.lane, error.detail, to=State.disconnected)

@@ -49,12 +49,14 @@ where deliveries.id = %(delivery)s and deliveries.claim = %(claim)s and endpoint
 
 -- name: release_deliveries
 -- What an earlier drain left under way may or may not have arrived: it is sent again, with the same webhook-id.
-with lost as (
+with lane as (
+    select id from lanes where id = %(lane)s and epoch = %(epoch)s for no key update
+), lost as (
     update deliveries
     set state = 'pending', claim = null, claimed_by = null, due_at = now()
-    where endpoint_id = %(lane)s and state = 'sending'
-      and exists (select from lanes where id = %(lane)s and epoch = %(epoch)s)
-    returning id, attempts
+    from lane
+    where endpoint_id = lane.id and state = 'sending'
+    returning deliveries.id, attempts
 )
 update attempts
 set ended_at = now(), error = 'interrupted'
@@ -62,9 +64,13 @@ from lost
 where attempts.delivery_id = lost.id and attempts.number = lost.attempts and attempts.ended_at is null
 
 -- name: disable_endpoint
--- None are kept for a disabled endpoint: what waits for it has failed.
+-- None are kept for a disabled endpoint: what waits for it has failed. It names the claim of the delivery that was
+-- answered so: a worker that was frozen may know an old URL's answer.
 with disabled as (
-    update endpoints set status = 'disabled', status_reason = %(reason)s where id = %(endpoint)s returning id
+    update endpoints set status = 'disabled', status_reason = %(reason)s
+    where id = %(endpoint)s
+      and exists (select from deliveries where id = %(delivery)s and claim = %(claim)s)
+    returning id
 )
 update deliveries
 set state = 'failed', ended_at = now(), last_error = %(reason)s

@@ -9,10 +9,13 @@ order by id
 on conflict (queueing_lock) where status = 'todo' do nothing
 
 -- name: begin_drain
--- Raise the epoch, which fences off every earlier drain of the lane.
+-- Raise the epoch, which fences off every earlier drain of the lane. A worker that was frozen before it began, and whose
+-- wake-up was buried meanwhile, begins nothing: it would fence off whoever is at work now.
 update lanes
 set epoch = epoch + 1, drained_by = %(worker)s, wakeup_id = %(wakeup)s
 where id = %(lane)s
+  and not exists (
+      select from procrastinate_jobs where lock = lanes.id and status = 'doing' and procrastinate_jobs.id <> %(wakeup)s)
 returning id as lane, kind, queue, epoch, now() as began, open_at > now() as closed, gate_reason
 
 -- name: end_drain

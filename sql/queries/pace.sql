@@ -65,12 +65,14 @@ select job_event('JobFailed', job) as lanes from done
 -- name: put_off_recipient
 -- When the recipient of a job just taken had its messages of the hour: put off all that waits for them to when the first
 -- of these leaves the hour, in their order (a microsecond apart, since what is due at once goes by acceptance), and return
--- the job without an attempt counted. No row when it may be sent.
+-- the job without an attempt counted. No row when it may be sent, or is another's by now.
 with full_hour as materialized (
     select sent.submitted_at + interval '1 hour' as opens_at
     from accounts
     join jobs as sent on sent.account_id = accounts.id
     where accounts.id = %(account)s and accounts.pace
+      and exists (
+          select from jobs where jobs.id = %(job)s and jobs.claim = %(claim)s and jobs.state = 'sending')
       and sent.phone = %(phone)s and sent.submitted_at > now() - interval '1 hour'
     order by sent.submitted_at desc
     offset %(per_hour)s - 1

@@ -109,24 +109,33 @@ where id = %(job)s
 returning '{}'::text[] as lanes
 
 -- name: release_typed
--- What an earlier drain only typed has not left.
+-- What an earlier drain only typed has not left. Under a lock on the lane's row, as take_job: what a newer drain takes
+-- meanwhile is not ours to give back.
+with lane as (
+    select id from lanes where id = %(lane)s and epoch = %(epoch)s for no key update
+)
 update jobs
 set state = 'queued', claim = null, claimed_by = null, timeline = timeline || step('queued', 'interrupted')
-where account_id = %(lane)s and state = 'sending'
-  and exists (select from lanes where id = %(lane)s and epoch = %(epoch)s)
+from lane
+where account_id = lane.id and jobs.state = 'sending'
 
 -- name: take_submitted
 -- What an earlier drain may have sent, to be settled; looked at again later if it cannot be told now.
+with lane as (
+    select id from lanes where id = %(lane)s and epoch = %(epoch)s for no key update
+), next as materialized (
+    select jobs.id
+    from lane
+    join jobs on jobs.account_id = lane.id and jobs.state = 'submitting' and jobs.due_at <= now()
+    order by jobs.due_at
+    limit 1
+    for update of jobs skip locked
+)
 update jobs
 set claim = gen_random_uuid(), claimed_by = %(worker)s, due_at = now() + %(look)s * interval '1 second'
-where id = (
-    select id from jobs
-    where account_id = %(lane)s and state = 'submitting' and due_at <= now()
-      and exists (select from lanes where id = %(lane)s and epoch = %(epoch)s)
-    order by due_at
-    limit 1
-)
-returning id, account_id, key, phone, message, attempts, claim, anchor, profile_generation,
+from next
+where jobs.id = next.id
+returning jobs.id, account_id, key, phone, message, attempts, claim, anchor, profile_generation,
           extract(epoch from now() - submitted_at)::float8 as submitted_for, request_id
 
 -- name: settle_soon

@@ -50,7 +50,9 @@ for update
 
 -- name: write_state
 -- After held_account, in its transaction.
-select change_state(accounts, %(state)s, %(reason)s, %(worker)s, %(quiet)s) as lanes from accounts where id = %(account)s
+select change_state(accounts, %(state)s, %(reason)s, %(worker)s, %(quiet)s) as lanes
+from accounts
+where id = %(account)s and leased_by = %(worker)s
 
 -- name: mark_linked
 update accounts set linked = true, pairing_phone = null where id = %(account)s and leased_by = %(worker)s
@@ -65,12 +67,13 @@ set linked = true, last_open_at = now(), reconnects = 0, pairing_phone = null,
 where id = %(account)s and leased_by = %(worker)s
 
 -- name: fail_backlog
--- What was meant for another sender.
+-- What was meant for another sender. After held_account, in its transaction.
 with done as (
     update jobs
     set state = 'failed', ended_at = now(), error_code = %(code)s, error_detail = %(detail)s, sequence = sequence + 1,
         timeline = timeline || step('failed', %(code)s)
     where account_id = %(account)s and state = 'queued'
+      and exists (select from accounts where id = %(account)s and leased_by = %(worker)s)
     returning jobs as job
 )
 select job_event('JobFailed', job) as lanes from done
@@ -130,11 +133,13 @@ from account
 where lanes.id = account.id and lanes.gate_reason in ('not_linked', 'profile_elsewhere', 'suspected_ban', 'disconnected')
 
 -- name: give_back
--- Nobody scanned: the account is to be disconnected, unless somebody asked again since this drain began.
+-- Nobody scanned: the account is to be disconnected, unless somebody asked again since this drain began. After
+-- held_account, in its transaction.
 with lane as (
     update lanes
     set open_at = 'infinity', gate_reason = 'not_connected'
     where id = %(account)s and (attend_at is null or attend_at <= %(began)s)
+      and exists (select from accounts where id = %(account)s and leased_by = %(worker)s)
     returning id
 )
 update accounts
@@ -152,10 +157,14 @@ where leased_by = %(worker)s and accounts.id = any (%(bare)s::text[])
   and coalesce(attend_at < now() - interval '10 seconds', true)
 
 -- name: settle_later
--- What cannot be looked at now must not wake its lane each second.
+-- What cannot be looked at now must not wake its lane each second. It names the epoch: a newer drain may look at it.
+with lane as (
+    select id from lanes where id = %(lane)s and epoch = %(epoch)s for no key update
+)
 update jobs
 set due_at = greatest(due_at, now() + %(seconds)s * interval '1 second')
-where account_id = %(account)s and state = 'submitting'
+from lane
+where account_id = lane.id and state = 'submitting'
 
 -- name: room_elsewhere
 select exists (

@@ -1,0 +1,237 @@
+"""A worker that was only slow comes back to an account that is another's by now, and changes nothing."""
+
+import ast
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+import pytest
+from fixtures_lanes import add_jobs, add_lanes, add_worker, value
+
+from sql.database import Database, Transaction
+from sql.loader import queries
+
+ROOT = Path(__file__).parent.parent
+OLD, NEW = "00000000-0000-0000-0000-00000000000a", "00000000-0000-0000-0000-00000000000b"
+MOMENT = datetime(2100, 1, 1, tzinfo=UTC)
+
+#: What a worker writes with while it has a lane, each with what has to be so for it to write, beyond `taken_over`.
+FENCED: dict[str, LiteralString] = {
+    # --- by the lane's epoch, or a wake-up in hand
+    "begin_drain": "select 1",
+    "end_drain": "select 1",
+    "take_job": "select 1",
+    "submit_job": "select 1",
+    "release_typed": "select 1",
+    "take_submitted": "update jobs set state = 'submitting' where claim is not null",
+    "settle_later": "update jobs set state = 'submitting' where claim is not null",
+    "hold_gate": "select 1",
+    "reject_over_day": "select 1",
+    "take_delivery": "update deliveries set state = 'pending', claim = null",
+    "release_deliveries": "select 1",
+    # --- by the claim
+    "job_sent": "select 1",
+    "job_failed": "select 1",
+    "try_again": "select 1",
+    "return_job": "select 1",
+    "settle_soon": "update jobs set state = 'submitting' where claim is not null",
+    "put_off_recipient": "select 1",
+    "disable_endpoint": "select 1",
+    # --- by the lease
+    "lease_account": "select 1",
+    "release_account": "select 1",
+    "close_held_gate": "select 1",
+    "open_linked_gate": "update lanes set gate_reason = 'not_linked'",
+    "give_back": "select 1",
+    "write_state": "select 1",
+    "mark_linked": "select 1",
+    "mark_ready": "select 1",
+    "fail_backlog": "select 1",
+    "set_qr": "select 1",
+    "set_pairing_code": "select 1",
+    "set_restriction": "select 1",
+    "lift_restriction": "update accounts set restriction = 'new_chats'",
+    "count_failure": "select 1",
+    "count_reconnect": "select 1",
+    "new_profile": "select 1",
+    "use_profile": "select 1",
+    "restore_profile": "select 1",
+    "store_profile": "select 1",
+    "forget_profile": "select 1",
+}
+
+#: What an unchanged claim allows whoever has the lane by now: a result that is known is never thrown away.
+BY_CLAIM = {
+    "job_sent", "job_failed", "try_again", "return_job", "settle_soon", "put_off_recipient", "disable_endpoint",
+}  # fmt: skip
+
+NUDGE = "It asks that a lane be looked at, by whoever may; nothing is decided."
+LEADER = "The one process that holds the pulse's lock writes it, on that connection; it asks Postgres what is so."
+SEEN = "It was seen on the page, and is so whoever saw it; recorded once."
+OWN = "It is the worker's own row, or wake-up, which nobody else ever has."
+UPKEEP = "Anybody may do it, any number of times."
+ALLOWED = {
+    "not_pressed": "Only the worker that was to press Enter knows; it names the claim under which it was allowed to.",
+    "end_attempt": "What came of a request that was made; the delivery itself is fenced by its claim.",
+    "set_evidence": "A picture of that job that was taken; nothing is decided by it.",
+    "wake": NUDGE,
+    "attend": NUDGE,
+    "move_lane": "Where a lane is woken; whoever is woken wrongly moves it to the holder of the lease.",
+    "restore_accounts": NUDGE,
+    "job_delivered": SEEN,
+    "job_read": SEEN,
+    "late_tick": SEEN,
+    "record_incoming": SEEN,
+    "number_incoming": SEEN,
+    "opt_out": SEEN,
+    "register_worker": OWN,
+    "renew_worker": OWN + " The leases are those that are its own and have not ended.",
+    "unregister_worker": OWN,
+    "bury_wakeup": OWN,
+    "ensure_partitions": UPKEEP,
+    "pulse": LEADER,
+    "bury_lapsed": LEADER,
+    "reclaim_lapsed": LEADER,
+    "reclaim_queues": LEADER,
+    "reclaim_wakeups": LEADER,
+    "expire_jobs": LEADER,
+    "give_up_settling": LEADER,
+    "dead_workers": LEADER,
+    "bury_wakeups": LEADER,
+    "bury_orphans": LEADER,
+    "close_sessions_of_the_dead": LEADER,
+    "free_leases": LEADER,
+    "free_drains": LEADER,
+}
+
+WRITES = re.compile(
+    r"\b(insert into|update|delete from|procrastinate_\w+_v\d|change_state|record_event|job_event|ensure_partitions)\b"
+)
+
+
+def used_by_workers() -> set[str]:
+    """Return the names of the queries that stand in the code of workers."""
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "tasks").glob("*.py")]
+    texts = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    return {name for name in queries() if name in texts}
+
+
+def writes(name: str) -> bool:
+    text = re.sub(r"--.*", "", queries()[name].decode())
+    return bool(WRITES.search(re.sub(r"for (no key )?update", "", text)))
+
+
+def test_every_write_of_a_worker_is_fenced_or_allowed_for_a_reason() -> None:
+    assert not FENCED.keys() & ALLOWED.keys()
+    assert {name for name in used_by_workers() if writes(name)} == FENCED.keys() | ALLOWED.keys()
+
+
+#: wrk_new has the account by now, drains its lane and an endpoint's, and one job of each is under way.
+TAKEN_OVER = """
+update accounts
+set leased_by = 'wrk_new', lease_until = now() + interval '1 minute', profile_home = 'home', profile_generation = 3,
+    pace = true, wanted = 'connected';
+insert into profiles (account_id, org_id, generation, whole, sealed, raw_bytes, worker)
+values ('a', 'org_default', 3, true, 'x', 1, 'wrk_new');
+insert into lanes (id, org_id, kind, queue) values ('whe_1', 'org_default', 'endpoint', 'endpoint');
+insert into endpoints (id, org_id, url, events, secret) values ('whe_1', 'org_default', 'x', '{*}', 'x');
+select record_event('org_default', 'X', '{}', null, 'a', 0);
+update deliveries set state = 'sending', attempts = 1, claim = current_setting('test.claim')::uuid;
+insert into attempts (org_id, delivery_id, endpoint_id, number) select org_id, id, endpoint_id, 1 from deliveries;
+insert into procrastinate_jobs (queue_name, task_name, lock, queueing_lock, status)
+select 'account', 'drain', id, id, 'doing' from lanes;
+update lanes set epoch = 2, drained_by = 'wrk_new', wakeup_id = procrastinate_jobs.id
+from procrastinate_jobs where lock = lanes.id;
+update jobs set state = 'sending', attempts = 1, claim = current_setting('test.claim')::uuid
+where id = current_setting('test.job');
+-- One that was sent to the same number within the hour.
+insert into jobs
+    (id, org_id, account_id, content_hash, phone, message, due_at, send_at, expires_at, state, submitted_at)
+select 'job_sent', org_id, account_id, '', phone, 'x', now(), now(), now(), 'sent', now()
+from jobs where id = current_setting('test.job')
+"""
+
+
+async def taken_over(database: Database, claim: str) -> dict[str, Any]:
+    """Have an account, and an endpoint, that a second worker drains now, and a claim; return what queries name."""
+    await add_lanes(database, "a")
+    for worker in ("wrk_old", "wrk_new"):
+        await add_worker(database, worker)
+    taken, *_ = await add_jobs(database, "a", 2, wake=False)
+    async with database.transaction() as tx:
+        await tx.connection.execute(
+            "select set_config('test.job', %s, true), set_config('test.claim', %s, true)", [taken, claim]
+        )
+        await tx.connection.execute(TAKEN_OVER)
+        phone = await (await tx.connection.execute("select phone from jobs where id = %s", [taken])).fetchone()
+    assert phone
+    return {
+        "account": "a", "lane": "a", "job": taken, "phone": phone[0],
+        "endpoint": "whe_1", "delivery": await value(database, "select id from deliveries"),
+        "wakeup": await value(database, "select wakeup_id from lanes where id = 'a'"),
+        "margin": 10, "look": 5, "anchor": "b", "generation": 3, "bubble": "b", "detail": "d", "code": "page_hung",
+        "seconds": 60, "attend": 60, "reason": "offline", "attended": True, "began": MOMENT, "until": MOMENT, "most": 9,
+        "per_hour": 1, "lease": 60, "put_away": True, "state": "disconnected", "quiet": False, "changed": True,
+        "name": "n", "platform": "p", "qr": "q", "restriction": "monthly_cap", "home": "home", "sealed": 3,
+        "whole": True, "raw_bytes": 1,
+    }  # fmt: skip
+
+
+def deposed(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what the worker names that had the account before."""
+    return values | {"worker": "wrk_old", "epoch": 1, "claim": OLD, "wakeup": 0}
+
+
+def holder(values: dict[str, Any], claim: str) -> dict[str, Any]:
+    return values | {"worker": "wrk_new", "epoch": 2, "claim": claim}
+
+
+def fitted(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values as one query means them."""
+    if name in {"take_delivery", "release_deliveries"}:
+        return values | {"lane": "whe_1"}
+    return values | {"sealed": b"y"} if name == "store_profile" else values
+
+
+async def contents(tx: Transaction) -> dict[str, str | None]:
+    """Return a digest of every table: of each row's version, so that a write that changes nothing shows too."""
+    cursor = await tx.connection.execute(
+        "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') "
+        "and not relispartition"
+    )
+    found: dict[str, str | None] = {}
+    for (table,) in await cursor.fetchall():
+        digest = psycopg.sql.SQL("select md5(string_agg(t.xmin || t::text, ' ' order by t::text)) from {} t").format(
+            psycopg.sql.Identifier(table)
+        )
+        row = await (await tx.connection.execute(digest)).fetchone()
+        found[table] = row[0] if row else None
+    return found
+
+
+async def changed(database: Database, name: str, values: dict[str, Any]) -> set[str]:
+    """Return which tables a query changes under the circumstances that it needs; it is rolled back."""
+    tables: set[str] = set()
+    async with database.transaction() as tx:
+        await tx.connection.execute(FENCED[name])
+        before = await contents(tx)
+        await tx.all(name, **fitted(name, values))
+        after = await contents(tx)
+        tables = {table for table in after if after[table] != before[table]}
+        raise psycopg.Rollback
+    return tables
+
+
+async def test_whoever_was_taken_over_changes_nothing(database: Database) -> None:
+    values = await taken_over(database, NEW)
+    late = {name: await changed(database, name, deposed(values)) for name in FENCED}
+    assert late == {name: set() for name in FENCED}
+    idle = [name for name in FENCED if not await changed(database, name, holder(values, NEW))]
+    assert idle == [], "whoever has the account writes with it, or the test proves nothing"
+
+
+async def test_under_an_unchanged_claim_a_result_is_written_and_nothing_else(database: Database) -> None:
+    values = await taken_over(database, OLD)
+    assert {name for name in FENCED if await changed(database, name, deposed(values))} == BY_CLAIM
