@@ -205,6 +205,7 @@ class Pulse:
     async def _expire(self, statement: Transaction) -> None:
         async with statement.connection.transaction():
             rows = await statement.all("expire_jobs")
+            rows += await statement.all("cancel_of_deleted")
             if self.settle_seconds:
                 rows += await statement.all("give_up_settling", seconds=self.settle_seconds)
             await wake_returned(statement, rows)

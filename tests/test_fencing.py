@@ -8,10 +8,13 @@ from typing import Any, LiteralString
 
 import psycopg
 import pytest
+from fixtures_api import api, new_account
 from fixtures_lanes import add_jobs, add_lanes, add_worker, value
 
 from sql.database import Database, Transaction
 from sql.loader import queries
+from tasks.lanes import Drain, Pulse
+from tasks.send import Job
 
 ROOT = Path(__file__).parent.parent
 OLD, NEW = "00000000-0000-0000-0000-00000000000a", "00000000-0000-0000-0000-00000000000b"
@@ -97,6 +100,7 @@ ALLOWED = {
     "reclaim_queues": LEADER,
     "reclaim_wakeups": LEADER,
     "expire_jobs": LEADER,
+    "cancel_of_deleted": LEADER,
     "give_up_settling": LEADER,
     "dead_workers": LEADER,
     "bury_wakeups": LEADER,
@@ -235,3 +239,31 @@ async def test_whoever_was_taken_over_changes_nothing(database: Database) -> Non
 async def test_under_an_unchanged_claim_a_result_is_written_and_nothing_else(database: Database) -> None:
     values = await taken_over(database, OLD)
     assert {name for name in FENCED if await changed(database, name, deposed(values))} == BY_CLAIM
+
+# --- what comes back of a deleted account -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["return_job", "try_again", "release_typed", "not_pressed"])
+async def test_a_job_that_was_typed_while_its_account_was_deleted_is_cancelled(
+    database: Database, database_url: str, way: str
+) -> None:
+    async with api(database_url) as client:
+        account = await new_account(client)
+        await database.all("open_gate", lane=account)
+        body = {"account": account, "phone": "+4915112345678", "message": "hello"}
+        job = (await client.post("/send", json=body)).json()["jobId"]
+        (drain,) = await database.read(Drain, "begin_drain", lane=account, worker="wrk_a", wakeup=0)
+        (taken,) = await database.read(Job, "take_job", lane=account, epoch=drain.epoch, worker="wrk_a")
+        assert (await client.delete(f"/accounts/{account}")).status_code == 202
+        assert (await client.get(f"/jobs/{job}")).json()["status"] == "sending"
+        await database.all(
+            way, job=job, claim=taken.claim, lane=account, epoch=drain.epoch, seconds=60, code="x", detail=""
+        )
+        pulse = Pulse(database_url, 900)
+        await pulse.run_once()
+        await pulse.close()
+        shown = (await client.get(f"/jobs/{job}")).json()
+    assert shown["status"] == "cancelled"
+    assert shown["timeline"][-1]["detail"] == "account_deleted"
+    events = "select string_agg(type, ' ' order by created_at) from outbox where job_id is not null"
+    assert await value(database, events) == "JobCancelled"

@@ -196,6 +196,26 @@ with late as materialized (
 )
 select job_event('JobFailed', job) as lanes from done
 
+-- name: cancel_of_deleted
+-- What was under way when its account was deleted, and came back: nobody sends it any more, and its account's other jobs
+-- were cancelled then. What comes back after more than two days expires.
+with back as materialized (
+    select jobs.id
+    from accounts
+    join jobs on jobs.account_id = accounts.id and jobs.state = 'queued'
+    where accounts.deleted_at > now() - interval '2 days'
+    limit 500
+    for update of jobs skip locked
+), cancelled as (
+    update jobs
+    set state = 'cancelled', ended_at = now(), sequence = sequence + 1,
+        timeline = timeline || step('cancelled', 'account_deleted')
+    from back
+    where jobs.id = back.id
+    returning jobs as job
+)
+select job_event('JobCancelled', job) as lanes from cancelled
+
 -- name: give_up_settling
 -- Also when the account cannot be opened.
 with late as materialized (
