@@ -8,6 +8,7 @@ from typing import Any
 
 import procrastinate
 import psycopg
+from procrastinate.manager import JobManager
 from procrastinate.worker import Worker as ProcrastinateWorker
 
 from sql.database import CONNECTION
@@ -34,6 +35,7 @@ def make_app(
         kwargs={**CONNECTION, "application_name": "postrider queue"},
     )
     app = procrastinate.App(connector=connector)
+    app.job_manager = Wakeups(connector)
 
     @app.task(name="drain", pass_context=True)
     async def _drain(context: procrastinate.JobContext, lane: str) -> None:
@@ -48,6 +50,20 @@ def make_app(
         await upkeep()
 
     return app
+
+
+class Wakeups(JobManager):
+    """procrastinate's rows, whose ends may be lost."""
+
+    async def finish_job(
+        self, job: procrastinate.jobs.Job, status: procrastinate.jobs.Status, delete_job: bool
+    ) -> None:
+        """Write a wake-up's end; what cannot be written is found as lost (`tasks.lanes.Lost`)."""
+        try:
+            await super().finish_job(job, status, delete_job)
+        except procrastinate.exceptions.ConnectorException as error:
+            reason = str(error.__cause__ or error).strip().partition("\n")[0]
+            log.warning("the end of wake-up %s of lane %s was not written: %s", job.id, job.lock, reason)
 
 
 async def _autocommit(connection: psycopg.AsyncConnection[Any]) -> None:

@@ -1,6 +1,9 @@
 """A worker that was only slow comes back to an account that is another's by now, and changes nothing."""
 
 import ast
+import asyncio
+import gc
+import logging
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +12,7 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 from fixtures_api import api, new_account
-from fixtures_lanes import add_jobs, add_lanes, add_worker, value
+from fixtures_lanes import SENT, add_jobs, add_lanes, add_worker, lane_worker, until, value
 
 from sql.database import Database, Transaction
 from sql.loader import queries
@@ -240,6 +243,7 @@ async def test_under_an_unchanged_claim_a_result_is_written_and_nothing_else(dat
     values = await taken_over(database, OLD)
     assert {name for name in FENCED if await changed(database, name, deposed(values))} == BY_CLAIM
 
+
 # --- what comes back of a deleted account -------------------------------------------------------------------------
 
 
@@ -267,3 +271,24 @@ async def test_a_job_that_was_typed_while_its_account_was_deleted_is_cancelled(
     assert shown["timeline"][-1]["detail"] == "account_deleted"
     events = "select string_agg(type, ' ' order by created_at) from outbox where job_id is not null"
     assert await value(database, events) == "JobCancelled"
+
+
+async def test_a_wake_up_that_is_buried_under_its_drain_is_one_line_in_the_log(
+    database: Database, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await add_lanes(database, "a")
+    async with lane_worker(database_url, "wrk_a", work_seconds=0.5) as worker:
+        await add_jobs(database, "a")
+        await worker.recorder.begun.wait()
+        (wakeup,) = worker.lanes.in_hand
+        await database.all("bury_wakeup", wakeup=wakeup)
+        await until(database, SENT, 1)
+        async with asyncio.timeout(10):
+            while worker.lanes.in_hand or "was not written" not in caplog.text:
+                await asyncio.sleep(0.01)
+        await add_jobs(database, "a", phone="1666")
+        await until(database, SENT, 2)
+        gc.collect()
+    lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    (line,) = lines
+    assert line.startswith(f"the end of wake-up {wakeup} of lane a was not written: Job was not found")
