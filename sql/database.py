@@ -9,10 +9,11 @@ from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg.rows import class_row, dict_row
-from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from errors import DatabaseUnavailable
 from sql.loader import queries
+from sql.pool import Pool
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ class Database:
 
     def __init__(self, url: str, *, size: int = 10, name: str = "postrider") -> None:
         self.url = url
-        self._pool = AsyncConnectionPool(
+        self._pool = Pool(
             url,
             min_size=1,
             max_size=size,
@@ -111,7 +112,6 @@ class Database:
             reconnect_timeout=2.0,
             kwargs={**CONNECTION, "application_name": name},
             configure=_autocommit,
-            check=AsyncConnectionPool.check_connection,
             open=False,
         )
 

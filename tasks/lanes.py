@@ -22,6 +22,7 @@ import psycopg
 from errors import DatabaseUnavailable
 from logs import bind
 from sql.database import CONNECTION, LIMIT, Database, Row, Transaction, bounded, translated
+from sql.pool import Connection
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class Pulse:
 
     async def _connect(self) -> psycopg.AsyncConnection:
         options = f"{CONNECTION['options']} -c idle_session_timeout=10s"
-        return await psycopg.AsyncConnection.connect(
+        return await Connection.connect(
             # A frozen process keeps its connection, and with it the lock; Postgres ends what says nothing.
             self.url,
             autocommit=True,

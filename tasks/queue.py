@@ -12,6 +12,7 @@ from procrastinate.manager import JobManager
 from procrastinate.worker import Worker as ProcrastinateWorker
 
 from sql.database import CONNECTION
+from sql.pool import Pool
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ def make_app(
 ) -> procrastinate.App:
     """Return an app whose wake-ups call `drain(lane, wake-up)`; its pool has `size` connections."""
     connector = procrastinate.PsycopgConnector(
+        pool_factory=Pool,  # type: ignore[arg-type]  # a pool of a subclass of its connections
         conninfo=url,
         min_size=1,
         max_size=size,

@@ -3,12 +3,13 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import procrastinate
 
+from errors import DatabaseUnavailable
 from sql.database import Database
 from tasks.lanes import Drain, Lanes, Lost, Pulse
 from tasks.queue import Consumer, make_app
@@ -65,9 +66,16 @@ class LaneWorker:
 
 @asynccontextmanager
 async def lane_worker(
-    url: str, name: str, *, slots: int = 10, work_seconds: float = 0.0, dead: float = 30.0, turn: float = 20.0
+    url: str,
+    name: str,
+    *,
+    slots: int = 10,
+    work_seconds: float = 0.0,
+    dead: float = 30.0,
+    turn: float = 20.0,
+    pool: int = 10,
 ) -> AsyncIterator[LaneWorker]:
-    async with Database(url) as database:
+    async with Database(url, size=pool, name="postrider worker") as database:
         await database.all("register_worker", worker=name, host="here", version="0.1.0", home=name, seats=slots)
         recorder = Recorder(database, name, work_seconds)
         lanes = Lanes(database, name, {"account": recorder, "endpoint": recorder}, slice=turn)
@@ -87,7 +95,8 @@ async def lane_worker(
                 consumer.stop()
                 await task
                 await pulse.close()
-                await database.all("unregister_worker", worker=name)
+                with suppress(DatabaseUnavailable):
+                    await database.all("unregister_worker", worker=name)
 
 
 async def add_worker(database: Database, name: str = "wrk_a") -> None:

@@ -1,0 +1,61 @@
+"""Connections that wait for no answer for ever, and the pool of them.
+
+TCP's own timers (`CONNECTION` in sql/database.py) end a connection whose packets are lost. They do not see a peer that
+takes every packet and says nothing: a frozen server, or a proxy or pooler that hangs. psycopg sets no limit of its own.
+"""
+
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg_pool import AsyncConnectionPool
+
+ANSWER = 10.0  # seconds that Postgres has for one answer; the connection is closed then
+CHECK = 1.0  # seconds that an idle connection has to say that it lives
+
+T = TypeVar("T")
+
+
+class Connection(psycopg.AsyncConnection[Any]):
+    """A connection that is closed when it says nothing, or leads to a server that takes no writes."""
+
+    patience = ANSWER
+    silent = False
+
+    async def wait(  # psycopg's own signature
+        self,
+        gen: Generator[Any, Any, T],
+        interval: float = 0.1,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> T:
+        """Wait for an answer, or for notifications. Raises OperationalError when none comes in time."""
+        try:
+            return await super().wait(gen, interval, self.patience if timeout is None else timeout)
+        except psycopg.errors.ReadOnlySqlTransaction:
+            # The server of before a failover. A new connection leads to where its address leads now.
+            self.pgconn.finish()
+            raise
+        except psycopg.OperationalError:
+            # Without an answer its state is not known. Waiting for notifications, it owes none.
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.silent = True
+                self.pgconn.finish()
+            raise
+
+
+class Pool(AsyncConnectionPool[Connection]):
+    """A pool of them, which looks whether a connection answers before it gives it out."""
+
+    def __init__(self, conninfo: str, **options: Any) -> None:
+        super().__init__(conninfo, connection_class=Connection, **{**options, "check": self._answers})
+
+    async def _answers(self, connection: Connection) -> None:
+        connection.patience = CHECK
+        try:
+            await connection.execute("")
+        finally:
+            connection.patience = Connection.patience
+            if connection.silent:
+                # The others were made when it was; one by one, they would keep as many callers waiting.
+                await self.drain()
