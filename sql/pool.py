@@ -5,6 +5,7 @@ takes every packet and says nothing: a frozen server, or a proxy or pooler that 
 """
 
 from collections.abc import Generator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import psycopg
@@ -13,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 
 ANSWER = 10.0  # seconds that Postgres has for one answer; the connection is closed then
 CHECK = 1.0  # seconds that an idle connection has to say that it lives
+CANCEL = 1.0  # seconds to ask Postgres to stop what is given up
 
 T = TypeVar("T")
 
@@ -40,6 +42,9 @@ class Connection(psycopg.AsyncConnection[Any]):
             # Without an answer its state is not known. Waiting for notifications, it owes none.
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 self.silent = True
+                # Postgres works on without a reader, and would commit what its caller was told is not so.
+                with suppress(psycopg.Error):
+                    await self.cancel_safe(timeout=CANCEL)
                 self.pgconn.finish()
             raise
 

@@ -160,6 +160,22 @@ async def test_an_answer_that_does_not_come_ends_its_statement(
         assert await database.one("the_time")
 
 
+async def test_a_statement_that_was_given_up_does_not_commit_later(
+    observer: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for a lock; the caller has been told by then that nothing was accepted."""
+    await add_lanes(observer, "a")
+    ended = "select (count(*) = 0)::text from pg_stat_activity where application_name = 'given up' and state = 'active'"
+    async with Database(database_url, name="given up") as database:
+        async with observer.transaction() as tx:
+            await tx.connection.execute("select from lanes where id = 'a' for update")
+            with monkeypatch.context() as patch, pytest.raises(DatabaseUnavailable):
+                patch.setattr(Connection, "patience", 0.5)
+                await database.all("begin_drain", lane="a", worker=None, wakeup=0)
+        await until(observer, ended, "true")
+        assert await value(observer, "select epoch from lanes") == 0
+
+
 async def test_lost_packets_are_noticed_by_tcp_on_every_kind_of_connection(database_url: str) -> None:
     async with wire_to(database_url) as wire, lane_worker(wire.url, "wrk_a") as worker:
         await worker.renew()
