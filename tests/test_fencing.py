@@ -43,7 +43,8 @@ FENCED: dict[str, LiteralString] = {
     "try_again": "select 1",
     "return_job": "select 1",
     "settle_soon": "update jobs set state = 'submitting' where claim is not null",
-    "put_off_recipient": "select 1",
+    # Others wait for the same number.
+    "put_off_recipient": "update jobs set phone = (select phone from jobs where state = 'sending')",
     "disable_endpoint": "select 1",
     # --- by the lease
     "lease_account": "select 1",
