@@ -17,6 +17,7 @@ TEMPLATE = "postrider_template"
 _numbers = itertools.count()
 #: Files that take a minute or more begin first, so that no core waits for the last of them.
 LONGEST = (
+    "test_model.py",
     "test_takeover.py",
     "test_never_forsaken.py",
     "test_screens_to_states.py",

@@ -1,0 +1,521 @@
+"""A model of job, lease and lane: random interleavings of real drains, with every fault between two steps.
+
+    pytest tests/test_model.py                            a fixed set of examples, the same at each run
+    MODEL_MINUTES=20 pytest tests/test_model.py           new examples for so long; a failure prints how to repeat it
+
+What is real and what is the model's own, see fixtures_model.py. Time is the model's, in Postgres too. Each statement
+and each transaction is one step: what two of them do to each other while both are open is not modelled.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from enum import StrEnum
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import psycopg
+import pytest
+from fixtures_model import CLOCK, DEDUPE, HOMES, Actor, How, ModelWorker, World, local_evidence
+from hypothesis import HealthCheck, Phase, currently_in_test_context, note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+import tasks.lanes
+import tasks.send
+from sql.database import Row
+
+T = TypeVar("T")
+
+MINUTES = float(os.environ.get("MODEL_MINUTES", "0"))
+EXAMPLES, STEPS = 120, 20
+pytestmark = pytest.mark.timeout(300 + 120 * MINUTES)
+
+ENDED = frozenset({"sent", "delivered", "read", "failed", "cancelled"})
+TERMINAL = {"sent": "JobCompleted", "failed": "JobFailed", "cancelled": "JobCancelled"}
+PHONES = ("15556660001", "15556660002")
+#: from → to; docs/architecture.md draws it
+TRANSITIONS = {
+    None: {"queued"},
+    "queued": {"sending", "failed", "cancelled"},
+    "sending": {"queued", "submitting", "failed"},
+    "submitting": {"queued", "sent", "failed"},
+    "failed": {"queued"},
+}
+#: statements that write what became of a job, by its claim; what is known is written by whoever knows it
+RESULTS = {"job_sent", "job_failed", "try_again", "return_job", "settle_soon"}
+#: where to stop a drain, besides at its end
+PLACES = ("begin_drain", "release_typed", "lease_account", "take_submitted", "look_for", "take_job", "open_chat", "arm",
+          "submit_job", "press_enter", "enter_was_swallowed", "confirm", "job_sent", "end_drain", "finish")  # fmt: skip
+#: of these, where the older of two drains stops, and where the newer one
+OLDER = ("take_job", "arm", "submit_job", "press_enter", "job_sent")
+NEWER = ("begin_drain", "release_typed", "look_for", "finish")
+LONGEST = 60  # steps of one drain that are done at once
+#: seconds that pass until everything is quiet, a few at a time: death at 35, settling at 900, backoffs between
+QUIET = (0, 1, 2, 5, 10, 20, 40, 40, 60, 120, 300, 300, 300, 300, 300)
+
+JOBS = """
+select id, key, phone, state, seq, attempts, claim, due_at, error_code, expires_at,
+       array(select type from outbox where job_id = jobs.id and type in ('JobCompleted', 'JobFailed', 'JobCancelled')
+             order by sequence) as events,
+       (select count(*) from outbox where job_id = jobs.id and not exists (
+           select from deliveries where event_id = outbox.id)) as undelivered
+from jobs
+order by seq
+"""
+LANE = """
+select epoch, drained_by, wakeup_id, attend_at, leased_by, lease_until
+from lanes join accounts using (id) where id = 'acc_model'
+"""
+
+
+class Fate(StrEnum):
+    """Why a newer drain begins before the one in hand has ended."""
+
+    DIES = "dies"  # its worker, and is declared dead
+    DECLARED = "declared"  # dead, though its worker is only frozen
+    LAPSES = "lapses"  # its lease does, with a worker that is frozen and not declared dead
+    UNLOCKED = "unlocked"  # its wake-up was ended by hand: fencing must not rest on procrastinate's lock
+
+
+class Model(RuleBasedStateMachine):
+    """One account, two recipients, at most two workers at a time."""
+
+    make: Callable[[], World]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = self.make()
+        self.broken = False
+        #: the steps so far, for whoever reads a failure
+        self.told: list[str] = []
+        self.jobs: dict[str, Row] = {}
+        self.lane: Row = {}
+        #: job → how often a user had it sent again, and of these with force
+        self.retried: dict[str, int] = {}
+        self.forced: dict[str, int] = {}
+        self.orders: list[tuple[dict[str, Any], str, float]] = []
+        self.epochs: dict[int, Actor] = {}
+        self.do(self.world.open())
+        self.look()
+
+    def do(self, work: Awaitable[T]) -> T:
+        try:
+            return self.world.run(work)
+        except BaseException:
+            self.broken = True
+            raise
+
+    @initialize(
+        guarded=st.booleans(),
+        two=st.booleans(),
+        followed=st.booleans(),
+        phone=st.sampled_from(PHONES),
+        place=st.sampled_from(PLACES),
+        how=st.sampled_from(How),
+    )
+    def begin(self, *, guarded: bool, two: bool, followed: bool, phone: str, place: str, how: How) -> None:
+        """Begin where it is interesting: a message is on its way, as far as `place`, and what comes next goes wrong."""
+        self.world.guarded = guarded
+        for home in HOMES[: 1 + two]:
+            self.do(self.world.start(home))
+        self.accept(PHONES[0])
+        if followed:
+            self.accept(phone)
+        self.work(0, place)
+        for actor in self.world.stopped:
+            self.go(actor, how)
+
+    def meet(self, older: str, fate: Fate, newer: str) -> None:
+        """Have two drains of one lane meet, and the older one go on first. Nobody ends the browser of a lost lease."""
+        self.world.guarded = False
+        self.do(self.world.start(HOMES[0]))
+        self.accept(PHONES[0])
+        self.accept(PHONES[0])
+        self.work(0, older)
+        self.take_over(0, fate, newer)
+        for actor in self.world.stopped:
+            self.run(actor)
+
+    # --- the API -----------------------------------------------------------------------------------------------------
+
+    @rule(
+        phone=st.sampled_from(PHONES),
+        key=st.booleans(),
+        hello=st.booleans(),
+        high=st.sampled_from([False, False, True]),
+        delay=st.sampled_from([0, 0, 0, 20]),
+        ttl=st.sampled_from([None, None, 15]),
+    )
+    def order(self, phone: str, *, key: bool, hello: bool, high: bool, delay: int, ttl: int | None) -> None:
+        self.accept(phone, key=key, hello=hello, high=high, delay=delay, ttl=ttl)
+
+    @rule(pick=st.integers(0, 3))
+    def order_again(self, pick: int) -> None:
+        fields, job, at = self.pick(self.orders, pick)
+        if fields["expiresAt"] is None and fields["sendAt"] is None:
+            again = self.do(self.world.order(**fields))
+            assert again == job or (fields["idempotencyKey"] is None and self.world.clock - at >= DEDUPE)
+            self.look()
+
+    @rule(pick=st.integers(0, 3), wish=st.sampled_from(["cancel", "retry", "force", "force"]))
+    def ask(self, pick: int, wish: str) -> None:
+        failed = [name for name, job in self.jobs.items() if job["state"] == "failed"]
+        if wish == "cancel":
+            self.cancel(self.pick(list(self.jobs), pick))
+        elif failed:
+            self.retry(self.pick(failed, pick), force=wish == "force")
+
+    @rule(wish=st.sampled_from(["pause", "resume", "resume", "stop_all", "start_all"]))
+    def steer(self, wish: str) -> None:
+        self.do(self.world.steer(wish))
+        self.look()
+
+    # --- workers -----------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.world.running)
+    @rule(pick=st.integers(0, 1), place=st.sampled_from(PLACES))
+    def work(self, pick: int, place: str) -> None:
+        """Have a worker go on with its newest drain, or take a wake-up, as far as a place."""
+        worker = self.pick(self.world.running, pick)
+        drains = self.world.drains_of(worker)
+        actor = drains[-1] if drains else self.do(self.world.fetch(worker))
+        self.look()
+        if actor:
+            self.run(actor, place)
+
+    @precondition(lambda self: self.world.running)
+    @rule(pick=st.integers(0, 1))
+    def fetch(self, pick: int) -> None:
+        """Have a worker take a wake-up, whatever else it does."""
+        self.do(self.world.fetch(self.pick(self.world.running, pick)))
+        self.look()
+
+    @precondition(lambda self: self.world.stopped)
+    @rule(pick=st.integers(0, 2), how=st.sampled_from(How))
+    def step(self, pick: int, how: How) -> None:
+        self.go(self.pick(self.world.stopped, pick), how)
+
+    @precondition(lambda self: self.world.alive)
+    @rule(pick=st.integers(0, 1), what=st.sampled_from(["crash", "freeze", "freeze", "freeze", "lose the browser"]))
+    def harm(self, pick: int, what: str) -> None:
+        worker = self.pick(self.world.alive, pick)
+        if what == "crash":
+            self.world.kill(worker)
+        elif what == "freeze":
+            worker.frozen = True
+        else:
+            worker.close()
+        self.look()
+
+    @precondition(lambda self: self.world.stopped)
+    @rule(pick=st.integers(0, 2), fate=st.sampled_from(Fate), place=st.sampled_from(PLACES))
+    def take_over(self, pick: int, fate: Fate, place: str) -> None:
+        """Have a newer drain come as far as a place, whatever an older one is in the middle of."""
+        worker = self.pick(self.world.stopped, pick).worker
+        worker.frozen = fate is not Fate.UNLOCKED
+        if fate is Fate.DIES:
+            self.world.kill(worker)
+        for home in HOMES:
+            self.start(home)
+        if fate is Fate.UNLOCKED:
+            self.do(self.world.unlock())
+        else:
+            self.do(self.world.advance(40))
+        self.do(self.world.beat_pulse(judges=fate is not Fate.LAPSES))
+        self.look()
+        for other in self.world.running:
+            if actor := self.do(self.world.fetch(other)):
+                self.look()
+                if actor.label != place:
+                    self.run(actor, place)
+        worker.frozen = False
+
+    @precondition(lambda self: not all(worker.runs for worker in self.world.alive))
+    @rule()
+    def thaw(self) -> None:
+        for worker in self.world.alive:
+            worker.frozen = False
+
+    @rule(home=st.sampled_from(HOMES))
+    def start(self, home: str) -> None:
+        self.do(self.world.start(home))
+        self.look()
+
+    @rule(leave=st.booleans())
+    def seal(self, *, leave: bool) -> None:
+        for worker in self.world.idle if leave else self.world.sealable:
+            self.do(worker.leave() if leave else worker.seal(whole=False))
+        self.look()
+
+    @rule()
+    def look_for_lost_wakeups(self) -> None:
+        for worker in self.world.running:
+            self.do(worker.lost.run_once())
+        self.look()
+
+    # --- the world ---------------------------------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from([0, 1, 6, 12, 40, 40, 1000]), pulses=st.booleans())
+    def advance(self, seconds: int, *, pulses: bool) -> None:
+        self.do(self.world.advance(seconds))
+        self.look()
+        if pulses:
+            self.do(self.world.beat_pulse())
+            self.look()
+
+    @rule()
+    def connect(self) -> None:
+        self.world.connect()
+        self.look()
+
+    # --- what users do -----------------------------------------------------------------------------------------------
+
+    def accept(
+        self, phone: str, *, key: bool = True, hello: bool = False, high: bool = False, delay: int = 0,
+        ttl: int | None = None,
+    ) -> None:  # fmt: skip
+        number = len(self.orders) + 1
+        fields = {
+            "phone": phone,
+            "message": "hello" if hello else f"message {number}",
+            "idempotencyKey": f"key_{number}" if key else None,
+            "priority": "high" if high else "normal",
+            "sendAt": self.world.wire(delay) if delay else None,
+            "expiresAt": self.world.wire(delay + ttl) if ttl else None,
+        }
+        self.orders.append((fields, self.do(self.world.order(**fields)), self.world.clock))
+        self.look()
+
+    def cancel(self, job: str) -> None:
+        cancelled = self.do(self.world.cancel(job))
+        assert cancelled is (self.jobs[job]["state"] == "queued")
+        self.look()
+
+    def retry(self, job: str, *, force: bool) -> None:
+        unknown = self.jobs[job]["error_code"] == "outcome_unknown"
+        retried = self.do(self.world.retry(job, force=force))
+        assert retried is (force or not unknown)
+        if retried:
+            self.retried[job] = self.retried.get(job, 0) + 1
+            self.forced[job] = self.forced.get(job, 0) + unknown
+        self.look()
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    def tell(self, line: str) -> None:
+        self.told.append(line)
+        if currently_in_test_context():
+            note(line)
+
+    @staticmethod
+    def pick(some: list[T], number: int) -> T:
+        return some[number % len(some)]
+
+    def run(self, actor: Actor, place: str = "") -> None:
+        for _ in range(LONGEST):
+            if actor.ended or not actor.worker.runs:
+                return
+            before = actor.label
+            self.go(actor, How.WELL)
+            if actor.label in {place, before if before == "busy" else ""}:
+                return
+
+    def go(self, actor: Actor, how: How) -> None:
+        label, entered = actor.label, self._entered()
+        fenced = actor.drain is not None and actor.drain.epoch < self.lane["epoch"]
+        self.do(actor.go(how))
+        self.tell(f"    {actor.worker.id}/{actor.wakeup}: {label} {how}{' (fenced off)' if fenced else ''}")
+        jobs, lane = self.jobs, self.lane
+        self.look()
+        with self.watched():
+            self._check_fencing(actor, jobs, lane, fenced=fenced)
+            self._check_order(jobs, self._entered() - entered)
+            if actor.drain:
+                assert self.epochs.setdefault(actor.drain.epoch, actor) is actor, "two drains have one epoch"
+
+    def _entered(self) -> set[tuple[str, str]]:
+        return {(job, message) for job, messages in self.world.entered.items() for message in messages}
+
+    def watched(self) -> "Watched":
+        return Watched(self)
+
+    # --- what must hold ----------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Read what there is now, and check it."""
+        jobs = {row["id"]: row for row in self.do(self.world.rows(JOBS))}
+        (lane,) = self.do(self.world.rows(LANE))
+        with self.watched():
+            for name, job in jobs.items():
+                self._check_step(self.jobs.get(name), job)
+                self._check_events(job)
+                self._check_recipient(job)
+            keys = [job["key"] for job in jobs.values() if job["key"]]
+            assert len(keys) == len(set(keys)), "a key has two jobs"
+            assert sum(job["state"] == "sending" for job in jobs.values()) <= 1, "two jobs are typed at once"
+            self._check_enter(lane)
+        self.jobs, self.lane = jobs, lane
+
+    def _check_step(self, before: Row | None, job: Row) -> None:
+        old = before["state"] if before else None
+        assert old == job["state"] or job["state"] in TRANSITIONS.get(old, set()), f"{old} → {job['state']}"
+        claimed = job["claim"] is not None
+        assert claimed is (job["state"] in {"sending", "submitting"}), f"{job['state']} with a claim: {claimed}"
+
+    def _check_events(self, job: Row) -> None:
+        """Each round ends with one event, in the transaction of the state, and one delivery for the endpoint."""
+        rounds = self.retried.get(job["id"], 0) + (job["state"] in ENDED)
+        assert len(job["events"]) == rounds, f"{job['state']}, round {rounds}, has {job['events']}"
+        assert job["state"] not in ENDED or job["events"][-1] == TERMINAL[job["state"]]
+        assert job["undelivered"] == 0, "an event has no delivery"
+
+    def _check_recipient(self, job: Row) -> None:
+        has, forced = len(self.world.received.get(job["id"], ())), self.forced.get(job["id"], 0)
+        assert has <= 1 + forced, "its recipient has it twice"
+        assert len(self.world.entered.get(job["id"], ())) <= 1 + forced, "Enter went through twice"
+        assert has or job["state"] != "sent", "sent, and its recipient does not have it"
+        nothing = job["state"] in {"queued", "sending", "cancelled"} or (
+            job["state"] == "failed" and job["error_code"] != "outcome_unknown"
+        )
+        assert not has or forced or not nothing, f"{job['state']} {job['error_code']}, and its recipient has it"
+
+    def _check_enter(self, lane: Row) -> None:
+        """Whoever may press Enter now and be let through holds the lease for longer than that."""
+        armed = [(actor.worker, page) for actor in self.world.at("press_enter") if (page := actor.worker.armed)]
+        assert len(armed) <= 1, "two may press Enter at once"
+        for worker, page in armed:
+            assert lane["leased_by"] == worker.id, "Enter may be pressed without the lease"
+            assert lane["lease_until"] >= self.world.at_clock(page.armed_until or 0), "Enter may come after the lease"
+
+    def _check_fencing(self, actor: Actor, jobs: dict[str, Row], lane: Row, *, fenced: bool) -> None:
+        changed = actor.ran is not None and self.jobs != jobs
+        name, values = actor.ran or ("", {})
+        if name in RESULTS and changed:
+            assert values["claim"] == jobs[values["job"]]["claim"], f"{name} wrote without its claim"
+        if fenced and name not in RESULTS | {"not_pressed", "close_held_gate", "begin_drain"}:
+            assert not changed, f"{name} of a drain that was fenced off changed a job"
+        if fenced and name == "end_drain":
+            assert lane == self.lane, "the end of a drain that was fenced off changed the lane"
+
+    def _check_order(self, jobs: dict[str, Row], entered: set[tuple[str, str]]) -> None:
+        for name, _ in entered:
+            job = jobs[name]
+            for other in jobs.values():
+                overtaken = other["phone"] == job["phone"] and other["seq"] < job["seq"] and other["attempts"]
+                assert not overtaken or other["state"] in ENDED, "overtook an earlier one that had been tried"
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        try:
+            if not self.broken:
+                self.recover()
+        finally:
+            self.world.run(self.world.close())
+
+    def recover(self) -> None:
+        """Let everything recover and time pass until it is quiet: then every job has ended."""
+        self.tell("recovery")
+        for worker in self.world.alive:
+            worker.frozen = False
+        self.steer("start_all")
+        self.steer("resume")
+        for seconds in QUIET:
+            self.advance(seconds, pulses=True)
+            for home in HOMES:
+                self.start(home)
+            self.look_for_lost_wakeups()
+            for worker in self.world.running:
+                self.work_off(worker)
+            if all(job["state"] in ENDED for job in self.jobs.values()):
+                return
+        stuck = {job["id"]: job["state"] for job in self.jobs.values() if job["state"] not in ENDED}
+        raise AssertionError(f"stuck: {stuck}")
+
+    def work_off(self, worker: ModelWorker) -> None:
+        while True:
+            if not self.world.drains_of(worker) and self.do(self.world.fetch(worker)) is None:
+                return
+            for actor in self.world.drains_of(worker):
+                self.run(actor)
+
+
+class Watched:
+    """A block whose failure ends the example without a recovery."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind:
+            self.model.broken = True
+
+
+@pytest.fixture
+def model(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Model]]:
+    """The machine, on a database whose clock is the model's."""
+    with psycopg.connect(database_url, autocommit=True) as plain:
+        plain.execute(CLOCK)
+    worlds: list[World] = []
+    clock = SimpleNamespace(monotonic=lambda: worlds[-1].clock)
+    monkeypatch.setattr(tasks.send, "time", clock)
+    monkeypatch.setattr(tasks.lanes, "time", clock)
+    monkeypatch.setattr(tasks.send, "COMMIT_AGAIN", 0)
+    evidence = local_evidence(tmp_path)
+    evidence.per_hour = 0
+    loop = asyncio.new_event_loop()
+    connection = loop.run_until_complete(
+        psycopg.AsyncConnection.connect(
+            database_url, autocommit=True, options="-c search_path=model,public,pg_catalog -c timezone=utc"
+        )
+    )
+
+    def make() -> World:
+        worlds[:] = [World(connection, loop, evidence)]
+        return worlds[-1]
+
+    logging.disable()
+    try:
+        yield type("Model", (Model,), {"make": staticmethod(make)})
+    finally:
+        logging.disable(logging.NOTSET)
+        loop.run_until_complete(connection.close())
+        loop.close()
+
+
+def test_an_older_drain_that_goes_on_anywhere_beside_a_newer_one_does_no_harm(model: type[Model]) -> None:
+    for older, fate, newer in product(OLDER, (Fate.LAPSES, Fate.UNLOCKED), NEWER):
+        machine = model()
+        try:
+            try:
+                machine.meet(older, fate, newer)
+            finally:
+                machine.teardown()
+        except AssertionError as error:
+            told = "\n".join(machine.told)
+            error.add_note(f"older drain before {older}, {fate}, newer one as far as {newer}\n{told}")
+            raise
+
+
+def test_whatever_happens_each_job_ends_once_and_reaches_its_recipient_at_most_once(model: type[Model]) -> None:
+    chosen = settings(
+        max_examples=EXAMPLES,
+        stateful_step_count=STEPS,
+        deadline=None,
+        derandomize=not MINUTES,
+        database=None,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+    )
+    end = time.monotonic() + 60 * MINUTES
+    run_state_machine_as_test(model, settings=chosen)
+    while time.monotonic() < end:
+        run_state_machine_as_test(model, settings=chosen)
