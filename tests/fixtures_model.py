@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
 from psycopg.rows import dict_row
@@ -47,6 +47,9 @@ from tasks.seats import CLOSE_MARGIN, GUARD_MARGIN, Session
 from tasks.send import Policy, Sender
 from tasks.states import Account
 from tasks.trouble import is_account_trouble
+
+if TYPE_CHECKING:
+    from api.context import Context
 
 T = TypeVar("T")
 
@@ -354,7 +357,7 @@ class Page:
         return Taken(b"", "")
 
 
-# --- workers ----------------------------------------------------------------------------------------------------------
+# --- workers ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
@@ -630,7 +633,7 @@ class World:
         self.pulse._judging_from = self.now + timedelta(seconds=0 if judges else DEAD)
         await self.pulse.run_once()
 
-    # --- workers --------------------------------------------------------------------------------------------------
+    # --- workers ---------------------------------------------------------------------------------------------------
 
     @property
     def running(self) -> list[ModelWorker]:
@@ -749,7 +752,7 @@ class World:
         context = SimpleNamespace(
             database=self.database, waiting=Waiting(0), job_ttl=TTL, dedupe=timedelta(seconds=DEDUPE)
         )
-        (answer,) = await accept(cast("Any", context), ORG, [Order.model_validate({"account": ACCOUNT, **fields})])
+        (answer,) = await accept(cast("Context", context), ORG, [Order.model_validate({"account": ACCOUNT, **fields})])
         assert isinstance(answer, Accepted), answer
         return answer.job_id
 

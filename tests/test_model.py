@@ -1,9 +1,9 @@
 """A model of job, lease and lane: random interleavings of real drains, with every fault between two steps.
 
     pytest tests/test_model.py                            a fixed set of examples, the same at each run
-    MODEL_MINUTES=20 pytest tests/test_model.py           new examples for so long; a failure prints how to repeat it
+    MODEL_MINUTES=20 pytest tests/test_model.py           new ones for so long; a failure says how to repeat it
 
-What is real and what is the model's own, see fixtures_model.py. Time is the model's, in Postgres too. Each statement
+fixtures_model.py says what is real and what is the model's own. Time is the model's, in Postgres too. Each statement
 and each transaction is one step: what two of them do to each other while both are open is not modelled.
 """
 
@@ -23,7 +23,7 @@ import pytest
 from fixtures_model import CLOCK, DEDUPE, HOMES, Actor, How, ModelWorker, World, local_evidence
 from hypothesis import HealthCheck, Phase, currently_in_test_context, note, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 import tasks.lanes
 import tasks.send
@@ -32,12 +32,14 @@ from sql.database import Row
 T = TypeVar("T")
 
 MINUTES = float(os.environ.get("MODEL_MINUTES", "0"))
-EXAMPLES, STEPS = 120, 20
+EXAMPLES, STEPS = 200, 20
 pytestmark = pytest.mark.timeout(300 + 120 * MINUTES)
 
 ENDED = frozenset({"sent", "delivered", "read", "failed", "cancelled"})
 TERMINAL = {"sent": "JobCompleted", "failed": "JobFailed", "cancelled": "JobCancelled"}
 PHONES = ("15556660001", "15556660002")
+#: seconds until it may be sent, and from then until it expires
+WHEN = {"now": (0, 0), "now or never": (0, 15), "later": (20, 0), "later or never": (20, 15)}
 #: from → to; docs/architecture.md draws it
 TRANSITIONS = {
     None: {"queued"},
@@ -58,6 +60,52 @@ LONGEST = 60  # steps of one drain that are done at once
 #: seconds that pass until everything is quiet, a few at a time: death at 35, settling at 900, backoffs between
 QUIET = (0, 1, 2, 5, 10, 20, 40, 40, 60, 120, 300, 300, 300, 300, 300)
 
+
+class Fate(StrEnum):
+    """Why a newer drain begins before the one in hand has ended."""
+
+    DIES = "dies"  # its worker, and is declared dead
+    DECLARED = "declared"  # dead, though its worker is only frozen
+    LAPSES = "lapses"  # its lease does, with a worker that is frozen and not declared dead
+    UNLOCKED = "unlocked"  # its wake-up was ended by hand: fencing must not rest on procrastinate's lock
+
+
+PICK = st.integers(0, 2)
+PLACE, HOW, PHONE = st.sampled_from(PLACES), st.sampled_from(How), st.sampled_from(PHONES)
+
+
+def move(name: str, *how: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.tuples(st.just(name), *how)
+
+
+#: those that lead on stand here more than once
+MOVES = st.one_of(
+    move("work", PICK, PLACE),
+    move("work", PICK, PLACE),
+    move("work", PICK, PLACE),
+    move("step", PICK, HOW),
+    move("step", PICK, HOW),
+    move("step", PICK, HOW),
+    move("take_over", PICK, PLACE, st.sampled_from(Fate), st.sampled_from(["goes on", "stays frozen"])),
+    move("take_over", PICK, PLACE, st.sampled_from(Fate)),
+    move("fetch", PICK),
+    move("harm", PICK, st.sampled_from(["freeze", "crash", "lose the browser"])),
+    move("thaw"),
+    move("start", st.sampled_from(HOMES)),
+    move("rest", st.sampled_from(["seal", "leave"])),
+    move("look_for_lost_wakeups"),
+    move("advance", st.sampled_from([0, 1, 6, 12, 31, 40, 1000]), st.just("pulse")),
+    move("advance", st.sampled_from([6, 12, 40]), st.sampled_from(["pulse", "no pulse"])),
+    move("connect"),
+    move("order", PHONE, st.sampled_from(["key", "no key"]), st.sampled_from(["its own", "hello"]),
+         st.sampled_from(["normal", "high"]), st.sampled_from(list(WHEN))),
+    move("order", PHONE),
+    move("order_again", PICK),
+    move("ask", st.sampled_from(["cancel", "retry", "force"]), PICK),
+    move("ask", st.sampled_from(["cancel", "retry", "force"]), PICK),
+    move("steer", st.sampled_from(["pause", "resume", "resume", "stop_all", "start_all"])),
+)  # fmt: skip
+
 JOBS = """
 select id, key, phone, state, seq, attempts, claim, due_at, error_code, expires_at,
        array(select type from outbox where job_id = jobs.id and type in ('JobCompleted', 'JobFailed', 'JobCancelled')
@@ -71,15 +119,6 @@ LANE = """
 select epoch, drained_by, wakeup_id, attend_at, leased_by, lease_until
 from lanes join accounts using (id) where id = 'acc_model'
 """
-
-
-class Fate(StrEnum):
-    """Why a newer drain begins before the one in hand has ended."""
-
-    DIES = "dies"  # its worker, and is declared dead
-    DECLARED = "declared"  # dead, though its worker is only frozen
-    LAPSES = "lapses"  # its lease does, with a worker that is frozen and not declared dead
-    UNLOCKED = "unlocked"  # its wake-up was ended by hand: fencing must not rest on procrastinate's lock
 
 
 class Model(RuleBasedStateMachine):
@@ -114,18 +153,18 @@ class Model(RuleBasedStateMachine):
         guarded=st.booleans(),
         two=st.booleans(),
         followed=st.booleans(),
-        phone=st.sampled_from(PHONES),
-        place=st.sampled_from(PLACES),
-        how=st.sampled_from(How),
+        phone=PHONE,
+        place=PLACE,
+        how=HOW,
     )
     def begin(self, *, guarded: bool, two: bool, followed: bool, phone: str, place: str, how: How) -> None:
         """Begin where it is interesting: a message is on its way, as far as `place`, and what comes next goes wrong."""
         self.world.guarded = guarded
         for home in HOMES[: 1 + two]:
             self.do(self.world.start(home))
-        self.accept(PHONES[0])
+        self.order(PHONES[0])
         if followed:
-            self.accept(phone)
+            self.order(phone)
         self.work(0, place)
         for actor in self.world.stopped:
             self.go(actor, how)
@@ -134,125 +173,85 @@ class Model(RuleBasedStateMachine):
         """Have two drains of one lane meet, and the older one go on first. Nobody ends the browser of a lost lease."""
         self.world.guarded = False
         self.do(self.world.start(HOMES[0]))
-        self.accept(PHONES[0])
-        self.accept(PHONES[0])
+        self.order(PHONES[0])
+        self.order(PHONES[0])
         self.work(0, older)
-        self.take_over(0, fate, newer)
+        self.take_over(0, newer, fate)
         for actor in self.world.stopped:
             self.run(actor)
 
-    # --- the API -----------------------------------------------------------------------------------------------------
-
-    @rule(
-        phone=st.sampled_from(PHONES),
-        key=st.booleans(),
-        hello=st.booleans(),
-        high=st.sampled_from([False, False, True]),
-        delay=st.sampled_from([0, 0, 0, 20]),
-        ttl=st.sampled_from([None, None, 15]),
-    )
-    def order(self, phone: str, *, key: bool, hello: bool, high: bool, delay: int, ttl: int | None) -> None:
-        self.accept(phone, key=key, hello=hello, high=high, delay=delay, ttl=ttl)
-
-    @rule(pick=st.integers(0, 3))
-    def order_again(self, pick: int) -> None:
-        fields, job, at = self.pick(self.orders, pick)
-        if fields["expiresAt"] is None and fields["sendAt"] is None:
-            again = self.do(self.world.order(**fields))
-            assert again == job or (fields["idempotencyKey"] is None and self.world.clock - at >= DEDUPE)
-            self.look()
-
-    @rule(pick=st.integers(0, 3), wish=st.sampled_from(["cancel", "retry", "force", "force"]))
-    def ask(self, pick: int, wish: str) -> None:
-        failed = [name for name, job in self.jobs.items() if job["state"] == "failed"]
-        if wish == "cancel":
-            self.cancel(self.pick(list(self.jobs), pick))
-        elif failed:
-            self.retry(self.pick(failed, pick), force=wish == "force")
-
-    @rule(wish=st.sampled_from(["pause", "resume", "resume", "stop_all", "start_all"]))
-    def steer(self, wish: str) -> None:
-        self.do(self.world.steer(wish))
-        self.look()
+    @rule(move=MOVES)
+    def then(self, move: tuple[Any, ...]) -> None:
+        """Do something. One rule, so that hypothesis never leaves a kind of move out of a whole example."""
+        name, *how = move
+        getattr(self, name)(*how)
 
     # --- workers -----------------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.world.running)
-    @rule(pick=st.integers(0, 1), place=st.sampled_from(PLACES))
     def work(self, pick: int, place: str) -> None:
         """Have a worker go on with its newest drain, or take a wake-up, as far as a place."""
-        worker = self.pick(self.world.running, pick)
-        drains = self.world.drains_of(worker)
-        actor = drains[-1] if drains else self.do(self.world.fetch(worker))
-        self.look()
-        if actor:
-            self.run(actor, place)
+        for worker in self.pick(self.world.running, pick):
+            drains = self.world.drains_of(worker)
+            actors = drains[-1:] or self.fetched(worker)
+            self.look()
+            for actor in actors:
+                self.run(actor, place)
 
-    @precondition(lambda self: self.world.running)
-    @rule(pick=st.integers(0, 1))
     def fetch(self, pick: int) -> None:
         """Have a worker take a wake-up, whatever else it does."""
-        self.do(self.world.fetch(self.pick(self.world.running, pick)))
-        self.look()
+        for worker in self.pick(self.world.running, pick):
+            self.do(self.world.fetch(worker))
+            self.look()
 
-    @precondition(lambda self: self.world.stopped)
-    @rule(pick=st.integers(0, 2), how=st.sampled_from(How))
     def step(self, pick: int, how: How) -> None:
-        self.go(self.pick(self.world.stopped, pick), how)
+        for actor in self.pick(self.world.stopped, pick):
+            self.go(actor, how)
 
-    @precondition(lambda self: self.world.alive)
-    @rule(pick=st.integers(0, 1), what=st.sampled_from(["crash", "freeze", "freeze", "freeze", "lose the browser"]))
     def harm(self, pick: int, what: str) -> None:
-        worker = self.pick(self.world.alive, pick)
-        if what == "crash":
-            self.world.kill(worker)
-        elif what == "freeze":
-            worker.frozen = True
-        else:
-            worker.close()
+        for worker in self.pick(self.world.alive, pick):
+            if what == "crash":
+                self.world.kill(worker)
+            elif what == "freeze":
+                worker.frozen = True
+            else:
+                worker.close()
         self.look()
 
-    @precondition(lambda self: self.world.stopped)
-    @rule(pick=st.integers(0, 2), fate=st.sampled_from(Fate), place=st.sampled_from(PLACES))
-    def take_over(self, pick: int, fate: Fate, place: str) -> None:
-        """Have a newer drain come as far as a place, whatever an older one is in the middle of."""
-        worker = self.pick(self.world.stopped, pick).worker
-        worker.frozen = fate is not Fate.UNLOCKED
-        if fate is Fate.DIES:
-            self.world.kill(worker)
-        for home in HOMES:
-            self.start(home)
-        if fate is Fate.UNLOCKED:
-            self.do(self.world.unlock())
-        else:
-            self.do(self.world.advance(40))
-        self.do(self.world.beat_pulse(judges=fate is not Fate.LAPSES))
-        self.look()
-        for other in self.world.running:
-            if actor := self.do(self.world.fetch(other)):
-                self.look()
-                if actor.label != place:
-                    self.run(actor, place)
-        worker.frozen = False
-
-    @precondition(lambda self: not all(worker.runs for worker in self.world.alive))
-    @rule()
     def thaw(self) -> None:
         for worker in self.world.alive:
             worker.frozen = False
 
-    @rule(home=st.sampled_from(HOMES))
+    def take_over(self, pick: int, place: str, fate: Fate, then: str = "goes on") -> None:
+        """Have a newer drain come as far as a place, whatever an older one is in the middle of."""
+        for worker in self.pick([one for one in self.world.running if self.world.drains_of(one)], pick):
+            if fate is Fate.DIES:
+                self.world.kill(worker)
+            worker.frozen = fate is not Fate.UNLOCKED
+            for home in HOMES:
+                self.start(home)
+            if fate is Fate.UNLOCKED:
+                self.do(self.world.unlock())
+            else:
+                self.do(self.world.advance(40))
+            self.do(self.world.beat_pulse(judges=fate is not Fate.LAPSES))
+            self.look()
+            for other in self.world.running:
+                for actor in self.fetched(other):
+                    self.look()
+                    if actor.label != place:
+                        self.run(actor, place)
+            worker.frozen = then == "stays frozen"
+
     def start(self, home: str) -> None:
         self.do(self.world.start(home))
         self.look()
 
-    @rule(leave=st.booleans())
-    def seal(self, *, leave: bool) -> None:
-        for worker in self.world.idle if leave else self.world.sealable:
-            self.do(worker.leave() if leave else worker.seal(whole=False))
+    def rest(self, what: str) -> None:
+        """Seal what is open, or give back what is idle."""
+        for worker in self.world.idle if what == "leave" else self.world.sealable:
+            self.do(worker.leave() if what == "leave" else worker.seal(whole=False))
         self.look()
 
-    @rule()
     def look_for_lost_wakeups(self) -> None:
         for worker in self.world.running:
             self.do(worker.lost.run_once())
@@ -260,35 +259,52 @@ class Model(RuleBasedStateMachine):
 
     # --- the world ---------------------------------------------------------------------------------------------------
 
-    @rule(seconds=st.sampled_from([0, 1, 6, 12, 40, 40, 1000]), pulses=st.booleans())
-    def advance(self, seconds: int, *, pulses: bool) -> None:
+    def advance(self, seconds: int, then: str = "pulse") -> None:
         self.do(self.world.advance(seconds))
         self.look()
-        if pulses:
+        if then == "pulse":
             self.do(self.world.beat_pulse())
             self.look()
 
-    @rule()
     def connect(self) -> None:
         self.world.connect()
         self.look()
 
     # --- what users do -----------------------------------------------------------------------------------------------
 
-    def accept(
-        self, phone: str, *, key: bool = True, hello: bool = False, high: bool = False, delay: int = 0,
-        ttl: int | None = None,
-    ) -> None:  # fmt: skip
+    def order(
+        self, phone: str, name: str = "key", text: str = "its own", priority: str = "normal", when: str = "now"
+    ) -> None:
         number = len(self.orders) + 1
+        later, ttl = WHEN[when]
         fields = {
             "phone": phone,
-            "message": "hello" if hello else f"message {number}",
-            "idempotencyKey": f"key_{number}" if key else None,
-            "priority": "high" if high else "normal",
-            "sendAt": self.world.wire(delay) if delay else None,
-            "expiresAt": self.world.wire(delay + ttl) if ttl else None,
+            "message": f"message {number}" if text == "its own" else text,
+            "idempotencyKey": f"key_{number}" if name == "key" else None,
+            "priority": priority,
+            "sendAt": self.world.wire(later) if later else None,
+            "expiresAt": self.world.wire(later + ttl) if ttl else None,
         }
         self.orders.append((fields, self.do(self.world.order(**fields)), self.world.clock))
+        self.look()
+
+    def order_again(self, pick: int) -> None:
+        for fields, job, at in self.pick(self.orders, pick):
+            if fields["expiresAt"] is None and fields["sendAt"] is None:
+                again = self.do(self.world.order(**fields))
+                assert again == job or (fields["idempotencyKey"] is None and self.world.clock - at >= DEDUPE)
+                self.look()
+
+    def ask(self, wish: str, pick: int) -> None:
+        failed = [name for name, job in self.jobs.items() if job["state"] == "failed"]
+        for job in self.pick(list(self.jobs) if wish == "cancel" else failed, pick):
+            if wish == "cancel":
+                self.cancel(job)
+            else:
+                self.retry(job, force=wish == "force")
+
+    def steer(self, wish: str) -> None:
+        self.do(self.world.steer(wish))
         self.look()
 
     def cancel(self, job: str) -> None:
@@ -313,8 +329,9 @@ class Model(RuleBasedStateMachine):
             note(line)
 
     @staticmethod
-    def pick(some: list[T], number: int) -> T:
-        return some[number % len(some)]
+    def pick(some: list[T], number: int) -> list[T]:
+        """Choose one of some, if there is any."""
+        return [some[number % len(some)]] if some else []
 
     def run(self, actor: Actor, place: str = "") -> None:
         for _ in range(LONGEST):
@@ -331,7 +348,7 @@ class Model(RuleBasedStateMachine):
         self.do(actor.go(how))
         self.tell(f"    {actor.worker.id}/{actor.wakeup}: {label} {how}{' (fenced off)' if fenced else ''}")
         jobs, lane = self.jobs, self.lane
-        self.look()
+        self.look(anew=actor.ran is not None)
         with self.watched():
             self._check_fencing(actor, jobs, lane, fenced=fenced)
             self._check_order(jobs, self._entered() - entered)
@@ -346,10 +363,10 @@ class Model(RuleBasedStateMachine):
 
     # --- what must hold ----------------------------------------------------------------------------------------------
 
-    def look(self) -> None:
-        """Read what there is now, and check it."""
-        jobs = {row["id"]: row for row in self.do(self.world.rows(JOBS))}
-        (lane,) = self.do(self.world.rows(LANE))
+    def look(self, *, anew: bool = True) -> None:
+        """Read what there is now, where it may have changed, and check it."""
+        jobs = {row["id"]: row for row in self.do(self.world.rows(JOBS))} if anew else self.jobs
+        (lane,) = self.do(self.world.rows(LANE)) if anew else (self.lane,)
         with self.watched():
             for name, job in jobs.items():
                 self._check_step(self.jobs.get(name), job)
@@ -393,7 +410,7 @@ class Model(RuleBasedStateMachine):
             assert lane["lease_until"] >= self.world.at_clock(page.armed_until or 0), "Enter may come after the lease"
 
     def _check_fencing(self, actor: Actor, jobs: dict[str, Row], lane: Row, *, fenced: bool) -> None:
-        changed = actor.ran is not None and self.jobs != jobs
+        changed = self.jobs != jobs
         name, values = actor.ran or ("", {})
         if name in RESULTS and changed:
             assert values["claim"] == jobs[values["job"]]["claim"], f"{name} wrote without its claim"
@@ -426,7 +443,7 @@ class Model(RuleBasedStateMachine):
         self.steer("start_all")
         self.steer("resume")
         for seconds in QUIET:
-            self.advance(seconds, pulses=True)
+            self.advance(seconds)
             for home in HOMES:
                 self.start(home)
             self.look_for_lost_wakeups()
@@ -438,11 +455,13 @@ class Model(RuleBasedStateMachine):
         raise AssertionError(f"stuck: {stuck}")
 
     def work_off(self, worker: ModelWorker) -> None:
-        while True:
-            if not self.world.drains_of(worker) and self.do(self.world.fetch(worker)) is None:
-                return
-            for actor in self.world.drains_of(worker):
+        while drains := self.world.drains_of(worker) or self.fetched(worker):
+            for actor in drains:
                 self.run(actor)
+
+    def fetched(self, worker: ModelWorker) -> list[Actor]:
+        actor = self.do(self.world.fetch(worker))
+        return [actor] if actor else []
 
 
 class Watched:
