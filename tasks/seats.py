@@ -318,11 +318,12 @@ class Seats:
             row = await self.states.held(tx, account)
             if forget:
                 await tx.all("forget_profile", account=account, worker=self.worker)
+            # The state first: it is written by the holder of the lease alone.
+            await self.states.write(tx, row, to or after_closing(State(row["state"]), linked=linked), reason)
             await tx.all("release_account", account=account, worker=self.worker, put_away=gone)
             await tx.all("move_lane", lane=account, queue="account")
             if attend and row["wanted"] == "connected" and not forget:
                 await tx.all("attend", lane=account, seconds=0)
-            await self.states.write(tx, row, to or after_closing(State(row["state"]), linked=linked), reason)
 
     async def leave_idle(self, seconds: float) -> None:
         """Give up the seats of sessions that did nothing for so long; 0 keeps them."""

@@ -75,11 +75,13 @@ class States:
         return row
 
     async def write(self, tx: Transaction, row: Row, to: State, reason: str | None) -> None:
-        """Write a change of the account whose locked row this is, and wake the lanes of its event."""
+        """Write a change of the account whose locked row this is, and wake the lanes of its event. Raises LeaseLost."""
         current, before = State(row["state"]), row["state_before"] and State(row["state_before"])
         move(current, to)
         quiet = is_quiet(before, current, to)
         rows = await tx.all("write_state", account=row["id"], state=to, reason=reason, worker=self.worker, quiet=quiet)
+        if not rows:
+            raise LeaseLost
         await wake_returned(tx, rows)
         if current is not to:
             log.info("account %s: %s -> %s", row["id"], current, to)

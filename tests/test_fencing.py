@@ -98,6 +98,19 @@ ALLOWED = {
     "unregister_worker": OWN,
     "bury_wakeup": OWN,
     "ensure_partitions": UPKEEP,
+    "keep_alive": UPKEEP,
+    "drop_old_partition": UPKEEP,
+    "move_ended_jobs": UPKEEP,
+    "forget_jobs": UPKEEP,
+    "forget_history": UPKEEP,
+    "forget_evidence": UPKEEP,
+    "forget_deliveries": UPKEEP,
+    "forget_events": UPKEEP,
+    "forget_attempts": UPKEEP,
+    "forget_changes": UPKEEP,
+    "forget_incoming": UPKEEP,
+    "forget_tokens": UPKEEP,
+    "forget_signatures": UPKEEP,
     "pulse": LEADER,
     "bury_lapsed": LEADER,
     "reclaim_lapsed": LEADER,
@@ -115,7 +128,7 @@ ALLOWED = {
 }
 
 WRITES = re.compile(
-    r"\b(insert into|update|delete from|procrastinate_\w+_v\d|change_state|record_event|job_event|ensure_partitions)\b"
+    r"\b(insert into|update|delete from|procrastinate_\w+_v\d|change_state|record_event|job_event|ensure_partitions|drop_old_partition)\b"
 )
 
 
