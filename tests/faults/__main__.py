@@ -1,6 +1,7 @@
 """Run the fault bench: python -m faults --runs 100 --seed 1."""
 
 import asyncio
+import logging
 import random
 import sys
 import time
@@ -39,6 +40,8 @@ def main(  # noqa: PLR0917  # options, not arguments
     kinds = [kind for kind in KINDS if not only or any(word in kind for word in only)]
     if not kinds:
         raise typer.BadParameter(f"no fault has {' or '.join(only or [])} in its name; there are: {', '.join(KINDS)}")
+    # It is the bench that stops Postgres; its pool need not say that it is away.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     first = random.randrange(10**6) if seed is None else seed  # noqa: S311  # no secret
     with _kept(folder) as path:
         outcomes = asyncio.run(_all(path, range(first, first + runs), Plan(kinds, jobs, over), accounts, until_wrong))
