@@ -128,7 +128,8 @@ ALLOWED = {
 }
 
 WRITES = re.compile(
-    r"\b(insert into|update|delete from|procrastinate_\w+_v\d|change_state|record_event|job_event|ensure_partitions|drop_old_partition)\b"
+    r"\b(insert into|update|delete from|procrastinate_\w+_v\d|change_state|record_event|job_event"
+    r"|ensure_partitions|drop_old_partition)\b"
 )
 
 

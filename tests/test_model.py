@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from enum import StrEnum
+from functools import partial
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,6 +57,8 @@ PLACES = ("begin_drain", "release_typed", "lease_account", "take_submitted", "lo
 #: of these, where the older of two drains stops, and where the newer one
 OLDER = ("take_job", "arm", "submit_job", "press_enter", "job_sent")
 NEWER = ("begin_drain", "release_typed", "look_for", "finish")
+#: what users do in the middle of a drain
+WISHES = ("cancel", "pause", "stop_all", "order again")
 LONGEST = 60  # steps of one drain that are done at once
 #: seconds that pass until everything is quiet, a few at a time: death at 35, settling at 900, backoffs between
 QUIET = (0, 1, 2, 5, 10, 20, 40, 40, 60, 120, 300, 300, 300, 300, 300)
@@ -179,6 +182,18 @@ class Model(RuleBasedStateMachine):
         self.take_over(0, newer, fate)
         for actor in self.world.stopped:
             self.run(actor)
+
+    def interrupt(self, place: str, wish: str) -> None:
+        """Have a user ask for something when a drain is stopped at a place."""
+        self.do(self.world.start(HOMES[0]))
+        self.order(PHONES[0])
+        self.work(0, place)
+        if wish == "cancel":
+            self.cancel(*self.jobs)
+        elif wish == "order again":
+            self.order_again(0)
+        else:
+            self.steer(wish)
 
     @rule(move=MOVES)
     def then(self, move: tuple[Any, ...]) -> None:
@@ -509,18 +524,28 @@ def model(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         loop.close()
 
 
+def at_once(model: type[Model], play: Callable[[Model], None], about: str) -> None:
+    """Play one course of events, let it recover, and tell its steps where something does not hold."""
+    machine = model()
+    try:
+        try:
+            play(machine)
+        finally:
+            machine.teardown()
+    except AssertionError as error:
+        error.add_note("\n".join([about, *machine.told]))
+        raise
+
+
+def test_what_a_user_asks_for_at_any_step_of_a_drain_is_answered_by_what_is_so(model: type[Model]) -> None:
+    for place, wish in product(PLACES, WISHES):
+        at_once(model, partial(Model.interrupt, place=place, wish=wish), f"{wish} before {place}")
+
+
 def test_an_older_drain_that_goes_on_anywhere_beside_a_newer_one_does_no_harm(model: type[Model]) -> None:
     for older, fate, newer in product(OLDER, (Fate.LAPSES, Fate.UNLOCKED), NEWER):
-        machine = model()
-        try:
-            try:
-                machine.meet(older, fate, newer)
-            finally:
-                machine.teardown()
-        except AssertionError as error:
-            told = "\n".join(machine.told)
-            error.add_note(f"older drain before {older}, {fate}, newer one as far as {newer}\n{told}")
-            raise
+        about = f"older drain before {older}, {fate}, newer one as far as {newer}"
+        at_once(model, partial(Model.meet, older=older, fate=fate, newer=newer), about)
 
 
 def test_whatever_happens_each_job_ends_once_and_reaches_its_recipient_at_most_once(model: type[Model]) -> None:

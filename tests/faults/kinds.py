@@ -89,6 +89,9 @@ async def freeze_part(cluster: Cluster, rng: random.Random, *, names: Sequence[s
     if part.process is None or part.process.returncode is not None:
         raise Missed
     process = psutil.Process(part.process.pid)
+    if part in cluster.workers and not any("guardian" in " ".join(one.cmdline()) for one in process.children()):
+        # Its guard was killed a moment ago.
+        raise Missed
     await _freeze([process], seconds)
     return f"{part.name}{where} for {seconds:.0f} s"
 
@@ -130,8 +133,13 @@ async def freeze_browser(cluster: Cluster, rng: random.Random) -> str:
 async def kill_helper(cluster: Cluster, rng: random.Random, *, word: str) -> str:
     """Kill Playwright's driver, or the guard of the browsers."""
     where = await aim(cluster, rng)
-    one_of(running(cluster, word), rng).kill()
+    one_of([found for found in running(cluster, word) if not is_frozen(found.parent())], rng).kill()
     return where.strip()
+
+
+def is_frozen(process: psutil.Process | None) -> bool:
+    """Tell whether a process is stopped: whoever guards a frozen worker is left alone, see docs/guarantees.md."""
+    return process is not None and process.status() == psutil.STATUS_STOPPED
 
 
 # --- Postgres --------------------------------------------------------------------------------------------------------

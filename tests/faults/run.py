@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import psutil
+
 from bench.house import most_at_once
 from errors import DatabaseUnavailable, OperatorError
 from faults.cluster import Cluster
@@ -91,7 +93,7 @@ async def _strike(cluster: Cluster, kind: str, at: float, rng: random.Random) ->
     await asyncio.sleep(at)
     try:
         return kind, await KINDS[kind](cluster, rng)
-    except (Missed, DatabaseUnavailable):
+    except (Missed, DatabaseUnavailable, psutil.NoSuchProcess):
         return kind, "missed"
 
 
