@@ -62,7 +62,7 @@ class Plan:
 async def run(cluster: Cluster, seed: int, plan: Plan) -> Outcome:
     """Place the orders with faults among them, wait for quiet, and compare."""
     rng, outcome, began = random.Random(seed), Outcome(seed), time.monotonic()  # noqa: S311  # no secret
-    scans = await cluster.value("select count(*) from outbox where type = 'QrIssued'")
+    before = await _state(cluster)
     name, received = f"run {seed}", cluster.received.stat().st_size if cluster.received.exists() else 0
     orders = make_orders(name, cluster.accounts, plan.jobs, plan.over, rng)
     outcome.orders = len(orders)
@@ -80,7 +80,7 @@ async def run(cluster: Cluster, seed: int, plan: Plan) -> Outcome:
     outcome.recovery = time.monotonic() - healed
     records = await _collect(cluster, name, received)
     records.orders = orders
-    outcome.wrong = [*records.wrong(), *await _accounts(cluster, scans)]
+    outcome.wrong = [*records.wrong(), *await _accounts(cluster, before)]
     outcome.ends = Counter(row.error or row.state if row.state == "failed" else row.state for row in records.rows)
     outcome.unknown_arrived = sum(
         row.text in records.got.get(row.phone, []) for row in records.rows if row.error == "outcome_unknown"
@@ -131,7 +131,28 @@ async def _collect(cluster: Cluster, name: str, received: int) -> Records:
     return Records([], rows, got, read_received(cluster.received, received), shown)
 
 
-async def _accounts(cluster: Cluster, scans: object) -> list[str]:
+@dataclass(frozen=True)
+class State:
+    """What a run begins with."""
+
+    #: login codes that were shown
+    codes: object
+    #: account → sessions that have ended
+    ended: dict[str, list[dict[str, str]]]
+
+
+async def _state(cluster: Cluster) -> State:
+    codes = await cluster.value("select count(*) from outbox where type = 'QrIssued'")
+    ended = {name: [one for one in await _sessions(cluster, name) if one["end"]] for name in cluster.accounts}
+    return State(codes, ended)
+
+
+async def _sessions(cluster: Cluster, account: str) -> list[dict[str, str]]:
+    sessions: list[dict[str, str]] = (await cluster.whatsapp.get(f"/sandbox/sessions?account={account}"))["items"]
+    return sessions
+
+
+async def _accounts(cluster: Cluster, before: State) -> list[str]:
     """Return what is wrong with the accounts: out of service, linked anew, or live twice at once."""
     wrong = []
     for account in cluster.accounts:
@@ -139,9 +160,10 @@ async def _accounts(cluster: Cluster, scans: object) -> list[str]:
             await cluster.client.wait(f"/accounts/{account}", "state", LIVE, 90)
         except OperatorError as error:
             wrong.append(f"STUCK: {error}")
-        sessions = (await cluster.whatsapp.get(f"/sandbox/sessions?account={account}"))["items"]
+        sessions = [one for one in await _sessions(cluster, account) if one not in before.ended[account]]
         if (most := most_at_once(sessions)) > 1:
             wrong.append(f"TWICE: account {account} had {most} live sessions at once")
-    if (again := await cluster.value("select count(*) from outbox where type = 'QrIssued'")) != scans:
-        wrong.append(f"LOGIN: {scans} codes had been shown before and {again} after")
+    codes = (await _state(cluster)).codes
+    if codes != before.codes:
+        wrong.append(f"LOGIN: {before.codes} codes had been shown before and {codes} after")
     return wrong
