@@ -26,6 +26,7 @@ from tasks.trouble import RECONNECT_CAP, RECONNECTS, SETTLE_LATER, Trouble, is_a
 
 log = logging.getLogger(__name__)
 
+BATCH = 1000  # messages that fail in one statement
 BOOT = 90.0  # seconds; a cold boot of the page was measured at 20-25 s
 #: Gates that only a person opens; no drain opens a browser behind them.
 QUARANTINE = frozenset({"banned", "not_connected", "ui_changed", "open_elsewhere", "logged_out", "profile_unreadable"})
@@ -163,24 +164,30 @@ class AccountWork:
     async def _mark_ready(self, account: Account, session: Session) -> None:
         own = await session.page.own()
 
-        async def write(tx: Transaction) -> None:
+        async def write(tx: Transaction) -> bool:
             row = await self.states.held(tx, account.id)
             changed = bool(own.phone and row["phone"] and own.phone != row["phone"])
+            if changed and await self._fail_backlog(tx, account.id) == BATCH:
+                return False
             await tx.all(
                 "mark_ready", account=account.id, worker=self.seats.worker, changed=changed, phone=own.phone,
                 name=own.name, platform=own.platform,
             )  # fmt: skip
             await self.states.reach(tx, account.id, State.ready)
-            if changed:
-                error = NumberChanged()
-                failed = await tx.all(
-                    "fail_backlog", account=account.id, worker=self.seats.worker, code=error.code, detail=error.detail
-                )
-                log.warning("account %s has another number; %d messages failed", account.id, len(failed))
-                await wake_returned(tx, failed)
+            return True
 
-        await self.database.transact(write)
+        while not await self.database.transact(write):
+            pass
         await self.database.all("open_linked_gate", account=account.id, worker=self.seats.worker)
+
+    async def _fail_backlog(self, tx: Transaction, account: str) -> int:
+        """Fail some of what waits for an account that has another number; return how many."""
+        error = NumberChanged()
+        failed = await tx.all(
+            "fail_backlog", account=account, worker=self.seats.worker, code=error.code, detail=error.detail, most=BATCH
+        )
+        log.warning("account %s has another number; %d messages failed", account, len(failed))
+        return await wake_returned(tx, failed)
 
     async def _restriction(self, account: Account, session: Session, *, is_new: bool) -> None:
         """Note what the page says of new chats. A restriction that has ended is tried by the next new chat."""

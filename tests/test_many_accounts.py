@@ -116,18 +116,22 @@ async def test_a_lost_login_asks_for_a_scan_and_keeps_nothing(database_url: str,
         assert (await it.ended(job))["sentAt"]
 
 
-async def test_another_number_sends_nothing_of_the_old_backlog(database_url: str, tmp_path: Path) -> None:
+async def test_another_number_sends_nothing_of_the_old_backlog(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.accounts.BATCH", 2)
     async with house(tmp_path, database_url) as it:
         account = await it.link()
         await it.client.post(f"/sandbox/accounts/{account}/unlink")
-        job = await it.send(account, "15554440004", "from the old number")
+        jobs = [await it.send(account, "15554440004", f"{number} from the old number") for number in range(5)]
         await it.client.wait(f"/accounts/{account}", "state", {"auth_failed"}, 60)
         await it.client.post(f"/accounts/{account}/connect")
         await it.client.qr(account)
         await it.client.scan(account, "15550001111")
-        ended = await it.ended(job)
-        assert ended["error"]["code"] == "number_changed"
-        assert (await it.event(job))["type"] == "JobFailed"
+        for job in jobs:
+            ended = await it.ended(job)
+            assert ended["error"]["code"] == "number_changed"
+            assert (await it.event(job))["type"] == "JobFailed"
         assert await it.received("15554440004") == []
         assert (await it.client.get(f"/accounts/{account}"))["phone"] == "15550001111"
         assert (await it.ended(await it.send(account, "15554440004", "from the new one")))["sentAt"]

@@ -67,13 +67,21 @@ set linked = true, last_open_at = now(), reconnects = 0, pairing_phone = null,
 where id = %(account)s and leased_by = %(worker)s
 
 -- name: fail_backlog
--- What was meant for another sender. After held_account, in its transaction.
-with done as (
+-- What was meant for another sender, some at a time: Postgres has 10 s for an answer, and 100,000 may wait. After
+-- held_account, in its transaction.
+with waiting as materialized (
+    select jobs.id
+    from accounts
+    join jobs on jobs.account_id = accounts.id and jobs.state = 'queued'
+    where accounts.id = %(account)s and accounts.leased_by = %(worker)s
+    limit %(most)s
+    for update of jobs
+), done as (
     update jobs
     set state = 'failed', ended_at = now(), error_code = %(code)s, error_detail = %(detail)s, sequence = sequence + 1,
         timeline = timeline || step('failed', %(code)s)
-    where account_id = %(account)s and state = 'queued'
-      and exists (select from accounts where id = %(account)s and leased_by = %(worker)s)
+    from waiting
+    where jobs.id = waiting.id
     returning jobs as job
 )
 select job_event('JobFailed', job) as lanes from done
