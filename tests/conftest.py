@@ -17,22 +17,22 @@ TEMPLATE = "postrider_template"
 _numbers = itertools.count()
 #: Files that take a minute or more begin first, so that no core waits for the last of them.
 LONGEST = (
-    "test_screens_to_states.py",
     "test_takeover.py",
-    "test_many_accounts.py",
-    "test_incoming.py",
-    "test_main_line.py",
-    "test_faults.py",
     "test_never_forsaken.py",
+    "test_screens_to_states.py",
+    "test_many_accounts.py",
+    "test_browser_link.py",
+    "test_incoming.py",
+    "test_incoming_page.py",
+    "test_faults.py",
+    "test_main_line.py",
+    "test_browser_trouble.py",
+    "test_browser_page.py",
+    "test_commands.py",
     "test_connections.py",
     "test_fault_bench.py",
     "test_crashes.py",
     "test_model.py",
-    "test_browser_link.py",
-    "test_incoming_page.py",
-    "test_browser_trouble.py",
-    "test_browser_page.py",
-    "test_commands.py",
 )
 
 
