@@ -15,7 +15,7 @@ from browser import selectors
 from browser.selectors import Selectors
 from crypto import CryptoError, read_public_key
 from errors import SelectorsWrong
-from tasks.address import Address
+from tasks.download import Download
 from tasks.shelf import SHIPPED, Shelf, age, opened
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class SelectorsSource:
 
     shelf: Shelf
     file: Path | None = None
-    address: Address | None = None
+    download: Download | None = None
     #: is handed those that take the place of the ones in use
     use: Callable[[Selectors], None] = lambda _: None
     #: where the ones in use come from, for people
@@ -50,7 +50,7 @@ class SelectorsSource:
                 read_public_key(key)
             except CryptoError as error:
                 raise SelectorsWrong(f"SELECTORS_KEY: {error}.") from None
-        return cls(Shelf(folder, key), file, Address(url, tls) if url else None)
+        return cls(Shelf(folder, key), file, Download(url, tls) if url else None)
 
     def load(self) -> Selectors:
         """Return the selectors to begin with. Raise SelectorsWrong when the file SELECTORS_FILE is not valid."""
@@ -65,9 +65,9 @@ class SelectorsSource:
             return
         if self.shelf.pinned() != self._pinned:
             self._take()
-        if self.address and time.monotonic() >= self._next:
+        if self.download and time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY
-            await self._fetch(self.address)
+            await self._fetch(self.download)
 
     def _look_at_file(self) -> None:
         stamp = _stamp(self.file)
@@ -79,9 +79,9 @@ class SelectorsSource:
         except SelectorsWrong as error:
             log.warning("%s Selectors %s stay in use.", error, self._used.version)
 
-    async def _fetch(self, address: Address) -> None:
+    async def _fetch(self, download: Download) -> None:
         try:
-            if (fetched := await address.fetch()) is None:
+            if (fetched := await download.fetch()) is None:
                 return
             content, signature, accept = fetched
             found = opened(content, signature, self.shelf.key)
@@ -92,7 +92,7 @@ class SelectorsSource:
             accept()
         except SelectorsWrong as error:
             log.warning(
-                "the selectors at %s are refused: %s Selectors %s stay in use.", address.url, error, self._used.version
+                "the selectors at %s are refused: %s Selectors %s stay in use.", download.url, error, self._used.version
             )
 
     def _is_new(self, found: Selectors, content: bytes, signature: bytes) -> bool:
@@ -126,7 +126,7 @@ class SelectorsSource:
             self._used, self.origin = pinned, "pinned"
             return
         self._used, self.origin = selectors.load(), SHIPPED
-        fetched = self.shelf.newest() if self.address else None
+        fetched = self.shelf.newest() if self.download else None
         if fetched and age(fetched.version) > age(self._used.version):
             self._used, self.origin = fetched, "fetched"
 

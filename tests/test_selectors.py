@@ -34,7 +34,7 @@ from commands import doctor
 from commands import selectors as command
 from crypto import CryptoError, new_signing_key, sign_file, verify_file
 from errors import OperatorError, SelectorsWrong, UiChanged
-from tasks.address import CAP
+from tasks.download import CAP
 from tasks.selectors import SelectorsSource
 from tasks.shelf import KEPT, age
 
@@ -316,8 +316,8 @@ async def test_a_server_that_is_away_or_not_trusted_changes_nothing(
 ) -> None:
     receiver.publish(version("2027-01-01"))
     for url, tls in ((receiver.url, None), ("https://127.0.0.1:1/s.toml", receiver.tls)):
-        assert worker.source.address
-        worker.source.address.url, worker.source.address.tls = url, tls
+        assert worker.source.download
+        worker.source.download.url, worker.source.download.tls = url, tls
         await worker.look()
     assert len(caplog.messages) == 2
     assert worker.used == []

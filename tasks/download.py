@@ -1,4 +1,4 @@
-"""The address that selectors are fetched from."""
+"""Selectors from behind an address, with their signature: what `tasks.selectors` fetches."""
 
 import asyncio
 import ssl
@@ -14,7 +14,7 @@ CAP = 2**20  # bytes
 
 
 @dataclass
-class Address:
+class Download:
     """A selectors file behind https, with its signature at the same address with `.sig`."""
 
     url: str
