@@ -17,6 +17,7 @@ import psutil
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from addresses import LOOPBACK, Addresses, Network, network
 from errors import SettingsWrong
 
 MIN_SECRET = 16  # characters that a key or secret must have
@@ -56,6 +57,11 @@ class Settings(BaseSettings):
     webhook_url: str | None = Field(default=None, description="A first endpoint for the default org.")
     webhook_secret: SecretStr | None = Field(
         default=None, description="Its signing secret, whsec_… (24 to 64 bytes in base64). Required with WEBHOOK_URL."
+    )
+    webhook_allow_cidrs: Annotated[tuple[Network, ...] | None, NoDecode] = Field(
+        default=None,
+        description="Private networks whose receivers get webhooks all the same, such as 10.1.0.0/16,fd12:3456::/48. "
+        "Unset: none; in development, loopback.",
     )
     data_dir: Path = Field(
         default=Path(".data"), description="Embedded Postgres, generated secrets, profiles, pictures."
@@ -178,6 +184,11 @@ class Settings(BaseSettings):
             raise ValueError("must be like 2-5: two numbers of seconds, the smaller first")
         return low, high
 
+    @field_validator("webhook_allow_cidrs", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        return tuple(network(part) for part in value.split(",")) if isinstance(value, str) else value
+
     @field_validator("quiet_hours", mode="before")
     @classmethod
     def _hours(cls, value: Any) -> Any:
@@ -229,6 +240,13 @@ class Settings(BaseSettings):
     def production(self) -> bool:
         """Whether this is a production."""
         return self.env == "production"
+
+    @property
+    def addresses(self) -> Addresses:
+        """What webhooks may reach."""
+        if self.webhook_allow_cidrs is not None:
+            return Addresses(self.webhook_allow_cidrs)
+        return Addresses() if self.production else LOOPBACK
 
     @property
     def profiles(self) -> Path:

@@ -80,7 +80,7 @@ def run_demo(data_dir: Path) -> int:
     settings = compose.load(
         data_dir=home, database_url=None, env="development", host="127.0.0.1", port=api, worker_port=health,
         webhook_url=f"http://127.0.0.1:{receiver}/hook", webhook_secret=new_secret("whsec_"), max_sessions=1,
-        api_secret=None,
+        webhook_allow_cidrs=None, api_secret=None,
     )  # fmt: skip
     return asyncio.run(_demo(settings, receiver, data_dir / "demo.png"))
 

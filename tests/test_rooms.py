@@ -9,16 +9,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ALLOWED = {
-    "app": {"api", "sql", "settings", "errors", "crypto", "logs"},
-    "api": {"sql", "errors", "crypto", "logs"},
-    "tasks": {"browser", "sql", "errors", "crypto", "logs"},
+    "app": {"api", "sql", "settings", "addresses", "errors", "crypto", "logs"},
+    "api": {"sql", "addresses", "errors", "crypto", "logs"},
+    "tasks": {"browser", "sql", "addresses", "errors", "crypto", "logs"},
     "browser": {"errors"},
     "sql": {"errors"},
+    "addresses": set(),
     "crypto": set(),
     "errors": set(),
-    "settings": {"errors"},
+    "settings": {"addresses", "errors"},
     "logs": set(),
-    "commands": {"app", "api", "tasks", "browser", "sql", "settings", "errors", "crypto", "logs"},
+    "commands": {"app", "addresses", "api", "tasks", "browser", "sql", "settings", "errors", "crypto", "logs"},
     "bench": {"commands", "browser", "sql", "settings"},
     "cli": {"bench", "commands", "app", "api", "tasks", "browser", "sql", "settings", "errors", "crypto", "logs"},
 }
@@ -30,6 +31,7 @@ FOREIGN = {
     "sql": {"starlette", "httpx2", "playwright"},
     "errors": {"psycopg", "playwright", "starlette", "pydantic"},
     "crypto": {"psycopg", "playwright", "starlette", "pydantic"},
+    "addresses": {"psycopg", "playwright", "starlette", "pydantic", "httpx2"},
 }
 FILES = sorted(
     path

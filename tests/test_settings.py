@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from addresses import LOOPBACK, Addresses, network
 from commands import reference
 from commands.compose import load
 from errors import SettingsWrong
@@ -37,6 +38,8 @@ def test_every_setting_is_read_somewhere() -> None:
         ("typing_delay_ms", "25-5", "TYPING_DELAY_MS=25-5: must be like 5-25"),
         ("lease_seconds", "3", "LEASE_SECONDS=3: "),
         ("log_level", "loud", "LOG_LEVEL=loud: "),
+        ("webhook_allow_cidrs", "10.0.0.0/8,office", "WEBHOOK_ALLOW_CIDRS=10.0.0.0/8,office: must be networks such as"),
+        ("webhook_allow_cidrs", "0.0.0.0/0", "WEBHOOK_ALLOW_CIDRS=0.0.0.0/0: must be networks of at most /8"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str, sentence: str) -> None:
@@ -66,6 +69,14 @@ def test_development_generates_secrets_once_for_the_owner_alone(tmp_path: Path) 
     assert first.api_key == second.api_key
     assert first.encryption_key == second.encryption_key
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()} == {0o600}
+
+
+def test_webhooks_may_go_to_loopback_in_development_and_where_they_are_told() -> None:
+    assert read(_env_file=None).addresses == LOOPBACK
+    assert read(**PRODUCTION).addresses == Addresses()
+    for more in ({}, PRODUCTION):
+        told = read(webhook_allow_cidrs="10.1.0.0/16, fd12::/16", **more).addresses
+        assert told == Addresses((network("10.1.0.0/16"), network("fd12::/16")))
 
 
 def test_secrets_are_masked(tmp_path: Path) -> None:
