@@ -28,6 +28,11 @@ PostriderError
 │   └── AccountWaits             tried again when the account can, not counted
 │       ├── NotLinked (PairingRefused) · Offline · ProxyDown · Banned · LeaseLost · ProfileElsewhere
 │       └── OpenElsewhere · ProfileUnreadable · UiChanged      stops until somebody has looked
+├── DeliveryError                why a request to a receiver was not made
+│   ├── AddressRefused           the receiver's: closed to deliveries, or allowed by the operator and out of reach
+│   ├── NameUnknown              the receiver's: a name without address
+│   ├── LookupFailed             the receiver's: a name that DNS gives no answer for, although it does for others
+│   └── NetworkAway              ours: no DNS for any name, no network, no room for a connection
 ├── SealError                    a profile was not sealed; its session goes on
 │   └── ProfileTooLarge · ProfileBusy · ProfileEmpty
 └── OperatorError                ends a command with one line and exit code 1
@@ -357,6 +362,40 @@ class UiChanged(AccountWaits):
     """The self-check did not recognise the page; sending stops until somebody has looked."""
 
     code = "ui_changed"
+
+
+# --- why a request to a receiver was not made ---------------------------------------------------------------------
+
+
+class DeliveryError(PostriderError):
+    """The request was not made."""
+
+    #: finding that out took as long as it may
+    slow: bool = False
+
+
+class AddressRefused(DeliveryError):
+    """Deliveries may not go where this URL leads, or nothing answers there."""
+
+    # One text for all, or whoever registers URLs could tell from it what is inside a private network.
+
+    def __init__(self, *, slow: bool = False) -> None:
+        super().__init__()
+        self.slow = slow
+
+
+class NameUnknown(DeliveryError):
+    """The host of this URL has no address."""
+
+
+class LookupFailed(DeliveryError):
+    """DNS gave no answer for the host of this URL."""
+
+    slow = True
+
+
+class NetworkAway(DeliveryError):
+    """Postrider itself had no network at this moment, or no DNS."""
 
 
 # --- why a profile was not sealed --------------------------------------------------------------------------------

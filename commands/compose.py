@@ -41,6 +41,7 @@ from sql.database import Database
 from sql.ids import new_id
 from tasks.accounts import AccountWork
 from tasks.deliver import DeliveryWork, make_client
+from tasks.dialer import WITNESS
 from tasks.evidence import Evidence
 from tasks.incoming import Incoming
 from tasks.lanes import DEAD, Lanes, Pulse
@@ -199,7 +200,7 @@ def make_worker(settings: Settings, url: str, home: str) -> tuple[Worker, Engine
     source.use = seats.use
     evidence = Evidence.at(settings.evidence_url, settings.data_dir / "evidence")
     incoming = Incoming(database, seats)
-    client = make_client()
+    client = make_client(settings.addresses, witness=urlsplit(settings.whatsapp_url).hostname or WITNESS)
     lanes.works = {
         "account": _account_work(
             settings, seats=seats, states=states, lanes=lanes, evidence=evidence, incoming=incoming

@@ -6,9 +6,10 @@ webhook-id. Standard Webhooks 1.0.0.
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -16,17 +17,20 @@ from uuid import UUID
 
 import httpx2
 
+from addresses import Addresses
 from crypto import sign
-from errors import DatabaseUnavailable
+from errors import DatabaseUnavailable, DeliveryError
 from logs import bind
+from resolver import Resolver
 from sql.database import Database
 from tasks.backoff import backoff
+from tasks.dialer import CONNECT, WITNESS, Dialer
 from tasks.lanes import Drain
+from tasks.transport import Transport
 
 log = logging.getLogger(__name__)
 
 DEADLINE = 20.0  # seconds for a whole request; httpx's own timeouts are per read, and a slow drip never trips them
-CONNECT_TIMEOUT = 5.0  # seconds
 RESPONSE_CAP = 16_384  # bytes of the answer that are read
 RESPONSE_KEPT = 2_000  # characters of it that are kept
 RETRY_AFTER_CAP = 3600.0  # seconds
@@ -82,6 +86,8 @@ class Answer:
     response: str | None = None
     retry_after: float = 0.0
     duration_ms: int = 0
+    #: the endpoint kept the request waiting until it was given up
+    slow: bool = False
 
     @property
     def ok(self) -> bool:
@@ -126,11 +132,12 @@ class DeliveryWork:
             async with asyncio.timeout(DEADLINE):
                 answer = await self._request(delivery)
         except (TimeoutError, httpx2.TimeoutException):
-            answer = Answer(None, TIMED_OUT)
+            answer = Answer(None, TIMED_OUT, slow=True)
+        except DeliveryError as error:
+            answer = Answer(None, error.detail, slow=error.slow)
         except Exception as error:  # noqa: BLE001  # a delivery that raises would come back at once, for ever
             answer = Answer(None, f"{type(error).__name__}: {error}"[:RESPONSE_KEPT].replace("\0", ""))
-        took = int((time.monotonic() - began) * 1000)
-        return Answer(answer.status, answer.error, answer.response, answer.retry_after, took)
+        return replace(answer, duration_ms=int((time.monotonic() - began) * 1000))
 
     async def _request(self, delivery: Delivery) -> Answer:
         body = delivery.body.encode()
@@ -180,19 +187,25 @@ class DeliveryWork:
 
     async def _choose_queue(self, drain: Drain, answer: Answer) -> None:
         # An endpoint that hung is woken in a queue with slots of its own, so that many of them hold up nobody.
-        queue = "endpoint-slow" if answer.error == TIMED_OUT else "endpoint"
+        queue = "endpoint-slow" if answer.slow else "endpoint"
         if queue != self._queues.get(drain.lane):
             await self.database.all("move_lane", lane=drain.lane, queue=queue)
             self._queues[drain.lane] = queue
 
 
-def make_client() -> httpx2.AsyncClient:
-    """Return the client of all deliveries: no redirects, no proxies from the environment."""
+def make_client(
+    addresses: Addresses, resolver: Resolver | None = None, witness: str = WITNESS, tls: ssl.SSLContext | None = None
+) -> httpx2.AsyncClient:
+    """Return the client of all deliveries: to open addresses only, no redirects, no proxies from the environment.
+
+    `witness` is a name that DNS has an answer for unless it is away; `tls` is None for the system's certificates.
+    """
+    limits = httpx2.Limits(max_connections=200, max_keepalive_connections=50, keepalive_expiry=30.0)
     return httpx2.AsyncClient(
+        transport=Transport(Dialer(addresses, resolver or Resolver(), witness), limits, tls),
         trust_env=False,
         follow_redirects=False,
-        timeout=httpx2.Timeout(DEADLINE, connect=CONNECT_TIMEOUT),
-        limits=httpx2.Limits(max_connections=200, max_keepalive_connections=50, keepalive_expiry=30.0),
+        timeout=httpx2.Timeout(DEADLINE, connect=CONNECT),
         headers={"user-agent": "Postrider"},
     )
 

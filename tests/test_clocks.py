@@ -10,6 +10,7 @@ import pytest
 from fixtures_lanes import add_jobs, add_lanes, add_worker, until, value
 from test_deliver import SEALER, add_endpoint, begin, receiving, send_one
 
+from addresses import LOOPBACK
 from sql.database import Database
 from tasks import deliver
 from tasks.deliver import DeliveryWork
@@ -104,7 +105,7 @@ async def test_a_delivery_is_dated_by_postgres(database: Database, monkeypatch: 
     """Receivers refuse what is dated minutes off."""
     right = time.time
     monkeypatch.setattr(time, "time", lambda: right() + HOUR)
-    async with receiving() as (url, scripted), deliver.make_client() as client:
+    async with receiving() as (url, scripted), deliver.make_client(LOOPBACK) as client:
         await add_endpoint(database, url)
         await send_one(database)
         work = DeliveryWork(database, "w", lambda sealed, about: SEALER.open(sealed, about.encode()).decode(), client)

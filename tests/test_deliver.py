@@ -13,9 +13,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from addresses import LOOPBACK
 from commands import serve
 from commands.demo import free_ports
 from crypto import Sealer, new_secret, verify
+from errors import AddressRefused
 from sql.database import Database
 from tasks import deliver
 from tasks.deliver import Answer, DeliveryWork, Retry
@@ -91,7 +93,7 @@ async def begin(database: Database, lane: str) -> Drain:
 
 @pytest.fixture
 async def work(database: Database) -> AsyncIterator[DeliveryWork]:
-    async with deliver.make_client() as client:
+    async with deliver.make_client(LOOPBACK) as client:
         yield DeliveryWork(database, "w", lambda sealed, about: SEALER.open(sealed, about.encode()).decode(), client)
 
 
@@ -186,7 +188,7 @@ async def test_a_refused_connection_is_tried_again_until_the_attempts_are_used_u
     await make_due(database)
     await drain_once(database, work)
     assert await value(database, "select state from deliveries") == "failed"
-    assert "ConnectError" in str(await value(database, "select last_error from deliveries"))
+    assert await value(database, "select last_error from deliveries") == AddressRefused().detail
 
 
 async def test_a_secret_that_cannot_be_opened_is_a_failed_attempt_and_no_endless_loop(

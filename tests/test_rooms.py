@@ -9,12 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ALLOWED = {
-    "app": {"api", "sql", "settings", "addresses", "errors", "crypto", "logs"},
-    "api": {"sql", "addresses", "errors", "crypto", "logs"},
-    "tasks": {"browser", "sql", "addresses", "errors", "crypto", "logs"},
+    "app": {"api", "sql", "settings", "addresses", "resolver", "errors", "crypto", "logs"},
+    "api": {"sql", "addresses", "resolver", "errors", "crypto", "logs"},
+    "tasks": {"browser", "sql", "addresses", "resolver", "errors", "crypto", "logs"},
     "browser": {"errors"},
     "sql": {"errors"},
     "addresses": set(),
+    "resolver": {"addresses", "errors"},
     "crypto": set(),
     "errors": set(),
     "settings": {"addresses", "errors"},
@@ -32,6 +33,7 @@ FOREIGN = {
     "errors": {"psycopg", "playwright", "starlette", "pydantic"},
     "crypto": {"psycopg", "playwright", "starlette", "pydantic"},
     "addresses": {"psycopg", "playwright", "starlette", "pydantic", "httpx2"},
+    "resolver": {"psycopg", "playwright", "starlette", "pydantic", "httpx2"},
 }
 FILES = sorted(
     path
