@@ -40,6 +40,7 @@ from api.pages import Page
 from api.waiting import Waiting
 from crypto import Sealer, hash_key
 from errors import SettingsWrong
+from resolver import Resolver
 from settings import Settings
 from sql.database import Database
 from sql.pace import Limits
@@ -161,6 +162,8 @@ def _context(settings: Settings, database: Database) -> Context:
         production=settings.production,
         admin=hash_key(settings.admin_key.get_secret_value()) if settings.admin_key else None,
         version=version("postrider"),
+        addresses=settings.addresses,
+        resolver=Resolver(),
         job_ttl=timedelta(seconds=settings.job_ttl_seconds),
         dedupe=timedelta(seconds=settings.dedupe_seconds),
         pace=pace_limits(settings),

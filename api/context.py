@@ -5,9 +5,11 @@ from datetime import timedelta
 
 from starlette.requests import Request
 
+from addresses import Addresses
 from api.limits import Rates
 from api.waiting import Waiting
 from crypto import Sealer
+from resolver import Resolver
 from sql.database import Database
 from sql.pace import Limits
 
@@ -24,6 +26,9 @@ class Context:
     #: SHA-256 of ADMIN_KEY
     admin: bytes | None
     version: str
+    #: where webhooks may go
+    addresses: Addresses
+    resolver: Resolver
     #: a job without expiresAt expires so long after sendAt
     job_ttl: timedelta
     #: equal requests without idempotency key within this time are one job

@@ -2,7 +2,6 @@
 
 import re
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 from starlette.requests import Request
@@ -15,12 +14,12 @@ from api.fields import minified
 from api.models import Model, Nothing, Shown, Time, shown
 from api.pages import Page
 from api.parameters import parameters
+from api.receivers import ReceiverUrl, admit
 from crypto import WEBHOOK_PREFIX, new_secret
-from errors import FieldError, Invalid, NotFound
+from errors import NotFound
 from sql.database import Row
 from sql.ids import new_id
 
-LONGEST_URL = 2048  # characters
 MOST_HEADERS = 20
 
 EventType = Literal[
@@ -43,18 +42,6 @@ OURS = re.compile(
 )
 TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 PRINTABLE = re.compile(r"[\x20-\x7e]{0,1000}")
-
-
-def _url(text: str) -> str:
-    fault = f"must be an http or https URL without user, password and fragment, not {shown(text)}"
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        raise ValueError(fault) from None
-    if not usable or parts.username is not None or parts.fragment or not re.fullmatch(r"[\x21-\x7e]+", text):
-        raise ValueError(fault)
-    return text
 
 
 def _events(events: list[str]) -> list[str]:
@@ -86,7 +73,7 @@ class Retry(Model):
 class NewEndpoint(Model):
     """A URL to be registered."""
 
-    url: Annotated[str, Field(max_length=LONGEST_URL), AfterValidator(_url)]
+    url: ReceiverUrl
     events: Annotated[list[EventType], Field(min_length=1), AfterValidator(_events)] = Field(default=["*"])
     description: Annotated[str, Field(max_length=500)] = ""
     headers: Annotated[dict[str, str], Field(max_length=MOST_HEADERS), AfterValidator(_headers)] = Field(
@@ -131,9 +118,7 @@ async def create_endpoint(request: Request) -> Response:
     caller = await permit(request)
     given = await read(request, NewEndpoint)
     context = of(request)
-    if context.production and urlsplit(given.url).scheme != "https":
-        message = f"must begin with https in production, not {shown(given.url)}"
-        raise Invalid(f"url {message}.", errors=[FieldError("url", message)])
+    await admit(context, given.url)
     endpoint, secret = new_id("whe_"), new_secret(WEBHOOK_PREFIX)
     [row] = await context.database.all(
         "create_endpoint",

@@ -26,6 +26,8 @@ from tenacity import (
     wait_exponential,
 )
 
+from addresses import Addresses, literal
+from api import receivers
 from app import create_app, pace_limits
 from browser.chromium import find_chromium
 from browser.engine import Engine
@@ -81,6 +83,8 @@ def load(**values: object) -> Settings:
             decode_secret(settings.webhook_secret.get_secret_value())
         except CryptoError as error:
             raise SettingsWrong(f"WEBHOOK_SECRET: {error}") from None
+    if settings.webhook_url:
+        _check_receiver(settings.webhook_url, settings.addresses)
     if settings.production:
         return settings
     generated = {
@@ -90,6 +94,17 @@ def load(**values: object) -> Settings:
         or SecretStr(_kept(settings.data_dir / "encryption_key", base64.b64encode(secrets.token_bytes(32)).decode())),
     }
     return settings.model_copy(update=generated)
+
+
+def _check_receiver(url: str, addresses: Addresses) -> None:
+    """Raise SettingsWrong for a URL that nothing can be delivered to. A name may have an address later."""
+    try:
+        host, port = receivers.place(receivers.well_formed(url))
+    except ValueError:  # which would repeat a password
+        raise SettingsWrong(f"WEBHOOK_URL {receivers.FAULT}.") from None
+    address = literal(host)
+    if addresses.refusal([address] if address else [], port):
+        raise SettingsWrong(f"WEBHOOK_URL={url}: {receivers.CLOSED}.")
 
 
 def _kept(path: Path, fresh: str) -> str:

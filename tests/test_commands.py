@@ -19,6 +19,7 @@ from commands.demo import free_ports
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.timeout(180)
+SIGNED = {"WEBHOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
 
 
 async def start(*arguments: str, **environment: str) -> Process:
@@ -63,6 +64,18 @@ async def test_every_command_has_help(command: list[str]) -> None:
     [
         ({"PORT": "none"}, "postrider: PORT=none: "),
         ({"WEBHOOK_URL": "http://x/", "WEBHOOK_SECRET": "hunter2"}, "postrider: WEBHOOK_SECRET: "),
+        (
+            {"WEBHOOK_URL": "http://u:hunter2@h/", **SIGNED},
+            "postrider: WEBHOOK_URL must be an http or https URL without",
+        ),
+        (
+            {"WEBHOOK_URL": "http://10.0.0.1/", **SIGNED},
+            "postrider: WEBHOOK_URL=http://10.0.0.1/: must lead to a public",
+        ),
+        (
+            {"WEBHOOK_URL": "http://shop.test:25/", "WEBHOOK_ALLOW_CIDRS": "office", **SIGNED},
+            "postrider: WEBHOOK_ALLOW_CIDRS=office: ",
+        ),
         ({"ENV": "production"}, "postrider: DATABASE_URL, API_KEY, ENCRYPTION_KEY must be set"),
         ({"SELECTORS_FILE": "/nowhere"}, "postrider: The selectors file /nowhere cannot be read"),
         ({"CHROMIUM_PATH": "/nowhere"}, "postrider: CHROMIUM_PATH=/nowhere is not a program"),
