@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import logs
-from bench import flags, memory, sessions
+from bench import deliveries, fairness, flags, memory, sessions
 from commands import compose, demo, doctor, keys, selectors, serve, up
 from errors import OperatorError, PostriderError
 from settings import Settings
@@ -180,6 +180,27 @@ def _memory(
 ) -> None:
     """Weigh live sessions and the worker beside them."""
     _run(lambda _: asyncio.run(memory.run(live or [1, 5, 10])), log_level="error")
+
+
+@bench_cli.command("deliveries")
+def _deliveries(
+    endpoints: Annotated[
+        list[int] | None, typer.Option(help="Endpoints, may be given again. Default: 1, 10 and 100.")
+    ] = None,
+    events: Annotated[int, typer.Option(min=100, help="Events that wait.")] = 1000,
+) -> None:
+    """Deliver webhooks to a receiver on this machine, and compare with the bare HTTP client."""
+    _run(lambda _: asyncio.run(deliveries.run(endpoints or [1, 10, 100], events)), log_level="error")
+
+
+@bench_cli.command("fairness")
+def _fairness(
+    seconds: Annotated[float, typer.Option(min=10, help="How long each half is measured.")] = 30,
+    waiting: Annotated[int, typer.Option(help="Events that wait for a dead endpoint.")] = 100_000,
+    hanging: Annotated[int, typer.Option(help="Endpoints that never answer.")] = 500,
+) -> None:
+    """Measure how long the events of one endpoint take, alone and beside others that are dead or hang."""
+    _run(lambda _: asyncio.run(fairness.run(seconds, waiting, hanging)), log_level="error")
 
 
 @bench_cli.command("flags")

@@ -8,11 +8,13 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import urlsplit
 
+import httpx2
 import psycopg
 from pydantic import SecretStr
 from starlette.applications import Starlette
@@ -37,20 +39,23 @@ from browser.selectors import Selectors
 from commands import selectors
 from crypto import CryptoError, Sealer, decode_secret, new_secret
 from errors import DatabaseAway, OperatorError, SettingsWrong
+from resolver import Resolver
 from settings import Settings, read
 from sql import embedded, schema
 from sql.database import Database
 from sql.ids import new_id
 from tasks.accounts import AccountWork
-from tasks.deliver import DeliveryWork, make_client
-from tasks.dialer import WITNESS
+from tasks.deliver import DeliveryWork
+from tasks.dialer import WITNESS, Dialer
 from tasks.evidence import Evidence
 from tasks.incoming import Incoming
 from tasks.lanes import DEAD, Lanes, Pulse
 from tasks.linking import Linking
 from tasks.pace import Pace
 from tasks.profiles import Profiles
-from tasks.queue import Consumer, make_app
+from tasks.queue import FAST, SLOW, Consumer, make_app
+from tasks.record import Records
+from tasks.request import Requests
 from tasks.seats import Seats
 from tasks.selectors import LOOK, SelectorsSource
 from tasks.send import Policy, Sender
@@ -65,10 +70,13 @@ log = logging.getLogger(__name__)
 
 VERSION = version("postrider")
 DATABASE_TRIES = 5  # 1 s · 2ⁿ apart
-ENDPOINT_SLOTS, SLOW_SLOTS = 20, 20
+#: Endpoints that one worker delivers to at once: waiting for an answer costs little, and so many may hang.
+ENDPOINT_SLOTS, SLOW_SLOTS = 1000, 1000
+CROWD = 4  # calls to the database at once of all endpoints that are new, fail or hang
 SEAL_EVERY = 3600.0  # seconds between seals of a session that stays open; six hours is the most a login may be behind
 #: Seconds after the end of its leases until a silent worker is dead and its accounts are taken over.
 TAKEOVER = 5.0
+PATIENCE = 10.0  # seconds that a worker's drains, of which there may be many, wait for a connection
 DRAIN_PATIENCE = 25.0  # seconds a message in hand is given when the worker stops
 
 
@@ -204,7 +212,7 @@ def _lock(file: TextIO, profiles: Path) -> None:
 def make_worker(settings: Settings, url: str, home: str) -> tuple[Worker, Engine]:
     """Return a worker and its engine; the caller opens the worker's database and closes the engine."""
     worker = new_id("wrk_")
-    database = Database(url, size=settings.seats + 10, name="postrider worker")
+    database = Database(url, size=settings.seats + 10, name="postrider worker", patience=PATIENCE)
     engine = Engine(executable=find_chromium(settings.chromium_path), sandbox=settings.chromium_sandbox)
     lanes = Lanes(database, worker, {})
     states = States(database, worker)
@@ -215,19 +223,27 @@ def make_worker(settings: Settings, url: str, home: str) -> tuple[Worker, Engine
     source.use = seats.use
     evidence = Evidence.at(settings.evidence_url, settings.data_dir / "evidence")
     incoming = Incoming(database, seats)
-    client = make_client(settings.addresses, witness=urlsplit(settings.whatsapp_url).hostname or WITNESS)
+    dialer = Dialer(settings.addresses, Resolver(), urlsplit(settings.whatsapp_url).hostname or WITNESS)
+    deliveries = DeliveryWork(
+        database,
+        worker,
+        Requests(dialer, httpx2.create_ssl_context(trust_env=False), _unseal(settings)),
+        Records(database),
+        lanes.stopping.is_set,
+    )
     lanes.works = {
         "account": _account_work(
             settings, seats=seats, states=states, lanes=lanes, evidence=evidence, incoming=incoming
         ),
-        "endpoint": DeliveryWork(database, worker, _unseal(settings), client),
+        "endpoint": deliveries,
     }
+    crowd = crowded(lanes, deliveries)
     upkeep = Upkeep(database, settings.keepalive_days, settings.retention_days)
-    app = make_app(url, lanes.drain, upkeep.run_once, size=10)
+    app = make_app(url, lanes.drain, upkeep.run_once, size=10, crowd=crowd.drain)
     consumers = [
         Consumer(app, [f"account@{worker}", "account"], settings.seats, DRAIN_PATIENCE),
-        Consumer(app, ["endpoint", "upkeep"], ENDPOINT_SLOTS, DRAIN_PATIENCE),
-        Consumer(app, ["endpoint-slow"], SLOW_SLOTS, DRAIN_PATIENCE),
+        Consumer(app, [FAST, "upkeep"], ENDPOINT_SLOTS, DRAIN_PATIENCE),
+        Consumer(app, [SLOW], SLOW_SLOTS, DRAIN_PATIENCE),
     ]
     return Worker(
         id=worker,
@@ -236,7 +252,6 @@ def make_worker(settings: Settings, url: str, home: str) -> tuple[Worker, Engine
         lanes=lanes,
         seats=seats,
         duties=_duties(settings, database=database, seats=seats, incoming=incoming, source=source, evidence=evidence),
-        client=client,
         pulse=Pulse(url, settings.settle_seconds, max(DEAD, settings.lease_seconds) + TAKEOVER),
         heartbeat=Heartbeat(
             database, worker, seats, consumers, settings.lease_seconds, settings.database_grace_seconds
@@ -245,6 +260,12 @@ def make_worker(settings: Settings, url: str, home: str) -> tuple[Worker, Engine
         host=f"{socket.gethostname()}:{os.getpid()}",
         version=VERSION,
     ), engine
+
+
+def crowded(lanes: Lanes, deliveries: DeliveryWork) -> Lanes:
+    """Return the lanes as the crowd of endpoints that are new, fail or hang drains them: some calls at a time."""
+    share = lanes.database.share(CROWD)
+    return replace(lanes, database=share, works={"endpoint": replace(deliveries, database=share)})
 
 
 def _duties(
@@ -299,7 +320,7 @@ def _seats(
         url=url,
         unseal=_unseal(settings),
         draining=lambda account: account in lanes.draining,
-        stopping=lambda: lanes.stopping,
+        stopping=lanes.stopping.is_set,
     )
 
 
@@ -318,10 +339,10 @@ def _account_work(
         seats=seats,
         states=states,
         sender=Sender(database, worker, policy, incoming, evidence),
-        linking=Linking(database, worker, states, lambda: lanes.stopping),
+        linking=Linking(database, worker, states, lanes.stopping.is_set),
         trouble=Trouble(database, worker, seats, states, evidence, settings.breaker_failures, settings.breaker_seconds),
         pace=Pace(
-            database, pace_limits(settings), defer=settings.daily_cap_action == "defer", stopping=lambda: lanes.stopping
+            database, pace_limits(settings), defer=settings.daily_cap_action == "defer", stopping=lanes.stopping.is_set
         ),
         keepalive_days=settings.keepalive_days,
     )

@@ -100,13 +100,13 @@ class Transaction:
 class Database:
     """A pool of connections that runs named queries. Each call raises DatabaseUnavailable while Postgres is away."""
 
-    def __init__(self, url: str, *, size: int = 10, name: str = "postrider") -> None:
+    def __init__(self, url: str, *, size: int = 10, name: str = "postrider", patience: float = POOL_TIMEOUT) -> None:
         self.url = url
         self._pool = Pool(
             url,
             min_size=1,
             max_size=size,
-            timeout=POOL_TIMEOUT,
+            timeout=patience,
             # A connection that cannot be made is given up soon: a later request tries anew at once, where the pool's
             # own growing pauses would leave us deaf for minutes after a long outage.
             reconnect_timeout=2.0,
@@ -123,6 +123,10 @@ class Database:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._pool.close(timeout=2.0)
+
+    def share(self, most: int) -> "Share":
+        """Return a part of it, for at most so many calls at once."""
+        return Share(self.url, self._pool, most)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -166,6 +170,26 @@ class Database:
         """Return every row of a query that stands alone as `shape`."""
         async with self._statement() as statement:
             return await statement.read(shape, name, **values)
+
+
+class Share(Database):
+    """A part of a database: at most so many calls at once, so that a crowd leaves room for others."""
+
+    def __init__(self, url: str, pool: Pool, most: int) -> None:
+        self.url = url
+        self._pool = pool
+        self._turn = asyncio.Semaphore(most)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Open a transaction when it is its turn."""
+        async with self._turn, super().transaction() as tx:
+            yield tx
+
+    @asynccontextmanager
+    async def _statement(self) -> AsyncIterator[Transaction]:
+        async with self._turn, super()._statement() as statement:
+            yield statement
 
 
 async def _autocommit(connection: psycopg.AsyncConnection[Any]) -> None:

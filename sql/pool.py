@@ -4,6 +4,7 @@ TCP's own timers (`CONNECTION` in sql/database.py) end a connection whose packet
 takes every packet and says nothing: a frozen server, or a proxy or pooler that hangs. psycopg sets no limit of its own.
 """
 
+import time
 from collections.abc import Generator
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 ANSWER = 10.0  # seconds that Postgres has for one answer; the connection is closed then
 CHECK = 1.0  # seconds that an idle connection has to say that it lives
 CANCEL = 1.0  # seconds to ask Postgres to stop what is given up
+FRESH = 0.1  # seconds after an answer in which a connection is not asked again: each time would cost as much as a query
 
 T = TypeVar("T")
 
@@ -24,6 +26,8 @@ class Connection(psycopg.AsyncConnection[Any]):
 
     patience = ANSWER
     silent = False
+    #: when it last answered, by the monotonic clock
+    answered = 0.0
 
     async def wait(  # psycopg's own signature
         self,
@@ -33,7 +37,7 @@ class Connection(psycopg.AsyncConnection[Any]):
     ) -> T:
         """Wait for an answer, or for notifications. Raises OperationalError when none comes in time."""
         try:
-            return await super().wait(gen, interval, self.patience if timeout is None else timeout)
+            answer = await super().wait(gen, interval, self.patience if timeout is None else timeout)
         except psycopg.errors.ReadOnlySqlTransaction:
             # The server of before a failover. A new connection leads to where its address leads now.
             self.pgconn.finish()
@@ -47,6 +51,8 @@ class Connection(psycopg.AsyncConnection[Any]):
                     await self.cancel_safe(timeout=CANCEL)
                 self.pgconn.finish()
             raise
+        self.answered = time.monotonic()
+        return answer
 
 
 class Pool(AsyncConnectionPool[Connection]):
@@ -56,6 +62,8 @@ class Pool(AsyncConnectionPool[Connection]):
         super().__init__(conninfo, connection_class=Connection, **{**options, "check": self._answers})
 
     async def _answers(self, connection: Connection) -> None:
+        if time.monotonic() - connection.answered < FRESH:
+            return
         connection.patience = CHECK
         try:
             await connection.execute("")

@@ -1,98 +1,32 @@
-"""The work of an endpoint's lane: sign the stored bytes, post them, record the attempt.
+"""The work of an endpoint's lane: make the requests that are due, several at once, and record what came of them.
 
-At least once: a worker that dies between the request and its record leaves a delivery that is sent again, with the same
-webhook-id. Standard Webhooks 1.0.0.
+At least once: a worker that dies between a request and its record leaves a delivery that is sent again, with the same
+webhook-id.
 """
 
 import asyncio
 import logging
-import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
-from uuid import UUID
 
-import httpx2
-
-from addresses import Addresses
-from crypto import sign
-from errors import DatabaseUnavailable, DeliveryError
+from errors import DatabaseUnavailable
 from logs import bind
-from resolver import Resolver
 from sql.database import Database
-from tasks.backoff import backoff
-from tasks.dialer import CONNECT, WITNESS, Dialer
-from tasks.lanes import Drain
-from tasks.transport import Transport
+from tasks.connections import Connections
+from tasks.health import ASKED, OVERLOADED, PROVEN, Health
+from tasks.lanes import SLICE, Drain
+from tasks.queue import FAST, SLOW
+from tasks.rate import Rate
+from tasks.record import Records
+from tasks.request import Answer, Delivery, Requests
+from tasks.retry import Retry
 
 log = logging.getLogger(__name__)
 
-DEADLINE = 20.0  # seconds for a whole request; httpx's own timeouts are per read, and a slow drip never trips them
-RESPONSE_CAP = 16_384  # bytes of the answer that are read
-RESPONSE_KEPT = 2_000  # characters of it that are kept
-RETRY_AFTER_CAP = 3600.0  # seconds
-TIMED_OUT = "timeout"
-
-
-@dataclass(frozen=True)
-class Retry:
-    """When a delivery is tried again: the first at once, then base · factorⁿ seconds up to the cap, so many in all."""
-
-    attempts: int = 12
-    base_seconds: float = 5.0
-    factor: float = 3.0
-    cap_seconds: float = 43_200.0
-
-    @classmethod
-    def of(cls, policy: Mapping[str, Any]) -> "Retry":
-        """Return the default with what an endpoint wants otherwise, as in the contract's `retry`."""
-        return cls(
-            attempts=int(policy.get("attempts", cls.attempts)),
-            base_seconds=float(policy.get("baseSeconds", cls.base_seconds)),
-            factor=float(policy.get("factor", cls.factor)),
-            cap_seconds=float(policy.get("capSeconds", cls.cap_seconds)),
-        )
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """A delivery that a worker has claimed, with its event and endpoint."""
-
-    id: str
-    endpoint_id: str
-    event_id: str
-    claim: UUID
-    attempts: int
-    type: str
-    body: str
-    job_id: str | None
-    url: str
-    secret: bytes
-    headers: dict[str, str]
-    retry: dict[str, Any]
-    attempt_id: int
-    attempt_at: datetime
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came of one request."""
-
-    status: int | None
-    error: str | None
-    response: str | None = None
-    retry_after: float = 0.0
-    duration_ms: int = 0
-    #: the endpoint kept the request waiting until it was given up
-    slow: bool = False
-
-    @property
-    def ok(self) -> bool:
-        """2xx is success; a redirect is not."""
-        return self.error is None
+LOOK = 0.5  # seconds between looks for more while requests are under way
+OFFLINE = 10.0  # seconds until our own network is tried again
+GONE, TOO_MANY_REQUESTS = 410, 429  # RFC 9110, 15.5.11; RFC 6585, 4
 
 
 @dataclass
@@ -101,146 +35,195 @@ class DeliveryWork:
 
     database: Database
     worker: str
-    #: opens a sealed secret: (sealed, endpoint id) → whsec_…
-    unseal: Callable[[bytes, str], str]
-    client: httpx2.AsyncClient
-    #: the queue that each lane is woken in now
-    _queues: dict[str, str] = field(default_factory=dict)
+    requests: Requests
+    records: Records
+    stopping: Callable[[], bool]
+    #: of the newest drain of each lane
+    _flights: "dict[str, Flight]" = field(default_factory=dict)
 
     async def begin(self, drain: Drain) -> bool:
-        """Return what an earlier drain left under way to the line."""
-        self._queues[drain.lane] = drain.queue
-        await self.database.all("release_deliveries", lane=drain.lane, epoch=drain.epoch)
+        """Return what an earlier drain left under way to the line, and learn how hard the endpoint may be tried."""
+        row = await self.database.one("begin_deliveries", lane=drain.lane, epoch=drain.epoch)
+        if row is None:
+            return False
+        health = Health(row["in_flight"], row["failures"], row["rests"], row["failing_since"])
+        rate = Rate.of(row["per_second"], row["not_ready_for"])
+        self._flights[drain.lane] = Flight(self, drain, health, rate, self.requests.connections())
         return True
 
     async def one(self, drain: Drain) -> bool:
-        """Make the next due request of the endpoint."""
-        taken = await self.database.read(
-            Delivery, "take_delivery", lane=drain.lane, epoch=drain.epoch, worker=self.worker
-        )
-        for delivery in taken:
-            with bind(endpoint=delivery.endpoint_id, delivery=delivery.id, job=delivery.job_id or ""):
-                answer = await self.post(delivery)
-                await self._record(delivery, answer)
-                await self._choose_queue(drain, answer)
-        return bool(taken)
-
-    async def post(self, delivery: Delivery) -> Answer:
-        """Make one request and return what came of it; nothing is raised for what a receiver does."""
-        began = time.monotonic()
+        """Make the endpoint's due requests for a slice of time; return whether more may be due."""
+        flight = self._flights[drain.lane]
         try:
-            async with asyncio.timeout(DEADLINE):
-                answer = await self._request(delivery)
-        except (TimeoutError, httpx2.TimeoutException):
-            answer = Answer(None, TIMED_OUT, slow=True)
-        except DeliveryError as error:
-            answer = Answer(None, error.detail, slow=error.slow)
-        except Exception as error:  # noqa: BLE001  # a delivery that raises would come back at once, for ever
-            answer = Answer(None, f"{type(error).__name__}: {error}"[:RESPONSE_KEPT].replace("\0", ""))
-        return replace(answer, duration_ms=int((time.monotonic() - began) * 1000))
+            return await flight.run()
+        finally:
+            await flight.connections.close()
 
-    async def _request(self, delivery: Delivery) -> Answer:
-        body = delivery.body.encode()
-        # Postgres's clock: receivers refuse what this machine's would date wrongly.
-        timestamp = int(delivery.attempt_at.timestamp())
-        secret = self.unseal(delivery.secret, delivery.endpoint_id)
-        headers = {
-            **delivery.headers,
-            "content-type": "application/json",
-            "accept-encoding": "identity",
-            "webhook-id": delivery.event_id,
-            "webhook-timestamp": str(timestamp),
-            "webhook-signature": sign(secret, delivery.event_id, timestamp, body),
-        }
-        async with self.client.stream("POST", delivery.url, content=body, headers=headers) as response:
-            text = await _beginning(response)
-            error = None if response.is_success else f"HTTP {response.status_code}"
-            wait = _retry_after(response.headers.get("retry-after"), delivery.attempt_at)
-            return Answer(response.status_code, error, text, wait)
-
-    async def _record(self, delivery: Delivery, answer: Answer) -> None:
-        state, seconds = _next(delivery, answer)
-        log.info("%s %s: %s", delivery.type, delivery.event_id, answer.error or answer.status)
-        if answer.status == httpx2.codes.GONE:
-            await self.database.all(
-                "disable_endpoint", endpoint=delivery.endpoint_id, delivery=delivery.id, claim=delivery.claim,
-                reason="It answered 410 Gone.",
-            )  # fmt: skip
-        while True:
-            try:
-                await self.database.all(
-                    "end_attempt",
-                    delivery=delivery.id,
-                    claim=delivery.claim,
-                    attempt=delivery.attempt_id,
-                    attempt_at=delivery.attempt_at,
-                    state=state,
-                    seconds=seconds,
-                    status=answer.status,
-                    error=answer.error,
-                    duration_ms=answer.duration_ms,
-                    response=answer.response,
-                )
-                return
-            except DatabaseUnavailable:
-                await asyncio.sleep(0.5)
-
-    async def _choose_queue(self, drain: Drain, answer: Answer) -> None:
-        # An endpoint that hung is woken in a queue with slots of its own, so that many of them hold up nobody.
-        queue = "endpoint-slow" if answer.slow else "endpoint"
-        if queue != self._queues.get(drain.lane):
-            await self.database.all("move_lane", lane=drain.lane, queue=queue)
-            self._queues[drain.lane] = queue
+    async def deliver(self, delivery: Delivery, connections: Connections) -> tuple[Delivery, Answer]:
+        """Make one request and record what came of it; return once that is committed."""
+        with bind(endpoint=delivery.endpoint_id, delivery=delivery.id, job=delivery.job_id or ""):
+            answer = await self.requests.post(delivery, connections)
+            state, seconds = next_of(delivery, answer)
+            log.info("%s %s: %s", delivery.type, delivery.event_id, answer.error or answer.status)
+            await self.records.write({
+                "delivery": delivery.id, "claim": str(delivery.claim),
+                "attempt": delivery.attempt_id, "attempt_at": delivery.attempt_at.isoformat(),
+                "state": state, "seconds": seconds, "counts": answer.counts, "status": answer.status,
+                "error": answer.error, "duration_ms": answer.duration_ms, "response": answer.response,
+                "headers": answer.headers,
+            })  # fmt: skip
+            return delivery, answer
 
 
-def make_client(
-    addresses: Addresses, resolver: Resolver | None = None, witness: str = WITNESS, tls: ssl.SSLContext | None = None
-) -> httpx2.AsyncClient:
-    """Return the client of all deliveries: to open addresses only, no redirects, no proxies from the environment.
-
-    `witness` is a name that DNS has an answer for unless it is away; `tls` is None for the system's certificates.
-    """
-    limits = httpx2.Limits(max_connections=200, max_keepalive_connections=50, keepalive_expiry=30.0)
-    return httpx2.AsyncClient(
-        transport=Transport(Dialer(addresses, resolver or Resolver(), witness), limits, tls),
-        trust_env=False,
-        follow_redirects=False,
-        timeout=httpx2.Timeout(DEADLINE, connect=CONNECT),
-        headers={"user-agent": "Postrider"},
-    )
-
-
-def _next(delivery: Delivery, answer: Answer) -> tuple[str, float]:
+def next_of(delivery: Delivery, answer: Answer) -> tuple[str, float]:
     """Return the delivery's next state and the seconds until it is due."""
-    retry = Retry.of(delivery.retry)
     if answer.ok:
         return "delivered", 0.0
-    if answer.status == httpx2.codes.GONE or delivery.attempts >= retry.attempts:
+    if not answer.counts:
+        return "pending", OFFLINE
+    if answer.status == GONE:
         return "failed", 0.0
-    pause = backoff(delivery.attempts, base=retry.base_seconds, factor=retry.factor, cap=retry.cap_seconds)
-    return "pending", max(pause, min(answer.retry_after, RETRY_AFTER_CAP))
+    pause = Retry.of(delivery.retry).pause(delivery.attempts - delivery.replayed, answer.retry_after)
+    return ("failed", 0.0) if pause is None else ("pending", pause)
 
 
-async def _beginning(response: httpx2.Response) -> str:
-    """Read the beginning of an answer, raw: a bomb of 254 KiB would unpack to 256 MiB."""
-    parts, size = [], 0
-    async for part in response.aiter_raw():
-        parts.append(part)
-        size += len(part)
-        if size >= RESPONSE_CAP:
-            break
-    # Postgres stores no NUL.
-    return b"".join(parts)[:RESPONSE_CAP].decode("utf-8", "replace").replace("\0", "\ufffd")[:RESPONSE_KEPT]
+@dataclass
+class Flight:
+    """The requests of one drain: as many under way at once as the endpoint's health and rate allow."""
 
+    work: DeliveryWork
+    drain: Drain
+    health: Health
+    rate: Rate
+    connections: Connections
+    #: the endpoint is to be left alone from now on
+    resting: bool = False
+    #: the last look found all that it asked for, so that there may be more
+    full: bool = True
+    looked: float = 0.0
+    #: as Postgres has it
+    written: Health = field(init=False)
+    under_way: set[asyncio.Task[tuple[Delivery, Answer]]] = field(default_factory=set)
 
-def _retry_after(value: str | None, now: datetime) -> float:
-    """Return the seconds that a Retry-After asks for, in either form (RFC 9110, 10.2.3); 0 for none or nonsense."""
-    if not value:
-        return 0.0
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-        return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
-    except (ValueError, OverflowError):
-        return 0.0
+    def __post_init__(self) -> None:
+        self.written = self.health
+
+    async def run(self) -> bool:
+        """Make requests until none is due or the slice is over; return whether more may be due."""
+        end = time.monotonic() + SLICE
+        try:
+            while not self.resting and not self.work.stopping() and time.monotonic() < end:
+                await self._take()
+                if not (self.under_way or self.full):
+                    break
+                await self._wait()
+            while self.under_way:
+                await self._wait()
+            if self.health != self.written or self.rate.wait:
+                await self._write(0.0, None)
+        except DatabaseUnavailable:
+            if self.under_way:
+                await asyncio.wait(self.under_way)
+            raise
+        finally:
+            # They have ended unless the worker ends; their deliveries are released then, and sent again.
+            for task in self.under_way:
+                task.cancel()
+        return self.full and not self.resting
+
+    async def _take(self) -> None:
+        """Begin requests, if there is room for at least half of what may be under way."""
+        room = self.health.in_flight - len(self.under_way)
+        early = not self.full and time.monotonic() < self.looked + LOOK
+        if early or room < max(1, self.health.in_flight // 2):
+            return
+        most = self.rate.allows(room)
+        if not most:
+            return
+        taken = await self.work.database.read(
+            Delivery,
+            "take_deliveries",
+            lane=self.drain.lane,
+            epoch=self.drain.epoch,
+            worker=self.work.worker,
+            most=most,
+        )
+        self.looked, self.full = time.monotonic(), len(taken) == most
+        self.rate.used(len(taken))
+        self.under_way |= {asyncio.create_task(self.work.deliver(delivery, self.connections)) for delivery in taken}
+
+    async def _wait(self) -> None:
+        """Wait until something has come of a request, or more may be begun."""
+        if self.full and self.rate.wait > LOOK and not self.under_way:
+            await self._rest(self.rate.wait, "rate")
+            return
+        pause = min(LOOK, self.rate.wait or LOOK)
+        if not self.under_way:
+            await asyncio.sleep(pause)
+            return
+        done, self.under_way = await asyncio.wait(self.under_way, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+        if done:
+            await self._learn([task.result() for task in done])
+
+    async def _learn(self, results: Sequence[tuple[Delivery, Answer]]) -> None:
+        """Let what was answered decide how hard the endpoint is tried from now on."""
+        before, now = self.health, max(delivery.attempt_at for delivery, _ in results)
+        for _, answer in results:
+            if answer.ok:
+                self.health = self.health.succeeded()
+            elif answer.counts:
+                overloaded = answer.status in OVERLOADED or answer.timed_out
+                self.health = self.health.failed(now, overloaded=overloaded)
+        await self._choose_queue([answer for _, answer in results])
+        if gone := [delivery for delivery, answer in results if answer.status == GONE]:
+            await self._disable(gone[0].url, "It answered 410 Gone.")
+        elif self.health.is_hopeless(now):
+            await self._disable(results[0][0].url, "There was nothing but failures for five days.")
+        elif rest := self._rest_for([answer for _, answer in results if not answer.ok]):
+            await self._rest(*rest)
+        elif self.health.failures != before.failures:
+            await self._write(0.0, None)
+
+    def _rest_for(self, failed: Sequence[Answer]) -> tuple[float, str] | None:
+        """Return for how many seconds the endpoint is to be left alone now, and why."""
+        if any(not answer.counts for answer in failed):
+            return OFFLINE, "no_network"
+        if not failed:
+            return None
+        asked = max(answer.retry_after for answer in failed)
+        refused = any(answer.status == TOO_MANY_REQUESTS for answer in failed)
+        # What was under way when it began to rest is no reason to rest for longer, unless it asks for that.
+        seconds = asked if self.resting else self.health.rest(asked, refused=refused)
+        if not seconds:
+            return None
+        if not self.resting:
+            self.health = self.health.rested()
+        return min(seconds, ASKED), "it asked for it" if asked else "it fails"
+
+    async def _rest(self, seconds: float, reason: str) -> None:
+        self.resting = True
+        log.info("endpoint %s is left alone for %.1f s: %s", self.drain.lane, seconds, reason)
+        await self._write(seconds, reason)
+
+    async def _write(self, rest: float, reason: str | None) -> None:
+        health = self.written = self.health
+        await self.work.database.all(
+            "write_health", lane=self.drain.lane, epoch=self.drain.epoch, in_flight=health.in_flight,
+            failures=health.failures, rests=health.rests, failing_since=health.failing_since, rest=rest, reason=reason,
+            not_ready_for=self.rate.wait,
+        )  # fmt: skip
+
+    async def _disable(self, url: str, reason: str) -> None:
+        self.resting = True
+        log.warning("endpoint %s is disabled: %s", self.drain.lane, reason)
+        await self.work.database.all(
+            "disable_endpoint", lane=self.drain.lane, epoch=self.drain.epoch, url=url, reason=reason
+        )
+
+    async def _choose_queue(self, answers: Sequence[Answer]) -> None:
+        # Those that hang or fail are woken in a queue of their own, so that many of them hold up nobody.
+        hangs = any(answer.timed_out for answer in answers)
+        queue = FAST if self.health.in_flight >= PROVEN and not hangs else SLOW
+        if queue != self.drain.queue:
+            await self.work.database.all("move_lane", lane=self.drain.lane, queue=queue)
+            self.drain = replace(self.drain, queue=queue)

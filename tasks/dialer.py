@@ -17,14 +17,12 @@ import httpcore2
 from addresses import Address, Addresses, is_public, plain
 from errors import AddressRefused, LookupFailed, NameUnknown, NetworkAway
 from resolver import Resolver
-from tasks.stream import Stream
 
 log = logging.getLogger(__name__)
 
 LOOKUP = 8.0  # seconds; where the first of two name servers is dead, every answer takes more than five
 CONNECT = 5.0  # seconds for all addresses of a host together
 MOST_TRIED = 6  # addresses of one host
-AGE = 60.0  # seconds after which a connection is used no more, so that a name that leads elsewhere is looked up anew
 
 WITNESS_PATIENCE = 5.0  # seconds
 #: A name without which nothing here works: if DNS has no answer for it either, DNS is at fault and not the receiver.
@@ -60,13 +58,12 @@ class Dialer(httpcore2.AsyncNetworkBackend):
         if reason := self._addresses.refusal(found, port):
             log.info("deliveries may not go to %s: %s", host, reason)
             raise AddressRefused
-        until, patience = time.monotonic() + AGE, time.monotonic() + (CONNECT if timeout is None else timeout)
+        patience = time.monotonic() + (CONNECT if timeout is None else timeout)
         failures: list[Exception] = []
         for place, address in enumerate(tried := found[:MOST_TRIED]):
             share = max(0.0, patience - time.monotonic()) / (len(tried) - place)
             try:
-                stream = await self._backend.connect_tcp(str(address), port, share, local_address, socket_options)
-                return Stream(stream, until)
+                return await self._backend.connect_tcp(str(address), port, share, local_address, socket_options)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failures.append(error)
         raise self._failure(host, found, failures) from failures[-1]

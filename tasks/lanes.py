@@ -9,6 +9,7 @@ webhooks: what is done with a lane's rows is its `Work`.
 - `Rescue` gives the lanes of dead workers back.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
@@ -74,7 +75,8 @@ class Lanes:
     in_hand: set[int] = field(default_factory=set)
     #: lanes that a drain of this worker works on
     draining: set[str] = field(default_factory=set)
-    stopping: bool = False
+    #: set when the worker ends
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def drain(self, lane: str, wakeup: int) -> None:
         """Work on a lane while its gate is open, its slice lasts and a row is due."""
@@ -91,7 +93,7 @@ class Lanes:
     async def _work(self, drain: Drain) -> None:
         work, attended = self.works[drain.kind], False
         try:
-            if not self.stopping:
+            if not self.stopping.is_set():
                 if await work.begin(drain):
                     await self._rows(drain, work)
                 attended = True
@@ -114,7 +116,7 @@ class Lanes:
 
     async def _rows(self, drain: Drain, work: Work) -> None:
         end = time.monotonic() + self.slice
-        while not self.stopping and await work.one(drain):
+        while not self.stopping.is_set() and await work.one(drain):
             if time.monotonic() > end:
                 await self.database.all("wake", lanes=[drain.lane])
                 return

@@ -16,16 +16,26 @@ from sql.pool import Pool
 
 log = logging.getLogger(__name__)
 
+#: The queues of endpoints: of those that answer, and of those that are new, fail or hang, however many.
+FAST, SLOW = "endpoint", "endpoint-slow"
+
 #: Seconds. A released lock wakes nobody, and a NOTIFY that lands during an empty fetch is lost; polling covers both. It
 #: is cheap, since only wake-ups stand in the queue.
 POLL = 0.5
 RESTART = 1.0  # seconds before a consumer that ended is started again
 
 
+#: A drain by its lane and the id of its wake-up.
+Drainer = Callable[[str, int], Awaitable[None]]
+
+
 def make_app(
-    url: str, drain: Callable[[str, int], Awaitable[None]], upkeep: Callable[[], Awaitable[None]], *, size: int
+    url: str, drain: Drainer, upkeep: Callable[[], Awaitable[None]], *, size: int, crowd: Drainer | None = None
 ) -> procrastinate.App:
-    """Return an app whose wake-ups call `drain(lane, wake-up)`; its pool has `size` connections."""
+    """Return an app that drains the lanes of its wake-ups, by `crowd` those in the queue SLOW.
+
+    Its pool has `size` connections.
+    """
     connector = procrastinate.PsycopgConnector(
         pool_factory=Pool,  # type: ignore[arg-type]  # a pool of a subclass of its connections
         conninfo=url,
@@ -42,7 +52,7 @@ def make_app(
     @app.task(name="drain", pass_context=True)
     async def _drain(context: procrastinate.JobContext, lane: str) -> None:
         if context.job.id is not None:
-            await drain(lane, context.job.id)
+            await (crowd if crowd and context.job.queue == SLOW else drain)(lane, context.job.id)
 
     # Also a canary: with no periodic task registered, procrastinate does not notice when its listener dies.
     @app.periodic(cron="*/10 * * * *")

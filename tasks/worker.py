@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-import httpx2
 import procrastinate
 
 from browser.process import end_orphans
@@ -102,8 +101,6 @@ class Worker:
     pulse: Pulse
     heartbeat: Heartbeat
     consumers: Sequence[Consumer]
-    #: of the deliveries
-    client: httpx2.AsyncClient
     host: str
     version: str
 
@@ -120,7 +117,7 @@ class Worker:
         await self.database.all("ensure_partitions")
         await self._tidy()
         await self.seats.guard.start()
-        async with self.app.open_async(), self.client:
+        async with self.app.open_async():
             life = asyncio.create_task(
                 keep("heartbeat", min(HEARTBEAT, self.heartbeat.lease_seconds / 6), self.heartbeat.run_once)
             )
@@ -155,7 +152,7 @@ class Worker:
 
     async def _stop(self, running: Sequence[asyncio.Task[None]], duties: Sequence[asyncio.Task[None]]) -> None:
         # The sign of life goes on until the last drain has ended, or another worker would take over what is in hand.
-        self.lanes.stopping = True
+        self.lanes.stopping.set()
         for consumer in self.consumers:
             consumer.stop()
         await asyncio.gather(self.seats.leave_all_idle(), *running, return_exceptions=True)

@@ -91,7 +91,7 @@ async def lane_worker(
             try:
                 yield LaneWorker(name, database, lanes, recorder, pulse, Lost(database, lanes), [consumer], app)
             finally:
-                lanes.stopping = True
+                lanes.stopping.set()
                 consumer.stop()
                 await task
                 await pulse.close()

@@ -11,9 +11,11 @@ from itertools import chain
 
 import httpx2
 
-from addresses import Address
+from addresses import Address, Addresses
 from errors import NameUnknown
 from resolver import Resolver
+from tasks.connections import Connections
+from tasks.dialer import WITNESS, Dialer
 
 GOOD = ip_address("127.0.0.1")
 
@@ -68,8 +70,25 @@ def resolver(names: Mapping[str, Sequence[str]]) -> Resolver:
     return Resolver(ask)
 
 
-async def post(client: httpx2.AsyncClient, url: str) -> int:
-    return (await client.post(url, content=b"{}")).status_code
+@asynccontextmanager
+async def connecting(
+    addresses: Addresses,
+    resolver: Resolver | None = None,
+    witness: str = WITNESS,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[Connections]:
+    dialer = Dialer(addresses, resolver or Resolver(), witness)
+    connections = Connections(dialer, tls or httpx2.create_ssl_context(trust_env=False), 5.0)
+    try:
+        yield connections
+    finally:
+        await connections.close()
+
+
+async def post(connections: Connections, url: str) -> int:
+    async with connections.post(url, {"content-length": "2"}, b"{}") as response:
+        await response.aread()
+        return response.status
 
 
 @contextmanager

@@ -7,13 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+from fixtures_deliveries import add_endpoint, drain_once, receiving, send_one, working
 from fixtures_lanes import add_jobs, add_lanes, add_worker, until, value
-from test_deliver import SEALER, add_endpoint, begin, receiving, send_one
 
-from addresses import LOOPBACK
 from sql.database import Database
-from tasks import deliver
-from tasks.deliver import DeliveryWork
 
 ROOT = Path(__file__).parent.parent
 HOUR = 3600.0
@@ -105,11 +102,10 @@ async def test_a_delivery_is_dated_by_postgres(database: Database, monkeypatch: 
     """Receivers refuse what is dated minutes off."""
     right = time.time
     monkeypatch.setattr(time, "time", lambda: right() + HOUR)
-    async with receiving() as (url, scripted), deliver.make_client(LOOPBACK) as client:
+    async with receiving() as (url, scripted), working(database) as work:
         await add_endpoint(database, url)
         await send_one(database)
-        work = DeliveryWork(database, "w", lambda sealed, about: SEALER.open(sealed, about.encode()).decode(), client)
-        assert await work.one(await begin(database, "whe_1"))
+        await drain_once(database, work)
         ((headers, _),) = scripted.got
     assert float(headers["webhook-timestamp"]) == await value(
         database, "select floor(extract(epoch from created_at))::float8 from attempts"

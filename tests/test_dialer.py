@@ -10,20 +10,21 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-import httpx2
+import httpcore2
 import pytest
+from fixtures_deliveries import add_endpoint, begin, make_due, send_one, working
 from fixtures_lanes import value
-from fixtures_sockets import GOOD, Server, post, resolver, serving, silent
+from fixtures_sockets import GOOD, Server, connecting, post, resolver, serving, silent
 from fixtures_tls import Authority, authority
 from test_addresses import CLOSED_V4, CLOSED_V6, WELL_KNOWN, dresses
-from test_deliver import SEALER, add_endpoint, begin, make_due, send_one
 
 from addresses import LOOPBACK, Address, Addresses, network
 from errors import AddressRefused, LookupFailed
 from resolver import Resolver
 from sql.database import Database
+from tasks import connections as connecting_to
 from tasks import dialer
-from tasks.deliver import DeliveryWork, make_client
+from tasks.deliver import DeliveryWork
 from tasks.dialer import Dialer
 
 __all__ = ["authority"]
@@ -63,16 +64,14 @@ async def inner() -> AsyncIterator[list[Server]]:
         yield [v4, v6]
 
 
-def work_of(database: Database, client: httpx2.AsyncClient) -> DeliveryWork:
-    return DeliveryWork(database, "w", lambda sealed, about: SEALER.open(sealed, about.encode()).decode(), client)
-
-
 async def deliver(database: Database, work: DeliveryWork, url: str) -> str:
     """Deliver what waits to this URL and return the error that is recorded."""
     async with database.transaction() as tx:
         await tx.connection.execute("update endpoints set url = %s", [url])
     await make_due(database)
-    assert await work.one(await begin(database, "whe_1"))
+    drain = await begin(database, "whe_1")
+    await work.begin(drain)
+    await work.one(drain)
     return str(await value(database, "select error from attempts order by number desc limit 1"))
 
 
@@ -81,8 +80,7 @@ async def test_no_form_of_an_inner_address_is_reached_and_all_look_the_same(
 ) -> None:
     await add_endpoint(database, "", '{"attempts": 50, "baseSeconds": 1}')
     await send_one(database)
-    async with make_client(Addresses()) as client:
-        work = work_of(database, client)
+    async with working(database, Addresses()) as work:
         said = {host: await deliver(database, work, f"http://{host}:{inner[0].port}/hook") for host in LITERALS}
         odd = {host: await deliver(database, work, f"http://{host}:{inner[0].port}/hook") for host in NO_HOSTS}
     assert said == dict.fromkeys(LITERALS, GENERIC)
@@ -94,11 +92,11 @@ async def test_the_same_forms_reach_it_where_it_is_allowed(database: Database, i
     """Or the test above would prove nothing."""
     await add_endpoint(database, "", '{"attempts": 50, "baseSeconds": 1}')
     await send_one(database)
-    async with make_client(LOOPBACK) as client:
+    async with working(database) as work:
         for host in ("127.0.0.1", "127.1", "2130706433", "0x7f.1", "[::1]", "[::ffff:7f00:1]", "localhost"):
             async with database.transaction() as tx:
                 await tx.connection.execute("update deliveries set state = 'pending', ended_at = null")
-            said = await deliver(database, work_of(database, client), f"http://{host}:{inner[0].port}/hook")
+            said = await deliver(database, work, f"http://{host}:{inner[0].port}/hook")
             assert said == "None", host
     assert sum(len(server.requests) for server in inner) == 7
 
@@ -106,16 +104,14 @@ async def test_the_same_forms_reach_it_where_it_is_allowed(database: Database, i
 async def test_what_is_blocked_refused_or_silent_inside_looks_the_same_and_the_log_knows(
     database: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dialer, "CONNECT", 0.3)
+    monkeypatch.setattr(connecting_to, "CONNECT", 0.3)
     caplog.set_level("INFO", "tasks.dialer")
     with silent() as full, socket.create_server(("127.0.0.1", 0)) as gone:
         nobody = gone.getsockname()[1]
         gone.close()
         await add_endpoint(database, "", '{"attempts": 50, "baseSeconds": 1}')
         await send_one(database)
-        async with make_client(ONE) as client:
-            client.timeout = httpx2.Timeout(5, connect=0.3)
-            work = work_of(database, client)
+        async with working(database, ONE) as work:
             urls = [f"http://127.0.0.2:{nobody}/", f"http://127.0.0.1:{nobody}/", f"http://127.0.0.1:{full}/"]
             assert [await deliver(database, work, url) for url in urls] == [GENERIC] * 3
     assert await value(database, "select queue from lanes where id = 'whe_1'") == "endpoint-slow", "the last one hung"
@@ -158,12 +154,12 @@ async def test_no_name_leads_into_a_special_range() -> None:
     every = {*WELL_KNOWN, *chain.from_iterable(CLOSED_V4 + CLOSED_V6)}
     every |= {str(dressed) for text in inside for dressed in dresses(text).values()}
     names = {f"n{place}.test": [text] for place, text in enumerate(sorted(every))}
-    async with serving() as server, make_client(Addresses(), resolver(names)) as client:
+    async with serving() as server, connecting(Addresses(), resolver(names)) as connections:
         with WATCH.watching() as dialled:
             for name in names:
                 for url in (f"http://{name}/", f"https://{name}/", f"http://{name}:{server.port}/"):
                     with pytest.raises(AddressRefused):
-                        await post(client, url)
+                        await post(connections, url)
         assert dialled == []
     assert len(names) > 100
 
@@ -171,9 +167,9 @@ async def test_no_name_leads_into_a_special_range() -> None:
 @pytest.mark.parametrize("found", [("127.0.0.1", "127.0.0.2"), ("127.0.0.2", "127.0.0.1")])
 async def test_a_name_with_one_closed_address_is_not_dialled_at_all(found: tuple[str, str]) -> None:
     async with serving() as good, serving(INNER, good.port) as inner:
-        async with make_client(ONE, resolver({"mixed.test": found})) as client:
+        async with connecting(ONE, resolver({"mixed.test": found})) as connections:
             with pytest.raises(AddressRefused):
-                await post(client, f"http://mixed.test:{good.port}/")
+                await post(connections, f"http://mixed.test:{good.port}/")
         assert (good.connections, inner.connections) == (0, 0)
 
 
@@ -187,47 +183,34 @@ async def test_a_name_that_leads_elsewhere_at_the_second_look_is_dialled_where_t
         return next(answers)
 
     async with serving() as good, serving(INNER, good.port) as inner:
-        async with make_client(ONE, Resolver(ask)) as client:
+        async with connecting(ONE, Resolver(ask)) as connections:
             url = f"http://rebind.test:{good.port}/"
-            assert [await post(client, url), await post(client, url)] == [204, 204]
+            assert [await post(connections, url), await post(connections, url)] == [204, 204]
             assert (asked, good.connections) == (["rebind.test"], 1)
-            await asyncio.gather(*(post(client, url) for _ in range(3)), return_exceptions=True)
+            await asyncio.gather(*(post(connections, url) for _ in range(3)), return_exceptions=True)
         assert (good.connections, inner.connections) == (1, 0)
         assert len(asked) == 2, "the connections beside the first looked anew, together, and were refused"
 
 
-async def test_an_old_connection_is_used_no_more_and_the_name_looked_up_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialer, "AGE", 0.0)
-    answers = chain([[GOOD], [GOOD]], repeat([INNER]))
-    async with serving() as good, serving(INNER, good.port) as inner:
-        async with make_client(ONE, Resolver(lambda _: next(answers))) as client:
-            url = f"http://moves.test:{good.port}/"
-            assert [await post(client, url), await post(client, url)] == [204, 204]
-            assert good.connections == 2
-            with pytest.raises(AddressRefused):
-                await post(client, url)
-        assert (len(good.requests), inner.connections) == (2, 0)
-
-
-async def test_the_next_address_is_tried_when_one_refuses_or_hangs() -> None:
+async def test_the_next_address_is_tried_when_one_refuses_or_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connecting_to, "CONNECT", 1)
     async with serving() as server:
         names = {"two.test": ["127.0.0.3", "127.0.0.1"]}
-        async with make_client(LOOPBACK, resolver(names)) as client:
-            assert await post(client, f"http://two.test:{server.port}/") == 204
+        async with connecting(LOOPBACK, resolver(names)) as connections:
+            assert await post(connections, f"http://two.test:{server.port}/") == 204
     with silent() as full:
         async with (
             serving(INNER, full) as server,
-            make_client(LOOPBACK, resolver({"two.test": ["127.0.0.1", "127.0.0.2"]})) as client,
+            connecting(LOOPBACK, resolver({"two.test": ["127.0.0.1", "127.0.0.2"]})) as connections,
         ):
-            client.timeout = httpx2.Timeout(5, connect=1)
-            assert await post(client, f"http://two.test:{full}/") == 204
+            assert await post(connections, f"http://two.test:{full}/") == 204
 
 
 async def test_no_more_addresses_are_tried_than_one_host_may_have() -> None:
     names = {"many.test": [f"127.0.1.{number}" for number in range(1, 200)]}
-    async with make_client(LOOPBACK, resolver(names)) as client:
+    async with connecting(LOOPBACK, resolver(names)) as connections:
         with WATCH.watching() as dialled, pytest.raises(AddressRefused):
-            await post(client, "http://many.test:9/")
+            await post(connections, "http://many.test:9/")
     assert [host for host, _ in dialled] == names["many.test"][: dialer.MOST_TRIED]
 
 
@@ -240,9 +223,9 @@ async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.Monkey
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
             monkeypatch.setenv(name.lower(), f"http://127.0.0.1:{proxy.port}")
-        async with make_client(ONE, resolver(names), tls=authority.client) as client:
-            assert await post(client, f"http://hook.test:{receiver.port}/") == 204
-            assert await post(client, f"https://hook.test:{safe.port}/") == 204
+        async with connecting(ONE, resolver(names), tls=authority.client) as connections:
+            assert await post(connections, f"http://hook.test:{receiver.port}/") == 204
+            assert await post(connections, f"https://hook.test:{safe.port}/") == 204
         assert (receiver.connections, safe.connections, proxy.connections) == (1, 1, 0)
 
 
@@ -254,26 +237,26 @@ async def test_a_redirect_inwards_is_a_failure_and_not_followed(database: Databa
         receiver.answer = head.encode()
         await add_endpoint(database, "")
         await send_one(database)
-        async with make_client(LOOPBACK) as client:
-            said = await deliver(database, work_of(database, client), f"http://127.0.0.1:{receiver.port}/")
+        async with working(database) as work:
+            said = await deliver(database, work, f"http://127.0.0.1:{receiver.port}/")
         assert (said, len(receiver.requests), inner.connections) == (f"HTTP {status}", 1, 0)
 
 
 @pytest.mark.parametrize("user", ["user@", "user:secret@", ":secret@"])
 async def test_a_user_in_the_url_is_not_sent_anywhere(user: str) -> None:
-    async with serving() as receiver, make_client(ONE) as client:
+    async with serving() as receiver, connecting(ONE) as connections:
         with pytest.raises(AddressRefused):
-            await post(client, f"http://{user}127.0.0.1:{receiver.port}/")
+            await post(connections, f"http://{user}127.0.0.1:{receiver.port}/")
         assert receiver.connections == 0
 
 
 async def test_there_is_no_way_to_a_unix_socket(tmp_path: Path) -> None:
     with pytest.raises(NotImplementedError):
         await Dialer(LOOPBACK, Resolver()).connect_unix_socket(str(tmp_path / "socket"))
-    async with make_client(LOOPBACK) as client:
+    async with connecting(LOOPBACK) as connections:
         for url in ("unix:///run/docker.sock", "http+unix://%2Frun%2Fdocker.sock/", "file:///etc/passwd", "ws://x/"):
-            with pytest.raises((httpx2.UnsupportedProtocol, AddressRefused)):
-                await post(client, url)
+            with pytest.raises(AddressRefused):
+                await post(connections, url)
 
 
 # --- TLS ---------------------------------------------------------------------------------------------------------
@@ -291,21 +274,20 @@ async def tls_serving(authority: Authority, *names: str, port: int = 0) -> Async
 async def test_the_name_is_for_sni_host_and_certificate_although_a_number_is_dialled(authority: Authority) -> None:
     async with tls_serving(authority, "hook-a.test", "hook-b.test") as server:
         names = {"hook-a.test": ["127.0.0.1"], "hook-b.test": ["127.0.0.1"]}
-        async with make_client(ONE, resolver(names), tls=authority.client) as client:
+        async with connecting(ONE, resolver(names), tls=authority.client) as connections:
             for name in ("hook-a.test", "hook-b.test", "hook-a.test", "hook-b.test"):
-                assert await post(client, f"https://{name}:{server.port}/") == 204
+                assert await post(connections, f"https://{name}:{server.port}/") == 204
         assert server.hosts == [f"hook-{letter}.test:{server.port}" for letter in "abab"]
-        assert server.names == ["hook-a.test", "hook-b.test"], "a connection for each, kept and not mixed"
-        assert server.connections == 2
+        assert server.names == ["hook-a.test", "hook-b.test"] * 2, "no connection serves another name"
 
 
 async def test_a_certificate_of_another_name_is_refused_also_beside_a_kept_connection(authority: Authority) -> None:
     async with tls_serving(authority, "right.test") as server:
         names = {"right.test": ["127.0.0.1"], "wrong.test": ["127.0.0.1"]}
-        async with make_client(ONE, resolver(names), tls=authority.client) as client:
-            assert await post(client, f"https://right.test:{server.port}/") == 204
-            with pytest.raises(httpx2.ConnectError, match=r"CERTIFICATE_VERIFY_FAILED.*wrong\.test"):
-                await post(client, f"https://wrong.test:{server.port}/")
+        async with connecting(ONE, resolver(names), tls=authority.client) as connections:
+            assert await post(connections, f"https://right.test:{server.port}/") == 204
+            with pytest.raises(httpcore2.ConnectError, match=r"CERTIFICATE_VERIFY_FAILED.*wrong\.test"):
+                await post(connections, f"https://wrong.test:{server.port}/")
         assert server.hosts == [f"right.test:{server.port}"]
 
 
@@ -314,34 +296,10 @@ async def test_a_self_signed_certificate_is_refused_whatever_the_environment_say
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
     async with tls_serving(authority, "hook.test") as server:
-        async with make_client(ONE, resolver({"hook.test": ["127.0.0.1"]})) as client:
-            with pytest.raises(httpx2.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
-                await post(client, f"https://hook.test:{server.port}/")
+        async with connecting(ONE, resolver({"hook.test": ["127.0.0.1"]})) as connections:
+            with pytest.raises(httpcore2.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+                await post(connections, f"https://hook.test:{server.port}/")
         assert server.requests == []
-
-
-async def test_an_old_connection_with_tls_is_used_no_more_either(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dialer, "AGE", 0.0)
-    async with tls_serving(authority, "hook.test") as server:
-        async with make_client(ONE, resolver({"hook.test": ["127.0.0.1"]}), tls=authority.client) as client:
-            for _ in range(2):
-                assert await post(client, f"https://hook.test:{server.port}/") == 204
-        assert server.connections == 2
-
-
-class Elsewhere(httpx2.AsyncBaseTransport):
-    """A transport of httpx2 whose connections are kept by another name."""
-
-    def __init__(self, **_: object) -> None:
-        pass
-
-
-def test_a_pool_that_is_kept_elsewhere_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "__init__", Elsewhere.__init__)
-    with pytest.raises(TypeError, match="_pool"):
-        make_client(LOOPBACK)
 
 
 async def test_our_own_fault_is_recorded_as_ours(database: Database) -> None:
@@ -350,6 +308,6 @@ async def test_our_own_fault_is_recorded_as_ours(database: Database) -> None:
 
     await add_endpoint(database, "")
     await send_one(database)
-    async with make_client(LOOPBACK, Resolver(away)) as client:
-        said = await deliver(database, work_of(database, client), "http://broken.test/")
+    async with working(database, resolver=Resolver(away)) as work:
+        said = await deliver(database, work, "http://broken.test/")
     assert said == "Postrider itself had no network at this moment, or no DNS."

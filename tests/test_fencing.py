@@ -35,8 +35,10 @@ FENCED: dict[str, LiteralString] = {
     "settle_later": "update jobs set state = 'submitting' where claim is not null",
     "hold_gate": "select 1",
     "reject_over_day": "select 1",
-    "take_delivery": "update deliveries set state = 'pending', claim = null",
-    "release_deliveries": "select 1",
+    "take_deliveries": "update deliveries set state = 'pending', claim = null",
+    "write_health": "select 1",
+    "disable_endpoint": "select 1",
+    "begin_deliveries": "select 1",
     # --- by the claim
     "job_sent": "select 1",
     "job_failed": "select 1",
@@ -45,7 +47,6 @@ FENCED: dict[str, LiteralString] = {
     "settle_soon": "update jobs set state = 'submitting' where claim is not null",
     # Others wait for the same number.
     "put_off_recipient": "update jobs set phone = (select phone from jobs where state = 'sending')",
-    "disable_endpoint": "select 1",
     # --- by the lease
     "lease_account": "select 1",
     "release_account": "select 1",
@@ -71,7 +72,7 @@ FENCED: dict[str, LiteralString] = {
 
 #: What an unchanged claim allows whoever has the lane by now: a result that is known is never thrown away.
 BY_CLAIM = {
-    "job_sent", "job_failed", "try_again", "return_job", "settle_soon", "put_off_recipient", "disable_endpoint",
+    "job_sent", "job_failed", "try_again", "return_job", "settle_soon", "put_off_recipient",
 }  # fmt: skip
 
 NUDGE = "It asks that a lane be looked at, by whoever may; nothing is decided."
@@ -81,7 +82,7 @@ OWN = "It is the worker's own row, or wake-up, which nobody else ever has."
 UPKEEP = "Anybody may do it, any number of times."
 ALLOWED = {
     "not_pressed": "Only the worker that was to press Enter knows; it names the claim under which it was allowed to.",
-    "end_attempt": "What came of a request that was made; the delivery itself is fenced by its claim.",
+    "end_attempts": "What came of requests that were made; each delivery is fenced by its claim.",
     "set_evidence": "A picture of that job that was taken; nothing is decided by it.",
     "wake": NUDGE,
     "attend": NUDGE,
@@ -197,7 +198,8 @@ async def taken_over(database: Database, claim: str) -> dict[str, Any]:
         "seconds": 60, "attend": 60, "reason": "offline", "attended": True, "began": MOMENT, "until": MOMENT, "most": 9,
         "per_hour": 1, "lease": 60, "put_away": True, "state": "disconnected", "quiet": False, "changed": True,
         "name": "n", "platform": "p", "qr": "q", "restriction": "monthly_cap", "home": "home", "sealed": 3,
-        "whole": True, "raw_bytes": 1,
+        "whole": True, "raw_bytes": 1, "url": "x", "in_flight": 2, "failures": 1, "rests": 1, "failing_since": MOMENT,
+        "rest": 9.0, "not_ready_for": 1.0,
     }  # fmt: skip
 
 
@@ -212,7 +214,7 @@ def holder(values: dict[str, Any], claim: str) -> dict[str, Any]:
 
 def fitted(name: str, values: dict[str, Any]) -> dict[str, Any]:
     """Return the values as one query means them."""
-    if name in {"take_delivery", "release_deliveries"}:
+    if name in {"take_deliveries", "begin_deliveries", "write_health", "disable_endpoint"}:
         return values | {"lane": "whe_1"}
     return values | {"sealed": b"y"} if name == "store_profile" else values
 

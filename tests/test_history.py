@@ -122,7 +122,7 @@ async def test_a_delivery_goes_on_when_its_job_has_moved_and_is_forgotten(
         await keep_up(database, days=days)
         assert await value(database, PLACES) == places
     (drain,) = await database.read(Drain, "begin_drain", lane=webhook, worker="w", wakeup=1)
-    taken = await database.one("take_delivery", lane=webhook, epoch=drain.epoch, worker="w")
+    taken = await database.one("take_deliveries", lane=webhook, epoch=drain.epoch, worker="w", most=1)
     assert taken is not None
     assert (taken["type"], '"jobId":"k"' in taken["body"]) == ("JobCancelled", True)
 

@@ -247,7 +247,7 @@ async def test_a_wish_stands_until_it_was_attended_to(
     lanes = Lanes(database, "wrk_a", {"account": Work()})
     await lanes.drain("a", 1)
     assert (await value(database, "select attend_at from lanes") is not None) == kept
-    lanes.stopping = True
+    lanes.stopping.set()
     await database.all("attend", lane="a", seconds=0)
     await lanes.drain("a", 2)
     assert await value(database, "select attend_at from lanes") is not None, "a worker that stops attends to nothing"

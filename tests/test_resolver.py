@@ -9,13 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from fixtures_sockets import GOOD, post, resolver
+from fixtures_sockets import GOOD, connecting, post, resolver
 
 import resolver as resolving
 from addresses import LOOPBACK, Address
 from errors import LookupFailed, NameUnknown, NetworkAway
 from resolver import Resolver
-from tasks.deliver import make_client
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,33 +46,34 @@ def dns(*known: str) -> Callable[[str], list[Address]]:
 async def test_dns_that_answers_for_nothing_is_our_fault_and_for_one_name_the_receivers(
     host: str, known: list[str], fault: type[Exception]
 ) -> None:
-    async with make_client(LOOPBACK, Resolver(dns(*known)), "witness.test") as client:
+    async with connecting(LOOPBACK, Resolver(dns(*known)), "witness.test") as connections:
         with pytest.raises(fault):
-            await post(client, f"http://{host}/")
+            await post(connections, f"http://{host}/")
 
 
 async def test_that_the_witness_is_unknown_is_an_answer_too() -> None:
-    async with make_client(LOOPBACK, Resolver(dns()), "witness.none") as client:
+    async with connecting(LOOPBACK, Resolver(dns()), "witness.none") as connections:
         with pytest.raises(LookupFailed):
-            await post(client, "http://broken.test/")
+            await post(connections, "http://broken.test/")
 
 
 #: Say what comes of requests: where there is no network but loopback, and where no descriptor is left for a connection.
 SAY = """
-import asyncio, os, resource
+import asyncio, os, resource, sys
+sys.path.insert(0, "tests")
 from addresses import LOOPBACK
-from tasks.deliver import make_client
+from fixtures_sockets import connecting, post
 
-async def say(client, *urls):
+async def say(connections, *urls):
     for url in urls:
         try:
-            await client.post(url)
+            await post(connections, url)
         except Exception as error:
             print(type(error).__name__)
 
 async def apart(*urls):
-    async with make_client(LOOPBACK) as client:
-        await say(client, *urls)
+    async with connecting(LOOPBACK) as connections:
+        await say(connections, *urls)
 
 def take_all():
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, 4096))
@@ -84,10 +84,10 @@ def take_all():
         pass
 
 async def full(*urls):
-    async with make_client(LOOPBACK) as client:
-        await say(client, *urls)
+    async with connecting(LOOPBACK) as connections:
+        await say(connections, *urls)
         taken = list(take_all())
-        await say(client, *urls)
+        await say(connections, *urls)
         for one in taken:
             os.close(one)
 

@@ -21,7 +21,7 @@ ALLOWED = {
     "settings": {"addresses", "errors"},
     "logs": set(),
     "commands": {"app", "addresses", "api", "tasks", "browser", "sql", "settings", "errors", "crypto", "logs"},
-    "bench": {"commands", "browser", "sql", "settings"},
+    "bench": {"commands", "browser", "tasks", "sql", "settings", "addresses", "resolver", "crypto"},
     "cli": {"bench", "commands", "app", "api", "tasks", "browser", "sql", "settings", "errors", "crypto", "logs"},
 }
 #: What a room never loads, whoever asks for it.

@@ -1,17 +1,20 @@
--- name: take_delivery
--- The next due delivery of the lane, with its attempt written before the request is made, so that a crash leaves a trace.
+-- name: take_deliveries
+-- The next due deliveries of the lane, with their attempts written before the requests are made, so that a crash leaves a
+-- trace.
 with lane as (
     select id from lanes
     where id = %(lane)s and epoch = %(epoch)s and open_at <= now()
     for no key update
 ), next as materialized (
-    select deliveries.id
-    from deliveries
-    join lane on deliveries.endpoint_id = lane.id
-    where deliveries.state = 'pending' and deliveries.due_at <= now()
-    order by deliveries.due_at, deliveries.created_at
-    limit 1
-    for update of deliveries skip locked
+    select due.id
+    from lane, lateral (
+        select id
+        from deliveries
+        where endpoint_id = lane.id and state = 'pending' and due_at <= now()
+        order by due_at, created_at
+        limit %(most)s
+        for update skip locked
+    ) as due
 ), taken as (
     update deliveries
     set state = 'sending', claim = gen_random_uuid(), claimed_by = %(worker)s, attempts = attempts + 1
@@ -21,34 +24,61 @@ with lane as (
 ), attempt as (
     insert into attempts (org_id, delivery_id, endpoint_id, number)
     select org_id, id, endpoint_id, attempts from taken
-    returning id, created_at
+    returning id, delivery_id, created_at
 )
-select taken.id, taken.endpoint_id, taken.event_id, taken.claim, taken.attempts, outbox.type, outbox.body, outbox.job_id,
-       endpoints.url, endpoints.secret, endpoints.headers, endpoints.retry,
+select taken.id, taken.endpoint_id, taken.event_id, taken.claim, taken.attempts, taken.replayed, outbox.type, outbox.body,
+       outbox.job_id, endpoints.url, endpoints.secret, endpoints.headers, endpoints.retry,
        attempt.id as attempt_id, attempt.created_at as attempt_at
 from taken
-join attempt on true
+join attempt on attempt.delivery_id = taken.id
 join outbox on outbox.id = taken.event_id and outbox.created_at = taken.event_at
 join endpoints on endpoints.id = taken.endpoint_id
 
--- name: end_attempt
--- What came of a request, in its attempt and its delivery. state: delivered, pending (again in so many seconds) or failed.
-with attempt as (
+-- name: end_attempts
+-- What came of requests, in their attempts and their deliveries. state: delivered, pending (again in so many seconds) or
+-- failed. A result needs only the claim under which its request was made.
+with result as materialized (
+    select *
+    from json_to_recordset(%(results)s::text::json) as result (
+        delivery text, claim uuid, attempt bigint, attempt_at timestamptz, state text, seconds float8, counts boolean,
+        status integer, error text, duration_ms integer, response text, headers jsonb)
+), attempt as (
     update attempts
-    set ended_at = now(), status = %(status)s, error = %(error)s, duration_ms = %(duration_ms)s, response = %(response)s
-    where id = %(attempt)s and created_at = %(attempt_at)s
+    set ended_at = now(), status = result.status, error = result.error, duration_ms = result.duration_ms,
+        response = result.response, headers = result.headers, counts = result.counts
+    from result
+    where attempts.id = result.attempt and attempts.created_at = result.attempt_at
 )
 update deliveries
-set state = case when %(state)s = 'pending' and gone then 'failed' else %(state)s end, claim = null, claimed_by = null,
-    last_status = %(status)s, last_error = %(error)s, due_at = now() + %(seconds)s * interval '1 second',
-    ended_at = case when %(state)s <> 'pending' or gone then now() end
-from (
+set state = case when result.state = 'pending' and endpoint.gone then 'failed' else result.state end,
+    attempts = attempts - case when result.counts then 0 else 1 end,
+    claim = null, claimed_by = null, last_status = result.status, last_error = result.error,
+    due_at = now() + result.seconds * interval '1 second',
+    ended_at = case when result.state <> 'pending' or endpoint.gone then now() end
+from result, (
     select endpoints.id, endpoints.status = 'disabled' or endpoints.deleted_at is not null as gone from endpoints
 ) as endpoint
-where deliveries.id = %(delivery)s and deliveries.claim = %(claim)s and endpoint.id = deliveries.endpoint_id
+where deliveries.id = result.delivery and deliveries.claim = result.claim and endpoint.id = deliveries.endpoint_id
 
--- name: release_deliveries
--- What an earlier drain left under way may or may not have arrived: it is sent again, with the same webhook-id.
+-- name: write_health
+-- How an endpoint does, and for how long it is to be left alone; it names the epoch, since a newer drain knows better.
+with lane as (
+    update lanes
+    set open_at = case when open_at = 'infinity' then open_at
+                       else greatest(open_at, now() + %(rest)s * interval '1 second') end,
+        gate_reason = case when open_at = 'infinity' then gate_reason else coalesce(%(reason)s, gate_reason) end
+    where id = %(lane)s and epoch = %(epoch)s
+    returning id
+)
+update endpoints
+set in_flight = %(in_flight)s, failures = %(failures)s, rests = %(rests)s, failing_since = %(failing_since)s,
+    ready_at = now() + %(not_ready_for)s * interval '1 second'
+from lane
+where endpoints.id = lane.id
+
+-- name: begin_deliveries
+-- What an earlier drain left under way may or may not have arrived: it is sent again, with the same webhook-id. Returns how
+-- hard the endpoint may be tried now.
 with lane as (
     select id from lanes where id = %(lane)s and epoch = %(epoch)s for no key update
 ), lost as (
@@ -57,20 +87,28 @@ with lane as (
     from lane
     where endpoint_id = lane.id and state = 'sending'
     returning deliveries.id, attempts
+), interrupted as (
+    update attempts
+    set ended_at = now(), error = 'interrupted'
+    from lost
+    where attempts.delivery_id = lost.id and attempts.number = lost.attempts and attempts.ended_at is null
 )
-update attempts
-set ended_at = now(), error = 'interrupted'
-from lost
-where attempts.delivery_id = lost.id and attempts.number = lost.attempts and attempts.ended_at is null
+select in_flight, failures, rests, failing_since, per_second,
+       greatest(0, coalesce(extract(epoch from ready_at - now()), 0))::float8 as not_ready_for
+from endpoints
+join lane using (id)
+where status = 'enabled' and deleted_at is null
 
 -- name: disable_endpoint
--- None are kept for a disabled endpoint: what waits for it has failed. It names the claim of the delivery that was
--- answered so: a worker that was frozen may know an old URL's answer.
-with disabled as (
+-- None are kept for a disabled endpoint: what waits for it has failed. It names the epoch and the URL: what a worker that was
+-- frozen knows of an old one does not count.
+with lane as (
+    select id from lanes where id = %(lane)s and epoch = %(epoch)s for no key update
+), disabled as (
     update endpoints set status = 'disabled', status_reason = %(reason)s
-    where id = %(endpoint)s
-      and exists (select from deliveries where id = %(delivery)s and claim = %(claim)s)
-    returning id
+    from lane
+    where endpoints.id = lane.id and endpoints.url = %(url)s
+    returning endpoints.id
 )
 update deliveries
 set state = 'failed', ended_at = now(), last_error = %(reason)s

@@ -1,6 +1,6 @@
 -- name: create_endpoint
 with lane as (
-    insert into lanes (id, org_id, kind, queue) values (%(id)s, %(org)s, 'endpoint', 'endpoint')
+    insert into lanes (id, org_id, kind, queue) values (%(id)s, %(org)s, 'endpoint', 'endpoint-slow')
 )
 insert into endpoints (id, org_id, url, events, description, secret, headers, retry)
 values (

@@ -1,0 +1,49 @@
+"""How fast webhooks leave: deliveries a second to a receiver on this machine, beside those of the bare client."""
+
+import asyncio
+import time
+
+import httpx2
+
+from bench.outbox import BODY, Outbox, open_outbox, receiving
+
+CONCURRENCY = 32
+
+
+async def run(counts: list[int], events: int) -> int:
+    """Deliver so many events to each number of endpoints, between as many requests of the bare client."""
+    print("| endpoints | deliveries a second | bare client | ratio |\n|---|---|---|---|")
+    async with open_outbox() as outbox, receiving() as hook:
+        for count in counts:
+            endpoints = await outbox.add_endpoints(hook, count)
+            # Once before, so that connections and prepared statements are there, as in a worker that runs.
+            await _deliver(outbox, endpoints, events)
+            bare = await _plain(hook, events)
+            ours = await _deliver(outbox, endpoints, events)
+            bare = (bare + await _plain(hook, events)) / 2
+            print(f"| {count} | {ours:.0f} | {bare:.0f} | {ours / bare:.2f} |", flush=True)
+    return 0
+
+
+async def _plain(hook: str, requests: int) -> float:
+    """Return the requests a second of the client alone."""
+    body, left = b"x" * BODY, list(range(requests))
+
+    async def post(client: httpx2.AsyncClient) -> None:
+        while left:
+            left.pop()
+            (await client.post(hook, content=body)).raise_for_status()
+
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        began = time.monotonic()
+        await asyncio.gather(*(post(client) for _ in range(CONCURRENCY)))
+        return requests / (time.monotonic() - began)
+
+
+async def _deliver(outbox: Outbox, endpoints: list[str], events: int) -> float:
+    """Return the deliveries a second, from the first wake-up to the last record."""
+    await outbox.add_events(endpoints, events // len(endpoints))
+    began = time.monotonic()
+    while await outbox.is_open(endpoints):  # noqa: ASYNC110  # Postgres tells it
+        await asyncio.sleep(0.02)
+    return events / (time.monotonic() - began)

@@ -1,0 +1,49 @@
+"""What receivers that are dead or hang cost one that is well: how long its events take, without and with them."""
+
+import asyncio
+import time
+from statistics import quantiles
+
+from bench.outbox import Outbox, open_outbox, receiving
+from commands.demo import free_ports
+
+EVERY = 0.05  # seconds between the events of the one that is well
+
+
+async def run(seconds: float, waiting: int, hanging: int) -> int:
+    """Measure for so long each; with so many events that wait for a dead endpoint, and so many endpoints that hang."""
+    async with open_outbox() as outbox, receiving() as hook, receiving(hangs=True) as hung:
+        (well,) = await outbox.add_endpoints(hook, 1)
+        await _latency(outbox, well, 3)
+        print("| | p50, ms | p99, ms | worst, ms |\n|---|---|---|---|")
+        alone = await _latency(outbox, well, seconds)
+        _tell("alone", alone)
+        (port,) = free_ports(1)
+        dead = await outbox.add_endpoints(f"http://127.0.0.1:{port}/", 1)
+        hangs = await outbox.add_endpoints(hung, hanging)
+        await outbox.add_events(dead, waiting)
+        await outbox.add_events(hangs, 3)
+        beside = await _latency(outbox, well, seconds)
+        _tell(f"beside {waiting} events for a dead one and {hanging} that hang", beside)
+        print(f"p99: {_p99(beside) / _p99(alone):.2f} times", flush=True)
+    return 0
+
+
+async def _latency(outbox: Outbox, endpoint: str, seconds: float) -> list[float]:
+    began, count = time.monotonic(), 0
+    while time.monotonic() - began < seconds:
+        await outbox.add_events([endpoint], 1)
+        count += 1
+        await asyncio.sleep(EVERY)
+    while await outbox.is_open([endpoint]):  # noqa: ASYNC110  # Postgres tells it
+        await asyncio.sleep(0.02)
+    return await outbox.seconds(endpoint, count)
+
+
+def _p99(seconds: list[float]) -> float:
+    return quantiles(seconds, n=100)[98]
+
+
+def _tell(what: str, seconds: list[float]) -> None:
+    p50 = quantiles(seconds, n=100)[49]
+    print(f"| {what} | {p50 * 1000:.0f} | {_p99(seconds) * 1000:.0f} | {max(seconds) * 1000:.0f} |", flush=True)

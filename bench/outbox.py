@@ -1,0 +1,146 @@
+"""An outbox to measure: an embedded Postgres, endpoints, and the part of a worker that delivers."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx2
+
+from addresses import LOOPBACK
+from commands.compose import ENDPOINT_SLOTS, PATIENCE, SLOW_SLOTS, crowded
+from commands.demo import free_ports
+from crypto import Sealer, new_secret
+from resolver import Resolver
+from sql import embedded, schema
+from sql.database import Database
+from sql.ids import new_id
+from tasks.deliver import DeliveryWork
+from tasks.dialer import Dialer
+from tasks.duty import keep
+from tasks.lanes import DEAD, PULSE, Lanes, Pulse
+from tasks.queue import FAST, SLOW, Consumer, make_app
+from tasks.record import Records
+from tasks.request import Requests
+
+BODY = 600  # bytes of an event's data, about what JobCompleted has
+STEP = 1000  # events of each endpoint in one transaction
+SEALER = Sealer([bytes(32)])
+
+
+@dataclass
+class Outbox:
+    """Events and endpoints in a database, and what is to be found out of them."""
+
+    database: Database
+
+    async def add_endpoints(self, url: str, count: int) -> list[str]:
+        """Register a URL so many times, each as a type of its own; return their ids."""
+        names = [new_id("whe_") for _ in range(count)]
+        async with self.database.transaction() as tx:
+            for name in names:
+                sealed = SEALER.seal(new_secret("whsec_").encode(), name.encode())
+                await tx.all(
+                    "create_endpoint", id=name, org="org_default", url=url, events=[name], description="",
+                    secret=sealed, headers="{}", retry="{}",
+                )  # fmt: skip
+        return names
+
+    async def add_events(self, endpoints: list[str], each: int) -> None:
+        """Write so many events for each of these endpoints, and wake them."""
+        while each > 0:
+            async with self.database.transaction() as tx:
+                await tx.connection.execute(
+                    "select record_event('org_default', name, %s, null, null, 1)"
+                    " from generate_series(1, %s), unnest(%s::text[]) as name",
+                    ['{"x":"' + "x" * (BODY - 80) + '"}', min(each, STEP), endpoints],
+                )
+            each -= STEP
+        await self.database.all("wake", lanes=endpoints)
+
+    async def is_open(self, endpoints: list[str]) -> bool:
+        """Tell whether something is still to be delivered to one of these endpoints."""
+        async with self.database.transaction() as tx:
+            cursor = await tx.connection.execute(
+                "select exists (select from deliveries"
+                " where state in ('pending', 'sending') and endpoint_id = any (%s))",
+                [endpoints],
+            )
+            row = await cursor.fetchone()
+            return bool(row and row[0])
+
+    async def seconds(self, endpoint: str, last: int) -> list[float]:
+        """Return how long the last so many events of an endpoint took, from their commit to the end of the request."""
+        async with self.database.transaction() as tx:
+            cursor = await tx.connection.execute(
+                "select extract(epoch from attempts.ended_at - deliveries.created_at)::float8 from deliveries"
+                " join attempts on attempts.delivery_id = deliveries.id where deliveries.endpoint_id = %s"
+                " order by deliveries.created_at desc limit %s",
+                [endpoint, last],
+            )
+            return [seconds for (seconds,) in await cursor.fetchall()]
+
+
+@asynccontextmanager
+async def open_outbox() -> AsyncIterator[Outbox]:
+    """Start Postgres and what delivers; end both at the end of the block."""
+    with TemporaryDirectory(prefix="postrider-bench-") as name:
+        Path(name).chmod(0o755)  # noqa: ASYNC240  # nothing else goes on yet
+        url = await asyncio.to_thread(embedded.start, Path(name))
+        try:
+            await asyncio.to_thread(schema.migrate, url)
+            async with Database(url, size=20, patience=PATIENCE) as database, _delivering(database, url):
+                yield Outbox(database)
+        finally:
+            await asyncio.to_thread(embedded.stop_server, Path(name))
+
+
+@asynccontextmanager
+async def _delivering(database: Database, url: str) -> AsyncIterator[None]:
+    lanes = Lanes(database, new_id("wrk_"), {})
+    requests = Requests(
+        Dialer(LOOPBACK, Resolver()),
+        httpx2.create_ssl_context(trust_env=False),
+        lambda sealed, about: SEALER.open(sealed, about.encode()).decode(),
+    )
+    deliveries = DeliveryWork(database, lanes.worker, requests, Records(database), lanes.stopping.is_set)
+    lanes.works = {"endpoint": deliveries}
+    app = make_app(url, lanes.drain, _nothing, size=10, crowd=crowded(lanes, deliveries).drain)
+    pulse = Pulse(url, 900, DEAD)
+    consumers = [Consumer(app, [FAST], ENDPOINT_SLOTS, 5), Consumer(app, [SLOW], SLOW_SLOTS, 5)]
+    async with app.open_async():
+        running = [asyncio.create_task(consumer.run()) for consumer in consumers]
+        beating = asyncio.create_task(keep("pulse", PULSE, pulse.run_once))
+        yield
+        lanes.stopping.set()
+        beating.cancel()
+        for consumer in consumers:
+            consumer.stop()
+        await asyncio.wait([*running, beating])
+
+
+async def _nothing() -> None:
+    """Keep nothing up: the database is gone in a minute."""
+
+
+@asynccontextmanager
+async def receiving(*, hangs: bool = False) -> AsyncIterator[str]:
+    """Run a receiver in a process of its own, which answers at once or never; yield its URL."""
+    (port,) = free_ports(1)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.receiver", str(port), *(["hang"] if hangs else [])
+    )
+    try:
+        while True:
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                break
+            await asyncio.sleep(0.05)
+        yield f"http://127.0.0.1:{port}/hook"
+    finally:
+        process.kill()
+        await process.wait()

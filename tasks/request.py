@@ -1,0 +1,163 @@
+"""One request of a delivery: sign the stored bytes, post them, read the beginning of the answer.
+
+Standard Webhooks 1.0.0.
+"""
+
+import asyncio
+import json
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+import httpcore2
+
+from crypto import sign
+from errors import DeliveryError, NetworkAway
+from tasks.connections import Connections
+from tasks.dialer import Dialer
+
+DEADLINE = 20.0  # seconds for a whole request; httpx's own timeouts are per read, and a slow drip never trips them
+RESPONSE_CAP = 16_384  # bytes of the answer that are read
+RESPONSE_KEPT = 2_000  # characters of it that are kept
+HEADERS_KEPT, HEADER_KEPT = 50, 500  # headers of the answer that are kept, and characters of each
+TIMED_OUT = "timeout"
+SUCCESS = range(200, 300)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A delivery that a worker has claimed, with its event and endpoint."""
+
+    id: str
+    endpoint_id: str
+    event_id: str
+    claim: UUID
+    #: made so far, the one at hand included, and of these the ones before it was last replayed
+    attempts: int
+    replayed: int
+    type: str
+    body: str
+    job_id: str | None
+    url: str
+    secret: bytes
+    headers: dict[str, str]
+    retry: dict[str, Any]
+    attempt_id: int
+    attempt_at: datetime
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one request."""
+
+    status: int | None
+    error: str | None
+    response: str | None = None
+    headers: str | None = None
+    retry_after: float = 0.0
+    duration_ms: int = 0
+    #: it is the receiver's doing, and not that of our own network
+    counts: bool = True
+    #: it took as long as it may
+    timed_out: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """2xx is success; a redirect is not."""
+        return self.error is None
+
+
+@dataclass
+class Requests:
+    """Makes requests."""
+
+    dialer: Dialer
+    tls: ssl.SSLContext
+    #: opens a sealed secret: (sealed, endpoint id) → whsec_…
+    unseal: Callable[[bytes, str], str]
+
+    def connections(self) -> Connections:
+        """Return connections for the requests of one drain."""
+        return Connections(self.dialer, self.tls, DEADLINE)
+
+    async def post(self, delivery: Delivery, connections: Connections) -> Answer:
+        """Make one request and return what came of it; nothing is raised for what a receiver does."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(DEADLINE):
+                answer = await self._request(delivery, connections)
+        except (TimeoutError, httpcore2.TimeoutException):
+            answer = Answer(None, TIMED_OUT, timed_out=True)
+        except DeliveryError as error:
+            ours = isinstance(error, NetworkAway)
+            answer = Answer(None, error.detail, counts=not ours, timed_out=error.slow)
+        except Exception as error:  # noqa: BLE001  # a delivery that raises would come back at once, for ever
+            answer = Answer(None, f"{type(error).__name__}: {error}"[:RESPONSE_KEPT].replace("\0", ""))
+        return replace(answer, duration_ms=int((time.monotonic() - began) * 1000))
+
+    async def _request(self, delivery: Delivery, connections: Connections) -> Answer:
+        body = delivery.body.encode()
+        # Postgres's clock: receivers refuse what this machine's would date wrongly.
+        timestamp = int(delivery.attempt_at.timestamp())
+        secret = self.unseal(delivery.secret, delivery.endpoint_id)
+        headers = {
+            **delivery.headers,
+            "user-agent": "Postrider",
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            "accept-encoding": "identity",
+            "webhook-id": delivery.event_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": sign(secret, delivery.event_id, timestamp, body),
+        }
+        async with connections.post(delivery.url, headers, body) as response:
+            text = await _beginning(response)
+            got = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+            return Answer(
+                response.status,
+                None if response.status in SUCCESS else f"HTTP {response.status}",
+                text,
+                _kept(got),
+                _retry_after(got.get("retry-after"), delivery.attempt_at),
+            )
+
+
+async def _beginning(response: httpcore2.Response) -> str:
+    """Read the beginning of an answer, raw: a bomb of 254 KiB would unpack to 256 MiB."""
+    parts, size = [], 0
+    async for part in response.aiter_stream():
+        parts.append(part)
+        size += len(part)
+        if size >= RESPONSE_CAP:
+            break
+    return _storable(b"".join(parts)[:RESPONSE_CAP].decode("utf-8", "replace"))[:RESPONSE_KEPT]
+
+
+def _kept(headers: Mapping[str, str]) -> str:
+    """Return headers as the JSON object of them that is kept."""
+    some = islice(headers.items(), HEADERS_KEPT)
+    return json.dumps({_storable(name): _storable(value)[:HEADER_KEPT] for name, value in some})
+
+
+def _storable(text: str) -> str:
+    """Return text as Postgres takes it, which stores no NUL."""
+    return text.replace("\0", "\ufffd")
+
+
+def _retry_after(value: str | None, now: datetime) -> float:
+    """Return the seconds that a Retry-After asks for, in either form (RFC 9110, 10.2.3); 0 for none or nonsense."""
+    if not value:
+        return 0.0
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        at = parsedate_to_datetime(value)
+        return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
+    except (ValueError, OverflowError):
+        return 0.0

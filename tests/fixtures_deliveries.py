@@ -1,0 +1,112 @@
+"""Receivers that answer by script, and the work of an endpoint's lane against them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx2
+from fixtures_lanes import add_jobs, add_lanes
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from addresses import LOOPBACK, Addresses
+from commands import serve
+from commands.demo import free_ports
+from crypto import Sealer, new_secret
+from resolver import Resolver
+from sql.database import Database
+from tasks.deliver import DeliveryWork
+from tasks.dialer import Dialer
+from tasks.lanes import Drain
+from tasks.record import Records
+from tasks.request import Requests
+from tasks.send import Job
+
+SEALER = Sealer([bytes(32)])
+SECRET = new_secret("whsec_")
+TLS = httpx2.create_ssl_context(trust_env=False)
+
+
+@dataclass
+class Scripted:
+    """A receiver that answers by script and keeps what it got."""
+
+    answers: list[Callable[[], Response]]
+    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+
+    async def receive(self, got: Request) -> Response:
+        self.got.append((dict(got.headers), await got.body()))
+        return self.answers.pop(0)() if self.answers else Response(status_code=204)
+
+
+@asynccontextmanager
+async def receiving(*answers: Callable[[], Response]) -> AsyncIterator[tuple[str, Scripted]]:
+    (port,) = free_ports(1)
+    scripted = Scripted(list(answers))
+    app = Starlette(routes=[Route("/{path:path}", scripted.receive, methods=["POST", "GET"])])
+    async with serve.running(serve.config(app, "127.0.0.1", port)):
+        await listening(port)
+        yield f"http://127.0.0.1:{port}/hook", scripted
+
+
+async def listening(port: int) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionError:
+                await asyncio.sleep(0.01)
+            else:
+                writer.close()
+                await writer.wait_closed()
+                return
+
+
+async def add_endpoint(database: Database, url: str, retry: str = "{}") -> None:
+    async with database.transaction() as tx:
+        await tx.connection.execute(
+            "insert into lanes (id, org_id, kind, queue) values ('whe_1', 'org_default', 'endpoint', 'endpoint')"
+        )
+        await tx.connection.execute(
+            "insert into endpoints (id, org_id, url, events, secret, retry) "
+            "values ('whe_1', 'org_default', %s, '{*}', %s, %s)",
+            [url, SEALER.seal(SECRET.encode(), b"whe_1"), retry],
+        )
+
+
+async def send_one(database: Database) -> str:
+    """Let a job be sent, and with it an event be written; return the job's id."""
+    await add_lanes(database, "acc_1")
+    (job,) = await add_jobs(database, "acc_1")
+    drain = await begin(database, "acc_1")
+    (taken,) = await database.read(Job, "take_job", lane="acc_1", epoch=drain.epoch, worker="w")
+    rows = await database.all("job_sent", job=job, claim=taken.claim, bubble="b", detail=None)
+    assert rows == [{"lanes": ["whe_1"]}]
+    return job
+
+
+async def begin(database: Database, lane: str) -> Drain:
+    return (await database.read(Drain, "begin_drain", lane=lane, worker="w", wakeup=1))[0]
+
+
+@asynccontextmanager
+async def working(
+    database: Database, addresses: Addresses = LOOPBACK, resolver: Resolver | None = None
+) -> AsyncIterator[DeliveryWork]:
+    dialer = Dialer(addresses, resolver or Resolver())
+    requests = Requests(dialer, TLS, lambda sealed, about: SEALER.open(sealed, about.encode()).decode())
+    yield DeliveryWork(database, "w", requests, Records(database), lambda: False)
+
+
+async def drain_once(database: Database, work: DeliveryWork) -> bool:
+    drain = await begin(database, "whe_1")
+    await work.begin(drain)
+    return await work.one(drain)
+
+
+async def make_due(database: Database) -> None:
+    async with database.transaction() as tx:
+        await tx.connection.execute("update deliveries set due_at = now()")
