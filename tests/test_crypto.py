@@ -19,6 +19,10 @@ B_ID = "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk"
 B_TIME = 1649367553
 B_BODY = b'{"email":"test@example.com","username":"test_user"}'
 B_SIGNATURE = "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw="
+OTHER = "v1,Ceo5qEr07ixe2NLpvHk3FH9bwy/WavXrAFQ/9tdO6mc="  # of another secret
+C_PRIVATE = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+C_PUBLIC = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="
+C_SIGNATURE = "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg=="
 
 
 def verify(
@@ -27,14 +31,18 @@ def verify(
     age: float = 0,
     timestamp: str = str(A_TIME),
     body: bytes = A_BODY,
-    secrets: tuple[str, ...] = (),
+    keys: tuple[str, ...] = (A_SECRET, C_PUBLIC),
 ) -> None:
-    crypto.verify([*secrets, A_SECRET], A_ID, timestamp, signatures, body, now=A_TIME + age)
+    crypto.verify(keys, A_ID, timestamp, signatures, body, now=A_TIME + age)
 
 
 def test_the_vectors_of_the_standard() -> None:
     assert crypto.sign(A_SECRET, A_ID, A_TIME, A_BODY) == A_SIGNATURE
     assert crypto.sign(B_SECRET, B_ID, B_TIME, B_BODY) == B_SIGNATURE
+    assert crypto.sign(C_PRIVATE, A_ID, A_TIME, A_BODY) == C_SIGNATURE
+    verify(A_SIGNATURE, keys=(A_SECRET,))
+    verify(C_SIGNATURE, keys=(C_PUBLIC,))
+    crypto.verify([B_SECRET], B_ID, str(B_TIME), B_SIGNATURE, B_BODY, now=B_TIME)
 
 
 def test_what_we_sign_the_package_of_the_standard_verifies_and_the_other_way_round() -> None:
@@ -53,12 +61,30 @@ def test_what_we_sign_the_package_of_the_standard_verifies_and_the_other_way_rou
     [
         A_SIGNATURE.replace("E=", "A="),
         "v1,",
+        "v1a,",
         "",
+        " ",
+        "  ",
+        ",",
         "v1",
+        "v1a",
         "v1,,",
+        "v1a,,",
+        f"{A_SIGNATURE},",
+        f"{C_SIGNATURE},{C_SIGNATURE}",
+        f"{OTHER}  {OTHER}",
+        A_SIGNATURE.rstrip("="),
+        C_SIGNATURE.rstrip("="),
+        C_SIGNATURE[:-8],
+        C_SIGNATURE.replace("hnO", "hnP"),
         A_SIGNATURE.removeprefix("v1,"),
         A_SIGNATURE.replace("v1,", "v2,"),
+        A_SIGNATURE.replace("v1,", "v1a,"),
+        C_SIGNATURE.replace("v1a,", "v1,"),
+        A_SIGNATURE.replace(",", ", "),
+        A_SIGNATURE.upper(),
         "v1,\xe9",
+        "v1a,\xe9",
     ],
 )
 def test_a_wrong_signature_is_refused(signatures: str) -> None:
@@ -66,15 +92,33 @@ def test_a_wrong_signature_is_refused(signatures: str) -> None:
         verify(signatures)
 
 
-def test_one_signature_that_fits_is_enough() -> None:
-    other = "v1,Ceo5qEr07ixe2NLpvHk3FH9bwy/WavXrAFQ/9tdO6mc="
-    verify(f"{other} {other.replace('v1', 'v2')}  {A_SIGNATURE}")
-    verify(A_SIGNATURE, secrets=(crypto.new_secret("whsec_"),))
+@pytest.mark.parametrize("fitting", [A_SIGNATURE, C_SIGNATURE])
+def test_one_signature_that_fits_one_key_is_enough(fitting: str) -> None:
+    verify(f"{OTHER} {OTHER.replace('v1', 'v2')} v1a, v1  {fitting}")
+    verify(f"{fitting} {OTHER}")
+    others = crypto.new_secret("whsec_"), crypto.new_webhook_keys()[1]
+    verify(fitting, keys=(*others, C_PUBLIC, A_SECRET))
+    for keys in (others, ()):
+        with pytest.raises(CryptoError, match="no signature"):
+            verify(fitting, keys=keys)
 
 
-def test_a_changed_body_is_refused() -> None:
+def test_several_secrets_sign_in_their_order() -> None:
+    secrets = [crypto.new_secret("whsec_"), C_PRIVATE, A_SECRET]
+    header = crypto.sign_all(secrets, A_ID, A_TIME, A_BODY)
+    assert header == f"{crypto.sign(secrets[0], A_ID, A_TIME, A_BODY)} {C_SIGNATURE} {A_SIGNATURE}"
+    for key in (secrets[0], C_PUBLIC, A_SECRET):
+        verify(header, keys=(key,))
+
+
+@pytest.mark.parametrize("signature", [A_SIGNATURE, C_SIGNATURE])
+def test_whatever_is_signed_and_changed_is_refused(signature: str) -> None:
     with pytest.raises(CryptoError, match="no signature"):
-        verify(A_SIGNATURE, body=b'{"test": 2432232315}')
+        verify(signature, body=b'{"test": 2432232315}')
+    with pytest.raises(CryptoError, match="no signature"):
+        verify(signature, timestamp=str(A_TIME + 1))
+    with pytest.raises(CryptoError, match="no signature"):
+        crypto.verify([A_SECRET, C_PUBLIC], f"{A_ID}x", str(A_TIME), signature, A_BODY, now=A_TIME)
 
 
 @pytest.mark.parametrize("age", [301, -301])
@@ -108,10 +152,54 @@ def test_a_wrong_secret_is_refused_without_being_shown(secret: str, why: str) ->
     assert len(secret) < 10 or secret[6:] not in str(caught.value)
 
 
-def test_new_secrets_are_valid_and_differ() -> None:
+SEED, PUBLIC = (base64.b64decode(C_PRIVATE.removeprefix("whsk_"))[half] for half in (slice(32), slice(32, None)))
+
+
+def in_text(prefix: str, content: bytes) -> str:
+    return prefix + base64.b64encode(content).decode()
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("whsk_", "64 bytes, its seed and its public key, not 0"),
+        (in_text("whsk_", SEED), "not 32"),
+        (in_text("whsk_", SEED + PUBLIC + b"x"), "not 65"),
+        (in_text("whsk_", SEED + bytes(32)), "belongs to another one"),
+        (C_PRIVATE.rstrip("="), "base64 with its padding"),
+        (C_PUBLIC, "begins with whsec_"),
+    ],
+)
+def test_a_wrong_private_key_is_refused_without_being_shown(key: str, why: str) -> None:
+    with pytest.raises(CryptoError, match=why) as caught:
+        crypto.sign(key, A_ID, A_TIME, A_BODY)
+    assert len(key) < 10 or key[5:] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("whpk_", "32 bytes, not 0"),
+        (in_text("whpk_", PUBLIC[:-1]), "32 bytes, not 31"),
+        (in_text("whpk_", SEED + PUBLIC), "32 bytes, not 64"),
+        (C_PUBLIC.rstrip("="), "base64 with its padding"),
+        (C_PRIVATE, "begins with whsec_"),
+        ("whsec_", "24 to 64 bytes, not 0"),
+        ("", "begins with whsec_"),
+    ],
+)
+def test_what_is_no_key_verifies_nothing(key: str, why: str) -> None:
+    with pytest.raises(CryptoError, match=why):
+        verify(f"{A_SIGNATURE} {C_SIGNATURE}", keys=(key,))
+
+
+def test_new_secrets_and_keys_are_valid_and_differ() -> None:
     first, second = crypto.new_secret("whsec_"), crypto.new_secret("whsec_")
     assert len(crypto.decode_secret(first)) == 32
     assert first != second
+    (private, public), (other, _) = crypto.new_webhook_keys(), crypto.new_webhook_keys()
+    verify(crypto.sign(private, A_ID, A_TIME, A_BODY), keys=(public,))
+    assert private != other
 
 
 def test_a_request_signature_is_over_all_of_it() -> None:

@@ -1,0 +1,30 @@
+"""Signing (webhooks, API requests, files), hashing (API keys), sealing (secrets, profiles). Pure.
+
+The clock is handed in.
+"""
+
+from crypto.encoding import CryptoError
+from crypto.files import new_signing_key, read_public_key, sign_file, verify_file
+from crypto.keys import WEBHOOK_PREFIX, decode_secret, new_secret, new_webhook_keys
+from crypto.requests import hash_key, sign_request
+from crypto.sealing import Sealer
+from crypto.webhooks import TOLERANCE, sign, sign_all, verify
+
+__all__ = [
+    "TOLERANCE",
+    "WEBHOOK_PREFIX",
+    "CryptoError",
+    "Sealer",
+    "decode_secret",
+    "hash_key",
+    "new_secret",
+    "new_signing_key",
+    "new_webhook_keys",
+    "read_public_key",
+    "sign",
+    "sign_all",
+    "sign_file",
+    "sign_request",
+    "verify",
+    "verify_file",
+]
