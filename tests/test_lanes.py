@@ -1,4 +1,5 @@
 import asyncio
+import re
 import time
 from pathlib import Path
 
@@ -317,3 +318,30 @@ async def test_after_a_sleep_of_everybody_nobody_is_called_dead(database: Databa
     assert await value(database, "select count(*) from workers") == 1, "the first look judges nobody"
     await pulse_while(pulse, database, "select count(*) from workers", 1)
     await pulse.close()
+
+
+async def test_a_few_lanes_with_all_that_waits_do_not_stop_the_pulse(database: Database) -> None:
+    """The planner must not read whole tables for each lane that has nothing to do."""
+    async with database.transaction() as tx:
+        await tx.connection.execute(
+            """
+            insert into lanes (id, org_id, kind, queue)
+            select kind || n, 'org_default', kind, kind
+            from generate_series(1, 200) as n, unnest('{account,endpoint}'::text[]) as kind;
+            insert into accounts (id, org_id, name, transport)
+            select id, org_id, 'x', 'sandbox' from lanes where kind = 'account';
+            insert into endpoints (id, org_id, url, events, secret)
+            select id, org_id, 'x', '{}', '' from lanes where kind = 'endpoint';
+            insert into jobs (id, org_id, account_id, content_hash, phone, message, due_at, send_at, expires_at)
+            select 'job_' || n, 'org_default', 'account' || 1 + n % 2, '', n, 'x', now(), now(), 'infinity'
+            from generate_series(1, 5000) as n;
+            insert into deliveries (id, org_id, event_id, event_at, endpoint_id)
+            select 'dlv_' || n, 'org_default', 'evt_' || n, now(), 'endpoint' || 1 + n % 2
+            from generate_series(1, 5000) as n;
+            analyze;
+            """
+        )
+        cursor = await tx.connection.execute(b"explain " + queries()["pulse"].replace(b"%%", b"%"))
+        plan = "\n".join(row[0] for row in await cursor.fetchall())
+    assert not re.findall(r"Seq Scan on (?:jobs|deliveries).*", plan)
+    assert len(await database.all("pulse")) == 4
