@@ -1,116 +1,26 @@
 """Webhooks: the URLs that an org registered for events."""
 
-import re
-from typing import Annotated, Literal, Self
+from collections.abc import Collection
 
-from pydantic import AfterValidator, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.auth import permit
 from api.bodies import read
+from api.bootstrap import ENDPOINT
 from api.context import of
+from api.endpoints import Endpoint, EndpointChanges, Endpoints, EndpointWithSecret, NewEndpoint
 from api.fields import minified
-from api.models import Model, Nothing, Shown, Time, shown
+from api.models import Nothing
 from api.pages import Page
 from api.parameters import parameters
-from api.receivers import ReceiverUrl, admit
+from api.receivers import admit
 from crypto import WEBHOOK_PREFIX, new_secret
-from errors import NotFound
-from sql.database import Row
+from errors import Conflict, NotFound
+from sql.database import Database, Row, Transaction
 from sql.ids import new_id
 
-MOST_HEADERS = 20
-
-EventType = Literal[
-    "*",
-    "JobCompleted",
-    "JobFailed",
-    "JobDelivered",
-    "JobRead",
-    "JobCancelled",
-    "AccountStateChanged",
-    "QrIssued",
-    "MessageReceived",
-    "WebhookDisabled",
-    "WebhookTest",
-]
-#: Headers that the delivery writes itself, or that belong to the connection (RFC 9110, 7.6.1).
-OURS = re.compile(
-    r"webhook-.*|content-.*|host|user-agent|accept-encoding|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade",
-    re.IGNORECASE,
-)
-TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
-PRINTABLE = re.compile(r"[\x20-\x7e]{0,1000}")
-
-
-def _events(events: list[str]) -> list[str]:
-    if "*" in events and len(events) > 1:
-        raise ValueError('must be ["*"] alone or a list of types')
-    if len(set(events)) < len(events):
-        raise ValueError("must name each type once")
-    return events
-
-
-def _headers(headers: dict[str, str]) -> dict[str, str]:
-    for name, value in headers.items():
-        if not TOKEN.fullmatch(name) or OURS.fullmatch(name):
-            raise ValueError(f"must not have the header {shown(name)}")
-        if not PRINTABLE.fullmatch(value):
-            raise ValueError(f"must have at most 1,000 printable ASCII characters in {name}")
-    return headers
-
-
-class Retry(Model):
-    """When a delivery that failed is tried again: base · factorⁿ seconds after attempt n + 1, at most cap."""
-
-    attempts: Annotated[int, Field(ge=1, le=50)] = 12
-    base_seconds: Annotated[float, Field(gt=0, le=86_400)] = 5
-    factor: Annotated[float, Field(ge=1, le=10)] = 3
-    cap_seconds: Annotated[float, Field(gt=0, le=604_800)] = 43_200
-
-
-class NewEndpoint(Model):
-    """A URL to be registered."""
-
-    url: ReceiverUrl
-    events: Annotated[list[EventType], Field(min_length=1), AfterValidator(_events)] = Field(default=["*"])
-    description: Annotated[str, Field(max_length=500)] = ""
-    headers: Annotated[dict[str, str], Field(max_length=MOST_HEADERS), AfterValidator(_headers)] = Field(
-        default_factory=dict
-    )
-    retry: Retry = Retry()
-
-
-class Endpoint(Shown):
-    """A registered URL."""
-
-    id: str
-    url: str
-    events: list[str]
-    description: str
-    status: Literal["enabled", "paused", "disabled"]
-    status_reason: str | None
-    retry: Retry
-    created_at: Time
-
-    @classmethod
-    def of(cls, row: Row, **more: object) -> Self:
-        """Make it of a row of endpoints."""
-        return cls.model_validate({**row, **more})
-
-
-class EndpointWithSecret(Endpoint):
-    """A new one, with the secret that verifies its events. It is shown this once."""
-
-    secret: str
-
-
-class Endpoints(Shown):
-    """A page of endpoints, oldest first."""
-
-    items: list[Endpoint]
-    next_cursor: str | None
+FAILED_AT_ONCE = 5000  # waiting deliveries of one statement
 
 
 async def create_endpoint(request: Request) -> Response:
@@ -120,18 +30,22 @@ async def create_endpoint(request: Request) -> Response:
     context = of(request)
     await admit(context, given.url)
     endpoint, secret = new_id("whe_"), new_secret(WEBHOOK_PREFIX)
-    [row] = await context.database.all(
-        "create_endpoint",
-        id=endpoint,
-        org=caller.org,
-        url=given.url,
-        events=given.events,
-        description=given.description,
-        secret=context.sealer.seal(secret.encode(), endpoint.encode()),
-        headers=minified(given.headers),
-        retry=given.retry.model_dump_json(exclude_unset=True),
-    )
-    return EndpointWithSecret.of(row, secret=secret).answer(201, location=f"/webhooks/{endpoint}")
+
+    async def work(tx: Transaction) -> EndpointWithSecret:
+        await tx.all(
+            "create_endpoint",
+            id=endpoint,
+            org=caller.org,
+            url=given.url,
+            events=given.events,
+            description=given.description,
+            secret=context.sealer.seal(secret.encode(), endpoint.encode()),
+            headers=minified(given.headers),
+            retry=given.retry.model_dump_json(exclude_unset=True),
+        )
+        return EndpointWithSecret.of(await look(tx, caller.org, endpoint), secret=secret)
+
+    return (await context.database.transact(work)).answer(201, location=f"/webhooks/{endpoint}")
 
 
 async def list_endpoints(request: Request) -> Response:
@@ -147,18 +61,73 @@ async def show_endpoint(request: Request) -> Response:
     """Return one endpoint."""
     caller = await permit(request)
     endpoint = request.path_params["id"]
-    values = Page(limit=1).values()
-    row = await of(request).database.one("list_endpoints", org=caller.org, endpoint=endpoint, **values)
-    if row is None:
-        raise NotFound(f"There is no webhook {endpoint}.")
-    return Endpoint.of(row).answer()
+    async with of(request).database.transaction() as tx:
+        return Endpoint.of(await look(tx, caller.org, endpoint)).answer()
+
+
+async def change_endpoint(request: Request) -> Response:
+    """Change what is given of it; what waits goes by the new values. A new URL does not enable what is disabled."""
+    caller = await permit(request)
+    given = await read(request, EndpointChanges)
+    context = of(request)
+    endpoint = request.path_params["id"]
+    if "url" in given.model_fields_set:
+        await admit(context, given.url)
+
+    async def work(tx: Transaction) -> Endpoint:
+        row = await lock(tx, caller.org, endpoint)
+        refuse_of_settings(endpoint, given.model_fields_set & {"url"})
+        columns = given.columns(row)
+        await tx.all("change_endpoint", endpoint=endpoint, **columns)
+        if columns["url"] not in {None, row["url"]}:
+            await tx.all("forget_health", endpoint=endpoint)
+        return Endpoint.of(await look(tx, caller.org, endpoint))
+
+    return (await context.database.transact(work)).answer()
 
 
 async def delete_endpoint(request: Request) -> Response:
     """Send it no more events, not even those that wait."""
     caller = await permit(request)
     await read(request, Nothing)
+    database = of(request).database
     endpoint = request.path_params["id"]
-    if await of(request).database.one("delete_endpoint", org=caller.org, endpoint=endpoint) is None:
-        raise NotFound(f"There is no webhook {endpoint}.")
+    found(await database.one("delete_endpoint", org=caller.org, endpoint=endpoint), endpoint)
+    await fail_waiting(database, endpoint)
     return Response(status_code=204)
+
+
+# --- what the others share ---------------------------------------------------------------------------------------
+
+
+def refuse_of_settings(endpoint: str, fields: Collection[str]) -> None:
+    """Raise Conflict when a field is to be changed that the next start would set back."""
+    if endpoint == ENDPOINT and fields:
+        raise Conflict(
+            f"{', '.join(sorted(fields))} of {endpoint} cannot be changed here: it follows the setting WEBHOOK_URL."
+        )
+
+
+async def lock(tx: Transaction, org: str, endpoint: str) -> Row:
+    """Lock an endpoint of the org: id, url, status, headers, retry. Raises NotFound."""
+    return found(await tx.one("endpoint_to_change", org=org, endpoint=endpoint), endpoint)
+
+
+async def look(tx: Transaction, org: str, endpoint: str) -> Row:
+    """Return an endpoint of the org as it is shown. Raises NotFound."""
+    return found(await tx.one("list_endpoints", org=org, endpoint=endpoint, **Page(limit=1).values()), endpoint)
+
+
+def found(row: Row | None, endpoint: str) -> Row:
+    """Return the row. Raises NotFound when there is none."""
+    if row is None:
+        raise NotFound(f"There is no webhook {endpoint}.")
+    return row
+
+
+async def fail_waiting(database: Database, endpoint: str) -> None:
+    """Let what waits for an endpoint that is disabled or deleted have failed. What is left to do, the pulse does."""
+    while True:
+        row = await database.one("fail_waiting", endpoint=endpoint, most=FAILED_AT_ONCE)
+        if row is None or row["rows"] < FAILED_AT_ONCE:
+            return

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from errors import DatabaseUnavailable
 from logs import bind
-from sql.database import Database
+from sql.database import Database, Transaction
 from tasks.connections import Connections
 from tasks.health import ASKED, OVERLOADED, PROVEN, Health
-from tasks.lanes import SLICE, Drain
+from tasks.lanes import SLICE, Drain, wake_returned
 from tasks.queue import FAST, SLOW
 from tasks.rate import Rate
 from tasks.record import Records
@@ -48,7 +48,7 @@ class DeliveryWork:
             return False
         health = Health(row["in_flight"], row["failures"], row["rests"], row["failing_since"])
         rate = Rate.of(row["per_second"], row["not_ready_for"])
-        self._flights[drain.lane] = Flight(self, drain, health, rate, self.requests.connections())
+        self._flights[drain.lane] = Flight(self, drain, row["url"], health, rate, self.requests.connections())
         return True
 
     async def one(self, drain: Drain) -> bool:
@@ -93,6 +93,8 @@ class Flight:
 
     work: DeliveryWork
     drain: Drain
+    #: which the health is of
+    url: str
     health: Health
     rate: Rate
     connections: Connections
@@ -208,17 +210,22 @@ class Flight:
     async def _write(self, rest: float, reason: str | None) -> None:
         health = self.written = self.health
         await self.work.database.all(
-            "write_health", lane=self.drain.lane, epoch=self.drain.epoch, in_flight=health.in_flight,
+            "write_health", lane=self.drain.lane, epoch=self.drain.epoch, url=self.url, in_flight=health.in_flight,
             failures=health.failures, rests=health.rests, failing_since=health.failing_since, rest=rest, reason=reason,
             not_ready_for=self.rate.wait,
         )  # fmt: skip
 
     async def _disable(self, url: str, reason: str) -> None:
         self.resting = True
-        log.warning("endpoint %s is disabled: %s", self.drain.lane, reason)
-        await self.work.database.all(
-            "disable_endpoint", lane=self.drain.lane, epoch=self.drain.epoch, url=url, reason=reason
-        )
+
+        async def work(tx: Transaction) -> int:
+            rows = await tx.all(
+                "disable_endpoint", lane=self.drain.lane, epoch=self.drain.epoch, url=url, reason=reason
+            )
+            return await wake_returned(tx, rows)
+
+        if await self.work.database.transact(work):
+            log.warning("endpoint %s is disabled: %s", self.drain.lane, reason)
 
     async def _choose_queue(self, answers: Sequence[Answer]) -> None:
         # Those that hang or fail are woken in a queue of their own, so that many of them hold up nobody.

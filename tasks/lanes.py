@@ -31,6 +31,7 @@ SLICE = 20.0  # seconds a drain may work before it goes to the back of the line
 DEAD = 30.0  # seconds without a sign of life after which a worker is dead
 PULSE = 1.0  # seconds between pulses
 GAP = 5.0  # seconds between two pulses from which this process, or its way to Postgres, was away
+FAILED_AT_ONCE = 1000  # deliveries to endpoints that are disabled or deleted, in each pulse
 AFTER_BUG = 10.0  # seconds until a lane is attended to again after an error that nobody foresaw
 
 
@@ -212,6 +213,7 @@ class Pulse:
             if self.settle_seconds:
                 rows += await statement.all("give_up_settling", seconds=self.settle_seconds)
             await wake_returned(statement, rows)
+        await statement.all("fail_waiting", endpoint=None, most=FAILED_AT_ONCE)
 
 
 @dataclass

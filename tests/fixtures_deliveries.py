@@ -1,7 +1,7 @@
 """Receivers that answer by script, and the work of an endpoint's lane against them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -36,9 +36,13 @@ class Scripted:
 
     answers: list[Callable[[], Response]]
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    #: what happens before it answers
+    meanwhile: Callable[[], Awaitable[object]] | None = None
 
     async def receive(self, got: Request) -> Response:
         self.got.append((dict(got.headers), await got.body()))
+        if self.meanwhile:
+            await self.meanwhile()
         return self.answers.pop(0)() if self.answers else Response(status_code=204)
 
 
@@ -94,10 +98,10 @@ async def begin(database: Database, lane: str) -> Drain:
 
 @asynccontextmanager
 async def working(
-    database: Database, addresses: Addresses = LOOPBACK, resolver: Resolver | None = None
+    database: Database, addresses: Addresses = LOOPBACK, resolver: Resolver | None = None, sealer: Sealer = SEALER
 ) -> AsyncIterator[DeliveryWork]:
     dialer = Dialer(addresses, resolver or Resolver())
-    requests = Requests(dialer, TLS, lambda sealed, about: SEALER.open(sealed, about.encode()).decode())
+    requests = Requests(dialer, TLS, lambda sealed, about: sealer.open(sealed, about.encode()).decode())
     yield DeliveryWork(database, "w", requests, Records(database), lambda: False)
 
 

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx2
@@ -24,7 +25,10 @@ async def test_a_secret_is_shown_once_and_sealed_at_rest(client: httpx2.AsyncCli
     secret = endpoint.pop("secret")
     assert answer.status_code == 201
     assert len(decode_secret(secret)) == 32
-    assert set(endpoint) == {"id", "url", "events", "description", "status", "statusReason", "retry", "createdAt"}
+    assert set(endpoint) == {
+        "id", "url", "events", "description", "status", "statusReason",
+        "headerNames", "retry", "createdAt",
+    }  # fmt: skip
     assert (endpoint["url"], endpoint["events"], endpoint["status"]) == (RECEIVER, ["*"], "enabled")
     assert endpoint["retry"] == {"attempts": 12, "baseSeconds": 5, "factor": 3, "capSeconds": 43200}
     assert (await client.get(answer.headers["location"])).json() == endpoint
@@ -45,6 +49,7 @@ async def test_what_is_set_is_kept(client: httpx2.AsyncClient, database: Databas
     }
     shown = (await client.post("/webhooks", json=given)).json()
     assert shown["events"] == given["events"]
+    assert shown["headerNames"] == ["X-Team", "authorization"]
     assert shown["retry"] == {"attempts": 4, "baseSeconds": 2, "factor": 2, "capSeconds": 43200}
     stored = "select headers, retry from endpoints"
     assert await rows(database, stored) == [(given["headers"], {"attempts": 4, "baseSeconds": 2, "factor": 2})]
@@ -66,13 +71,13 @@ async def test_a_bad_endpoint_is_refused(client: httpx2.AsyncClient, database: D
         ("events", ["JobFailed", "JobFailed"]),
         ("events.0", ["JobLost"]),
         ("events", "*"),
-        ("headers", {"Host": "x"}),
-        ("headers", {"webhook-id": "x"}),
-        ("headers", {"Content-Type": "text/plain"}),
-        ("headers", {"a b": "x"}),
-        ("headers", {"a": "x\r\nb: y"}),
         ("headers.a", {"a": 1}),
-        ("headers", {f"x-{number}": "" for number in range(21)}),
+        ("headers.a", {"a": None}),
+        ("headers", None),
+        ("retry", None),
+        ("description", None),
+        ("description", "x" * 501),
+        ("status", "paused"),
         ("retry.attempts", {"attempts": 0}),
         ("retry.baseSeconds", {"baseSeconds": 0}),
         ("retry.factor", {"factor": 0.5}),
@@ -84,12 +89,61 @@ async def test_a_bad_endpoint_is_refused(client: httpx2.AsyncClient, database: D
     assert await rows(database, "select from lanes") == []
 
 
+HEADERS: list[tuple[dict[str, str], str | None]] = [
+    ({"Authorization": "Bearer " + "x" * 2000, "X-Api-Key": "k", "x-empty": "", "accept": "*/*"}, None),
+    ({f"x-{number}": "" for number in range(20)}, None),
+    ({f"x-{number}": "" for number in range(21)}, "may have 20 headers and has 21"),
+    ({"x" * 100: "y" * 4096, "z": "y" * 3995}, None),
+    ({"x" * 100: "y" * 4096, "z": "y" * 3996}, "may have 8,192 bytes in all and has 8,193"),
+    ({"a": "y" * 4097}, "4,096 printable ASCII"),
+    ({"x" * 101: ""}, "1 to 100 of"),
+    ({"": "x"}, "1 to 100 of"),
+    ({"a b": "x"}, "1 to 100 of"),
+    ({"a:": "x"}, "1 to 100 of"),
+    ({"ä": "x"}, "1 to 100 of"),
+    ({"a": "x\r\nb: y"}, "printable ASCII"),
+    ({"a": "\t"}, "printable ASCII"),
+    ({"a": "é"}, "printable ASCII"),
+    ({"a": " x"}, "no space before or after"),
+    ({"a": "x "}, "no space before or after"),
+    ({"X-Team": "a", "x-team": "b"}, "each header once"),
+    *(
+        ({name: "x"}, f'must not have the header "{name}"')
+        for name in (
+            "Host", "webhook-id", "Webhook-Signature", "Content-Type", "CONTENT-LENGTH", "cookie", "Cookie2",
+            "Set-Cookie", "User-Agent", "Keep-Alive", "Proxy-Authorization", "te", "trailers", "Transfer-Encoding",
+            "upgrade", "expect",
+            "age", "cache-control", "clear-site-data", "expires", "pragma", "warning", "accept-encoding", "connection",
+            "X-Amz-Date", "x-amzn-trace-id", "X-Goog-Iap", "x-google-x", "x-gfe-x", "x-azure-ref", "x-fd-healthprobe",
+            "svix-id", "X-Svix-Id", "X-Forwarded-For", "Forwarded", "x-real-ip", "cf-connecting-ip",
+            "x-http-method-override", "Metadata-Flavor", "Metadata", "X-aws-ec2-metadata-token-ttl-seconds",
+            "x-postrider-x",
+        )
+    ),
+]  # fmt: skip
+
+
+async def test_headers_that_are_not_an_endpoints_to_choose_are_refused(client: httpx2.AsyncClient) -> None:
+    for headers, fault in HEADERS:
+        answer = await client.post("/webhooks", json={"url": RECEIVER, "headers": headers})
+        if fault is None:
+            assert (answer.status_code, answer.json()["headerNames"]) == (201, sorted(headers))
+        else:
+            [error] = answer.json()["errors"]
+            assert (answer.status_code, error["field"]) == (422, "headers"), headers
+            assert fault in error["message"]
+
+
 async def test_production_wants_https(database_url: str) -> None:
     async with api(database_url, **production(database_url)) as client:
-        refused = await client.post("/webhooks", json={"url": RECEIVER})
         accepted = await client.post("/webhooks", json={"url": RECEIVER.replace("http:", "HTTPS:")})
-    assert (refused.status_code, "https in production" in refused.json()["detail"]) == (422, True)
-    assert accepted.status_code == 201
+        assert accepted.status_code == 201
+        for refused in (
+            await client.post("/webhooks", json={"url": RECEIVER}),
+            await client.patch(accepted.headers["location"], json={"url": RECEIVER}),
+        ):
+            assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "url")
+            assert "https in production" in refused.json()["detail"]
 
 
 async def test_a_deleted_endpoint_gets_nothing_more(client: httpx2.AsyncClient, database: Database) -> None:
@@ -109,19 +163,125 @@ async def test_a_deleted_endpoint_gets_nothing_more(client: httpx2.AsyncClient, 
     for answer in (await client.get(f"/webhooks/{endpoint}"), await client.delete(f"/webhooks/{endpoint}")):
         assert answer.status_code == 404
     assert (await client.get("/webhooks")).json()["items"] == []
+    assert await rows(database, "select open_at = 'infinity' from lanes where kind = 'endpoint'") == [(True,)]
+
+
+# --- change ------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_given_is_changed_and_the_rest_stays(client: httpx2.AsyncClient, database: Database) -> None:
+    first = {
+        "url": RECEIVER, "events": ["JobFailed"], "description": "Orders",
+        "headers": {"Authorization": "a", "X-B": "b"}, "retry": {"attempts": 4, "baseSeconds": 2},
+    }  # fmt: skip
+    created = (await client.post("/webhooks", json=first)).json()
+    path = f"/webhooks/{created['id']}"
+    stored = "select headers, retry from endpoints"
+    same = {name: value for name, value in created.items() if name != "secret"}
+    changes: list[tuple[dict[str, object], dict[str, object], tuple[object, object]]] = [
+        ({}, {}, (first["headers"], first["retry"])),
+        ({"url": "https://other.test/"}, {"url": "https://other.test/"}, (first["headers"], first["retry"])),
+        (
+            {"events": ["*"], "description": ""},
+            {"events": ["*"], "description": ""},
+            (first["headers"], first["retry"]),
+        ),
+        (
+            {"headers": {"authorization": "c", "x-b": None, "x-none": None, "X-D": ""}},
+            {"headerNames": ["X-D", "authorization"]},
+            ({"authorization": "c", "X-D": ""}, first["retry"]),
+        ),
+        (
+            {"retry": {"attempts": 5, "baseSeconds": None, "capSeconds": 60}},
+            {"retry": {"attempts": 5, "baseSeconds": 5, "factor": 3, "capSeconds": 60}},
+            ({"authorization": "c", "X-D": ""}, {"attempts": 5, "capSeconds": 60}),
+        ),
+        (
+            {"headers": None, "retry": None},
+            {"headerNames": [], "retry": {"attempts": 12, "baseSeconds": 5, "factor": 3, "capSeconds": 43200}},
+            ({}, {}),
+        ),
+    ]
+    [(sealed,)] = await rows(database, "select secret from endpoints")
+    for given, otherwise, kept in changes:
+        answer = await client.patch(path, json=given)
+        same |= otherwise
+        assert (answer.status_code, answer.json()) == (200, same), given
+        assert (await client.get(path)).json() == same
+        assert await rows(database, stored) == [kept], given
+    assert await rows(database, "select secret from endpoints") == [(sealed,)]
+
+
+async def test_a_bad_change_names_its_field_and_changes_nothing(client: httpx2.AsyncClient, database: Database) -> None:
+    headers = {f"x-{number}": "" for number in range(19)}
+    path = (await client.post("/webhooks", json={"url": RECEIVER, "headers": headers})).headers["location"]
+    whole = "select endpoints::text from endpoints"
+    before = await rows(database, whole)
+    for field, value in (
+        ("url", None), ("url", "ftp://receiver.test/"), ("url", ""), ("events", None), ("events", []),
+        ("description", None), ("description", 1), ("headers", []),
+        ("headers", {"cookie": None}), ("headers", {"y-1": "", "y-2": ""}), ("headers", {"a": "\n"}),
+        ("headers", {"a": "x" * 4096, "x-0": "x" * 4090}),
+        ("retry.attempts", {"attempts": 0}), ("retry.attempts", {"attempts": "5"}), ("retry.none", {"none": None}),
+        ("status", "enabled"), ("secret", SECRET), ("id", "whe_1"), ("statusReason", None), ("createdAt", None),
+    ):  # fmt: skip
+        answer = await client.patch(path, json={"url": "http://other.test/", field.partition(".")[0]: value})
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field), (field, value)
+    assert (await client.patch(path, content=b"[]", headers={"content-type": "application/json"})).status_code == 422
+    assert (await client.patch("/webhooks/whe_none", json={})).status_code == 404
+    assert await rows(database, whole) == before
+    exchanged = await client.patch(path, json={"headers": {"y-1": "", "y-2": "", "X-0": None}})
+    assert (exchanged.status_code, len(exchanged.json()["headerNames"])) == (200, 20), "20 in all, as it is in the end"
+
+
+async def test_changes_that_meet_lose_nothing(client: httpx2.AsyncClient, database: Database) -> None:
+    path = (await client.post("/webhooks", json={"url": RECEIVER})).headers["location"]
+    answers = await asyncio.gather(*(client.patch(path, json={"headers": {f"x-{n}": "y"}}) for n in range(10)))
+    assert {answer.status_code for answer in answers} == {200}
+    [(headers,)] = await rows(database, "select headers from endpoints")
+    assert set(headers) == {f"x-{n}" for n in range(10)}
+
+
+# --- the endpoint of the settings --------------------------------------------------------------------------------
+
+
+async def test_what_the_settings_say_is_not_changed_by_http(database_url: str) -> None:
+    path = "/webhooks/whe_bootstrap"
+    async with api(database_url, webhook_url=RECEIVER, webhook_secret=SECRET) as client:
+        refused = [
+            await client.patch(path, json={"url": "http://other.test/"}),
+        ]
+        changed = await client.patch(path, json={"events": ["JobFailed"], "headers": {"x-a": "b"}})
+    for answer, field in zip(refused, ("url",), strict=True):
+        assert answer.status_code == 409
+        assert answer.json()["detail"].startswith(f"{field} of whe_bootstrap cannot be changed here")
+    assert changed.status_code == 200
+    async with api(database_url, webhook_url=RECEIVER, webhook_secret=SECRET) as client:
+        assert (await client.get(path)).json()["events"] == ["JobFailed"], "what the settings do not say stays"
 
 
 async def test_the_endpoint_of_the_settings_follows_the_settings(database_url: str, database: Database) -> None:
-    kept = "select url, status, deleted_at is not null from endpoints where id = 'whe_bootstrap'"
+    kept = """
+        select url, status, deleted_at is not null, case when open_at <= now() then 'open' else gate_reason end
+        from endpoints join lanes using (id)
+    """
     async with api(database_url, webhook_url=RECEIVER, webhook_secret=SECRET) as client:
         [endpoint] = (await client.get("/webhooks")).json()["items"]
     [(sealed,)] = await rows(database, "select secret from endpoints")
     assert (endpoint["id"], endpoint["url"], endpoint["events"]) == ("whe_bootstrap", RECEIVER, ["*"])
     assert SEALER.open(sealed, b"whe_bootstrap").decode() == SECRET
-    await rows(database, "update endpoints set status = 'disabled' returning id")
+    async with api(database_url, webhook_url=RECEIVER, webhook_secret=SECRET) as client:
+        assert (await client.post("/webhooks/whe_bootstrap/disable")).status_code == 200
     async with api(database_url, webhook_url=RECEIVER, webhook_secret=SECRET):
-        assert await rows(database, kept) == [(RECEIVER, "disabled", False)]
+        assert await rows(database, kept) == [(RECEIVER, "disabled", False, "disabled")]
     async with api(database_url):
-        assert await rows(database, kept) == [(RECEIVER, "disabled", True)]
+        assert await rows(database, kept) == [(RECEIVER, "disabled", True, "deleted")]
+    async with api(database_url, webhook_url="http://other.test/", webhook_secret=SECRET) as client:
+        assert await rows(database, kept) == [("http://other.test/", "enabled", False, "open")]
+        assert (await client.post("/webhooks/whe_bootstrap/pause")).status_code == 200
     async with api(database_url, webhook_url="http://other.test/", webhook_secret=SECRET):
-        assert await rows(database, kept) == [("http://other.test/", "enabled", False)]
+        assert await rows(database, kept) == [("http://other.test/", "paused", False, "paused")]
+    async with api(database_url):
+        pass
+    async with api(database_url, webhook_url=RECEIVER, webhook_secret=SECRET):
+        assert await rows(database, kept) == [(RECEIVER, "enabled", False, "open")]

@@ -120,6 +120,7 @@ ALLOWED = {
     "expire_jobs": LEADER,
     "cancel_of_deleted": LEADER,
     "give_up_settling": LEADER,
+    "fail_waiting": LEADER,
     "dead_workers": LEADER,
     "bury_wakeups": LEADER,
     "bury_orphans": LEADER,
@@ -129,8 +130,8 @@ ALLOWED = {
 }
 
 WRITES = re.compile(
-    r"\b(insert into|update|delete from|procrastinate_\w+_v\d|change_state|record_event|job_event"
-    r"|ensure_partitions|drop_old_partition)\b"
+    r"\b(insert into|update|delete from|procrastinate_\w+_v\d|change_state|record_event|job_event|disable_endpoint|"
+    r"ensure_partitions|drop_old_partition)\b"
 )
 
 
@@ -192,13 +193,13 @@ async def taken_over(database: Database, claim: str) -> dict[str, Any]:
     assert phone
     return {
         "account": "a", "lane": "a", "job": taken, "phone": phone[0],
-        "endpoint": "whe_1", "delivery": await value(database, "select id from deliveries"),
+        "endpoint": "whe_1", "url": "x", "delivery": await value(database, "select id from deliveries"),
         "wakeup": await value(database, "select wakeup_id from lanes where id = 'a'"),
         "margin": 10, "look": 5, "anchor": "b", "generation": 3, "bubble": "b", "detail": "d", "code": "page_hung",
         "seconds": 60, "attend": 60, "reason": "offline", "attended": True, "began": MOMENT, "until": MOMENT, "most": 9,
         "per_hour": 1, "lease": 60, "put_away": True, "state": "disconnected", "quiet": False, "changed": True,
         "name": "n", "platform": "p", "qr": "q", "restriction": "monthly_cap", "home": "home", "sealed": 3,
-        "whole": True, "raw_bytes": 1, "url": "x", "in_flight": 2, "failures": 1, "rests": 1, "failing_since": MOMENT,
+        "whole": True, "raw_bytes": 1, "in_flight": 2, "failures": 1, "rests": 1, "failing_since": MOMENT,
         "rest": 9.0, "not_ready_for": 1.0,
     }  # fmt: skip
 

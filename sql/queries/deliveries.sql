@@ -61,13 +61,14 @@ from result, (
 where deliveries.id = result.delivery and deliveries.claim = result.claim and endpoint.id = deliveries.endpoint_id
 
 -- name: write_health
--- How an endpoint does, and for how long it is to be left alone; it names the epoch, since a newer drain knows better.
+-- How an endpoint does, and for how long it is to be left alone; it names the epoch and the URL, since a newer drain knows
+-- better, and another URL is another receiver.
 with lane as (
     update lanes
     set open_at = case when open_at = 'infinity' then open_at
                        else greatest(open_at, now() + %(rest)s * interval '1 second') end,
         gate_reason = case when open_at = 'infinity' then gate_reason else coalesce(%(reason)s, gate_reason) end
-    where id = %(lane)s and epoch = %(epoch)s
+    where id = %(lane)s and epoch = %(epoch)s and exists (select from endpoints where id = %(lane)s and url = %(url)s)
     returning id
 )
 update endpoints
@@ -93,24 +94,46 @@ with lane as (
     from lost
     where attempts.delivery_id = lost.id and attempts.number = lost.attempts and attempts.ended_at is null
 )
-select in_flight, failures, rests, failing_since, per_second,
+select url, in_flight, failures, rests, failing_since, per_second,
        greatest(0, coalesce(extract(epoch from ready_at - now()), 0))::float8 as not_ready_for
 from endpoints
 join lane using (id)
 where status = 'enabled' and deleted_at is null
 
 -- name: disable_endpoint
--- None are kept for a disabled endpoint: what waits for it has failed. It names the epoch and the URL: what a worker that was
--- frozen knows of an old one does not count.
+-- It names the epoch and the URL: what a worker that was frozen, or whose request was under way when the URL was changed,
+-- knows of an old one does not count.
 with lane as (
     select id from lanes where id = %(lane)s and epoch = %(epoch)s for no key update
-), disabled as (
-    update endpoints set status = 'disabled', status_reason = %(reason)s
-    from lane
-    where endpoints.id = lane.id and endpoints.url = %(url)s
-    returning endpoints.id
+), answered as materialized (
+    select endpoints.id from lane join endpoints using (id) where url = %(url)s
 )
-update deliveries
-set state = 'failed', ended_at = now(), last_error = %(reason)s
-from disabled
-where deliveries.endpoint_id = disabled.id and deliveries.state = 'pending'
+select lanes from answered, disable_endpoint(id, %(reason)s) as lanes where lanes is not null
+
+-- name: fail_waiting
+-- None are kept for an endpoint that is disabled or deleted: what waits for it has failed. Some at a time, since there may
+-- be any number, and those that waited, that were under way and come back, or whose event was being written when it was.
+with waiting as materialized (
+    select deliveries.id, reason
+    from endpoints
+    cross join lateral (
+        select case when deleted_at is null then concat_ws(' ', 'The endpoint is disabled.', status_reason)
+                    else 'The endpoint was deleted.' end as reason
+    ) as why
+    cross join lateral (
+        select id from deliveries
+        where endpoint_id = endpoints.id and state = 'pending'
+        order by due_at, created_at
+        limit %(most)s
+        for update skip locked
+    ) as deliveries
+    where (status = 'disabled' or deleted_at is not null)
+      and (%(endpoint)s::text is null or endpoints.id = %(endpoint)s)
+    limit %(most)s
+), failed as (
+    update deliveries set state = 'failed', ended_at = now(), last_error = reason
+    from waiting
+    where deliveries.id = waiting.id
+    returning deliveries.id
+)
+select count(*) as rows from failed

@@ -7,11 +7,12 @@ values (
     %(id)s, %(org)s, %(url)s, %(events)s::text[], %(description)s, %(secret)s, %(headers)s::text::jsonb,
     %(retry)s::text::jsonb
 )
-returning id, url, events, description, status, status_reason, retry, created_at
 
 -- name: list_endpoints
--- Oldest first, or only the one asked for; a page begins after the last row of the one before.
-select id, url, events, description, status, status_reason, retry, created_at
+-- Oldest first, or only the one asked for; a page begins after the last row of the one before. Values of headers may be
+-- secrets, and are not shown.
+select id, url, events, description, status, status_reason, retry, created_at,
+       array(select jsonb_object_keys(headers) order by 1) as header_names
 from endpoints
 where org_id = %(org)s and deleted_at is null
   and (%(endpoint)s::text is null or id = %(endpoint)s)
@@ -19,28 +20,95 @@ where org_id = %(org)s and deleted_at is null
 order by created_at, id
 limit %(limit)s
 
--- name: delete_endpoint
--- It stays for its history, and so that an event that is written this moment finds it; what waits for it ends.
-with deleted as (
-    update endpoints set deleted_at = now()
-    where id = %(endpoint)s and org_id = %(org)s and deleted_at is null
-    returning id
-), ended as (
-    update deliveries set state = 'failed', ended_at = now(), last_error = 'The endpoint was deleted.'
-    from deleted
-    where endpoint_id = deleted.id and state = 'pending'
+-- name: endpoint_to_change
+-- With its lane, which is locked first as by the drains.
+with lane as (
+    select id from lanes where id = %(endpoint)s and org_id = %(org)s for no key update
 )
-select id from deleted
+select endpoints.id, url, status, headers, retry
+from lane
+join endpoints using (id)
+where deleted_at is null
+for no key update of endpoints
+
+-- name: change_endpoint
+-- Null leaves a column as it is.
+update endpoints
+set url = coalesce(%(url)s, url), events = coalesce(%(events)s::text[], events),
+    description = coalesce(%(description)s, description), headers = coalesce(%(headers)s::text::jsonb, headers),
+    retry = coalesce(%(retry)s::text::jsonb, retry)
+where id = %(endpoint)s
+
+-- name: switch_endpoint
+-- A gate is closed for as long as its endpoint is paused or disabled.
+with switched as (
+    update endpoints set status = %(status)s, status_reason = %(reason)s where id = %(endpoint)s
+    returning id
+)
+update lanes
+set open_at = case when %(status)s = 'enabled' then '-infinity'::timestamptz else 'infinity' end,
+    gate_reason = nullif(%(status)s, 'enabled')
+from switched
+where lanes.id = switched.id
+
+-- name: forget_health
+-- Nothing is known of a receiver that has another URL, or that somebody switched on again.
+with lane as (
+    update lanes
+    set open_at = case when open_at = 'infinity' then open_at else '-infinity' end,
+        gate_reason = case when open_at = 'infinity' then gate_reason end
+    where id = %(endpoint)s
+)
+update endpoints
+set in_flight = default, failures = default, rests = default, failing_since = default
+where id = %(endpoint)s
+
+-- name: test_endpoint
+-- An event for this endpoint alone, whether or not it asked for the type.
+with event as (
+    insert into outbox (id, org_id, type, body)
+    select 'evt_' || replace(gen_random_uuid()::text, '-', ''), org_id, 'WebhookTest',
+           event_body('WebhookTest', '{"endpoint":' || to_json(id) || '}')
+    from endpoints
+    where id = %(endpoint)s
+    returning id, org_id, created_at
+)
+insert into deliveries (id, org_id, event_id, event_at, endpoint_id)
+select 'dlv_' || replace(gen_random_uuid()::text, '-', ''), org_id, id, created_at, %(endpoint)s from event
+returning event_id, id as delivery_id
+
+-- name: delete_endpoint
+-- It stays for its history, and so that an event that is written this moment finds it.
+with lane as (
+    select id from lanes where id = %(endpoint)s and org_id = %(org)s for no key update
+), deleted as (
+    update endpoints set deleted_at = now()
+    from lane
+    where endpoints.id = lane.id and deleted_at is null
+    returning endpoints.id
+)
+update lanes set open_at = 'infinity', gate_reason = 'deleted'
+from deleted
+where lanes.id = deleted.id
+returning lanes.id
 
 -- name: put_bootstrap_endpoint
 -- Another URL is another receiver: whatever disabled the old one does not hold for it.
 with lane as (
     insert into lanes (id, org_id, kind, queue) values ('whe_bootstrap', 'org_default', 'endpoint', 'endpoint')
     on conflict do nothing
+), endpoint as (
+    insert into endpoints (id, org_id, url, events, description, secret)
+    values ('whe_bootstrap', 'org_default', %(url)s, '{*}', 'WEBHOOK_URL', %(secret)s)
+    on conflict (id) do update
+    set url = excluded.url, secret = excluded.secret, deleted_at = null,
+        status = case when endpoints.url = excluded.url then endpoints.status else 'enabled' end,
+        status_reason = case when endpoints.url = excluded.url then endpoints.status_reason end,
+        failures = case when endpoints.url = excluded.url then endpoints.failures else 0 end,
+        rests = case when endpoints.url = excluded.url then endpoints.rests else 0 end,
+        failing_since = case when endpoints.url = excluded.url then endpoints.failing_since end
+    returning id, status
 )
-insert into endpoints (id, org_id, url, events, description, secret)
-values ('whe_bootstrap', 'org_default', %(url)s, '{*}', 'WEBHOOK_URL', %(secret)s)
-on conflict (id) do update
-set url = excluded.url, secret = excluded.secret, deleted_at = null,
-    status = case when endpoints.url = excluded.url then endpoints.status else 'enabled' end,
-    status_reason = case when endpoints.url = excluded.url then endpoints.status_reason end
+update lanes set open_at = '-infinity', gate_reason = null
+from endpoint
+where lanes.id = endpoint.id and endpoint.status = 'enabled' and gate_reason in ('paused', 'disabled', 'deleted')

@@ -1,0 +1,137 @@
+"""Endpoints as they come in and go out: URL, events, headers, retry policy, status."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field
+
+from api.extras import ExtraChanges, Extras, merged
+from api.fields import minified
+from api.models import Model, Shown, Time
+from api.receivers import ReceiverUrl
+from sql.database import Row
+
+EventType = Literal[
+    "*",
+    "JobCompleted",
+    "JobFailed",
+    "JobDelivered",
+    "JobRead",
+    "JobCancelled",
+    "AccountStateChanged",
+    "QrIssued",
+    "MessageReceived",
+    "WebhookDisabled",
+    "WebhookTest",
+]
+
+
+def _events(events: list[str]) -> list[str]:
+    if "*" in events and len(events) > 1:
+        raise ValueError('must be ["*"] alone or a list of types')
+    if len(set(events)) < len(events):
+        raise ValueError("must name each type once")
+    return events
+
+
+Events = Annotated[list[EventType], Field(min_length=1), AfterValidator(_events)]
+Description = Annotated[str, Field(max_length=500)]
+Attempts = Annotated[int, Field(ge=1, le=50)]
+BaseSeconds = Annotated[float, Field(gt=0, le=86_400)]
+Factor = Annotated[float, Field(ge=1, le=10)]
+CapSeconds = Annotated[float, Field(gt=0, le=604_800)]
+
+
+class Retry(Model):
+    """When a delivery that failed is tried again: base · factorⁿ seconds after attempt n + 1, at most cap."""
+
+    attempts: Attempts = 12
+    base_seconds: BaseSeconds = 5
+    factor: Factor = 3
+    cap_seconds: CapSeconds = 43_200
+
+
+class RetryChanges(Model):
+    """What is to be otherwise of a retry policy; null is the default again."""
+
+    attempts: Attempts | None = None
+    base_seconds: BaseSeconds | None = None
+    factor: Factor | None = None
+    cap_seconds: CapSeconds | None = None
+
+
+class NewEndpoint(Model):
+    """A URL to be registered."""
+
+    url: ReceiverUrl
+    events: Events = Field(default=["*"])
+    description: Description = ""
+    headers: Extras = Field(default_factory=dict)
+    retry: Retry = Retry()
+
+
+class EndpointChanges(Model):
+    """What is to be otherwise of an endpoint, as a merge patch (RFC 7396): what is left out stays as it is.
+
+    So do headers that are not named and parts of `retry`; null takes a header away, or all of them, and makes a retry
+    policy the default again.
+    """
+
+    url: ReceiverUrl = ""
+    events: Events = Field(default=["*"])
+    description: Description = ""
+    headers: ExtraChanges | None = None
+    retry: RetryChanges | None = None
+
+    def columns(self, row: Row) -> dict[str, object]:
+        """Return the parameters of change_endpoint: None for what was not given. Raises Invalid."""
+        given = self.model_fields_set
+        return {
+            "url": self.url if "url" in given else None,
+            "events": self.events if "events" in given else None,
+            "description": self.description if "description" in given else None,
+            "headers": minified(self._headers(row["headers"])) if "headers" in given else None,
+            "retry": minified(self._retry(row["retry"])) if "retry" in given else None,
+        }
+
+    def _headers(self, stored: Mapping[str, str]) -> dict[str, str]:
+        return {} if self.headers is None else merged(stored, self.headers)
+
+    def _retry(self, stored: Mapping[str, float]) -> dict[str, float]:
+        if self.retry is None:
+            return {}
+        found = {**stored, **self.retry.model_dump(exclude_unset=True)}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+class Endpoint(Shown):
+    """A registered URL."""
+
+    id: str
+    url: str
+    events: list[str]
+    description: str
+    status: Literal["enabled", "paused", "disabled"]
+    status_reason: str | None
+    #: its extra headers; what they hold is not shown
+    header_names: list[str]
+    retry: Retry
+    created_at: Time
+
+    @classmethod
+    def of(cls, row: Row, **more: object) -> Self:
+        """Make it of a row of endpoints."""
+        return cls.model_validate({**row, **more})
+
+
+class EndpointWithSecret(Endpoint):
+    """A new one, with the secret that verifies its events. It is shown this once."""
+
+    secret: str
+
+
+class Endpoints(Shown):
+    """A page of endpoints, oldest first."""
+
+    items: list[Endpoint]
+    next_cursor: str | None

@@ -1,0 +1,96 @@
+"""Switches: what a person does to an endpoint, by one table; `=` is so already.
+
+| | enabled | paused | disabled |
+|---|---|---|---|
+| pause | paused | = | refused |
+| resume | = | enabled | refused |
+| disable | disabled | disabled | = |
+| enable | = | refused | enabled |
+
+While an endpoint is paused its events wait; while it is disabled none are kept, and what waited has failed.
+"""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.auth import permit
+from api.bodies import read
+from api.context import of
+from api.endpoints import Endpoint
+from api.models import Nothing, Shown
+from api.webhooks import fail_waiting, lock, look
+from errors import Conflict
+from sql.database import Transaction
+
+
+class Trial(Shown):
+    """A test event that was written, and its delivery."""
+
+    event_id: str
+    delivery_id: str
+
+
+async def pause_endpoint(request: Request) -> Response:
+    """Let its events wait, until it is resumed."""
+    return await _switch(request, "paused", refused_when="disabled", instead="enable it first")
+
+
+async def resume_endpoint(request: Request) -> Response:
+    """Deliver its events again, those that waited first."""
+    return await _switch(request, "enabled", refused_when="disabled", instead="enable it instead")
+
+
+async def disable_endpoint(request: Request) -> Response:
+    """Deliver nothing to it and keep no events for it; what waits has failed."""
+    return await _switch(request, "disabled")
+
+
+async def enable_endpoint(request: Request) -> Response:
+    """Deliver events to it that happen from now on."""
+    return await _switch(request, "enabled", refused_when="paused", instead="resume it instead")
+
+
+async def _switch(request: Request, status: str, refused_when: str | None = None, instead: str = "") -> Response:
+    caller = await permit(request)
+    await read(request, Nothing)
+    database = of(request).database
+    endpoint = request.path_params["id"]
+    if status == "enabled":
+        # What waited when it was disabled has failed; it must not go out now.
+        await fail_waiting(database, endpoint)
+
+    async def work(tx: Transaction) -> Endpoint:
+        row = await lock(tx, caller.org, endpoint)
+        if row["status"] == refused_when:
+            raise Conflict(f"{endpoint} is {refused_when}: {instead}.")
+        if row["status"] != status:
+            reason = None if status == "enabled" else f"It was {status} by hand."
+            await tx.all("switch_endpoint", endpoint=endpoint, status=status, reason=reason)
+            if status == "enabled":
+                await tx.all("forget_health", endpoint=endpoint)
+        switched = Endpoint.of(await look(tx, caller.org, endpoint))
+        if status == "enabled":
+            await tx.all("wake", lanes=[endpoint])
+        return switched
+
+    switched = await database.transact(work)
+    if status == "disabled":
+        await fail_waiting(database, endpoint)
+    return switched.answer()
+
+
+async def send_test(request: Request) -> Response:
+    """Write a WebhookTest event for this endpoint alone, also when it did not ask for that type."""
+    caller = await permit(request)
+    await read(request, Nothing)
+    endpoint = request.path_params["id"]
+
+    async def work(tx: Transaction) -> Trial:
+        row = await lock(tx, caller.org, endpoint)
+        if row["status"] == "disabled":
+            raise Conflict(f"{endpoint} is disabled, and no events are kept for it: enable it first.")
+        trial = await tx.one("test_endpoint", endpoint=endpoint)
+        await tx.all("wake", lanes=[endpoint])
+        return Trial.model_validate(trial)
+
+    return (await of(request).database.transact(work)).answer(202)
