@@ -9,6 +9,7 @@ from api.extras import ExtraChanges, Extras, merged
 from api.fields import minified
 from api.models import Model, Shown, Time
 from api.receivers import ReceiverUrl
+from api.signing import Signature
 from sql.database import Row
 
 EventType = Literal[
@@ -66,6 +67,7 @@ class NewEndpoint(Model):
     url: ReceiverUrl
     events: Events = Field(default=["*"])
     description: Description = ""
+    signature: Signature = "v1"
     headers: Extras = Field(default_factory=dict)
     retry: Retry = Retry()
 
@@ -80,6 +82,7 @@ class EndpointChanges(Model):
     url: ReceiverUrl = ""
     events: Events = Field(default=["*"])
     description: Description = ""
+    signature: Signature = "v1"
     headers: ExtraChanges | None = None
     retry: RetryChanges | None = None
 
@@ -113,6 +116,11 @@ class Endpoint(Shown):
     description: str
     status: Literal["enabled", "paused", "disabled"]
     status_reason: str | None
+    signature: Signature
+    #: `whpk_…`, which verifies v1a
+    public_key: str | None
+    #: until when older secrets sign beside the newest
+    old_secrets_until: Time | None
     #: its extra headers; what they hold is not shown
     header_names: list[str]
     retry: Retry
@@ -125,9 +133,9 @@ class Endpoint(Shown):
 
 
 class EndpointWithSecret(Endpoint):
-    """A new one, with the secret that verifies its events. It is shown this once."""
+    """One with a new secret: `whsec_…`, shown this once. It is null where none is new, and with v1a."""
 
-    secret: str
+    secret: str | None
 
 
 class Endpoints(Shown):

@@ -15,7 +15,7 @@ from api.models import Nothing
 from api.pages import Page
 from api.parameters import parameters
 from api.receivers import admit
-from crypto import WEBHOOK_PREFIX, new_secret
+from api.signing import Rotation, Secret, replace
 from errors import Conflict, NotFound
 from sql.database import Database, Row, Transaction
 from sql.ids import new_id
@@ -29,7 +29,8 @@ async def create_endpoint(request: Request) -> Response:
     given = await read(request, NewEndpoint)
     context = of(request)
     await admit(context, given.url)
-    endpoint, secret = new_id("whe_"), new_secret(WEBHOOK_PREFIX)
+    endpoint = new_id("whe_")
+    secret = Secret.new(context, endpoint, given.signature)
 
     async def work(tx: Transaction) -> EndpointWithSecret:
         await tx.all(
@@ -39,11 +40,11 @@ async def create_endpoint(request: Request) -> Response:
             url=given.url,
             events=given.events,
             description=given.description,
-            secret=context.sealer.seal(secret.encode(), endpoint.encode()),
             headers=minified(given.headers),
             retry=given.retry.model_dump_json(exclude_unset=True),
+            **secret.columns(),
         )
-        return EndpointWithSecret.of(await look(tx, caller.org, endpoint), secret=secret)
+        return EndpointWithSecret.of(await look(tx, caller.org, endpoint), secret=secret.shown)
 
     return (await context.database.transact(work)).answer(201, location=f"/webhooks/{endpoint}")
 
@@ -66,7 +67,11 @@ async def show_endpoint(request: Request) -> Response:
 
 
 async def change_endpoint(request: Request) -> Response:
-    """Change what is given of it; what waits goes by the new values. A new URL does not enable what is disabled."""
+    """Change what is given of it; what waits for it goes by the new values.
+
+    Another signature comes with a new secret, and the old one signs too for a day. A new URL does not enable what is
+    disabled.
+    """
     caller = await permit(request)
     given = await read(request, EndpointChanges)
     context = of(request)
@@ -74,14 +79,32 @@ async def change_endpoint(request: Request) -> Response:
     if "url" in given.model_fields_set:
         await admit(context, given.url)
 
-    async def work(tx: Transaction) -> Endpoint:
+    async def work(tx: Transaction) -> EndpointWithSecret:
         row = await lock(tx, caller.org, endpoint)
-        refuse_of_settings(endpoint, given.model_fields_set & {"url"})
+        refuse_of_settings(endpoint, given.model_fields_set & {"url", "signature"})
         columns = given.columns(row)
         await tx.all("change_endpoint", endpoint=endpoint, **columns)
         if columns["url"] not in {None, row["url"]}:
             await tx.all("forget_health", endpoint=endpoint)
-        return Endpoint.of(await look(tx, caller.org, endpoint))
+        other = "signature" in given.model_fields_set and given.signature != row["signature"]
+        secret = await replace(context, tx, endpoint, given.signature) if other else None
+        return EndpointWithSecret.of(await look(tx, caller.org, endpoint), secret=secret and secret.shown)
+
+    return (await context.database.transact(work)).answer()
+
+
+async def rotate_secret(request: Request) -> Response:
+    """Give it a new secret. The present one signs too for overlapSeconds; 0 ends it, and all before it, at once."""
+    caller = await permit(request)
+    given = await read(request, Rotation)
+    context = of(request)
+    endpoint = request.path_params["id"]
+
+    async def work(tx: Transaction) -> EndpointWithSecret:
+        row = await lock(tx, caller.org, endpoint)
+        refuse_of_settings(endpoint, {"secret"})
+        secret = await replace(context, tx, endpoint, row["signature"], given.overlap_seconds)
+        return EndpointWithSecret.of(await look(tx, caller.org, endpoint), secret=secret.shown)
 
     return (await context.database.transact(work)).answer()
 
@@ -104,12 +127,13 @@ def refuse_of_settings(endpoint: str, fields: Collection[str]) -> None:
     """Raise Conflict when a field is to be changed that the next start would set back."""
     if endpoint == ENDPOINT and fields:
         raise Conflict(
-            f"{', '.join(sorted(fields))} of {endpoint} cannot be changed here: it follows the setting WEBHOOK_URL."
+            f"{', '.join(sorted(fields))} of {endpoint} cannot be changed here: it follows the settings WEBHOOK_URL "
+            "and WEBHOOK_SECRET, and is signed with v1."
         )
 
 
 async def lock(tx: Transaction, org: str, endpoint: str) -> Row:
-    """Lock an endpoint of the org: id, url, status, headers, retry. Raises NotFound."""
+    """Lock an endpoint of the org: id, url, status, signature, headers, retry. Raises NotFound."""
     return found(await tx.one("endpoint_to_change", org=org, endpoint=endpoint), endpoint)
 
 

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import httpcore2
 
-from crypto import sign
+from crypto import sign_all
 from errors import DeliveryError, NetworkAway
 from tasks.connections import Connections
 from tasks.dialer import Dialer
@@ -45,7 +45,8 @@ class Delivery:
     body: str
     job_id: str | None
     url: str
-    secret: bytes
+    #: sealed, the newest first
+    secrets: list[bytes]
     headers: dict[str, str]
     retry: dict[str, Any]
     attempt_id: int
@@ -105,7 +106,7 @@ class Requests:
         body = delivery.body.encode()
         # Postgres's clock: receivers refuse what this machine's would date wrongly.
         timestamp = int(delivery.attempt_at.timestamp())
-        secret = self.unseal(delivery.secret, delivery.endpoint_id)
+        secrets = [self.unseal(sealed, delivery.endpoint_id) for sealed in delivery.secrets]
         headers = {
             **delivery.headers,
             "user-agent": "Postrider",
@@ -114,7 +115,7 @@ class Requests:
             "accept-encoding": "identity",
             "webhook-id": delivery.event_id,
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": sign(secret, delivery.event_id, timestamp, body),
+            "webhook-signature": sign_all(secrets, delivery.event_id, timestamp, body),
         }
         async with connections.post(delivery.url, headers, body) as response:
             text = await _beginning(response)

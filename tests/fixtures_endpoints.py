@@ -13,6 +13,7 @@ from sql.database import Database
 from tasks.deliver import DeliveryWork
 from tasks.lanes import Drain
 
+SEALER = Sealer.from_text(ENCRYPTION_KEY)
 ATTEMPTS = "select count(*) from attempts"
 
 
@@ -36,7 +37,7 @@ async def happen(client: httpx2.AsyncClient, *keys: str) -> None:
 
 def delivering(database: Database) -> AbstractAsyncContextManager[DeliveryWork]:
     """What delivers to endpoints of the API."""
-    return working(database, sealer=Sealer.from_text(ENCRYPTION_KEY))
+    return working(database, sealer=SEALER)
 
 
 async def deliver(database: Database, work: DeliveryWork, endpoint: str) -> int:

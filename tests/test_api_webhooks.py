@@ -26,10 +26,11 @@ async def test_a_secret_is_shown_once_and_sealed_at_rest(client: httpx2.AsyncCli
     assert answer.status_code == 201
     assert len(decode_secret(secret)) == 32
     assert set(endpoint) == {
-        "id", "url", "events", "description", "status", "statusReason",
+        "id", "url", "events", "description", "status", "statusReason", "signature", "publicKey", "oldSecretsUntil",
         "headerNames", "retry", "createdAt",
     }  # fmt: skip
     assert (endpoint["url"], endpoint["events"], endpoint["status"]) == (RECEIVER, ["*"], "enabled")
+    assert (endpoint["signature"], endpoint["publicKey"], endpoint["oldSecretsUntil"]) == ("v1", None, None)
     assert endpoint["retry"] == {"attempts": 12, "baseSeconds": 5, "factor": 3, "capSeconds": 43200}
     assert (await client.get(answer.headers["location"])).json() == endpoint
     assert (await client.get("/webhooks")).json() == {"items": [endpoint], "nextCursor": None}
@@ -77,6 +78,8 @@ async def test_a_bad_endpoint_is_refused(client: httpx2.AsyncClient, database: D
         ("retry", None),
         ("description", None),
         ("description", "x" * 501),
+        ("signature", "v2"),
+        ("signature", None),
         ("status", "paused"),
         ("retry.attempts", {"attempts": 0}),
         ("retry.baseSeconds", {"baseSeconds": 0}),
@@ -177,7 +180,7 @@ async def test_what_is_given_is_changed_and_the_rest_stays(client: httpx2.AsyncC
     created = (await client.post("/webhooks", json=first)).json()
     path = f"/webhooks/{created['id']}"
     stored = "select headers, retry from endpoints"
-    same = {name: value for name, value in created.items() if name != "secret"}
+    same = created | {"secret": None}
     changes: list[tuple[dict[str, object], dict[str, object], tuple[object, object]]] = [
         ({}, {}, (first["headers"], first["retry"])),
         ({"url": "https://other.test/"}, {"url": "https://other.test/"}, (first["headers"], first["retry"])),
@@ -201,13 +204,14 @@ async def test_what_is_given_is_changed_and_the_rest_stays(client: httpx2.AsyncC
             {"headerNames": [], "retry": {"attempts": 12, "baseSeconds": 5, "factor": 3, "capSeconds": 43200}},
             ({}, {}),
         ),
+        ({"signature": "v1"}, {}, ({}, {})),
     ]
     [(sealed,)] = await rows(database, "select secret from endpoints")
     for given, otherwise, kept in changes:
         answer = await client.patch(path, json=given)
         same |= otherwise
         assert (answer.status_code, answer.json()) == (200, same), given
-        assert (await client.get(path)).json() == same
+        assert (await client.get(path)).json() == {name: value for name, value in same.items() if name != "secret"}
         assert await rows(database, stored) == [kept], given
     assert await rows(database, "select secret from endpoints") == [(sealed,)]
 
@@ -219,7 +223,7 @@ async def test_a_bad_change_names_its_field_and_changes_nothing(client: httpx2.A
     before = await rows(database, whole)
     for field, value in (
         ("url", None), ("url", "ftp://receiver.test/"), ("url", ""), ("events", None), ("events", []),
-        ("description", None), ("description", 1), ("headers", []),
+        ("description", None), ("description", 1), ("signature", None), ("signature", "v3"), ("headers", []),
         ("headers", {"cookie": None}), ("headers", {"y-1": "", "y-2": ""}), ("headers", {"a": "\n"}),
         ("headers", {"a": "x" * 4096, "x-0": "x" * 4090}),
         ("retry.attempts", {"attempts": 0}), ("retry.attempts", {"attempts": "5"}), ("retry.none", {"none": None}),
@@ -250,9 +254,11 @@ async def test_what_the_settings_say_is_not_changed_by_http(database_url: str) -
     async with api(database_url, webhook_url=RECEIVER, webhook_secret=SECRET) as client:
         refused = [
             await client.patch(path, json={"url": "http://other.test/"}),
+            await client.patch(path, json={"signature": "v1a"}),
+            await client.post(f"{path}/rotate-secret"),
         ]
         changed = await client.patch(path, json={"events": ["JobFailed"], "headers": {"x-a": "b"}})
-    for answer, field in zip(refused, ("url",), strict=True):
+    for answer, field in zip(refused, ("url", "signature", "secret"), strict=True):
         assert answer.status_code == 409
         assert answer.json()["detail"].startswith(f"{field} of whe_bootstrap cannot be changed here")
     assert changed.status_code == 200

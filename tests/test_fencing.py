@@ -112,6 +112,7 @@ ALLOWED = {
     "forget_incoming": UPKEEP,
     "forget_tokens": UPKEEP,
     "forget_signatures": UPKEEP,
+    "forget_secrets": UPKEEP,
     "pulse": LEADER,
     "bury_lapsed": LEADER,
     "reclaim_lapsed": LEADER,

@@ -1,6 +1,35 @@
--- Webhooks: the gate of an endpoint's lane follows its status, and the others are told of one that was disabled.
--- Oldest code that may run on it: 0.3.0. It opens no gate, so that an endpoint it enables for a new WEBHOOK_URL waits until
--- newer code starts.
+-- Webhooks: each endpoint chooses its signature, old secrets sign beside the new one for a while, the gate of an endpoint's
+-- lane follows its status, and the others are told of one that was disabled.
+-- Oldest code that may run on it: 0.3.0. It signs with the newest secret alone and knows no v1a: what fails for that is tried
+-- again. It opens no gate, so that an endpoint it enables for a new WEBHOOK_URL waits until newer code starts.
+
+-- signatures ---------------------------------------------------------------------------------------------------------
+
+alter table endpoints
+    add column signature  text not null default 'v1' check (signature in ('v1', 'v1a')),
+    add column public_key text,
+    add constraint endpoints_public_key_check check ((signature = 'v1a') = (public_key is not null));
+comment on column endpoints.signature is 'v1: HMAC-SHA256 with a secret; v1a: Ed25519 with a private key (Standard Webhooks 1.0.0).';
+comment on column endpoints.public_key is 'whpk_…, which receivers verify v1a with.';
+comment on column endpoints.secret is 'Sealed whsec_… or whsk_… that signs; older ones that still do are in endpoint_secrets.';
+
+create table endpoint_secrets (
+    id          bigint generated always as identity primary key,
+    org_id      text not null references orgs,
+    endpoint_id text not null references endpoints,
+    secret      bytea not null,
+    expires_at  timestamptz not null,
+    created_at  timestamptz not null default now()
+);
+comment on table endpoint_secrets is 'Secrets that were replaced and still sign, so that receivers have time to change theirs.';
+comment on column endpoint_secrets.id is 'The newest is the one that was replaced last.';
+comment on column endpoint_secrets.org_id is 'The org it belongs to.';
+comment on column endpoint_secrets.endpoint_id is 'The endpoint.';
+comment on column endpoint_secrets.secret is 'Sealed whsec_… or whsk_…, as it was in endpoints.secret.';
+comment on column endpoint_secrets.expires_at is 'It signs until then, and is deleted afterwards.';
+comment on column endpoint_secrets.created_at is 'When it was replaced.';
+create index endpoint_secrets_endpoint_id_idx on endpoint_secrets (endpoint_id, id);
+create index endpoint_secrets_expires_at_idx on endpoint_secrets (expires_at);
 
 -- status -------------------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,11 @@ with lane as (
     returning id, delivery_id, created_at
 )
 select taken.id, taken.endpoint_id, taken.event_id, taken.claim, taken.attempts, taken.replayed, outbox.type, outbox.body,
-       outbox.job_id, endpoints.url, endpoints.secret, endpoints.headers, endpoints.retry,
+       outbox.job_id, endpoints.url, endpoints.headers, endpoints.retry,
+       endpoints.secret || array(
+           select secret from endpoint_secrets
+           where endpoint_id = endpoints.id and expires_at > now()
+           order by endpoint_secrets.id desc) as secrets,
        attempt.id as attempt_id, attempt.created_at as attempt_at
 from taken
 join attempt on attempt.delivery_id = taken.id

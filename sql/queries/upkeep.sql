@@ -160,3 +160,12 @@ with gone as (
     returning org_id
 )
 select count(*) as rows from gone
+
+-- name: forget_secrets
+-- Those whose time to sign beside a newer one is over.
+with gone as (
+    delete from endpoint_secrets
+    where id in (select id from endpoint_secrets where expires_at <= now() order by expires_at limit %(most)s)
+    returning org_id
+)
+select count(*) as rows from gone

@@ -2,17 +2,19 @@
 with lane as (
     insert into lanes (id, org_id, kind, queue) values (%(id)s, %(org)s, 'endpoint', 'endpoint-slow')
 )
-insert into endpoints (id, org_id, url, events, description, secret, headers, retry)
+insert into endpoints (id, org_id, url, events, description, signature, secret, public_key, headers, retry)
 values (
-    %(id)s, %(org)s, %(url)s, %(events)s::text[], %(description)s, %(secret)s, %(headers)s::text::jsonb,
-    %(retry)s::text::jsonb
+    %(id)s, %(org)s, %(url)s, %(events)s::text[], %(description)s, %(signature)s, %(secret)s, %(public_key)s,
+    %(headers)s::text::jsonb, %(retry)s::text::jsonb
 )
 
 -- name: list_endpoints
 -- Oldest first, or only the one asked for; a page begins after the last row of the one before. Values of headers may be
 -- secrets, and are not shown.
-select id, url, events, description, status, status_reason, retry, created_at,
-       array(select jsonb_object_keys(headers) order by 1) as header_names
+select id, url, events, description, status, status_reason, signature, public_key, retry, created_at,
+       array(select jsonb_object_keys(headers) order by 1) as header_names,
+       (select max(expires_at) from endpoint_secrets where endpoint_id = endpoints.id and expires_at > now())
+           as old_secrets_until
 from endpoints
 where org_id = %(org)s and deleted_at is null
   and (%(endpoint)s::text is null or id = %(endpoint)s)
@@ -25,7 +27,7 @@ limit %(limit)s
 with lane as (
     select id from lanes where id = %(endpoint)s and org_id = %(org)s for no key update
 )
-select endpoints.id, url, status, headers, retry
+select endpoints.id, url, status, signature, headers, retry
 from lane
 join endpoints using (id)
 where deleted_at is null
@@ -37,6 +39,24 @@ update endpoints
 set url = coalesce(%(url)s, url), events = coalesce(%(events)s::text[], events),
     description = coalesce(%(description)s, description), headers = coalesce(%(headers)s::text::jsonb, headers),
     retry = coalesce(%(retry)s::text::jsonb, retry)
+where id = %(endpoint)s
+
+-- name: count_old_secrets
+-- In a statement of its own after the endpoint's row is locked, or it would not see what it had to wait for.
+select count(*) as secrets from endpoint_secrets where endpoint_id = %(endpoint)s and expires_at > now()
+
+-- name: replace_secret
+-- The one of before signs for so many seconds more; 0 ends it, and all before it.
+with old as (
+    insert into endpoint_secrets (org_id, endpoint_id, secret, expires_at)
+    select org_id, id, secret, now() + %(overlap)s::integer * interval '1 second'
+    from endpoints
+    where id = %(endpoint)s and %(overlap)s::integer > 0
+), ended as (
+    delete from endpoint_secrets where endpoint_id = %(endpoint)s and %(overlap)s::integer = 0
+)
+update endpoints
+set signature = %(signature)s, secret = %(secret)s, public_key = %(public_key)s
 where id = %(endpoint)s
 
 -- name: switch_endpoint
