@@ -50,7 +50,7 @@ format: $(VENV)/ready ## Bring the code into shape
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-reference: $(VENV)/ready ## Renew docs/settings.md and .env.example from settings.py
+reference: $(VENV)/ready ## Renew what the docs take from elsewhere: settings, states, examples
 	@$(BIN)/python -m commands.reference
 
 lock: $(VENV)/ready ## Renew requirements.lock from pyproject.toml

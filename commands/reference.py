@@ -1,4 +1,4 @@
-"""Write what the docs take from the code, settings and the diagram of states: `python -m commands.reference`."""
+"""Write what the docs take from elsewhere, settings, states and examples: `python -m commands.reference`."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from settings import Settings
 
 ROOT = Path(__file__).parent.parent
 MARKDOWN, ENVIRONMENT = ROOT / "docs" / "settings.md", ROOT / ".env.example"
-ACCOUNTS = ROOT / "docs" / "accounts.md"
+ACCOUNTS, WEBHOOKS = ROOT / "docs" / "accounts.md", ROOT / "docs" / "webhooks.md"
 
 
 def markdown() -> str:
@@ -61,7 +61,18 @@ def accounts() -> str:
     )
 
 
+def webhooks() -> str:
+    """Return docs/webhooks.md with its examples as they stand in their files."""
+    return re.sub(
+        r"<!-- (\S+) -->\n```(\w+)\n.*?^```\n",
+        lambda found: f"<!-- {found[1]} -->\n```{found[2]}\n{(ROOT / found[1]).read_text()}```\n",
+        WEBHOOKS.read_text(),
+        flags=re.DOTALL | re.MULTILINE,
+    )
+
+
 if __name__ == "__main__":
     MARKDOWN.write_text(markdown())
     ACCOUNTS.write_text(accounts())
+    WEBHOOKS.write_text(webhooks())
     ENVIRONMENT.write_text(environment())
