@@ -1,4 +1,4 @@
-"""The commands: demo, up, api, worker, migrate, doctor, keys, selectors, bench."""
+"""The commands: demo, up, api, worker, migrate, doctor, why, keys, selectors, bench."""
 
 import asyncio
 import sys
@@ -10,7 +10,7 @@ import typer
 
 import logs
 from bench import deliveries, fairness, flags, memory, sessions
-from commands import compose, demo, doctor, keys, selectors, serve, up
+from commands import compose, demo, doctor, keys, selectors, serve, up, why
 from errors import OperatorError, PostriderError
 from settings import Settings
 from sql import schema
@@ -99,6 +99,12 @@ def _doctor(
 ) -> None:
     """Check settings, database, schema, clock, Chromium and disk."""
     _run(lambda settings: doctor.run_doctor(settings, account))
+
+
+@cli.command("why")
+def _why(job: Annotated[str, typer.Argument(help="A job, by its jobId: its idempotency key, or job_…")]) -> None:
+    """Say why the webhook of a job did not arrive."""
+    _run(lambda settings: why.run_why(settings, job))
 
 
 @keys_cli.command("create")

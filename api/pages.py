@@ -15,7 +15,7 @@ from sql.database import Row
 MOST = 200  # items of a page
 CURSOR = re.compile(r"(\S+) ([a-z0-9_]+)", re.ASCII)
 
-Place = tuple[datetime, str]  # created_at and id of the last row of the page before
+Place = tuple[datetime, str]  # time and id of the last row of the page before
 
 
 def _place(text: object) -> Place:
@@ -44,9 +44,9 @@ class Page(Model):
         at, row_id = self.cursor or (None, "")
         return {"after_at": at, "after_id": row_id, "limit": self.limit + 1}
 
-    def next_cursor(self, rows: Sequence[Row]) -> str | None:
-        """Return where the next page begins, or None when there is none."""
+    def next_cursor(self, rows: Sequence[Row], at: str = "created_at") -> str | None:
+        """Return where the next page begins, or None when there is none; the list is ordered by its time `at`."""
         if len(rows) <= self.limit:
             return None
         last = rows[self.limit - 1]
-        return base64.urlsafe_b64encode(f"{last['created_at'].isoformat()} {last['id']}".encode()).decode()
+        return base64.urlsafe_b64encode(f"{last[at].isoformat()} {last['id']}".encode()).decode()

@@ -19,6 +19,7 @@ from tasks.lanes import SLICE, Drain, wake_returned
 from tasks.queue import FAST, SLOW
 from tasks.rate import Rate
 from tasks.record import Records
+from tasks.recover import recover
 from tasks.request import Answer, Delivery, Requests
 from tasks.retry import Retry
 
@@ -48,7 +49,9 @@ class DeliveryWork:
             return False
         health = Health(row["in_flight"], row["failures"], row["rests"], row["failing_since"])
         rate = Rate.of(row["per_second"], row["not_ready_for"])
-        self._flights[drain.lane] = Flight(self, drain, row["url"], health, rate, self.requests.connections())
+        self._flights[drain.lane] = Flight(
+            self, drain, row["url"], health, rate, self.requests.connections(), row["recovers"]
+        )
         return True
 
     async def one(self, drain: Drain) -> bool:
@@ -98,6 +101,8 @@ class Flight:
     health: Health
     rate: Rate
     connections: Connections
+    #: events that it has not received are to be brought to it when nothing else is due
+    recovers: bool = False
     #: the endpoint is to be left alone from now on
     resting: bool = False
     #: the last look found all that it asked for, so that there may be more
@@ -142,6 +147,14 @@ class Flight:
         most = self.rate.allows(room)
         if not most:
             return
+        begun = await self._begin(most)
+        if begun < most and self.recovers:
+            self.recovers = await recover(self.work.database, self.drain, self.health.in_flight)
+            begun += await self._begin(most - begun)
+        self.looked, self.full = time.monotonic(), begun == most or self.recovers
+
+    async def _begin(self, most: int) -> int:
+        """Begin so many requests at most, as many as are due; return how many."""
         taken = await self.work.database.read(
             Delivery,
             "take_deliveries",
@@ -150,14 +163,14 @@ class Flight:
             worker=self.work.worker,
             most=most,
         )
-        self.looked, self.full = time.monotonic(), len(taken) == most
         self.rate.used(len(taken))
         self.under_way |= {asyncio.create_task(self.work.deliver(delivery, self.connections)) for delivery in taken}
+        return len(taken)
 
     async def _wait(self) -> None:
         """Wait until something has come of a request, or more may be begun."""
         if self.full and self.rate.wait > LOOK and not self.under_way:
-            await self._rest(self.rate.wait, "rate")
+            await self._rest(self.rate.wait, "rate_limit")
             return
         pause = min(LOOK, self.rate.wait or LOOK)
         if not self.under_way:
@@ -200,7 +213,7 @@ class Flight:
             return None
         if not self.resting:
             self.health = self.health.rested()
-        return min(seconds, ASKED), "it asked for it" if asked else "it fails"
+        return min(seconds, ASKED), "retry_after" if asked else "failing"
 
     async def _rest(self, seconds: float, reason: str) -> None:
         self.resting = True

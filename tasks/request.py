@@ -4,7 +4,6 @@ Standard Webhooks 1.0.0.
 """
 
 import asyncio
-import json
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -60,7 +59,7 @@ class Answer:
     status: int | None
     error: str | None
     response: str | None = None
-    headers: str | None = None
+    headers: dict[str, str] | None = None
     retry_after: float = 0.0
     duration_ms: int = 0
     #: it is the receiver's doing, and not that of our own network
@@ -140,10 +139,10 @@ async def _beginning(response: httpcore2.Response) -> str:
     return _storable(b"".join(parts)[:RESPONSE_CAP].decode("utf-8", "replace"))[:RESPONSE_KEPT]
 
 
-def _kept(headers: Mapping[str, str]) -> str:
-    """Return headers as the JSON object of them that is kept."""
+def _kept(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return what is kept of headers."""
     some = islice(headers.items(), HEADERS_KEPT)
-    return json.dumps({_storable(name): _storable(value)[:HEADER_KEPT] for name, value in some})
+    return {_storable(name): _storable(value)[:HEADER_KEPT] for name, value in some}
 
 
 def _storable(text: str) -> str:

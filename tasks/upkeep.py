@@ -29,6 +29,7 @@ BY_AGE = (
     "forget_deliveries",
     "forget_events",
     "forget_attempts",
+    "forget_recoveries",
     "forget_changes",
     "forget_incoming",
 )

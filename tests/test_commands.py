@@ -46,6 +46,7 @@ async def run(*arguments: str, **environment: str) -> tuple[int, str]:
         ["worker"],
         ["migrate"],
         ["doctor"],
+        ["why"],
         ["keys"],
         ["keys", "create"],
         ["keys", "revoke"],

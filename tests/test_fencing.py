@@ -39,6 +39,8 @@ FENCED: dict[str, LiteralString] = {
     "write_health": "select 1",
     "disable_endpoint": "select 1",
     "begin_deliveries": "select 1",
+    "recover_some": "insert into recoveries (id, org_id, endpoint_id, since, until, place_at, begun_in) "
+    "values ('rec_1', 'org_default', 'whe_1', now(), now(), now(), '3')",
     # --- by the claim
     "job_sent": "select 1",
     "job_failed": "select 1",
@@ -108,6 +110,7 @@ ALLOWED = {
     "forget_deliveries": UPKEEP,
     "forget_events": UPKEEP,
     "forget_attempts": UPKEEP,
+    "forget_recoveries": UPKEEP,
     "forget_changes": UPKEEP,
     "forget_incoming": UPKEEP,
     "forget_tokens": UPKEEP,
@@ -132,7 +135,7 @@ ALLOWED = {
 
 WRITES = re.compile(
     r"\b(insert into|update|delete from|procrastinate_\w+_v\d|change_state|record_event|job_event|disable_endpoint|"
-    r"ensure_partitions|drop_old_partition)\b"
+    r"ensure_partitions|drop_old_partition|forget_events)\b"
 )
 
 
@@ -216,7 +219,7 @@ def holder(values: dict[str, Any], claim: str) -> dict[str, Any]:
 
 def fitted(name: str, values: dict[str, Any]) -> dict[str, Any]:
     """Return the values as one query means them."""
-    if name in {"take_deliveries", "begin_deliveries", "write_health", "disable_endpoint"}:
+    if name in {"take_deliveries", "begin_deliveries", "write_health", "disable_endpoint", "recover_some"}:
         return values | {"lane": "whe_1"}
     return values | {"sealed": b"y"} if name == "store_profile" else values
 

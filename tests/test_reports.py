@@ -2,7 +2,10 @@ import json
 
 import psycopg
 import pytest
+from fixtures_api import rows
+from fixtures_history import run
 from fixtures_lanes import add_jobs, add_lanes, value
+from fixtures_webhooks import put_endpoint, put_events
 
 from sql.database import Database
 from tasks.lanes import Drain
@@ -58,3 +61,51 @@ async def test_event_bodies_are_minified_json_whatever_is_in_them(
     assert event["data"]["metadata"] == metadata
     assert event["data"]["error"] == {"code": "page_hung", "detail": 'It said "no"\\n.'}
     assert body == json.dumps(event, separators=(",", ":"), ensure_ascii=False)
+
+
+async def test_the_health_of_webhooks_is_told(database: Database) -> None:
+    for endpoint in ("whe_1", "whe_2", "whe_3"):
+        await put_endpoint(database, endpoint)
+    await put_events(database, "JobFailed", 10)
+    await run(
+        database,
+        """
+        with numbered as (
+            select id, row_number() over (partition by endpoint_id order by id) as number, endpoint_id from deliveries
+        ), ended as (
+            update deliveries set state = case when number <= 4 then 'delivered' else 'failed' end, ended_at = now()
+            from numbered
+            where deliveries.id = numbered.id and number <= 7 and deliveries.endpoint_id = 'whe_1'
+        )
+        insert into attempts (
+            org_id, delivery_id, endpoint_id, number, error, counts, duration_ms, ended_at, created_at)
+        select 'org_default', id, endpoint_id, 1,
+               case number when 1 then 'HTTP 500' when 2 then 'no network' when 3 then 'interrupted' end, number <> 2,
+               number * 10, case when number <> 4 then now() end,
+               case when number = 5 then now() - interval '25 hours' else now() end
+        from numbered
+        where endpoint_id = 'whe_1' and number <= 9
+        """,
+    )
+    await run(database, "update deliveries set due_at = '2999-01-01' where endpoint_id = 'whe_2'")
+    await run(database, "update lanes set open_at = '2998-01-01', gate_reason = 'failing' where id = 'whe_2'")
+    await run(database, "update lanes set gate_reason = 'rate_limit' where id = 'whe_1'")
+    await run(database, "update endpoints set failures = 3, failing_since = '2026-01-01' where id = 'whe_2'")
+    await run(database, "delete from deliveries where endpoint_id = 'whe_3'")
+    await run(database, "update endpoints set status = 'disabled', deleted_at = now() where id = 'whe_3'")
+    health = """
+        select format(
+            '%s %s waiting=%s due=%s old=%s failed=%s attempts=%s rate=%s median=%s rests=%s/%s failing=%s/%s',
+            endpoint_id, status, waiting, due, oldest_due_at is not null, failed, attempts, success_rate, median_ms,
+            resting_until is not null, resting_because, failures_in_a_row, failing_since is not null)
+        from report.webhook_health order by endpoint_id
+    """
+    assert [told for (told,) in await rows(database, health)] == [
+        "whe_1 enabled waiting=3 due=3 old=t failed=3 attempts=5 rate=0.8000 median=70 rests=f/ failing=0/f",
+        "whe_2 enabled waiting=10 due=0 old=f failed=0 attempts=0 rate= median= rests=t/failing failing=3/t",
+        "whe_3 deleted waiting=0 due=0 old=f failed=0 attempts=0 rate= median= rests=f/ failing=0/f",
+    ]
+    assert await value(database, "select distinct url from report.webhook_health") == "http://receiver.test/hook"
+    assert await value(
+        database, "select last_succeeded_at <= now() from report.webhook_health where endpoint_id = 'whe_1'"
+    )

@@ -99,7 +99,9 @@ with lane as (
     where attempts.delivery_id = lost.id and attempts.number = lost.attempts and attempts.ended_at is null
 )
 select url, in_flight, failures, rests, failing_since, per_second,
-       greatest(0, coalesce(extract(epoch from ready_at - now()), 0))::float8 as not_ready_for
+       greatest(0, coalesce(extract(epoch from ready_at - now()), 0))::float8 as not_ready_for,
+       exists (select from recoveries where endpoint_id = endpoints.id and recoveries.state in ('counting', 'running'))
+           as recovers
 from endpoints
 join lane using (id)
 where status = 'enabled' and deleted_at is null

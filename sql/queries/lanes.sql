@@ -71,8 +71,9 @@ set attend_at = case when attend_at > now() then least(attend_at, now() + %(seco
 where id = %(lane)s
 
 -- name: pulse
--- Wake every lane that has something to do and no wake-up: attention that is due, a due row behind an open gate, or a
--- half-done row (no drain runs, so nobody has it). It is the clock of the lanes and the backstop for everything missed.
+-- Wake every lane that has something to do and no wake-up: attention that is due, a due row or a recovery behind an open
+-- gate, or a half-done row (no drain runs, so nobody has it). It is the clock of the lanes and the backstop for everything
+-- missed.
 -- The first row by its due time comes from an index. With `exists`, when a few lanes hold all that waits, Postgres expects to
 -- meet a row of any lane at once and reads the table from its beginning, once for each lane that has none: minutes.
 insert into procrastinate_jobs (queue_name, task_name, lock, queueing_lock, args)
@@ -96,6 +97,9 @@ where (
         and (select due_at from deliveries where endpoint_id = lanes.id and state = 'pending' order by due_at limit 1) <= now()
         or exists (
             select from deliveries where endpoint_id = lanes.id and state = 'sending')
+        or open_at <= now() and id in (
+            select endpoint_id from recoveries
+            where state in ('counting', 'running') and settled(begun_in, created_at))
     )
 )
 and not exists (

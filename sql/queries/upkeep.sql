@@ -92,19 +92,7 @@ with old as materialized (
 select count(*) as rows from gone
 
 -- name: forget_events
-with old as materialized (
-    select id, created_at from outbox
-    where created_at < now() - %(days)s * interval '1 day'
-      and not exists (select from deliveries where event_id = outbox.id and state in ('pending', 'sending'))
-    order by created_at
-    limit %(most)s
-), gone as (
-    delete from outbox using old
-    where outbox.id = old.id and outbox.created_at = old.created_at
-      and outbox.created_at < now() - %(days)s * interval '1 day'
-    returning outbox.id
-)
-select count(*) as rows from gone
+select forget_events(now() - %(days)s * interval '1 day', %(most)s) as rows
 
 -- name: forget_attempts
 with old as materialized (
@@ -117,6 +105,15 @@ with old as materialized (
     where attempts.id = old.id and attempts.created_at = old.created_at
       and attempts.created_at < now() - %(days)s * interval '1 day'
     returning attempts.id
+)
+select count(*) as rows from gone
+
+-- name: forget_recoveries
+with gone as (
+    delete from recoveries
+    where id in (
+        select id from recoveries where ended_at < now() - %(days)s * interval '1 day' order by ended_at limit %(most)s)
+    returning id
 )
 select count(*) as rows from gone
 

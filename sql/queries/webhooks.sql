@@ -93,8 +93,8 @@ with event as (
     where id = %(endpoint)s
     returning id, org_id, created_at
 )
-insert into deliveries (id, org_id, event_id, event_at, endpoint_id)
-select 'dlv_' || replace(gen_random_uuid()::text, '-', ''), org_id, id, created_at, %(endpoint)s from event
+insert into deliveries (id, org_id, event_id, event_at, type, endpoint_id)
+select 'dlv_' || replace(gen_random_uuid()::text, '-', ''), org_id, id, created_at, 'WebhookTest', %(endpoint)s from event
 returning event_id, id as delivery_id
 
 -- name: delete_endpoint

@@ -1,0 +1,92 @@
+"""Recoveries: bring an endpoint every event of a time that it wants and has not received."""
+
+from typing import Literal, Self
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.auth import permit
+from api.bodies import read
+from api.context import of
+from api.fields import Moment
+from api.models import Model, Shown, Time, iso
+from errors import Conflict, FieldError, Invalid, NotFound, RequestError
+from sql.database import Row, Transaction
+from sql.ids import new_id
+
+
+class Span(Model):
+    """Events that happened from `since` on and before `until`, which is now unless it is given."""
+
+    since: Moment
+    until: Moment | None = None
+
+
+class RecoveryId(Shown):
+    """A recovery that goes on in the background."""
+
+    recovery_id: str
+
+
+class Recovery(Shown):
+    """How far a recovery is.
+
+    counting: what is missing is looked for, and `total` grows. running: of these, `done` are delivered or on their way.
+    done: all are. stopped: the endpoint was disabled or deleted meanwhile.
+    """
+
+    recovery_id: str
+    state: Literal["counting", "running", "done", "stopped"]
+    total: int
+    done: int
+    since: Time
+    until: Time
+    created_at: Time
+    ended_at: Time | None
+
+    @classmethod
+    def of(cls, row: Row) -> Self:
+        """Make it of a row of recoveries."""
+        return cls.model_validate({**row, "recovery_id": row["id"]})
+
+
+async def recover(request: Request) -> Response:
+    """Bring an endpoint, in the background, what it wants and has not received of a time."""
+    caller = await permit(request)
+    span = await read(request, Span)
+    endpoint, recovery = request.path_params["id"], new_id("rec_")
+    if span.until is not None and span.since >= span.until:
+        raise _empty(span)
+
+    async def work(tx: Transaction) -> None:
+        values = {"org": caller.org, "endpoint": endpoint}
+        if await tx.one("create_recovery", id=recovery, since=span.since, until=span.until, **values) is None:
+            raise _refusal(endpoint, span, await tx.one("endpoint_exists", **values))
+        await tx.all("wake", lanes=[endpoint])
+
+    await of(request).database.transact(work)
+    location = f"/webhooks/{endpoint}/recoveries/{recovery}"
+    return RecoveryId(recovery_id=recovery).answer(202, location=location)
+
+
+async def show_recovery(request: Request) -> Response:
+    """Return how far a recovery is."""
+    caller = await permit(request)
+    endpoint, recovery = request.path_params["id"], request.path_params["recoveryId"]
+    row = await of(request).database.one("show_recovery", org=caller.org, endpoint=endpoint, recovery=recovery)
+    if row is None:
+        raise NotFound(f"The webhook {endpoint} has no recovery {recovery}.")
+    return Recovery.of(row).answer()
+
+
+def _refusal(endpoint: str, span: Span, row: Row | None) -> RequestError:
+    if row is None or row["status"] == "deleted":
+        return NotFound(f"There is no webhook {endpoint}.")
+    if row["status"] == "disabled":
+        return Conflict(f"{endpoint} is disabled, and would keep nothing: enable it first.")
+    return _empty(span)
+
+
+def _empty(span: Span) -> Invalid:
+    message = f"must be earlier than {iso(span.until) if span.until else 'now'}, not {iso(span.since)}"
+    return Invalid(f"since {message}.", errors=[FieldError("since", message)])

@@ -1,0 +1,142 @@
+"""`postrider why`: answer for one job why its webhook did not arrive, in sentences."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
+
+from api.models import iso
+from commands import compose
+from commands.keys import ORG
+from errors import OperatorError
+from settings import Settings
+from sql.database import Database, Row
+
+LONGEST_ANSWER = 200  # characters of a receiver's answer that are repeated
+
+
+def run_why(settings: Settings, job: str) -> int:
+    """Print what became of a job's events. Raises OperatorError for a job that is not there."""
+
+    async def run() -> None:
+        async with Database(compose.database_url(settings), size=1) as database:
+            for sentence in await explain(database, job, settings.retention_days):
+                print(sentence)  # noqa: T201
+
+    asyncio.run(run())
+    return 0
+
+
+async def explain(database: Database, job: str, retention_days: float) -> list[str]:
+    """Return what became of a job's events, in sentences. Raises OperatorError for a job that is not there."""
+    async with database.transaction() as tx:
+        found = await tx.one("why_job", org=ORG, job=job)
+        events = await tx.one("job_of_events", org=ORG, job=job)
+        rows = await tx.all("why_events", org=ORG, job=events["id"]) if events else []
+        workers = await tx.one("why_workers")
+    if rows:
+        return list(_events(rows, works=bool(workers and workers["workers"])))
+    kept = f" Events are kept for {retention_days:g} days (RETENTION_DAYS)." if retention_days else ""
+    if found is None:
+        raise OperatorError(f"There is no job {job}: it was never accepted, or it was deleted with its events.{kept}")
+    if found["ended_at"] is None:
+        return [_open(found)]
+    ended = f"Job {found['job_id']} ended at {iso(found['ended_at'])} ({found['state']})"
+    return [f"{ended}, and its events were deleted.{kept}"]
+
+
+def _open(job: Row) -> str:
+    yet = (
+        f"Job {job['job_id']} is {job['state']}, so that there is no event of it yet: the first is written when it is "
+        "sent, failed or cancelled."
+    )
+    if job["closed"]:
+        return f"{yet} Its account {job['account_id']} sends nothing {_until(job)} ({job['gate_reason']})."
+    return f"{yet} It is to be sent at {iso(job['due_at'])}." if job["later"] else yet
+
+
+def _events(rows: list[Row], *, works: bool) -> Iterator[str]:
+    for _, some in groupby(rows, itemgetter("event_id")):
+        ways = list(some)
+        first = ways[0]
+        yield f"{first['type']} of {iso(first['event_at'])}, webhook-id {first['event_id']}:"
+        for way in ways:
+            yield f"  {_way(way, works=works)}"
+
+
+def _way(way: Row, *, works: bool) -> str:
+    """Return what became of one event for one endpoint."""
+    if way["endpoint_id"] is None:
+        return "No webhook is registered, so that nobody is told: POST /webhooks registers one."
+    name = f"{way['endpoint_id']} ({way['url']})"
+    if way["delivery_id"] is None:
+        return f"{name} {_none(way)}"
+    if way["state"] == "pending":
+        return f"{name} {_waits(way, works=works)}"
+    return f"{name} {_sent(way)}"
+
+
+def _none(way: Row) -> str:
+    """Return why an event has no delivery to an endpoint."""
+    if not way["wanted"]:
+        return f"did not ask for {way['type']}, but for {', '.join(way['events'])}."
+    if way["recovery"]:
+        return f"has not received it and gets it by the recovery {way['recovery']}, which goes on."
+    again = f'POST /webhooks/{way["endpoint_id"]}/recover {{"since": "{iso(way["event_at"])}"}} brings it.'
+    if way["status"] == "disabled":
+        return f"is disabled, and nothing is kept for it: {way['status_reason']} Enable it; then {again}"
+    if way["registered_later"]:
+        return f"was registered after that. {again}"
+    return f"was disabled then, or did not ask for {way['type']}. {again}"
+
+
+def _waits(way: Row, *, works: bool) -> str:
+    """Return what a delivery waits for."""
+    if way["status"] == "paused":
+        return f"is paused, and its events wait until it is resumed: {way['status_reason']}"
+    number = way["attempts"] + 1
+    last = f" {_last(way)}" if way["number"] else ""
+    if way["resting"]:
+        return f"is left alone {_until(way)} ({way['gate_reason']}); then comes attempt {number}.{last}"
+    if not way["due"]:
+        return f"waits for its attempt {number} at {iso(way['due_at'])}.{last}"
+    others = "others are before it" if works else "no worker is running"
+    return f"is due for its attempt {number} since {iso(way['due_at'])}, and {others}.{last}"
+
+
+def _sent(way: Row) -> str:
+    """Return what came of a delivery that is not waiting."""
+    if way["state"] == "sending":
+        return f"is being sent attempt {way['attempts']}, since {iso(way['attempt_at'])}."
+    if way["state"] == "delivered":
+        return (
+            f"got it at {iso(way['ended_at'])} with attempt {way['attempts']} and answered {_answer(way)}: "
+            f"look at your receiver for webhook-id {way['event_id']}."
+        )
+    if way["deleted"]:
+        return f"was deleted, and nothing is sent to it any more. {_last(way) if way['number'] else ''}".rstrip()
+    gone = f"It was given up at {iso(way['ended_at'])} after {way['attempts']} attempts."
+    enable = f"It is disabled: {way['status_reason']} Enable it; then " if way["status"] == "disabled" else ""
+    last = f" {_last(way)}" if way["number"] else f" {way['last_error']}"
+    return f"did not take it. {gone}{last} {enable}POST /deliveries/{way['delivery_id']}/replay sends it again."
+
+
+def _last(way: Row) -> str:
+    """Return what came of the last attempt."""
+    if way["answered_at"] is None:
+        return f"Attempt {way['number']} of {iso(way['attempt_at'])} has no answer yet."
+    if way["error"] == "interrupted":
+        return f"The worker ended during attempt {way['number']} of {iso(way['attempt_at'])}."
+    what = "got no answer" if way["answer"] is None else "was answered"
+    return f"Attempt {way['number']} of {iso(way['attempt_at'])} {what}: {_answer(way)}."
+
+
+def _answer(way: Row) -> str:
+    text = (way["response"] or "").strip()[:LONGEST_ANSWER]
+    said = f" {json.dumps(text, ensure_ascii=False)}" if text else ""
+    return f"{way['answer'] or way['error']}{said} in {way['duration_ms']} ms"
+
+
+def _until(way: Row) -> str:
+    return f"until {iso(way['opens_at'])}" if way["opens_at"] else "until somebody acts"

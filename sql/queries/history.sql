@@ -1,0 +1,105 @@
+-- name: list_deliveries
+-- Of an endpoint, deleted or not, by the time of their events, newest first; a page begins after the last row of the one
+-- before. For each state and each type of it that there is, the index has them in that order, so that the rarest are found
+-- at once among millions.
+with recursive kinds as (
+    select state, (
+        select type from deliveries
+        where endpoint_id = %(endpoint)s and state = states.state order by type limit 1) as type
+    from unnest('{pending,sending,delivered,failed}'::text[]) as states (state)
+    where %(status)s::text is null or state = %(status)s
+    union all
+    select state, (
+        select type from deliveries
+        where endpoint_id = %(endpoint)s and state = kinds.state and type > kinds.type order by type limit 1)
+    from kinds
+    where type is not null
+), page as (
+    select found.id
+    from kinds
+    cross join lateral (
+        select id, event_at from deliveries
+        where endpoint_id = %(endpoint)s and state = kinds.state and type = kinds.type
+          and event_at >= coalesce(%(since)s::timestamptz, '-infinity')
+          and event_at < coalesce(%(until)s::timestamptz, 'infinity')
+          and (event_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
+        order by event_at desc, id desc
+        limit %(limit)s
+    ) as found
+    where %(type)s::text is null or type = %(type)s
+    order by event_at desc, found.id desc
+    limit %(limit)s
+)
+select shown_deliveries.*
+from shown_deliveries
+join page using (id)
+order by event_at desc, id desc
+
+-- name: show_deliveries
+-- Those of the org, and of the endpoint where one is given, among these.
+select * from shown_deliveries
+where org_id = %(org)s and id = any (%(deliveries)s::text[])
+  and (%(endpoint)s::text is null or endpoint_id = %(endpoint)s)
+
+-- name: list_job_deliveries
+-- By the time of their events, newest first. A job may be forgotten before its events.
+select shown_deliveries.*
+from outbox
+join deliveries on deliveries.event_id = outbox.id
+join shown_deliveries on shown_deliveries.id = deliveries.id
+where outbox.org_id = %(org)s and outbox.job_id = %(job)s
+  and (outbox.created_at, deliveries.id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
+order by outbox.created_at desc, deliveries.id desc
+limit %(limit)s
+
+-- name: job_of_events
+-- The id of a job, also when it was forgotten and its events were not.
+(select id from all_jobs where org_id = %(org)s and (id = %(job)s or key = %(job)s))
+union all
+(select job_id from outbox where org_id = %(org)s and job_id = %(job)s limit 1)
+limit 1
+
+-- name: list_attempts
+-- Newest first. What did not count has the number of the one after it.
+select number, created_at, ended_at, status, duration_ms, headers, response, error, counts
+from attempts
+where delivery_id = %(delivery)s
+order by id desc
+limit %(most)s
+
+-- name: endpoint_exists
+-- Deleted ones too: their deliveries are shown.
+select id, case when deleted_at is null then status else 'deleted' end as status
+from endpoints
+where org_id = %(org)s and id = %(endpoint)s
+
+-- name: replay_deliveries
+-- Those that ended, of endpoints that take events, and whose events are still there. Endpoints are locked first, as by
+-- whoever disables them, and events last, so that retention leaves them alone.
+with wanted as materialized (
+    select id, endpoint_id from deliveries
+    where org_id = %(org)s and id = any (%(deliveries)s::text[])
+      and (%(endpoint)s::text is null or endpoint_id = %(endpoint)s)
+), able as materialized (
+    select id from endpoints
+    where id in (select endpoint_id from wanted) and status <> 'disabled' and deleted_at is null
+    order by id
+    for share
+), ended as materialized (
+    select deliveries.id, event_id, event_at
+    from deliveries
+    where id in (select wanted.id from wanted join able on able.id = wanted.endpoint_id)
+      and state in ('delivered', 'failed')
+    order by id
+    for no key update
+), kept as materialized (
+    select ended.id
+    from outbox
+    join ended on ended.event_id = outbox.id and ended.event_at = outbox.created_at
+    for key share of outbox
+)
+update deliveries
+set state = 'pending', due_at = now(), replayed = attempts, ended_at = null
+from kept
+where deliveries.id = kept.id
+returning deliveries.id, endpoint_id as lane
