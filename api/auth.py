@@ -45,9 +45,14 @@ async def permit_admin(request: Request) -> None:
     """Let the holder of ADMIN_KEY pass, who stands above all orgs. Raises Unauthorized, Forbidden, TooManyRequests."""
     context = of(request)
     context.rates.count_address(request)
-    if context.admin is None:
-        raise Forbidden("Nobody may call /admin/*: ADMIN_KEY is not set. Set it and start the API again.")
-    if not hmac.compare_digest(context.admin, hash_key(request.headers.get("x-admin-key", ""))):
+    check_admin(request, context.admin)
+
+
+def check_admin(request: Request, admin: bytes | None) -> None:
+    """Let the holder of ADMIN_KEY pass, of which this is the SHA-256. Raises Unauthorized, Forbidden."""
+    if admin is None:
+        raise Forbidden(f"Nobody may call {request.url.path}: ADMIN_KEY is not set. Set it and start again.")
+    if not hmac.compare_digest(admin, hash_key(request.headers.get("x-admin-key", ""))):
         raise Unauthorized("The header x-admin-key is missing or is not ADMIN_KEY.")
 
 

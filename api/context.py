@@ -23,6 +23,8 @@ class Context:
     rates: Rates
     waiting: Waiting
     production: bool
+    #: TRUST_PROXY_HOPS says that there is a proxy before it
+    proxied: bool
     #: SHA-256 of ADMIN_KEY
     admin: bytes | None
     version: str

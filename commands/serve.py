@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
+import resource
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -11,12 +13,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from api import metrics, problems
+from api.headers import Headers
 from browser.engine import Engine
 from commands import compose
+from crypto import hash_key
 from errors import DatabaseUnavailable, PostriderError
 from settings import Settings
 from sql.database import Database
@@ -28,6 +34,7 @@ log = logging.getLogger(__name__)
 KEEP_ALIVE = 75
 GRACE = 10  # seconds that requests in hand are given when the API stops
 LOOK = 5.0  # seconds between looks whether the database is there
+CONNECTIONS = 10_240  # and other open files of a worker; macOS allows no more
 PROBE_AGAIN = 300.0  # seconds that a probe of the browser counts for
 
 
@@ -100,14 +107,24 @@ def run_worker(settings: Settings) -> int:
     url = compose.database_url(settings)
     compose.wait_for_database(url)
     compose.check_schema(url)
+    _allow_connections()
     with compose.home(settings.profiles) as home:
         return asyncio.run(_worker(settings, url, home))
+
+
+def _allow_connections() -> None:
+    """Let this process have many connections to receivers, if the system allows it: the soft limit is mostly 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = CONNECTIONS if hard == resource.RLIM_INFINITY else min(CONNECTIONS, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 async def _worker(settings: Settings, url: str, home: str) -> int:
     stop = on_signals()
     worker, engine = compose.make_worker(settings, url, home)
-    health = config(health_app(worker, engine), settings.host, settings.worker_port)
+    health = config(health_app(worker, engine, settings), settings.host, settings.worker_port)
+    # What was imported is no longer searched for garbage: with a thousand requests under way that stops all for 0.1 s.
+    gc.freeze()
     async with worker.database, engine, running(health):
         return await worker.run(stop)
 
@@ -165,8 +182,9 @@ async def house(settings: Settings, url: str) -> AsyncIterator[Worker]:
                 await working
 
 
-def health_app(worker: Worker, engine: Engine) -> Starlette:
-    """Return the worker's health: ready when Postgres took its last sign of life and its browser starts."""
+def health_app(worker: Worker, engine: Engine, settings: Settings) -> Starlette:
+    """Return the worker's health, ready when Postgres took its last sign of life and a browser starts; and metrics."""
+    admin = hash_key(settings.admin_key.get_secret_value()) if settings.admin_key else None
     ready = _Cached(engine.probe, PROBE_AGAIN)
 
     async def healthz(_: Request) -> Response:
@@ -181,7 +199,15 @@ def health_app(worker: Worker, engine: Engine) -> Starlette:
             return JSONResponse({"status": "no browser"}, 503)
         return JSONResponse({"status": "ready"})
 
-    return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz)])
+    async def show_metrics(request: Request) -> Response:
+        metrics.admit(request, admin, proxied=settings.trust_proxy_hops > 0)
+        return metrics.answer()
+
+    return Starlette(
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", show_metrics)],
+        middleware=[Middleware(Headers, production=settings.production)],
+        exception_handlers=problems.HANDLERS,
+    )
 
 
 class _Cached:

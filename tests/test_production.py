@@ -42,7 +42,19 @@ SECRETS = {name.upper() for name, field in Settings.model_fields.items() if "Sec
 COMMANDS = set(typer.main.get_command(cli).commands)  # type: ignore[attr-defined]  # a group
 #: what the files name besides our settings: Python's, pip's and Postgres's
 FOREIGN = {"PATH", "PYTHONUNBUFFERED", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"}
-OTHER_WORDS = {"POSTGRES_PASSWORD", "LISTEN", "SIGTERM", "DELETE", "POST", "GET", "NAME", "URL", "ACCOUNT"}
+OTHER_WORDS = {
+    "POSTGRES_PASSWORD",
+    "LISTEN",
+    "SIGTERM",
+    "DELETE",
+    "POST",
+    "GET",
+    "NAME",
+    "URL",
+    "ACCOUNT",
+    "JOB",
+    "SSL_CERT_FILE",
+}
 PORTS = {"web": "PORT", "worker": "WORKER_PORT"}
 
 
@@ -256,7 +268,7 @@ def test_fly_asks_paths_that_exist_on_the_ports_that_are_served() -> None:
 def paths(process: str) -> set[str]:
     if process == "web":
         return {operation.path for operation in app.OPERATIONS if operation.method == "GET" and operation.open}
-    health = serve.health_app(cast("Any", None), Engine())
+    health = serve.health_app(cast("Any", None), Engine(), read(_env_file=None, **secrets()))
     return {route.path for route in health.routes if isinstance(route, Route)}
 
 

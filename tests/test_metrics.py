@@ -1,0 +1,150 @@
+"""Metrics: what waits, by why it waits; what came of requests; and who may see them."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from fixtures_api import ADMIN_KEY, client_of, running, settings
+from fixtures_deliveries import add_endpoint, drain_once, make_due, receiving, send_one, working
+from fixtures_history import run
+from fixtures_webhooks import put_endpoint, put_events
+from prometheus_client import REGISTRY
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.applications import Starlette
+from starlette.responses import Response
+
+from browser.engine import Engine
+from commands import serve
+from sql.database import Database
+from tasks.metrics import outcome
+from tasks.request import Answer
+
+FAR = "203.0.113.9"
+
+
+@pytest.fixture
+async def app(database_url: str) -> AsyncIterator[Starlette]:
+    async with running(database_url) as app:
+        yield app
+
+
+def read(text: str) -> dict[str, float]:
+    """Return samples by their names and labels."""
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = ",".join(f"{name}={text}" for name, text in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+async def test_what_waits_is_counted_by_why_it_waits(app: Starlette, database: Database) -> None:
+    names = ("due", "later", "resting", "paused", "disabled", "deleted")
+    for name in names:
+        await put_endpoint(database, f"whe_{name}")
+    await run(database, "update endpoints set status = 'paused' where id = 'whe_paused'")
+    await put_events(database, "JobCompleted", 3)
+    await run(database, "update deliveries set due_at = now() - interval '90 seconds'")
+    await run(database, "update deliveries set due_at = now() + interval '1 hour' where endpoint_id = 'whe_later'")
+    await run(database, "update lanes set open_at = now() + interval '1 hour' where id = 'whe_resting'")
+    await run(database, "update deliveries set state = 'failed' where endpoint_id in ('whe_disabled', 'whe_deleted')")
+    await run(database, "update endpoints set status = 'disabled' where id = 'whe_disabled'")
+    await run(database, "update endpoints set deleted_at = now() where id = 'whe_deleted'")
+    async with client_of(app) as client:
+        answer = await client.get("/metrics")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    seen = read(answer.text)
+    waiting = {name: seen[f"postrider_webhook_deliveries_waiting{{reason={name}}}"] for name in names[:4]}
+    assert waiting == {"due": 3, "later": 3, "resting": 3, "paused": 3}
+    assert 90 <= seen["postrider_webhook_oldest_due_seconds"] < 120
+    endpoints = [seen[f"postrider_webhook_endpoints{{status={name}}}"] for name in ("enabled", "paused", "disabled")]
+    assert endpoints == [3, 1, 1]
+    assert seen["process_resident_memory_bytes"] > 1e6
+
+
+async def test_where_nothing_waits_it_says_so(app: Starlette) -> None:
+    async with client_of(app) as client:
+        seen = read((await client.get("/metrics")).text)
+    assert seen["postrider_webhook_deliveries_waiting{reason=due}"] == 0
+    assert seen["postrider_webhook_oldest_due_seconds"] == 0
+
+
+WHO = [
+    ("127.0.0.1", {}, 200),
+    ("::1", {}, 200),
+    ("127.0.0.1", {"x-forwarded-for": FAR}, 401),
+    ("127.0.0.1", {"forwarded": f"for={FAR}"}, 401),
+    ("127.0.0.1", {"via": "1.1 proxy"}, 401),
+    (FAR, {}, 401),
+    (FAR, {"x-admin-key": "wrong"}, 401),
+    (FAR, {"x-forwarded-for": "127.0.0.1"}, 401),
+    (FAR, {"x-admin-key": ADMIN_KEY}, 200),
+    ("127.0.0.1", {"x-forwarded-for": FAR, "x-admin-key": ADMIN_KEY}, 200),
+    ("testclient", {}, 401),
+]
+
+
+@pytest.mark.parametrize(("address", "headers", "status"), WHO)
+async def test_they_are_for_the_operator(app: Starlette, address: str, headers: dict[str, str], status: int) -> None:
+    worker = serve.health_app(None, Engine(), settings())  # type: ignore[arg-type]  # its metrics need none
+    for served in (app, worker):
+        async with client_of(served, address) as client:
+            answer = await client.get("/metrics", headers=headers)
+        assert answer.status_code == status
+        assert answer.headers["x-request-id"]
+
+
+async def test_behind_a_proxy_everybody_is_on_this_machine_and_needs_the_key(database_url: str) -> None:
+    worker = serve.health_app(None, Engine(), settings(trust_proxy_hops=1))  # type: ignore[arg-type]  # as above
+    async with running(database_url, trust_proxy_hops=1) as app:
+        for served in (app, worker):
+            async with client_of(served) as client:
+                assert (await client.get("/metrics")).status_code == 401
+                assert (await client.get("/metrics", headers={"x-admin-key": ADMIN_KEY})).status_code == 200
+
+
+async def test_without_admin_key_only_this_machine_sees_them(database_url: str) -> None:
+    async with running(database_url, admin_key=None) as app:
+        for address, status in (("127.0.0.1", 200), (FAR, 403)):
+            async with client_of(app, address) as client:
+                assert (await client.get("/metrics")).status_code == status
+
+
+def counted() -> dict[str, float]:
+    return {
+        f"{sample.name} {' '.join(sample.labels.values())}".strip(): sample.value
+        for family in REGISTRY.collect()
+        if family.name.startswith("postrider_")
+        for sample in family.samples
+        if sample.name.endswith(("_total", "_count", "_sum"))
+    }
+
+
+async def test_a_worker_counts_what_came_of_its_requests(database: Database) -> None:
+    before = counted()
+    failing = [lambda: Response(status_code=500), lambda: Response(status_code=404)]
+    async with receiving(*failing) as (url, _), working(database) as work:
+        await add_endpoint(database, url)
+        await send_one(database)
+        for _ in range(3):
+            await drain_once(database, work)
+            await make_due(database)
+    after = counted()
+    grown: dict[str, Any] = {name: count - before.get(name, 0) for name, count in after.items()}
+    assert grown["postrider_webhook_attempts_total 5xx"] == 1
+    assert grown["postrider_webhook_attempts_total 4xx"] == 1
+    assert grown["postrider_webhook_attempts_total 2xx"] == 1
+    assert grown["postrider_webhook_deliveries_ended_total delivered"] == 1
+    assert grown["postrider_webhook_attempt_seconds_count"] == 3
+    assert grown["postrider_webhook_lag_seconds_count"] == 1, "of the first request alone"
+    assert 0 <= grown["postrider_webhook_lag_seconds_sum"] < 20
+
+
+def test_each_outcome_has_a_name() -> None:
+    answers = [
+        Answer(204, None), Answer(302, "HTTP 302"), Answer(404, "HTTP 404"), Answer(503, "HTTP 503"),
+        Answer(None, "timeout", timed_out=True), Answer(None, "ReadError"), Answer(None, "no network", counts=False),
+    ]  # fmt: skip
+    assert [outcome(answer) for answer in answers] == [
+        "2xx", "3xx", "4xx", "5xx", "timeout", "no_answer", "own_fault",
+    ]  # fmt: skip
