@@ -17,6 +17,7 @@ import httpcore2
 from addresses import Address, Addresses, is_public, plain
 from errors import AddressRefused, LookupFailed, NameUnknown, NetworkAway
 from resolver import Resolver
+from tasks.stream import Stream
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,8 @@ class Dialer(httpcore2.AsyncNetworkBackend):
         for place, address in enumerate(tried := found[:MOST_TRIED]):
             share = max(0.0, patience - time.monotonic()) / (len(tried) - place)
             try:
-                return await self._backend.connect_tcp(str(address), port, share, local_address, socket_options)
+                stream = await self._backend.connect_tcp(str(address), port, share, local_address, socket_options)
+                return Stream(stream)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failures.append(error)
         raise self._failure(host, found, failures) from failures[-1]
@@ -79,7 +81,7 @@ class Dialer(httpcore2.AsyncNetworkBackend):
 
     async def _dns_answers(self) -> bool:
         try:
-            await self._resolver.lookup(self._witness, WITNESS_PATIENCE)
+            await self._resolver.lookup(self._witness, WITNESS_PATIENCE, urgent=True)
         except NameUnknown:
             return True
         except LookupFailed:
