@@ -5,11 +5,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field
 
-from api.extras import ExtraChanges, Extras, merged
+from api.extras import ExtraChanges, Extras, merged, opened, sealed
 from api.fields import minified
 from api.models import Model, Shown, Time
 from api.receivers import ReceiverUrl
 from api.signing import Signature
+from crypto import Sealer
 from sql.database import Row
 
 EventType = Literal[
@@ -41,6 +42,7 @@ Attempts = Annotated[int, Field(ge=1, le=50)]
 BaseSeconds = Annotated[float, Field(gt=0, le=86_400)]
 Factor = Annotated[float, Field(ge=1, le=10)]
 CapSeconds = Annotated[float, Field(gt=0, le=604_800)]
+PerSecond = Annotated[float, Field(ge=0.01, le=1000)]
 
 
 class Retry(Model):
@@ -70,13 +72,15 @@ class NewEndpoint(Model):
     signature: Signature = "v1"
     headers: Extras = Field(default_factory=dict)
     retry: Retry = Retry()
+    #: requests in a second at most; null is as many as it takes
+    per_second: PerSecond | None = None
 
 
 class EndpointChanges(Model):
     """What is to be otherwise of an endpoint, as a merge patch (RFC 7396): what is left out stays as it is.
 
     So do headers that are not named and parts of `retry`; null takes a header away, or all of them, and makes a retry
-    policy the default again.
+    policy the default again, and ends the limit of `perSecond`.
     """
 
     url: ReceiverUrl = ""
@@ -85,20 +89,24 @@ class EndpointChanges(Model):
     signature: Signature = "v1"
     headers: ExtraChanges | None = None
     retry: RetryChanges | None = None
+    per_second: PerSecond | None = None
 
-    def columns(self, row: Row) -> dict[str, object]:
+    def columns(self, row: Row, sealer: Sealer) -> dict[str, object]:
         """Return the parameters of change_endpoint: None for what was not given. Raises Invalid."""
         given = self.model_fields_set
         return {
             "url": self.url if "url" in given else None,
             "events": self.events if "events" in given else None,
             "description": self.description if "description" in given else None,
-            "headers": minified(self._headers(row["headers"])) if "headers" in given else None,
+            "headers": minified(self._headers(row, sealer)) if "headers" in given else None,
             "retry": minified(self._retry(row["retry"])) if "retry" in given else None,
+            "per_second": self.per_second if "per_second" in given else row["per_second"],
         }
 
-    def _headers(self, stored: Mapping[str, str]) -> dict[str, str]:
-        return {} if self.headers is None else merged(stored, self.headers)
+    def _headers(self, row: Row, sealer: Sealer) -> dict[str, str]:
+        if self.headers is None:
+            return {}
+        return sealed(sealer, row["id"], merged(opened(sealer, row["id"], row["headers"]), self.headers))
 
     def _retry(self, stored: Mapping[str, float]) -> dict[str, float]:
         if self.retry is None:
@@ -124,6 +132,7 @@ class Endpoint(Shown):
     #: its extra headers; what they hold is not shown
     header_names: list[str]
     retry: Retry
+    per_second: float | None
     created_at: Time
 
     @classmethod

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from api.models import shown
+from crypto import Sealer, from_text, to_text
 from errors import FieldError, Invalid
 
 MOST_HEADERS = 20
@@ -40,7 +41,9 @@ def _checked(headers: Mapping[str, str | None]) -> Mapping[str, str | None]:
     for name, value in headers.items():
         if not TOKEN.fullmatch(name):
             raise ValueError(f"must have names of 1 to 100 of A-Za-z0-9!#$%&'*+.^_`|~-, not {shown(name)}")
-        if name.lower() in DENIED or name.lower().startswith(DENIED_PREFIXES):
+        # CGI, WSGI and PHP take an underscore for a hyphen.
+        plain = name.lower().replace("_", "-")
+        if plain in DENIED or plain.startswith(DENIED_PREFIXES):
             raise ValueError(f"must not have the header {shown(name)}")
         if value is not None and (len(value) > LONGEST_VALUE or not VALUE.fullmatch(value)):
             raise ValueError(
@@ -64,6 +67,23 @@ def _bounded(headers: Mapping[str, str]) -> Mapping[str, str]:
 Extras = Annotated[dict[str, str], AfterValidator(_checked), AfterValidator(_bounded)]
 #: Null takes a header away.
 ExtraChanges = Annotated[dict[str, str | None], AfterValidator(_checked)]
+
+
+def sealed(sealer: Sealer, endpoint: str, headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers as they are kept: what they hold may be a secret."""
+    return {
+        name: to_text(sealer.seal(value.encode(), f"{endpoint}/{name}".encode())) for name, value in headers.items()
+    }
+
+
+def opened(sealer: Sealer, endpoint: str, kept: Mapping[str, str]) -> dict[str, str]:
+    """Return headers as they were given. Before 0.4.0 they were kept like that."""
+    return {
+        name: value
+        if (found := from_text(value)) is None
+        else sealer.open(found, f"{endpoint}/{name}".encode()).decode()
+        for name, value in kept.items()
+    }
 
 
 def merged(stored: Mapping[str, str], given: Mapping[str, str | None]) -> dict[str, str]:

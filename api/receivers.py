@@ -23,7 +23,7 @@ CLOSED = (
     "WEBHOOK_ALLOW_CIDRS allows"
 )
 #: Scheme, host, port, and the rest in printable ASCII: no user, no fragment, and in the host nothing that is encoded.
-FORM = re.compile(r"https?://[a-z0-9._:\[\]-]+(?:[/?][!\"$-~]*)?", re.IGNORECASE)
+FORM = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]*)?(?:[/?][!\"$-~]*)?", re.IGNORECASE | re.ASCII)
 
 
 def well_formed(text: str) -> str:

@@ -15,6 +15,19 @@ NONCE = 12  # bytes; NIST SP 800-38D, 8.2.2
 TAG = 16  # bytes
 
 
+PREFIX = "sealed:"
+
+
+def to_text(sealed: bytes) -> str:
+    """Return what is sealed as text, for a place among others that is none of bytes."""
+    return PREFIX + base64.b64encode(sealed).decode()
+
+
+def from_text(text: str) -> bytes | None:
+    """Return what is sealed in a text; None for one that is not."""
+    return base64.b64decode(text.removeprefix(PREFIX), validate=True) if text.startswith(PREFIX) else None
+
+
 class Sealer:
     """AES-256-GCM with a fresh nonce each time. The first key seals, all open, so that keys can be rotated."""
 

@@ -5,6 +5,8 @@ import httpx2
 import pytest
 from fixtures_api import ENCRYPTION_KEY, api, new_account, production, rows
 
+from api import webhooks
+from api.extras import opened
 from crypto import Sealer, decode_secret
 from sql.database import Database
 
@@ -19,6 +21,13 @@ async def client(database_url: str) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
+async def stored(database: Database) -> list[tuple[dict[str, str], dict[str, float]]]:
+    """Return the extra headers and the retry policy of each endpoint, opened."""
+    found = await rows(database, "select id, headers, retry from endpoints")
+    assert not any(text and not text.startswith("sealed:") for _, headers, _ in found for text in headers.values())
+    return [(opened(SEALER, endpoint, headers), retry) for endpoint, headers, retry in found]
+
+
 async def test_a_secret_is_shown_once_and_sealed_at_rest(client: httpx2.AsyncClient, database: Database) -> None:
     answer = await client.post("/webhooks", json={"url": RECEIVER, "description": "Orders"})
     endpoint = answer.json()
@@ -27,7 +36,7 @@ async def test_a_secret_is_shown_once_and_sealed_at_rest(client: httpx2.AsyncCli
     assert len(decode_secret(secret)) == 32
     assert set(endpoint) == {
         "id", "url", "events", "description", "status", "statusReason", "signature", "publicKey", "oldSecretsUntil",
-        "headerNames", "retry", "createdAt",
+        "headerNames", "retry", "perSecond", "createdAt",
     }  # fmt: skip
     assert (endpoint["url"], endpoint["events"], endpoint["status"]) == (RECEIVER, ["*"], "enabled")
     assert (endpoint["signature"], endpoint["publicKey"], endpoint["oldSecretsUntil"]) == ("v1", None, None)
@@ -38,7 +47,7 @@ async def test_a_secret_is_shown_once_and_sealed_at_rest(client: httpx2.AsyncCli
     assert secret.encode() not in sealed
     assert SEALER.open(sealed, endpoint["id"].encode()).decode() == secret
     lanes = "select kind, queue, open_at <= now() from lanes"
-    assert await rows(database, lanes) == [("endpoint", "endpoint", True)]
+    assert await rows(database, lanes) == [("endpoint", "endpoint-slow", True)]
 
 
 async def test_what_is_set_is_kept(client: httpx2.AsyncClient, database: Database) -> None:
@@ -47,13 +56,17 @@ async def test_what_is_set_is_kept(client: httpx2.AsyncClient, database: Databas
         "events": ["JobCompleted", "JobFailed"],
         "headers": {"authorization": "Bearer x", "X-Team": ""},
         "retry": {"attempts": 4, "baseSeconds": 2, "factor": 2},
+        "perSecond": 0.1,
     }
     shown = (await client.post("/webhooks", json=given)).json()
     assert shown["events"] == given["events"]
     assert shown["headerNames"] == ["X-Team", "authorization"]
     assert shown["retry"] == {"attempts": 4, "baseSeconds": 2, "factor": 2, "capSeconds": 43200}
-    stored = "select headers, retry from endpoints"
-    assert await rows(database, stored) == [(given["headers"], {"attempts": 4, "baseSeconds": 2, "factor": 2})]
+    assert shown["perSecond"] == 0.1
+    for changes, rate in (({"perSecond": 5}, 5), ({"description": "x"}, 5), ({"perSecond": None}, None)):
+        changed = await client.patch(f"/webhooks/{shown['id']}", json=changes)
+        assert changed.json()["perSecond"] == rate
+    assert await stored(database) == [(given["headers"], {"attempts": 4, "baseSeconds": 2, "factor": 2})]
 
 
 async def test_a_bad_endpoint_is_refused(client: httpx2.AsyncClient, database: Database) -> None:
@@ -61,6 +74,7 @@ async def test_a_bad_endpoint_is_refused(client: httpx2.AsyncClient, database: D
         "", "receiver", "//receiver.test/", "ftp://receiver.test/", "javascript:alert(1)", "http://", "http:///path",
         "http://user@receiver.test/", "http://:secret@receiver.test/", "http://receiver.test/#part",
         "http://receiver.test:99999/", "http://receiver.test:x/", "http://receiver.test/ x", "http://réceiver.test/",
+        "http\u017f://receiver.test/", "http://a[b/", "http://receiver\u212a.test/",
         "http://[::1/", "http://receiver.test/\n", "http://receiver.test/" + "x" * 2048, 5, None,
     ]  # fmt: skip
     for url in urls:
@@ -85,6 +99,8 @@ async def test_a_bad_endpoint_is_refused(client: httpx2.AsyncClient, database: D
         ("retry.baseSeconds", {"baseSeconds": 0}),
         ("retry.factor", {"factor": 0.5}),
         ("retry.cap", {"cap": 1}),
+        ("perSecond", 0),
+        ("perSecond", 1001),
         ("secret", SECRET),
     ):
         answer = await client.post("/webhooks", json={"url": RECEIVER, field.partition(".")[0]: value})
@@ -118,7 +134,8 @@ HEADERS: list[tuple[dict[str, str], str | None]] = [
             "upgrade", "expect",
             "age", "cache-control", "clear-site-data", "expires", "pragma", "warning", "accept-encoding", "connection",
             "X-Amz-Date", "x-amzn-trace-id", "X-Goog-Iap", "x-google-x", "x-gfe-x", "x-azure-ref", "x-fd-healthprobe",
-            "svix-id", "X-Svix-Id", "X-Forwarded-For", "Forwarded", "x-real-ip", "cf-connecting-ip",
+            "svix-id", "X-Svix-Id", "X-Forwarded-For", "X_Forwarded_For", "X_HTTP_Method_Override",
+            "Transfer_Encoding", "Forwarded", "x-real-ip", "cf-connecting-ip",
             "x-http-method-override", "Metadata-Flavor", "Metadata", "X-aws-ec2-metadata-token-ttl-seconds",
             "x-postrider-x",
         )
@@ -179,7 +196,6 @@ async def test_what_is_given_is_changed_and_the_rest_stays(client: httpx2.AsyncC
     }  # fmt: skip
     created = (await client.post("/webhooks", json=first)).json()
     path = f"/webhooks/{created['id']}"
-    stored = "select headers, retry from endpoints"
     same = created | {"secret": None}
     changes: list[tuple[dict[str, object], dict[str, object], tuple[object, object]]] = [
         ({}, {}, (first["headers"], first["retry"])),
@@ -212,7 +228,7 @@ async def test_what_is_given_is_changed_and_the_rest_stays(client: httpx2.AsyncC
         same |= otherwise
         assert (answer.status_code, answer.json()) == (200, same), given
         assert (await client.get(path)).json() == {name: value for name, value in same.items() if name != "secret"}
-        assert await rows(database, stored) == [kept], given
+        assert await stored(database) == [kept], given
     assert await rows(database, "select secret from endpoints") == [(sealed,)]
 
 
@@ -291,3 +307,15 @@ async def test_the_endpoint_of_the_settings_follows_the_settings(database_url: s
         pass
     async with api(database_url, webhook_url=RECEIVER, webhook_secret=SECRET):
         assert await rows(database, kept) == [(RECEIVER, "enabled", False, "open")]
+
+
+async def test_an_org_has_no_more_endpoints_than_it_may(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "MOST", 2)
+    first = (await client.post("/webhooks", json={"url": RECEIVER})).json()["id"]
+    assert (await client.post("/webhooks", json={"url": RECEIVER})).status_code == 201
+    refused = await client.post("/webhooks", json={"url": RECEIVER})
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    assert (await client.delete(f"/webhooks/{first}")).status_code == 204
+    assert (await client.post("/webhooks", json={"url": RECEIVER})).status_code == 201
