@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hmac
 import importlib.util
 import json
 import os
@@ -101,6 +102,10 @@ def variants(first: Case, rotated: Case) -> list[Case]:
         replace(first, name="wrong key", keys=[other]),
         replace(first, name="key of another scheme", keys=[stranger]),
         replace(first, name="no key", keys=[]),
+        *(
+            replace(forged(first, key), name=f"empty secret {key!r}", keys=[key])
+            for key in ("whsec_", "whsec_%%%%", "whsec_====")
+        ),
         replace(first, name="key of before the rotation ended", keys=[new]),
         replace(first, name="changed byte", body=first.body.replace(b"Cancelled", b"Cancellee")),
         replace(first, name="missing byte", body=first.body[:-1]),
@@ -124,6 +129,13 @@ def variants(first: Case, rotated: Case) -> list[Case]:
         ),
     ]  # fmt: skip
     return good + [replace(case, good=False) for case in bad]
+
+
+def forged(case: Case, key: str) -> Case:
+    """Sign as anybody can whose receiver has an empty secret."""
+    content = f"{case.headers['webhook-id']}.{case.now}.".encode() + case.body
+    text = base64.b64encode(hmac.digest(b"", content, "sha256")).decode()
+    return changed(case, key, **{"webhook-signature": f"v1,{text}"})
 
 
 def changed(case: Case, name: str, **headers: str) -> Case:

@@ -2,6 +2,7 @@
 import { createHmac, createPublicKey, timingSafeEqual, verify as verifyBytes } from "node:crypto";
 
 const TOLERANCE = 300; // seconds
+const SHORTEST = 24; // bytes of a secret: with an empty one anybody could sign
 const ED25519 = Buffer.from("302a300506032b6570032100", "hex"); // what goes before a public key in DER (RFC 8410)
 
 // Throws unless the request was signed with one of your keys, within the last five minutes. `keys` are secrets (whsec_…)
@@ -23,6 +24,9 @@ function fits(key, signature, content) {
   const [scheme, text] = [signature.slice(0, comma), signature.slice(comma + 1)];
   if (scheme === "v1" && key.startsWith("whsec_")) {
     const secret = Buffer.from(key.slice("whsec_".length), "base64");
+    if (secret.length < SHORTEST || secret.toString("base64") !== key.slice("whsec_".length)) {
+      throw new Error("a secret is whsec_ and base64 of 24 bytes or more");
+    }
     const expected = Buffer.from(createHmac("sha256", secret).update(content).digest("base64"));
     const given = Buffer.from(text);
     return given.length === expected.length && timingSafeEqual(given, expected);

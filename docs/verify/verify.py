@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 TOLERANCE = 300  # seconds
+SHORTEST = 24  # bytes of a secret: with an empty one anybody could sign
 
 
 def verify(keys: Sequence[str], headers: Mapping[str, str], body: bytes, now: float | None = None) -> None:
@@ -28,6 +29,8 @@ def fits(key: str, signature: str, content: bytes) -> bool:
     scheme, _, text = signature.partition(",")
     if scheme == "v1" and key.startswith("whsec_"):
         secret = base64.b64decode(key.removeprefix("whsec_"), validate=True)
+        if len(secret) < SHORTEST:
+            raise ValueError("a secret is whsec_ and base64 of 24 bytes or more")
         expected = base64.b64encode(hmac.digest(secret, content, "sha256"))
         return hmac.compare_digest(expected, text.encode())
     if scheme == "v1a" and key.startswith("whpk_"):

@@ -21,7 +21,7 @@ fits() { # key, signature
         secret=$(printf %s "${1#whsec_}" | openssl base64 -d -A | od -An -v -tx1 | tr -d ' \n')
         [ ${#secret} -ge 48 ] || refuse "a secret is not whsec_ and base64 of 24 bytes or more"
         expected=$(openssl dgst -sha256 -mac HMAC -macopt "hexkey:$secret" -binary "$work/content" | openssl base64 -A)
-        [ "$2" = "v1,$expected" ] ;;
+        [ -n "$expected" ] && [ "$2" = "v1,$expected" ] ;;
     whpk_*' v1a,'*)
         # What goes before a public key in DER (RFC 8410), and the key.
         { printf '\060\052\060\005\006\003\053\145\160\003\041\000'; printf %s "${1#whpk_}" | openssl base64 -d -A; } >"$work/key"
