@@ -33,9 +33,11 @@ up: $(VENV)/ready ## Run the service on this machine until Ctrl-C
 test: $(VENV)/ready ## Run all tests, with branch coverage
 	@$(PYTEST) --cov --cov-report=term
 
-bench: $(VENV)/ready ## Measure: many accounts on few seats, and what sessions weigh
+bench: $(VENV)/ready ## Measure: many accounts on few seats, what sessions weigh, how fast and how fairly webhooks leave
 	@$(BIN)/postrider bench sessions
 	@$(BIN)/postrider bench memory
+	@$(BIN)/postrider bench deliveries
+	@$(BIN)/postrider bench fairness
 
 faults: $(VENV)/ready ## Harm a running cluster at random, RUNS times, and compare what everybody has
 	@PYTHONPATH=.:tests $(BIN)/python -m faults --runs $(RUNS)

@@ -22,6 +22,7 @@ async def run(seconds: float, waiting: int, hanging: int) -> int:
         dead = await outbox.add_endpoints(f"http://127.0.0.1:{port}/", 1)
         hangs = await outbox.add_endpoints(hung, hanging)
         await outbox.add_events(dead, waiting)
+        await outbox.settle()
         await outbox.add_events(hangs, 3)
         beside = await _latency(outbox, well, seconds)
         _tell(f"beside {waiting} events for a dead one and {hanging} that hang", beside)

@@ -1,6 +1,7 @@
 """An outbox to measure: an embedded Postgres, endpoints, and the part of a worker that delivers."""
 
 import asyncio
+import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -9,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx2
+import psycopg
 
 from addresses import LOOPBACK
 from commands.compose import ENDPOINT_SLOTS, PATIENCE, SLOW_SLOTS, crowded
@@ -45,7 +47,7 @@ class Outbox:
                 sealed = SEALER.seal(new_secret("whsec_").encode(), name.encode())
                 await tx.all(
                     "create_endpoint", id=name, org="org_default", url=url, events=[name], description="",
-                    secret=sealed, headers="{}", retry="{}",
+                    signature="v1", secret=sealed, public_key=None, headers="{}", retry="{}", per_second=None,
                 )  # fmt: skip
         return names
 
@@ -60,6 +62,12 @@ class Outbox:
                 )
             each -= STEP
         await self.database.all("wake", lanes=endpoints)
+
+    async def settle(self) -> None:
+        """Do now what Postgres would do in the background after so many new rows: it is not they that are measured."""
+        async with await psycopg.AsyncConnection.connect(self.database.url, autocommit=True) as connection:
+            await connection.execute("vacuum analyze")
+            await connection.execute("checkpoint")
 
     async def is_open(self, endpoints: list[str]) -> bool:
         """Tell whether something is still to be delivered to one of these endpoints."""
@@ -92,14 +100,15 @@ async def open_outbox() -> AsyncIterator[Outbox]:
         url = await asyncio.to_thread(embedded.start, Path(name))
         try:
             await asyncio.to_thread(schema.migrate, url)
-            async with Database(url, size=20, patience=PATIENCE) as database, _delivering(database, url):
+            async with Database(url, size=20, patience=PATIENCE) as database, delivering(database, url):
                 yield Outbox(database)
         finally:
             await asyncio.to_thread(embedded.stop_server, Path(name))
 
 
 @asynccontextmanager
-async def _delivering(database: Database, url: str) -> AsyncIterator[None]:
+async def delivering(database: Database, url: str, dead: float = DEAD) -> AsyncIterator[None]:
+    """Run the part of a worker that delivers; a worker without a sign of life for `dead` seconds is dead to it."""
     lanes = Lanes(database, new_id("wrk_"), {})
     requests = Requests(
         Dialer(LOOPBACK, Resolver()),
@@ -109,17 +118,30 @@ async def _delivering(database: Database, url: str) -> AsyncIterator[None]:
     deliveries = DeliveryWork(database, lanes.worker, requests, Records(database), lanes.stopping.is_set)
     lanes.works = {"endpoint": deliveries}
     app = make_app(url, lanes.drain, _nothing, size=10, crowd=crowded(lanes, deliveries).drain)
-    pulse = Pulse(url, 900, DEAD)
+    pulse = Pulse(url, 900, dead)
     consumers = [Consumer(app, [FAST], ENDPOINT_SLOTS, 5), Consumer(app, [SLOW], SLOW_SLOTS, 5)]
+
+    async def live() -> None:
+        ids = [consumer.procrastinate_id for consumer in consumers if consumer.procrastinate_id]
+        await database.one("renew_worker", worker=lanes.worker, ids=ids, lease=dead, open=[])
+
+    await database.all("register_worker", worker=lanes.worker, host="here", version="", home=lanes.worker, seats=1)
+    gc.freeze()
     async with app.open_async():
         running = [asyncio.create_task(consumer.run()) for consumer in consumers]
-        beating = asyncio.create_task(keep("pulse", PULSE, pulse.run_once))
+        beating = [
+            asyncio.create_task(keep("pulse", PULSE, pulse.run_once)),
+            asyncio.create_task(keep("signs of life", dead / 5, live)),
+        ]
         yield
         lanes.stopping.set()
-        beating.cancel()
         for consumer in consumers:
             consumer.stop()
-        await asyncio.wait([*running, beating])
+        await asyncio.wait(running)
+        for duty in beating:
+            duty.cancel()
+        await asyncio.wait(beating)
+    await pulse.close()
 
 
 async def _nothing() -> None:
