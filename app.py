@@ -20,6 +20,7 @@ from api import (
     health,
     incoming,
     jobs,
+    metrics,
     openapi,
     optouts,
     pace,
@@ -113,7 +114,12 @@ OPERATIONS = (
     Operation("DELETE", "/opt-outs/{phone}", optouts.lift_opt_out, (204, None), refuses=(404, 422)),
     Operation("GET", "/webhooks", webhooks.list_endpoints, (200, endpoints.Endpoints), query=Page),
     Operation(
-        "POST", "/webhooks", webhooks.create_endpoint, (201, endpoints.EndpointWithSecret), takes=endpoints.NewEndpoint
+        "POST",
+        "/webhooks",
+        webhooks.create_endpoint,
+        (201, endpoints.EndpointWithSecret),
+        endpoints.NewEndpoint,
+        refuses=(409,),
     ),
     Operation("GET", "/webhooks/{id}", webhooks.show_endpoint, (200, endpoints.Endpoint), refuses=(404,)),
     Operation(
@@ -198,6 +204,7 @@ OPERATIONS = (
     Operation("GET", "/qr/state", qrpage.follow_qr_page, (200, scenes.Scene), refuses=(401, 410, 429, 503), open=True),
     Operation("GET", "/healthz", health.alive, (200, health.Health), open=True),
     Operation("GET", "/readyz", health.ready, (200, health.Health), refuses=(503,), open=True),
+    Operation("GET", "/metrics", metrics.show_metrics, (200, None), refuses=(401, 403, 429, 503), open=True),
     Operation("GET", "/openapi.json", openapi.show_openapi, (200, None), open=True),
 )
 
@@ -232,6 +239,7 @@ def _context(settings: Settings, database: Database) -> Context:
         rates=Rates(settings.rate_limit_per_minute, settings.trust_proxy_hops),
         waiting=Waiting(settings.max_queued),
         production=settings.production,
+        proxied=settings.trust_proxy_hops > 0,
         admin=hash_key(settings.admin_key.get_secret_value()) if settings.admin_key else None,
         version=version("postrider"),
         addresses=settings.addresses,

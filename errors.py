@@ -32,7 +32,8 @@ PostriderError
 │   ├── AddressRefused           the receiver's: closed to deliveries, or allowed by the operator and out of reach
 │   ├── NameUnknown              the receiver's: a name without address
 │   ├── LookupFailed             the receiver's: a name that DNS gives no answer for, although it does for others
-│   └── NetworkAway              ours: no DNS for any name, no network, no room for a connection
+│   ├── NetworkAway              ours: no DNS for any name, no network, no room for a connection
+│   └── SecretUnreadable         ours: ENCRYPTION_KEY lacks the key of its secret
 ├── SealError                    a profile was not sealed; its session goes on
 │   └── ProfileTooLarge · ProfileBusy · ProfileEmpty
 └── OperatorError                ends a command with one line and exit code 1
@@ -372,6 +373,8 @@ class DeliveryError(PostriderError):
 
     #: finding that out took as long as it may
     slow: bool = False
+    #: it is no fault of the receiver's
+    ours: bool = False
 
 
 class AddressRefused(DeliveryError):
@@ -396,6 +399,14 @@ class LookupFailed(DeliveryError):
 
 class NetworkAway(DeliveryError):
     """Postrider itself had no network at this moment, or no DNS."""
+
+    ours = True
+
+
+class SecretUnreadable(DeliveryError):
+    """Postrider could not open the secret of this endpoint."""
+
+    ours = True
 
 
 # --- why a profile was not sealed --------------------------------------------------------------------------------

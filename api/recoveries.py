@@ -14,6 +14,8 @@ from errors import Conflict, FieldError, Invalid, NotFound, RequestError
 from sql.database import Row, Transaction
 from sql.ids import new_id
 
+MOST_OPEN = 5  # recoveries of an endpoint: each goes through all events of its time
+
 
 class Span(Model):
     """Events that happened from `since` on and before `until`, which is now unless it is given."""
@@ -60,7 +62,8 @@ async def recover(request: Request) -> Response:
 
     async def work(tx: Transaction) -> None:
         values = {"org": caller.org, "endpoint": endpoint}
-        if await tx.one("create_recovery", id=recovery, since=span.since, until=span.until, **values) is None:
+        wanted = {"id": recovery, "since": span.since, "until": span.until, "most": MOST_OPEN}
+        if await tx.one("create_recovery", **wanted, **values) is None:
             raise _refusal(endpoint, span, await tx.one("endpoint_exists", **values))
         await tx.all("wake", lanes=[endpoint])
 
@@ -84,6 +87,8 @@ def _refusal(endpoint: str, span: Span, row: Row | None) -> RequestError:
         return NotFound(f"There is no webhook {endpoint}.")
     if row["status"] == "disabled":
         return Conflict(f"{endpoint} is disabled, and would keep nothing: enable it first.")
+    if row["recoveries"] >= MOST_OPEN:
+        return Conflict(f"{MOST_OPEN} recoveries of {endpoint} are not done yet: wait for them.")
     return _empty(span)
 
 

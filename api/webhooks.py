@@ -10,6 +10,7 @@ from api.bodies import read
 from api.bootstrap import ENDPOINT
 from api.context import of
 from api.endpoints import Endpoint, EndpointChanges, Endpoints, EndpointWithSecret, NewEndpoint
+from api.extras import sealed
 from api.fields import minified
 from api.models import Nothing
 from api.pages import Page
@@ -20,6 +21,7 @@ from errors import Conflict, NotFound
 from sql.database import Database, Row, Transaction
 from sql.ids import new_id
 
+MOST = 1000  # endpoints of an org
 FAILED_AT_ONCE = 5000  # waiting deliveries of one statement
 
 
@@ -33,6 +35,9 @@ async def create_endpoint(request: Request) -> Response:
     secret = Secret.new(context, endpoint, given.signature)
 
     async def work(tx: Transaction) -> EndpointWithSecret:
+        (row,) = await tx.all("count_of_org", org=caller.org)
+        if row["endpoints"] >= MOST:
+            raise Conflict(f"There are {MOST:,} webhooks already, each of which gets every event: delete one first.")
         await tx.all(
             "create_endpoint",
             id=endpoint,
@@ -40,8 +45,9 @@ async def create_endpoint(request: Request) -> Response:
             url=given.url,
             events=given.events,
             description=given.description,
-            headers=minified(given.headers),
+            headers=minified(sealed(context.sealer, endpoint, given.headers)),
             retry=given.retry.model_dump_json(exclude_unset=True),
+            per_second=given.per_second,
             **secret.columns(),
         )
         return EndpointWithSecret.of(await look(tx, caller.org, endpoint), secret=secret.shown)
@@ -82,7 +88,7 @@ async def change_endpoint(request: Request) -> Response:
     async def work(tx: Transaction) -> EndpointWithSecret:
         row = await lock(tx, caller.org, endpoint)
         refuse_of_settings(endpoint, given.model_fields_set & {"url", "signature"})
-        columns = given.columns(row)
+        columns = given.columns(row, context.sealer)
         await tx.all("change_endpoint", endpoint=endpoint, **columns)
         if columns["url"] not in {None, row["url"]}:
             await tx.all("forget_health", endpoint=endpoint)

@@ -4,6 +4,7 @@ import base64
 import fcntl
 import logging
 import os
+import resource
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -72,7 +73,7 @@ VERSION = version("postrider")
 DATABASE_TRIES = 5  # 1 s · 2ⁿ apart
 #: Endpoints that one worker delivers to at once: waiting for an answer costs little, and so many may hang.
 ENDPOINT_SLOTS, SLOW_SLOTS = 1000, 1000
-CROWD = 4  # calls to the database at once of all endpoints that are new, fail or hang
+CROWD = 1  # calls to the database at once of all endpoints together that are new, fail or hang
 SEAL_EVERY = 3600.0  # seconds between seals of a session that stays open; six hours is the most a login may be behind
 #: Seconds after the end of its leases until a silent worker is dead and its accounts are taken over.
 TAKEOVER = 5.0
@@ -112,7 +113,7 @@ def _check_receiver(url: str, addresses: Addresses) -> None:
         raise SettingsWrong(f"WEBHOOK_URL {receivers.FAULT}.") from None
     address = literal(host)
     if addresses.refusal([address] if address else [], port):
-        raise SettingsWrong(f"WEBHOOK_URL={url}: {receivers.CLOSED}.")
+        raise SettingsWrong(f"WEBHOOK_URL={url.partition('?')[0]}: {receivers.CLOSED}.")
 
 
 def _kept(path: Path, fresh: str) -> str:
@@ -227,7 +228,7 @@ def make_worker(settings: Settings, url: str, home: str) -> tuple[Worker, Engine
     deliveries = DeliveryWork(
         database,
         worker,
-        Requests(dialer, httpx2.create_ssl_context(trust_env=False), _unseal(settings)),
+        Requests(dialer, httpx2.create_ssl_context(trust_env=False), _unseal(settings), _most_requests()),
         Records(database),
         lanes.stopping.is_set,
     )
@@ -262,10 +263,18 @@ def make_worker(settings: Settings, url: str, home: str) -> tuple[Worker, Engine
     ), engine
 
 
+def _most_requests() -> int:
+    """Return how many requests to receivers may be under way: the rest needs open files too."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, min(Requests.most, soft // 2))
+
+
 def crowded(lanes: Lanes, deliveries: DeliveryWork) -> Lanes:
     """Return the lanes as the crowd of endpoints that are new, fail or hang drains them: some calls at a time."""
     share = lanes.database.share(CROWD)
-    return replace(lanes, database=share, works={"endpoint": replace(deliveries, database=share)})
+    # With records of its own: a thousand are written when what hangs is given up, and nobody is to wait for these.
+    work = replace(deliveries, database=share, records=Records(share))
+    return replace(lanes, database=share, works={"endpoint": work})
 
 
 def _duties(

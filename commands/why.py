@@ -133,7 +133,8 @@ def _last(way: Row) -> str:
 
 
 def _answer(way: Row) -> str:
-    text = (way["response"] or "").strip()[:LONGEST_ANSWER]
+    # A receiver's answer must not move the cursor of whoever reads this.
+    text = "".join(c if c.isprintable() else "\ufffd" for c in (way["response"] or "").strip()[:LONGEST_ANSWER])
     said = f" {json.dumps(text, ensure_ascii=False)}" if text else ""
     return f"{way['answer'] or way['error']}{said} in {way['duration_ms']} ms"
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
@@ -22,6 +23,7 @@ T = TypeVar("T")
 
 LIMIT = 15.0  # seconds a statement or a transaction may take, the wait for a connection included
 POOL_TIMEOUT = 3.0  # seconds a request waits for a connection
+LONGEST_REST = 0.1  # seconds between two turns of a crowd
 RETRY_AFTER = 5.0  # seconds that a client is asked to wait while the database is away
 #: Without these, a peer that vanished without a word leaves a call waiting for hours (procrastinate #1334).
 CONNECTION: dict[str, Any] = {
@@ -153,13 +155,7 @@ class Database:
 
     async def all(self, name: str, /, **values: object) -> list[Row]:
         """Return every row of a query that stands alone."""
-        try:
-            async with self._statement() as statement:
-                return await statement.all(name, **values)
-        except COLLISIONS as error:
-            log.info("trying %s again after %s", name, type(error).__name__)
-        async with self._statement() as statement:
-            return await statement.all(name, **values)
+        return await self._alone(name, lambda statement: statement.all(name, **values))
 
     async def one(self, name: str, /, **values: object) -> Row | None:
         """Return the first row of a query that stands alone, or None."""
@@ -168,8 +164,16 @@ class Database:
 
     async def read(self, shape: type[T], name: str, /, **values: object) -> list[T]:
         """Return every row of a query that stands alone as `shape`."""
+        return await self._alone(name, lambda statement: statement.read(shape, name, **values))
+
+    async def _alone(self, name: str, run: Callable[[Transaction], Awaitable[T]]) -> T:
+        try:
+            async with self._statement() as statement:
+                return await run(statement)
+        except COLLISIONS as error:
+            log.info("trying %s again after %s", name, type(error).__name__)
         async with self._statement() as statement:
-            return await statement.read(shape, name, **values)
+            return await run(statement)
 
 
 class Share(Database):
@@ -183,13 +187,21 @@ class Share(Database):
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Open a transaction when it is its turn."""
-        async with self._turn, super().transaction() as tx:
+        async with self._in_turn(), super().transaction() as tx:
             yield tx
 
     @asynccontextmanager
     async def _statement(self) -> AsyncIterator[Transaction]:
-        async with self._turn, super()._statement() as statement:
+        async with self._in_turn(), super()._statement() as statement:
             yield statement
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        async with self._turn:
+            began = time.monotonic()
+            yield
+            # A turn is followed by a rest of its length, so that the others find Postgres idle half of the time.
+            await asyncio.sleep(min(time.monotonic() - began, LONGEST_REST))
 
 
 async def _autocommit(connection: psycopg.AsyncConnection[Any]) -> None:

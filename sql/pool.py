@@ -4,6 +4,7 @@ TCP's own timers (`CONNECTION` in sql/database.py) end a connection whose packet
 takes every packet and says nothing: a frozen server, or a proxy or pooler that hangs. psycopg sets no limit of its own.
 """
 
+import select
 import time
 from collections.abc import Generator
 from contextlib import suppress
@@ -62,7 +63,7 @@ class Pool(AsyncConnectionPool[Connection]):
         super().__init__(conninfo, connection_class=Connection, **{**options, "check": self._answers})
 
     async def _answers(self, connection: Connection) -> None:
-        if time.monotonic() - connection.answered < FRESH:
+        if time.monotonic() - connection.answered < FRESH and not _says_something(connection):
             return
         connection.patience = CHECK
         try:
@@ -72,3 +73,10 @@ class Pool(AsyncConnectionPool[Connection]):
             if connection.silent:
                 # The others were made when it was; one by one, they would keep as many callers waiting.
                 await self.drain()
+
+
+def _says_something(connection: Connection) -> bool:
+    """Tell whether there is something to read, which of an idle connection is mostly that it has ended."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

@@ -1,5 +1,6 @@
 """Migrations: numbered files in migrations/, applied once by yoyo under an advisory lock."""
 
+import logging
 import re
 import warnings
 from pathlib import Path
@@ -10,7 +11,10 @@ from yoyo import get_backend, read_migrations
 from errors import DatabaseAway, SchemaWrong
 from sql.loader import queries
 
+log = logging.getLogger(__name__)
+
 FOLDER = Path(__file__).parent / "migrations"
+TRIES = 5  # before the last
 LOCK = 0x706F7374  # "post"; held while migrations are applied, and freed by Postgres when the process dies
 
 
@@ -22,9 +26,19 @@ def migrate(url: str) -> list[str]:
             with warnings.catch_warnings():
                 # yoyo opens a transaction of its own round each step and says so.
                 warnings.filterwarnings("ignore", message="Nested transaction requested")
-                return _apply(url)
+                return _apply_beside_traffic(url)
     except psycopg.OperationalError as error:
         raise DatabaseAway(f"Postgres cannot be reached: {str(error).strip().splitlines()[0]}") from error
+
+
+def _apply_beside_traffic(url: str) -> list[str]:
+    # A migration is one transaction. Whoever holds a table that it waits for, and waits for one that it holds, wins.
+    for _ in range(TRIES):
+        try:
+            return _apply(url)
+        except psycopg.errors.DeadlockDetected:
+            log.info("migrating once more after a deadlock")
+    return _apply(url)
 
 
 def _apply(url: str) -> list[str]:

@@ -5,8 +5,10 @@ costs more than the request (0.9 ms against 0.4 ms at 32). These belong to one d
 which leads elsewhere by now is looked up anew.
 """
 
+import asyncio
 import logging
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from tasks.dialer import CONNECT, Dialer
 
 log = logging.getLogger(__name__)
 
+PATIENCE = 0.1  # seconds that a request waits for a connection that is idle before it makes one more
 KEEP = 4.0  # seconds that a connection may be idle: servers close theirs after five, some after two
 
 
@@ -35,6 +38,8 @@ class Connections:
     #: seconds without a byte from the receiver
     timeout: float
     _idle: list[httpcore2.AsyncHTTPConnection] = field(default_factory=list)
+    _used: int = 0
+    _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
     @asynccontextmanager
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> AsyncIterator[httpcore2.Response]:
@@ -47,14 +52,42 @@ class Connections:
         pairs = [(b"host", host), *((name.encode("ascii"), value.encode("ascii")) for name, value in headers.items())]
         timeouts = {"connect": CONNECT, "read": self.timeout, "write": self.timeout}
         request = httpcore2.Request("POST", target, headers=pairs, content=body, extensions={"timeout": timeouts})
-        connection = await self._take(target.origin)
+        async with self._answer(request) as response:
+            yield response
+
+    async def room(self) -> None:
+        """Wait for a moment until a connection may be idle, if one is used: a fast receiver's serves many requests."""
+        if not self._used or self._idle:
+            return
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+        self._waiting.append(turn)
+        patience = loop.call_later(PATIENCE, _let_go, turn)
         try:
-            response = await connection.handle_async_request(request)
+            await turn
+        finally:
+            patience.cancel()
+
+    @asynccontextmanager
+    async def _answer(self, request: httpcore2.Request) -> AsyncIterator[httpcore2.Response]:
+        connection, is_new = await self._take(request.url.origin)
+        self._used += 1
+        try:
+            try:
+                response = await connection.handle_async_request(request)
+            except (httpcore2.NetworkError, httpcore2.RemoteProtocolError) as error:
+                if is_new or not _was_closed(error):
+                    raise
+                # Its server had closed it, and that was on its way: what it never had is no failure of it.
+                await _close(connection)
+                connection = self._new(request.url.origin)
+                response = await connection.handle_async_request(request)
             try:
                 yield response
             finally:
                 await response.aclose()
         finally:
+            self._used -= 1
             await self._keep(connection)
 
     async def close(self) -> None:
@@ -62,19 +95,33 @@ class Connections:
         while self._idle:
             await _close(self._idle.pop())
 
-    async def _take(self, origin: httpcore2.Origin) -> httpcore2.AsyncHTTPConnection:
+    async def _take(self, origin: httpcore2.Origin) -> tuple[httpcore2.AsyncHTTPConnection, bool]:
+        """Return a connection, and whether it is new."""
         while self._idle:
             connection = self._idle.pop()
             if connection.can_handle_request(origin) and not connection.has_expired():
-                return connection
+                return connection, False
             await _close(connection)
+        return self._new(origin), True
+
+    def _new(self, origin: httpcore2.Origin) -> httpcore2.AsyncHTTPConnection:
         return httpcore2.AsyncHTTPConnection(origin, self.tls, keepalive_expiry=KEEP, network_backend=self.dialer)
 
     async def _keep(self, connection: httpcore2.AsyncHTTPConnection) -> None:
+        while self._waiting and not _let_go(self._waiting.popleft()):
+            pass
         if connection.is_idle():
             self._idle.append(connection)
         else:
             await _close(connection)
+
+
+def _let_go(turn: asyncio.Future[None]) -> bool:
+    """Let a request go on; return whether it still waited."""
+    if turn.done():
+        return False
+    turn.set_result(None)
+    return True
 
 
 @lru_cache(maxsize=1000)
@@ -86,6 +133,11 @@ def _target(url: str) -> tuple[httpcore2.URL, bytes]:
         raise AddressRefused
     target = httpcore2.URL(scheme=parts.raw_scheme, host=parts.raw_host, port=parts.port, target=parts.raw_path)
     return target, parts.netloc
+
+
+def _was_closed(error: Exception) -> bool:
+    """Tell whether a connection ended before anything was answered."""
+    return isinstance(error, httpcore2.NetworkError) or "without sending" in str(error)
 
 
 async def _close(connection: httpcore2.AsyncHTTPConnection) -> None:

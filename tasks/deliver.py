@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from errors import DatabaseUnavailable
@@ -16,6 +17,7 @@ from sql.database import Database, Transaction
 from tasks.connections import Connections
 from tasks.health import ASKED, OVERLOADED, PROVEN, Health
 from tasks.lanes import SLICE, Drain, wake_returned
+from tasks.metrics import count
 from tasks.queue import FAST, SLOW
 from tasks.rate import Rate
 from tasks.record import Records
@@ -26,7 +28,12 @@ from tasks.retry import Retry
 log = logging.getLogger(__name__)
 
 LOOK = 0.5  # seconds between looks for more while requests are under way
-OFFLINE = 10.0  # seconds until our own network is tried again
+#: Seconds for which a drain waits for its next request by the rate; else the pulse wakes the lane, a second late.
+LONGEST_WAIT = 5.0
+OFFLINE, LONGEST_OFFLINE = (
+    5.0,
+    60.0,
+)  # seconds until it is tried again what failed for a fault of ours, doubled each time
 GONE, TOO_MANY_REQUESTS = 410, 429  # RFC 9110, 15.5.11; RFC 6585, 4
 
 
@@ -39,7 +46,7 @@ class DeliveryWork:
     requests: Requests
     records: Records
     stopping: Callable[[], bool]
-    #: of the newest drain of each lane
+    #: of the drains that go on
     _flights: "dict[str, Flight]" = field(default_factory=dict)
 
     async def begin(self, drain: Drain) -> bool:
@@ -47,7 +54,7 @@ class DeliveryWork:
         row = await self.database.one("begin_deliveries", lane=drain.lane, epoch=drain.epoch)
         if row is None:
             return False
-        health = Health(row["in_flight"], row["failures"], row["rests"], row["failing_since"])
+        health = Health(row["in_flight"], row["failures"], row["rests"], row["failing_since"], row["failed_at"])
         rate = Rate.of(row["per_second"], row["not_ready_for"])
         self._flights[drain.lane] = Flight(
             self, drain, row["url"], health, rate, self.requests.connections(), row["recovers"]
@@ -56,11 +63,14 @@ class DeliveryWork:
 
     async def one(self, drain: Drain) -> bool:
         """Make the endpoint's due requests for a slice of time; return whether more may be due."""
-        flight = self._flights[drain.lane]
+        flight = self._flights.pop(drain.lane)
         try:
-            return await flight.run()
+            more = await flight.run()
         finally:
             await flight.connections.close()
+        if more:
+            self._flights[drain.lane] = flight
+        return more
 
     async def deliver(self, delivery: Delivery, connections: Connections) -> tuple[Delivery, Answer]:
         """Make one request and record what came of it; return once that is committed."""
@@ -68,6 +78,7 @@ class DeliveryWork:
             answer = await self.requests.post(delivery, connections)
             state, seconds = next_of(delivery, answer)
             log.info("%s %s: %s", delivery.type, delivery.event_id, answer.error or answer.status)
+            count(delivery, answer, state)
             await self.records.write({
                 "delivery": delivery.id, "claim": str(delivery.claim),
                 "attempt": delivery.attempt_id, "attempt_at": delivery.attempt_at.isoformat(),
@@ -128,9 +139,12 @@ class Flight:
                 await self._wait()
             if self.health != self.written or self.rate.wait:
                 await self._write(0.0, None)
-        except DatabaseUnavailable:
+        except Exception:
+            # What is under way may have arrived: its result is worth the wait.
             if self.under_way:
-                await asyncio.wait(self.under_way)
+                done, self.under_way = await asyncio.wait(self.under_way)
+                with suppress(DatabaseUnavailable):
+                    await self._learn([task.result() for task in done])
             raise
         finally:
             # They have ended unless the worker ends; their deliveries are released then, and sent again.
@@ -169,7 +183,7 @@ class Flight:
 
     async def _wait(self) -> None:
         """Wait until something has come of a request, or more may be begun."""
-        if self.full and self.rate.wait > LOOK and not self.under_way:
+        if self.full and self.rate.wait > LONGEST_WAIT and not self.under_way:
             await self._rest(self.rate.wait, "rate_limit")
             return
         pause = min(LOOK, self.rate.wait or LOOK)
@@ -189,20 +203,21 @@ class Flight:
             elif answer.counts:
                 overloaded = answer.status in OVERLOADED or answer.timed_out
                 self.health = self.health.failed(now, overloaded=overloaded)
-        await self._choose_queue([answer for _, answer in results])
         if gone := [delivery for delivery, answer in results if answer.status == GONE]:
             await self._disable(gone[0].url, "It answered 410 Gone.")
         elif self.health.is_hopeless(now):
-            await self._disable(results[0][0].url, "There was nothing but failures for five days.")
+            await self._disable(self.url, "There was nothing but failures for five days.")
         elif rest := self._rest_for([answer for _, answer in results if not answer.ok]):
             await self._rest(*rest)
         elif self.health.failures != before.failures:
             await self._write(0.0, None)
+        await self._choose_queue([answer for _, answer in results])
 
     def _rest_for(self, failed: Sequence[Answer]) -> tuple[float, str] | None:
         """Return for how many seconds the endpoint is to be left alone now, and why."""
         if any(not answer.counts for answer in failed):
-            return OFFLINE, "no_network"
+            self.health = self.health.rested()
+            return min(OFFLINE * 2 ** (self.health.rests - 1), LONGEST_OFFLINE), "own_fault"
         if not failed:
             return None
         asked = max(answer.retry_after for answer in failed)
@@ -224,8 +239,8 @@ class Flight:
         health = self.written = self.health
         await self.work.database.all(
             "write_health", lane=self.drain.lane, epoch=self.drain.epoch, url=self.url, in_flight=health.in_flight,
-            failures=health.failures, rests=health.rests, failing_since=health.failing_since, rest=rest, reason=reason,
-            not_ready_for=self.rate.wait,
+            failures=health.failures, rests=health.rests, failing_since=health.failing_since,
+            failed_at=health.failed_at, rest=rest, reason=reason, not_ready_for=self.rate.wait,
         )  # fmt: skip
 
     async def _disable(self, url: str, reason: str) -> None:

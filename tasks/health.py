@@ -15,6 +15,7 @@ TRIP = 10  # failures in a row from which an endpoint is left alone
 REST, LONGEST_REST = 5.0, 300.0  # seconds of the first rest, doubled with each, and of the longest
 ASKED = 3600.0  # seconds that an endpoint may ask to be left alone
 HOPELESS = timedelta(days=5)  # of nothing but failures, after which it is disabled
+QUIET = timedelta(days=1)
 #: It is too much for them (RFC 6585, 4; RFC 9110, 15.6.3 to 15.6.5).
 OVERLOADED = frozenset({429, 502, 503, 504})
 
@@ -27,6 +28,7 @@ class Health:
     failures: int = 0
     rests: int = 0
     failing_since: datetime | None = None
+    failed_at: datetime | None = None
 
     def succeeded(self) -> "Health":
         """Return it after a success."""
@@ -36,7 +38,9 @@ class Health:
         """Return it after a failure: of those that are overloaded less is asked at once."""
         failures = self.failures + 1
         in_flight = 1 if failures >= TRIP else max(1, self.in_flight // 2) if overloaded else self.in_flight
-        return replace(self, in_flight=in_flight, failures=failures, failing_since=self.failing_since or at)
+        # Days without a request say nothing: a failure after them is a first one.
+        since = self.failing_since if self.failed_at and at - self.failed_at < QUIET else None
+        return replace(self, in_flight=in_flight, failures=failures, failing_since=since or at, failed_at=at)
 
     def rested(self) -> "Health":
         """Return it once it is left alone."""

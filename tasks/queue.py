@@ -8,6 +8,7 @@ from typing import Any
 
 import procrastinate
 import psycopg
+from procrastinate.job_context import JobContext
 from procrastinate.manager import JobManager
 from procrastinate.worker import Worker as ProcrastinateWorker
 
@@ -83,6 +84,19 @@ async def _autocommit(connection: psycopg.AsyncConnection[Any]) -> None:
     await connection.set_autocommit(True)
 
 
+class Eager(ProcrastinateWorker):
+    """Looks for a wake-up whenever one has ended: a lane's next waits while it is drained, and nobody tells of it then.
+
+    It would be found at the next poll.
+    """
+
+    async def _process_job(self, context: JobContext) -> None:
+        try:
+            await super()._process_job(context)
+        finally:
+            self._new_job_event.set()
+
+
 @dataclass
 class Consumer:
     """A procrastinate worker on some queues, started again whenever it ends.
@@ -122,7 +136,7 @@ class Consumer:
             self._worker.stop()  # type: ignore[no-untyped-call]
 
     def _make(self) -> ProcrastinateWorker:
-        return ProcrastinateWorker(
+        return Eager(
             self.app,
             queues=list(self.queues),
             concurrency=self.slots,

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from errors import DatabaseUnavailable
-from sql.database import Database
+from sql.database import COLLISIONS, Database
 
 log = logging.getLogger(__name__)
 
 MOST = 200  # results in one statement
+GATHER = 0.003  # seconds in which results come together: a statement for each would cost as much as its request
 AGAIN = 0.5  # seconds between tries while the database is away
 
 #: One result: a row of `end_attempts`.
@@ -36,6 +37,7 @@ class Records:
 
     async def _write_all(self) -> None:
         while self._waiting:
+            await asyncio.sleep(GATHER)
             some, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
             error = await self._write([result for result, _ in some])
             for _, written in some:
@@ -51,6 +53,8 @@ class Records:
             try:
                 await self.database.all("end_attempts", results=json.dumps(results))
             except DatabaseUnavailable:
+                await asyncio.sleep(AGAIN)
+            except COLLISIONS:
                 await asyncio.sleep(AGAIN)
             except Exception as error:  # noqa: BLE001  # whoever waits for it has to know
                 return error

@@ -4,10 +4,11 @@ Standard Webhooks 1.0.0.
 """
 
 import asyncio
+import logging
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import islice
@@ -16,16 +17,26 @@ from uuid import UUID
 
 import httpcore2
 
-from crypto import sign_all
-from errors import DeliveryError, NetworkAway
+from crypto import CryptoError, from_text, sign_all
+from errors import DeliveryError, SecretUnreadable
 from tasks.connections import Connections
 from tasks.dialer import Dialer
+
+log = logging.getLogger(__name__)
 
 DEADLINE = 20.0  # seconds for a whole request; httpx's own timeouts are per read, and a slow drip never trips them
 RESPONSE_CAP = 16_384  # bytes of the answer that are read
 RESPONSE_KEPT = 2_000  # characters of it that are kept
-HEADERS_KEPT, HEADER_KEPT = 50, 500  # headers of the answer that are kept, and characters of each
+HEADERS_KEPT = 50  # headers of the answer
+NAME_KEPT, HEADER_KEPT = 100, 500  # characters of the name and of the value of each
 TIMED_OUT = "timeout"
+#: What users read of these.
+WORDS: Mapping[type[Exception], str] = {
+    httpcore2.ConnectError: "no connection",
+    httpcore2.ReadError: "the connection was cut",
+    httpcore2.WriteError: "the connection was cut",
+    httpcore2.RemoteProtocolError: "no HTTP answer",
+}
 SUCCESS = range(200, 300)
 
 
@@ -36,6 +47,7 @@ class Delivery:
     id: str
     endpoint_id: str
     event_id: str
+    event_at: datetime
     claim: UUID
     #: made so far, the one at hand included, and of these the ones before it was last replayed
     attempts: int
@@ -79,8 +91,14 @@ class Requests:
 
     dialer: Dialer
     tls: ssl.SSLContext
-    #: opens a sealed secret: (sealed, endpoint id) → whsec_…
+    #: opens what is sealed: (sealed, what it belongs to) → whsec_…
     unseal: Callable[[bytes, str], str]
+    #: requests under way in one process, each of which has an open file
+    most: int = 4096
+    _slots: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._slots = asyncio.Semaphore(self.most)
 
     def connections(self) -> Connections:
         """Return connections for the requests of one drain."""
@@ -88,26 +106,43 @@ class Requests:
 
     async def post(self, delivery: Delivery, connections: Connections) -> Answer:
         """Make one request and return what came of it; nothing is raised for what a receiver does."""
-        began = time.monotonic()
+        async with self._slots:
+            await connections.room()
+            began = time.monotonic()
+            answer = await self._answer(delivery, connections)
+            return replace(answer, duration_ms=int((time.monotonic() - began) * 1000))
+
+    async def _answer(self, delivery: Delivery, connections: Connections) -> Answer:
         try:
             async with asyncio.timeout(DEADLINE):
-                answer = await self._request(delivery, connections)
+                return await self._request(delivery, connections)
         except (TimeoutError, httpcore2.TimeoutException):
-            answer = Answer(None, TIMED_OUT, timed_out=True)
+            return Answer(None, TIMED_OUT, timed_out=True)
         except DeliveryError as error:
-            ours = isinstance(error, NetworkAway)
-            answer = Answer(None, error.detail, counts=not ours, timed_out=error.slow)
+            return Answer(None, error.detail, counts=not error.ours, timed_out=error.slow)
         except Exception as error:  # noqa: BLE001  # a delivery that raises would come back at once, for ever
-            answer = Answer(None, f"{type(error).__name__}: {error}"[:RESPONSE_KEPT].replace("\0", ""))
-        return replace(answer, duration_ms=int((time.monotonic() - began) * 1000))
+            return Answer(None, _words(error))
+
+    def _opened(self, delivery: Delivery) -> tuple[list[str], dict[str, str]]:
+        """Return the secrets and the extra headers of an endpoint. Raise SecretUnreadable."""
+        endpoint = delivery.endpoint_id
+        try:
+            secrets = [self.unseal(sealed, endpoint) for sealed in delivery.secrets]
+            return secrets, {
+                name: value if (sealed := from_text(value)) is None else self.unseal(sealed, f"{endpoint}/{name}")
+                for name, value in delivery.headers.items()
+            }
+        except CryptoError as error:
+            log.warning("the secrets of endpoint %s do not open: %s", endpoint, error)
+            raise SecretUnreadable from error
 
     async def _request(self, delivery: Delivery, connections: Connections) -> Answer:
         body = delivery.body.encode()
         # Postgres's clock: receivers refuse what this machine's would date wrongly.
         timestamp = int(delivery.attempt_at.timestamp())
-        secrets = [self.unseal(sealed, delivery.endpoint_id) for sealed in delivery.secrets]
+        secrets, extras = self._opened(delivery)
         headers = {
-            **delivery.headers,
+            **extras,
             "user-agent": "Postrider",
             "content-type": "application/json",
             "content-length": str(len(body)),
@@ -128,6 +163,15 @@ class Requests:
             )
 
 
+def _words(error: Exception) -> str:
+    """Return what users read of an error."""
+    what, text = WORDS.get(type(error), type(error).__name__), str(error)
+    # h11 shows what it could not read: that of a server which speaks no HTTP is none of whoever registered its address.
+    if "bytearray" in text:
+        text = ""
+    return f"{what}: {text}".removesuffix(": ")[:RESPONSE_KEPT].replace("\0", "")
+
+
 async def _beginning(response: httpcore2.Response) -> str:
     """Read the beginning of an answer, raw: a bomb of 254 KiB would unpack to 256 MiB."""
     parts, size = [], 0
@@ -142,7 +186,7 @@ async def _beginning(response: httpcore2.Response) -> str:
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:
     """Return what is kept of headers."""
     some = islice(headers.items(), HEADERS_KEPT)
-    return {_storable(name): _storable(value)[:HEADER_KEPT] for name, value in some}
+    return {_storable(name)[:NAME_KEPT]: _storable(value)[:HEADER_KEPT] for name, value in some}
 
 
 def _storable(text: str) -> str:

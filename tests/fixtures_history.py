@@ -46,11 +46,11 @@ async def keep_up(database: Database, *, days: float = 90, **values: Any) -> Non
     await Upkeep(database, keepalive_days=7, retention_days=days, **values).run_once()
 
 
-async def waits_for_a_lock(database: Database) -> None:
-    """Wait until a connection of this database waits for another one."""
+async def waits_for_a_lock(database: Database, connections: int = 1) -> None:
+    """Wait until so many connections of this database wait for others."""
     waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     async with asyncio.timeout(10):
-        while not await value(database, waiting):
+        while await value(database, waiting) < connections:
             await asyncio.sleep(0.01)
 
 

@@ -117,7 +117,7 @@ async def test_an_address_gets_five_tokens_an_hour(database_url: str) -> None:
     assert statuses == [200] * 5 + [429]
     assert (refused.status_code, other.status_code) == (429, 200)
     assert "5 tokens an hour of this address" in refused.json()["detail"]
-    assert 60 < int(refused.headers["retry-after"]) <= 3600
+    assert 0 < int(refused.headers["retry-after"]) <= 3600, "the count of an hour goes down with the next one"
 
 
 # --- bad input ---------------------------------------------------------------------------------------------------

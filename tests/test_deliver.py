@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from commands.demo import free_ports
 from crypto import verify
+from errors import AddressRefused, SecretUnreadable
 from sql.database import Database
 from tasks import request
 from tasks.deliver import DeliveryWork
@@ -106,10 +107,10 @@ async def test_a_refused_connection_is_tried_again_until_the_attempts_are_used_u
     await make_due(database)
     await drain_once(database, work)
     assert await value(database, "select state from deliveries") == "failed"
-    assert "ConnectError" in str(await value(database, "select last_error from deliveries"))
+    assert await value(database, "select last_error from deliveries") == AddressRefused().detail
 
 
-async def test_a_secret_that_cannot_be_opened_is_a_failed_attempt_and_no_endless_loop(
+async def test_a_secret_that_cannot_be_opened_is_our_fault_and_no_endless_loop(
     database: Database, work: DeliveryWork
 ) -> None:
     async with receiving() as (url, scripted):
@@ -119,8 +120,10 @@ async def test_a_secret_that_cannot_be_opened_is_a_failed_attempt_and_no_endless
             await tx.connection.execute("update endpoints set secret = 'another key sealed this'")
         await drain_once(database, work)
     assert scripted.got == []
-    waits = "select state = 'pending' and due_at > now() and last_error like 'CryptoError%' from deliveries"
-    assert await value(database, waits)
+    waits = "select state = 'pending' and attempts = 0 and last_error = %s from deliveries"
+    assert await value(database, waits, SecretUnreadable().detail)
+    rests = "select gate_reason || ' ' || (open_at > now() + interval '4 seconds') from lanes where id = 'whe_1'"
+    assert await value(database, rests) == "own_fault true"
 
 
 async def test_what_a_dead_worker_left_under_way_is_sent_again_with_the_same_id(

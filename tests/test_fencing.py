@@ -204,6 +204,7 @@ async def taken_over(database: Database, claim: str) -> dict[str, Any]:
         "per_hour": 1, "lease": 60, "put_away": True, "state": "disconnected", "quiet": False, "changed": True,
         "name": "n", "platform": "p", "qr": "q", "restriction": "monthly_cap", "home": "home", "sealed": 3,
         "whole": True, "raw_bytes": 1, "in_flight": 2, "failures": 1, "rests": 1, "failing_since": MOMENT,
+        "failed_at": MOMENT,
         "rest": 9.0, "not_ready_for": 1.0,
     }  # fmt: skip
 

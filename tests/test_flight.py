@@ -5,9 +5,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
-from fixtures_deliveries import add_endpoint, drain_once, listening, make_due, working
+from fixtures_deliveries import add_endpoint, begin, drain_once, listening, make_due, working
+from fixtures_history import waits_for_a_lock
 from fixtures_lanes import value
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -89,7 +91,7 @@ async def test_several_requests_are_under_way_at_once(database: Database, work: 
 
 
 async def test_after_an_outage_it_begins_with_one(database: Database, work: DeliveryWork) -> None:
-    async with busy(database, ok) as receiver:
+    async with busy(database, ok, seconds=0.3) as receiver:
         await run(database, "update endpoints set in_flight = 1, failures = 20, rests = 3, failing_since = now()")
         await add_events(database, 15)
         await drain_once(database, work)
@@ -150,7 +152,7 @@ async def test_a_slow_rate_closes_the_gate_in_place_of_a_wait(database: Database
         await run(database, "update endpoints set per_second = 0.1")
         await add_events(database, 3)
         await drain_once(database, work)
-        assert await value(database, GATE) == "rate true"
+        assert await value(database, GATE) == "rate_limit true"
         await run(database, "update lanes set open_at = now()")
         await drain_once(database, work)
     assert len(receiver.at) == 1, "also the next drain knows"
@@ -158,14 +160,15 @@ async def test_a_slow_rate_closes_the_gate_in_place_of_a_wait(database: Database
 
 async def test_days_of_failures_disable_it(database: Database, work: DeliveryWork) -> None:
     async with busy(database, lambda: Response(status_code=500)) as receiver:
-        old = "update endpoints set in_flight = 1, failures = 50, failing_since = now() - interval '6 days'"
-        await run(database, old)
+        await run(database, "update endpoints set in_flight = 1, failures = 50, failed_at = now()")
+        await run(database, "update endpoints set failing_since = now() - interval '6 days'")
         await add_events(database, 3)
         await drain_once(database, work)
     assert len(receiver.at) == 1
     assert await value(database, "select status || ': ' || status_reason from endpoints") == (
         "disabled: There was nothing but failures for five days."
     )
+    await database.all("fail_waiting", endpoint=None, most=10)
     assert await value(database, "select count(*) from deliveries where state = 'failed'") == 3
 
 
@@ -215,3 +218,50 @@ async def test_what_comes_in_while_a_request_hangs_does_not_wait_for_it(
             await asyncio.sleep(0.01)
         assert receiver.most == [1, 2], "the first still hangs"
         await draining
+
+
+async def test_a_rate_of_one_a_second_is_kept_by_one_drain(database: Database, work: DeliveryWork) -> None:
+    """The pulse would wake the lane for each of them, up to a second late."""
+    async with busy(database, ok, seconds=0.0) as receiver:
+        await run(database, "update endpoints set per_second = 1.5")
+        await add_events(database, 3)
+        await drain_once(database, work)
+    gaps = [later - earlier for earlier, later in pairwise(receiver.at)]
+    assert len(gaps) == 2
+    assert min(gaps) > 0.6
+    assert await value(database, GATE) == "open false"
+
+
+async def test_an_old_urls_answer_that_comes_with_the_change_disables_and_rests_nothing(
+    database: Database, work: DeliveryWork
+) -> None:
+    async with busy(database, ok):
+        drain = await begin(database, "whe_1")
+        await work.begin(drain)
+        old = {"lane": "whe_1", "epoch": drain.epoch, "url": await value(database, "select url from endpoints")}
+        health = {"in_flight": 1, "failures": 99, "rests": 9, "failing_since": None, "failed_at": None}
+        async with asyncio.TaskGroup() as group, database.transaction() as tx:
+            await tx.all("endpoint_to_change", org="org_default", endpoint="whe_1")
+            disabling = group.create_task(database.all("disable_endpoint", reason="It is gone.", **old))
+            await waits_for_a_lock(database)
+            writing = group.create_task(
+                database.all("write_health", rest=9.0, reason="x", not_ready_for=0.0, **health, **old)
+            )
+            await waits_for_a_lock(database, 2)
+            await tx.connection.execute("update endpoints set url = 'http://new.test/' where id = 'whe_1'")
+        assert disabling.result() == writing.result() == []
+    assert await value(database, "select status || failures from endpoints") == "enabled0"
+    assert await value(database, GATE) == "open false"
+
+
+async def test_what_a_drain_knows_of_an_endpoint_that_was_switched_on_meanwhile_is_forgotten(
+    database: Database, work: DeliveryWork
+) -> None:
+    async with busy(database, lambda: Response(status_code=500), seconds=0.3):
+        await add_events(database, 1)
+        draining = asyncio.create_task(drain_once(database, work))
+        await asyncio.sleep(0.1)
+        await database.all("forget_health", endpoint="whe_1")
+        await draining
+    assert await value(database, "select failures || ' ' || (failing_since is null) from endpoints") == "0 true"
+    assert await value(database, "select state || ' ' || last_status from deliveries") == "pending 500"

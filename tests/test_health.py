@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -60,6 +61,14 @@ def test_one_that_refuses_is_left_alone_also_when_it_does_not_say_for_how_long()
 def test_days_of_nothing_but_failures_are_enough(failures: int, days: int, *, hopeless: bool) -> None:
     assert failing(failures).is_hopeless(NOW + timedelta(days=days)) is hopeless
     assert not failing(failures).succeeded().is_hopeless(NOW + timedelta(days=days))
+
+
+def test_a_failure_after_quiet_days_is_a_first_one() -> None:
+    health = Health(failures=13, failing_since=NOW - timedelta(days=6), failed_at=NOW - timedelta(days=5))
+    assert not health.failed(NOW).is_hopeless(NOW)
+    assert health.failed(NOW).failing_since == NOW
+    busy = replace(health, failed_at=NOW - timedelta(hours=23))
+    assert busy.failed(NOW).is_hopeless(NOW)
 
 
 def test_a_rate_spaces_requests_evenly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,6 @@ from fixtures_deliveries import add_endpoint, begin, receiving, working
 from fixtures_history import keep_up, run
 from fixtures_lanes import value
 from fixtures_webhooks import put_endpoint, put_events, put_org, spread, states
-from starlette.requests import Request
-from starlette.responses import Response
 
 from sql.database import Database
 from tasks import recover as recovering
@@ -401,16 +399,13 @@ async def test_it_arrives_each_once_and_what_happens_meanwhile_does_not_wait_for
     client: httpx2.AsyncClient, database: Database
 ) -> None:
     await put_events(database, "JobCompleted", 2000)
-    got: list[str] = []
 
-    async def receive(request: Request) -> Response:
-        got.append(request.headers["webhook-id"])
-        if len(got) == 700:
+    async def happen() -> None:
+        if len(scripted.got) == 700:
             await put_events(database, "JobFailed")
-        return Response(status_code=204)
 
     async with receiving() as (url, scripted), working(database) as work:
-        scripted.receive = receive  # type: ignore[method-assign,assignment]
+        scripted.meanwhile = happen
         await add_endpoint(database, url)
         target = await ask(client)
         async with asyncio.timeout(60):
@@ -419,6 +414,18 @@ async def test_it_arrives_each_once_and_what_happens_meanwhile_does_not_wait_for
                 await work.begin(drain)
                 await work.one(drain)
     assert await look(client, target) == ("done", 2000, 2000)
+    got = [headers["webhook-id"] for headers, _ in scripted.got]
     assert len(got) == len(set(got)) == 2001
     live = await value(database, "select event_id from deliveries where type = 'JobFailed'")
     assert got.index(live) <= 700 + BITE * 32 + 2 * 32
+
+
+async def test_no_more_are_open_than_an_endpoint_may_have(client: httpx2.AsyncClient, database: Database) -> None:
+    endpoint = await put_endpoint(database)
+    await put_events(database, "JobCompleted")
+    span = {"since": "2026-01-01T00:00:00Z"}
+    answers = [await client.post(f"/webhooks/{endpoint}/recover", json=span) for _ in range(6)]
+    assert [answer.status_code for answer in answers] == [202] * 5 + [409]
+    assert answers[-1].json()["detail"] == f"5 recoveries of {endpoint} are not done yet: wait for them."
+    await run(database, "update recoveries set state = 'done' where id = (select min(id) from recoveries)")
+    assert (await client.post(f"/webhooks/{endpoint}/recover", json=span)).status_code == 202

@@ -107,7 +107,7 @@ async def test_what_is_over_age_goes_and_what_is_open_stays(database: Database) 
     assert await value(database, COUNTS) == "1/0/2/2/0"
     assert await rows(database, "select state from deliveries order by state") == [("pending",), ("sending",)]
     (drain,) = await database.read(Drain, "begin_drain", lane="w", worker="wrk_a", wakeup=1)
-    await database.all("release_deliveries", lane="w", epoch=drain.epoch)
+    await database.all("begin_deliveries", lane="w", epoch=drain.epoch)
     for _ in range(2):
         await deliver(database, "delivered")
     await keep_up(database)
@@ -251,8 +251,8 @@ async def test_an_event_that_is_being_written_keeps_its_partition(database: Data
                 values ('evt_1', 'org_default', 'X', '', to_date(%s, 'YYYY_MM') + interval '3 days')
                 returning id, created_at
             )
-            insert into deliveries (id, org_id, event_id, event_at, endpoint_id)
-            select 'dlv_1', 'org_default', id, created_at, 'w' from event
+            insert into deliveries (id, org_id, event_id, event_at, type, endpoint_id)
+            select 'dlv_1', 'org_default', id, created_at, 'X', 'w' from event
             """,
             [month(5)],
         )

@@ -13,6 +13,7 @@ from fixtures_history import keep_up
 from fixtures_lanes import value
 
 from crypto import CryptoError, verify
+from errors import SecretUnreadable
 from sql.database import Database
 from tasks.deliver import DeliveryWork
 
@@ -194,7 +195,7 @@ async def test_an_overlap_that_is_none_is_refused(client: httpx2.AsyncClient, se
     assert (await client.post(f"/webhooks/{endpoint}/rotate-secret")).json()["oldSecretsUntil"] is not None
 
 
-async def test_an_old_secret_that_cannot_be_opened_is_a_failed_attempt(
+async def test_an_old_secret_that_cannot_be_opened_uses_up_no_attempt(
     client: httpx2.AsyncClient, database: Database, work: DeliveryWork
 ) -> None:
     async with receiving() as (url, got):
@@ -204,7 +205,8 @@ async def test_an_old_secret_that_cannot_be_opened_is_a_failed_attempt(
         await client.post(f"/webhooks/{endpoint}/test")
         assert await deliver(database, work, endpoint) == 1
     assert got.got == []
-    assert str(await value(database, "select last_error from deliveries")).startswith("CryptoError")
+    assert await value(database, "select last_error from deliveries") == SecretUnreadable().detail
+    assert await value(database, "select attempts from deliveries") == 0
 
 
 # --- extra headers -----------------------------------------------------------------------------------------------

@@ -236,6 +236,7 @@ async def test_410_disables_an_endpoint_and_the_others_are_told(
         )
         await happen(client, "a", "b")
         await rows(database, FORGET_WAKEUPS)
+        await rows(database, "update endpoints set in_flight = 1 returning id")
         assert await deliver(database, work, gone) == 1, "its gate is closed"
         assert await value(database, WOKEN) == [told]
         await beat(database_url)
@@ -245,7 +246,7 @@ async def test_410_disables_an_endpoint_and_the_others_are_told(
     assert event["data"] == {"endpoint": gone, "reason": "It answered 410 Gone."}
     assert await rows(
         database,
-        "select endpoint_id from deliveries join outbox on outbox.id = event_id where type = 'WebhookDisabled' "
+        "select endpoint_id from deliveries join outbox on outbox.id = event_id where outbox.type = 'WebhookDisabled' "
         'order by endpoint_id collate "C"',
     ) == [(one,) for one in sorted([told, paused])], f"not {gone}, {disabled}, {unasked}, nor another org's"
     shown = (await client.get(f"/webhooks/{gone}")).json()

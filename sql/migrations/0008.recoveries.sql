@@ -2,6 +2,9 @@
 -- found by state, type and time, however many there are.
 -- Oldest code that may run on it: 0.3.0. It works on no recovery, which waits for a newer worker.
 
+-- All at once, before anything waits for one of them and holds another.
+lock table outbox, deliveries, endpoints in access exclusive mode;
+
 -- deliveries ---------------------------------------------------------------------------------------------------------
 
 -- With the type in the row, one index serves every list; and a delivery is kept longer than its event.

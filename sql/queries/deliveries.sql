@@ -26,7 +26,7 @@ with lane as (
     select org_id, id, endpoint_id, attempts from taken
     returning id, delivery_id, created_at
 )
-select taken.id, taken.endpoint_id, taken.event_id, taken.claim, taken.attempts, taken.replayed, outbox.type, outbox.body,
+select taken.id, taken.endpoint_id, taken.event_id, taken.event_at, taken.claim, taken.attempts, taken.replayed, outbox.type, outbox.body,
        outbox.job_id, endpoints.url, endpoints.headers, endpoints.retry,
        endpoints.secret || array(
            select secret from endpoint_secrets
@@ -67,19 +67,23 @@ where deliveries.id = result.delivery and deliveries.claim = result.claim and en
 -- name: write_health
 -- How an endpoint does, and for how long it is to be left alone; it names the epoch and the URL, since a newer drain knows
 -- better, and another URL is another receiver.
-with lane as (
+with lane as materialized (
+    select id from lanes where id = %(lane)s and epoch = %(epoch)s for no key update
+), endpoint as materialized (
+    select endpoints.id from lane join endpoints using (id) where url = %(url)s for no key update of endpoints
+), gate as (
     update lanes
     set open_at = case when open_at = 'infinity' then open_at
                        else greatest(open_at, now() + %(rest)s * interval '1 second') end,
         gate_reason = case when open_at = 'infinity' then gate_reason else coalesce(%(reason)s, gate_reason) end
-    where id = %(lane)s and epoch = %(epoch)s and exists (select from endpoints where id = %(lane)s and url = %(url)s)
-    returning id
+    from endpoint
+    where lanes.id = endpoint.id
 )
 update endpoints
 set in_flight = %(in_flight)s, failures = %(failures)s, rests = %(rests)s, failing_since = %(failing_since)s,
-    ready_at = now() + %(not_ready_for)s * interval '1 second'
-from lane
-where endpoints.id = lane.id
+    failed_at = %(failed_at)s, ready_at = now() + %(not_ready_for)s * interval '1 second'
+from endpoint
+where endpoints.id = endpoint.id
 
 -- name: begin_deliveries
 -- What an earlier drain left under way may or may not have arrived: it is sent again, with the same webhook-id. Returns how
@@ -98,7 +102,7 @@ with lane as (
     from lost
     where attempts.delivery_id = lost.id and attempts.number = lost.attempts and attempts.ended_at is null
 )
-select url, in_flight, failures, rests, failing_since, per_second,
+select url, in_flight, failures, rests, failing_since, failed_at, per_second,
        greatest(0, coalesce(extract(epoch from ready_at - now()), 0))::float8 as not_ready_for,
        exists (select from recoveries where endpoint_id = endpoints.id and recoveries.state in ('counting', 'running'))
            as recovers
@@ -112,7 +116,7 @@ where status = 'enabled' and deleted_at is null
 with lane as (
     select id from lanes where id = %(lane)s and epoch = %(epoch)s for no key update
 ), answered as materialized (
-    select endpoints.id from lane join endpoints using (id) where url = %(url)s
+    select endpoints.id from lane join endpoints using (id) where url = %(url)s for no key update of endpoints
 )
 select lanes from answered, disable_endpoint(id, %(reason)s) as lanes where lanes is not null
 

@@ -69,7 +69,8 @@ limit %(most)s
 
 -- name: endpoint_exists
 -- Deleted ones too: their deliveries are shown.
-select id, case when deleted_at is null then status else 'deleted' end as status
+select id, case when deleted_at is null then status else 'deleted' end as status,
+       (select count(*) from recoveries where endpoint_id = endpoints.id and state in ('counting', 'running')) as recoveries
 from endpoints
 where org_id = %(org)s and id = %(endpoint)s
 

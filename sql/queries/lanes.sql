@@ -73,7 +73,7 @@ where id = %(lane)s
 -- name: pulse
 -- Wake every lane that has something to do and no wake-up: attention that is due, a due row or a recovery behind an open
 -- gate, or a half-done row (no drain runs, so nobody has it). It is the clock of the lanes and the backstop for everything
--- missed.
+-- missed. An endpoint is attended to later only after an error of ours, which is not to come again each second.
 -- The first row by its due time comes from an index. With `exists`, when a few lanes hold all that waits, Postgres expects to
 -- meet a row of any lane at once and reads the table from its beginning, once for each lane that has none: minutes.
 insert into procrastinate_jobs (queue_name, task_name, lock, queueing_lock, args)
@@ -92,7 +92,7 @@ where (
         or exists (
             select from jobs where account_id = lanes.id and state in ('sending', 'submitting') and due_at <= now())
     )
-    or kind = 'endpoint' and (
+    or kind = 'endpoint' and (attend_at is null or attend_at <= now()) and (
         open_at <= now()
         and (select due_at from deliveries where endpoint_id = lanes.id and state = 'pending' order by due_at limit 1) <= now()
         or exists (

@@ -5,6 +5,7 @@ select %(id)s, org_id, id, %(since)s::timestamptz, least(%(until)s::timestamptz,
 from endpoints
 where id = %(endpoint)s and org_id = %(org)s and deleted_at is null and status <> 'disabled'
   and %(since)s < least(%(until)s, now())
+  and (select count(*) from recoveries where endpoint_id = endpoints.id and state in ('counting', 'running')) < %(most)s
 for share
 returning id
 
@@ -16,19 +17,21 @@ where org_id = %(org)s and endpoint_id = %(endpoint)s and id = %(recovery)s
 -- name: recover_some
 -- One step of the endpoint's oldest recovery that is open: look at the next events, count those that are missing, and once
 -- they are counted bring the first of them to the endpoint. Its place goes forward in the same statement, so that whatever
--- dies, the next step begins where this one ended. Locks are taken in the order of whoever disables an endpoint.
-with endpoint as materialized (
-    select id, events from endpoints where id = %(lane)s and status = 'enabled' and deleted_at is null for share
+-- dies, the next step begins where this one ended. Locks are taken in the order of whoever changes an endpoint.
+with lane as materialized (
+    select id from lanes
+    where id = %(lane)s and epoch = %(epoch)s and open_at <= now()
+    for no key update
+), endpoint as materialized (
+    select endpoints.id, events from lane join endpoints using (id)
+    where status = 'enabled' and deleted_at is null
+    for share of endpoints
 ), recovery as materialized (
     select *, state = 'counting' as counts, case state when 'counting' then %(look)s::bigint else %(most)s end as most
     from recoveries
     where endpoint_id = (select id from endpoint) and state in ('counting', 'running') and settled(begun_in, created_at)
     order by created_at, id
     limit 1
-    for no key update
-), lane as materialized (
-    select id from lanes
-    where id = (select endpoint_id from recovery) and epoch = %(epoch)s and open_at <= now()
     for no key update
 ), seen as materialized (
     select event.id, event.created_at, wants(endpoint.id, events, type, body) as wanted

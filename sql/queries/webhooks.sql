@@ -2,16 +2,21 @@
 with lane as (
     insert into lanes (id, org_id, kind, queue) values (%(id)s, %(org)s, 'endpoint', 'endpoint-slow')
 )
-insert into endpoints (id, org_id, url, events, description, signature, secret, public_key, headers, retry)
+insert into endpoints (id, org_id, url, events, description, signature, secret, public_key, headers, retry,
+                       per_second)
 values (
     %(id)s, %(org)s, %(url)s, %(events)s::text[], %(description)s, %(signature)s, %(secret)s, %(public_key)s,
-    %(headers)s::text::jsonb, %(retry)s::text::jsonb
+    %(headers)s::text::jsonb, %(retry)s::text::jsonb, %(per_second)s
 )
+
+-- name: count_of_org
+select count(*) as endpoints from endpoints where org_id = %(org)s and deleted_at is null
 
 -- name: list_endpoints
 -- Oldest first, or only the one asked for; a page begins after the last row of the one before. Values of headers may be
 -- secrets, and are not shown.
-select id, url, events, description, status, status_reason, signature, public_key, retry, created_at,
+select id, url, events, description, status, status_reason, signature, public_key, retry, per_second,
+       created_at,
        array(select jsonb_object_keys(headers) order by 1) as header_names,
        (select max(expires_at) from endpoint_secrets where endpoint_id = endpoints.id and expires_at > now())
            as old_secrets_until
@@ -27,18 +32,18 @@ limit %(limit)s
 with lane as (
     select id from lanes where id = %(endpoint)s and org_id = %(org)s for no key update
 )
-select endpoints.id, url, status, signature, headers, retry
+select endpoints.id, url, status, signature, headers, retry, per_second
 from lane
 join endpoints using (id)
 where deleted_at is null
 for no key update of endpoints
 
 -- name: change_endpoint
--- Null leaves a column as it is.
+-- Null leaves a column as it is, but for per_second.
 update endpoints
 set url = coalesce(%(url)s, url), events = coalesce(%(events)s::text[], events),
     description = coalesce(%(description)s, description), headers = coalesce(%(headers)s::text::jsonb, headers),
-    retry = coalesce(%(retry)s::text::jsonb, retry)
+    retry = coalesce(%(retry)s::text::jsonb, retry), per_second = %(per_second)s
 where id = %(endpoint)s
 
 -- name: count_old_secrets
@@ -72,15 +77,17 @@ from switched
 where lanes.id = switched.id
 
 -- name: forget_health
--- Nothing is known of a receiver that has another URL, or that somebody switched on again.
+-- Nothing is known of a receiver that has another URL, or that somebody switched on again. A drain that goes on would know
+-- better: it is fenced off.
 with lane as (
     update lanes
-    set open_at = case when open_at = 'infinity' then open_at else '-infinity' end,
+    set epoch = epoch + 1,
+        open_at = case when open_at = 'infinity' then open_at else '-infinity' end,
         gate_reason = case when open_at = 'infinity' then gate_reason end
     where id = %(endpoint)s
 )
 update endpoints
-set in_flight = default, failures = default, rests = default, failing_since = default
+set in_flight = default, failures = default, rests = default, failing_since = default, failed_at = default
 where id = %(endpoint)s
 
 -- name: test_endpoint
@@ -114,8 +121,10 @@ returning lanes.id
 
 -- name: put_bootstrap_endpoint
 -- Another URL is another receiver: whatever disabled the old one does not hold for it.
-with lane as (
-    insert into lanes (id, org_id, kind, queue) values ('whe_bootstrap', 'org_default', 'endpoint', 'endpoint')
+with old as (
+    select url from endpoints where id = 'whe_bootstrap'
+), lane as (
+    insert into lanes (id, org_id, kind, queue) values ('whe_bootstrap', 'org_default', 'endpoint', 'endpoint-slow')
     on conflict do nothing
 ), endpoint as (
     insert into endpoints (id, org_id, url, events, description, secret)
@@ -124,11 +133,14 @@ with lane as (
     set url = excluded.url, secret = excluded.secret, deleted_at = null,
         status = case when endpoints.url = excluded.url then endpoints.status else 'enabled' end,
         status_reason = case when endpoints.url = excluded.url then endpoints.status_reason end,
+        in_flight = case when endpoints.url = excluded.url then endpoints.in_flight else 2 end,
         failures = case when endpoints.url = excluded.url then endpoints.failures else 0 end,
         rests = case when endpoints.url = excluded.url then endpoints.rests else 0 end,
-        failing_since = case when endpoints.url = excluded.url then endpoints.failing_since end
+        failing_since = case when endpoints.url = excluded.url then endpoints.failing_since end,
+        failed_at = case when endpoints.url = excluded.url then endpoints.failed_at end
     returning id, status
 )
 update lanes set open_at = '-infinity', gate_reason = null
 from endpoint
-where lanes.id = endpoint.id and endpoint.status = 'enabled' and gate_reason in ('paused', 'disabled', 'deleted')
+where lanes.id = endpoint.id and endpoint.status = 'enabled'
+  and (gate_reason in ('paused', 'disabled', 'deleted') or %(url)s <> (select url from old))
