@@ -19,7 +19,7 @@ from starlette.routing import Route
 from commands import serve
 from commands.demo import free_ports
 from sql.database import Database
-from tasks import deliver
+from tasks import flight
 from tasks.deliver import DeliveryWork
 from tasks.health import TRIP
 
@@ -206,7 +206,7 @@ async def test_what_comes_in_while_a_request_hangs_does_not_wait_for_it(
     work: DeliveryWork,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(deliver, "LOOK", 0.05)
+    monkeypatch.setattr(flight, "LOOK", 0.05)
     async with busy(database, ok, seconds=1.0) as receiver:
         await add_events(database, 1)
         draining = asyncio.create_task(drain_once(database, work))
