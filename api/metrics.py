@@ -2,13 +2,23 @@
 
 from ipaddress import ip_address
 
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, REGISTRY, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    REGISTRY,
+    CollectorRegistry,
+    Gauge,
+    disable_created_metrics,
+    generate_latest,
+)
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.auth import check_admin
 from api.context import of
 from sql.database import Row
+
+# When each counter began is a series more for each of them, which nobody asks for.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 #: What a proxy adds: behind one, every peer is the proxy, which may well be on loopback.
 FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-real-ip")

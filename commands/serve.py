@@ -26,6 +26,7 @@ from crypto import hash_key
 from errors import DatabaseUnavailable, PostriderError
 from settings import Settings
 from sql.database import Database
+from tasks.metrics import WORKER
 from tasks.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -201,7 +202,7 @@ def health_app(worker: Worker, engine: Engine, settings: Settings) -> Starlette:
 
     async def show_metrics(request: Request) -> Response:
         metrics.admit(request, admin, proxied=settings.trust_proxy_hops > 0)
-        return metrics.answer()
+        return metrics.answer(WORKER)
 
     return Starlette(
         routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", show_metrics)],

@@ -1,23 +1,29 @@
 """What a worker counts of the requests that it makes to receivers, for Prometheus."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from tasks.request import Answer, Delivery
 
+WORKER = CollectorRegistry()
 REQUESTS = Counter(
     "postrider_webhook_attempts",
     "Requests to receivers that ended: by the class of the answer's status, or timeout, no_answer, own_fault.",
     ["outcome"],
+    registry=WORKER,
 )
-ENDED = Counter("postrider_webhook_deliveries_ended", "Deliveries that ended: delivered or failed.", ["state"])
+ENDED = Counter(
+    "postrider_webhook_deliveries_ended", "Deliveries that ended: delivered or failed.", ["state"], registry=WORKER
+)
 SECONDS = Histogram(
     "postrider_webhook_attempt_seconds",
     "How long a request to a receiver took, from its connection to the end of the answer.",
+    registry=WORKER,
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20),
 )
 LAG = Histogram(
     "postrider_webhook_lag_seconds",
     "From an event to the first request that tells of it.",
+    registry=WORKER,
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600),
 )
 

@@ -8,7 +8,6 @@ from fixtures_api import ADMIN_KEY, client_of, running, settings
 from fixtures_deliveries import add_endpoint, drain_once, make_due, receiving, send_one, working
 from fixtures_history import run
 from fixtures_webhooks import put_endpoint, put_events
-from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.responses import Response
@@ -16,7 +15,7 @@ from starlette.responses import Response
 from browser.engine import Engine
 from commands import serve
 from sql.database import Database
-from tasks.metrics import outcome
+from tasks.metrics import WORKER, outcome
 from tasks.request import Answer
 
 FAR = "203.0.113.9"
@@ -60,6 +59,7 @@ async def test_what_waits_is_counted_by_why_it_waits(app: Starlette, database: D
     endpoints = [seen[f"postrider_webhook_endpoints{{status={name}}}"] for name in ("enabled", "paused", "disabled")]
     assert endpoints == [3, 1, 1]
     assert seen["process_resident_memory_bytes"] > 1e6
+    assert not [name for name in seen if "attempt" in name or "_created" in name], "a worker's"
 
 
 async def test_where_nothing_waits_it_says_so(app: Starlette) -> None:
@@ -113,8 +113,7 @@ async def test_without_admin_key_only_this_machine_sees_them(database_url: str) 
 def counted() -> dict[str, float]:
     return {
         f"{sample.name} {' '.join(sample.labels.values())}".strip(): sample.value
-        for family in REGISTRY.collect()
-        if family.name.startswith("postrider_")
+        for family in WORKER.collect()
         for sample in family.samples
         if sample.name.endswith(("_total", "_count", "_sum"))
     }
