@@ -147,3 +147,9 @@ async def test_some_runs_lose_and_double_nothing(capsys: pytest.CaptureFixture[s
                     print(f"\n{outcome}")  # noqa: T201  # what a person wants to see
                 assert outcome.wrong == []
                 assert sum(outcome.ends.values()) >= 5
+
+
+def test_a_copy_with_a_mistake_has_every_room() -> None:
+    rooms = {folder.name for folder in mistakes.ROOT.iterdir() if (folder / "__init__.py").exists()}
+    assert rooms <= set(mistakes.TREE)
+    assert {"api", "crypto", "tasks"} <= rooms
