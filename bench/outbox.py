@@ -1,7 +1,6 @@
 """An outbox to measure: an embedded Postgres, endpoints, and the part of a worker that delivers."""
 
 import asyncio
-import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -15,6 +14,7 @@ import psycopg
 from addresses import LOOPBACK
 from commands.compose import ENDPOINT_SLOTS, PATIENCE, SLOW_SLOTS, crowded
 from commands.demo import free_ports
+from commands.serve import search_less_for_garbage
 from crypto import Sealer, new_secret
 from resolver import Resolver
 from sql import embedded, schema
@@ -126,7 +126,7 @@ async def delivering(database: Database, url: str, dead: float = DEAD) -> AsyncI
         await database.one("renew_worker", worker=lanes.worker, ids=ids, lease=dead, open=[])
 
     await database.all("register_worker", worker=lanes.worker, host="here", version="", home=lanes.worker, seats=1)
-    gc.freeze()
+    search_less_for_garbage()
     async with app.open_async():
         running = [asyncio.create_task(consumer.run()) for consumer in consumers]
         beating = [

@@ -113,6 +113,12 @@ def run_worker(settings: Settings) -> int:
         return asyncio.run(_worker(settings, url, home))
 
 
+def search_less_for_garbage() -> None:
+    """Let a search of all objects be rare: with a thousand requests under way each stops everything for up to 0.1 s."""
+    gc.freeze()  # what was imported is searched no more
+    gc.set_threshold(10_000, 20, 50)
+
+
 def _allow_connections() -> None:
     """Let this process have many connections to receivers, if the system allows it: the soft limit is mostly 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -124,8 +130,7 @@ async def _worker(settings: Settings, url: str, home: str) -> int:
     stop = on_signals()
     worker, engine = compose.make_worker(settings, url, home)
     health = config(health_app(worker, engine, settings), settings.host, settings.worker_port)
-    # What was imported is no longer searched for garbage: with a thousand requests under way that stops all for 0.1 s.
-    gc.freeze()
+    search_less_for_garbage()
     async with worker.database, engine, running(health):
         return await worker.run(stop)
 
