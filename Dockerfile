@@ -7,8 +7,8 @@ FROM debian:trixie-slim AS build
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates python3 python3-pip python3-venv
 
-# The whole lock is downloaded and checked against its hashes; from then on pip works offline, from these files alone.
-# So each package below was checked, those that only development needs are left out, and nothing is built but our own.
+# The lock is downloaded and checked against its hashes; from then on pip works offline, from these files alone. So each
+# package below was checked, and nothing is built but our own.
 WORKDIR /build
 COPY requirements.lock ./
 RUN python3 -m pip download --quiet --no-cache-dir --require-hashes --no-deps --only-binary=:all: \

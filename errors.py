@@ -448,7 +448,7 @@ class SchemaWrong(OperatorError):
 
 
 class ChromiumMissing(OperatorError):
-    """No Chromium was found."""
+    """No Chromium starts here."""
 
 
 class SelectorsWrong(OperatorError):

@@ -13,7 +13,7 @@ from starlette.routing import Mount
 
 from bench.house import MB
 from browser import profile, selectors
-from browser.chromium import find_chromium
+from browser.chromium import candidates
 from browser.engine import Engine, look_for
 from browser.flags import FLAGS, OFF, ON, PLAYWRIGHT_OFF, PLAYWRIGHT_ON
 from browser.memory import measure
@@ -95,7 +95,7 @@ async def run(live: Sequence[int], builds: Sequence[Path], left_out: int, runs: 
     The latter with `left_out` live sessions, and not at all when that is 0.
     """
     _tell_neighbours()
-    executables = list(builds) or [find_chromium(None)]
+    executables = list(builds) or candidates(None)[:1]
     async with _stand() as stand:
         await _compare_builds(stand, executables, live, runs)
         if left_out:

@@ -1,13 +1,19 @@
-"""Which Chromium is driven, and whether its own sandbox starts here."""
+"""Which Chromium is driven: the first that starts here, with its own sandbox where that starts too."""
 
 import asyncio
 import os
+import platform
 import re
 import shutil
+import signal
 import sys
 import tempfile
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import playwright
 
@@ -27,38 +33,97 @@ DOWNLOADED = (
 )
 #: WhatsApp refuses what is older, with "works with Google Chrome 100+"
 OLDEST = 100
-START_SECONDS = 20.0
+#: Seconds for a start, and for the second try of one that was too slow: a busy machine is no fault of the browser's.
+TRIES = 20.0, 60.0
+#: begins the name of a trial's profile, which lies among the profiles of sessions
+TRIAL = ".trial-"
 
-_sandboxes: dict[Path, bool] = {}
+_found: dict[tuple[Path, str], "Chromium"] = {}
 
 
-def find_chromium(override: Path | None) -> Path:
-    """Return `override`, else Playwright's own download, else one of the system's. Raise ChromiumMissing."""
+@dataclass(frozen=True)
+class Chromium:
+    """A Chromium that has been seen to start here."""
+
+    path: Path
+    #: as in "156.0.8078.79"
+    version: str
+    #: whether its own sandbox is on
+    sandboxed: bool
+
+
+async def find_chromium(
+    override: Path | None, *, sandbox: Literal["auto", "on", "off"] = "auto", profiles: Path | None = None
+) -> Chromium:
+    """Return the first of `candidates` that starts. Raise ChromiumMissing, which says why each does not.
+
+    The trial's profile lies in `profiles`, where those of sessions will: a Chromium that comes as a snap may see no
+    other folder. What was found is remembered for the life of the process.
+    """
+    refused: list[str] = []
+    for path in candidates(override):
+        try:
+            if (path, sandbox) not in _found:
+                _found[path, sandbox] = await _try(path, sandbox, profiles)
+            return _found[path, sandbox]
+        except ChromiumMissing as error:
+            refused.append(error.detail)
+    raise ChromiumMissing(f"{' '.join(refused)} {remedy()}")
+
+
+def candidates(override: Path | None) -> list[Path]:
+    """List the programs to be tried: `override`, else Playwright's downloads and then the system's.
+
+    Raise ChromiumMissing when there is none.
+    """
     if override is not None:
         if not os.access(override, os.X_OK):
             raise ChromiumMissing(f"CHROMIUM_PATH={override} is not a program that can be started.")
-        return override
-    for candidate in _candidates():
-        if os.access(candidate, os.X_OK):
-            return candidate
-    raise ChromiumMissing(
-        "No Chromium was found. Run `playwright install chromium-headless-shell`, or install the package "
-        "chromium-headless-shell, chromium or google-chrome, or set CHROMIUM_PATH."
+        return [override]
+    found = [path for path in _candidates() if os.access(path, os.X_OK)]
+    if not found:
+        raise ChromiumMissing(f"No Chromium was found. {remedy()}")
+    return found
+
+
+def remedy() -> str:
+    """Say which command is likely to help on this machine."""
+    playwright_cli = Path(sys.prefix) / "bin" / "playwright"
+    if any(downloaded()):
+        return f"Run: sudo {playwright_cli} install-deps chromium-headless-shell"
+    if shutil.which("apt-get") and not _is_ubuntu():
+        return "Run: sudo apt-get install chromium-headless-shell"
+    return (
+        f"Run: {playwright_cli} install --with-deps chromium-headless-shell; or install Chromium or Google Chrome, "
+        "or set CHROMIUM_PATH."
     )
 
 
+def _is_ubuntu() -> bool:
+    """Tell whether this is Ubuntu, whose package of Chromium is a snap."""
+    try:
+        return platform.freedesktop_os_release()["ID"] == "ubuntu"
+    except OSError:
+        return False
+
+
 def _candidates() -> Iterator[Path]:
-    downloads = _downloads()
-    for pattern in DOWNLOADED:
-        found = {path: int(path.relative_to(downloads).parts[0].rpartition("-")[2]) for path in downloads.glob(pattern)}
-        yield from sorted(found, key=found.__getitem__, reverse=True)
+    yield from downloaded()
     for name in SYSTEM:
         if path := shutil.which(name):
             yield Path(path)
     yield from MACOS
 
 
-def _downloads() -> Path:
+def downloaded() -> Iterator[Path]:
+    """Go through Playwright's downloads, the newest of the best kind first."""
+    registry = _registry()
+    for pattern in DOWNLOADED:
+        found = {path: int(path.relative_to(registry).parts[0].rpartition("-")[2]) for path in registry.glob(pattern)}
+        yield from sorted(found, key=found.__getitem__, reverse=True)
+
+
+def _registry() -> Path:
     """Where Playwright keeps the browsers it downloads (registryDirectory in its driver)."""
     chosen = os.environ.get("PLAYWRIGHT_BROWSERS_PATH")
     if chosen == "0":
@@ -70,43 +135,69 @@ def _downloads() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ms-playwright"
 
 
-async def read_version(executable: Path) -> str:
-    """Ask the program for its version, as in "156.0.8078.79". Raise ChromiumMissing."""
-    code, output = await _run(executable, "--version")
+async def _try(path: Path, sandbox: str, profiles: Path | None) -> Chromium:
+    """Ask for the version and open a blank page, with its own sandbox where that starts. Raise ChromiumMissing."""
+    version = await _read_version(path)
+    reason = ""
+    # As root, and in most containers without user namespaces, its sandbox does not start.
+    for sandboxed in {"auto": (True, False), "on": (True,), "off": (False,)}[sandbox]:
+        output, reason = await _open_blank(path, profiles, sandboxed=sandboxed)
+        if "<html>" in output:
+            return Chromium(path, version, sandboxed)
+    raise ChromiumMissing(f"{path} does not open a page: {reason}.")
+
+
+async def _read_version(path: Path) -> str:
+    output, reason = await _run(path, "--version")
     found = re.search(r"\d+(\.\d+){3}", output)
-    if code != 0 or found is None:
-        raise ChromiumMissing(f"{executable} does not say its version; is it a Chromium?")
+    if found is None:
+        raise ChromiumMissing(f"{path} does not say its version: {reason}.")
     if int(found[0].split(".")[0]) < OLDEST:
-        raise ChromiumMissing(f"{executable} is version {found[0]}; WhatsApp needs {OLDEST} or newer.")
+        raise ChromiumMissing(f"{path} is version {found[0]}, and WhatsApp needs {OLDEST} or newer.")
     return found[0]
 
 
-async def can_sandbox(executable: Path) -> bool:
-    """Start the program once with its sandbox and tell whether it came up; remembered for the life of the process.
+async def _open_blank(path: Path, profiles: Path | None, *, sandboxed: bool) -> tuple[str, str]:
+    with trial_profile(profiles) as directory:
+        flags = ["--headless", "--disable-gpu", f"--user-data-dir={directory}", "--dump-dom"]
+        return await _run(path, *flags, *([] if sandboxed else ["--no-sandbox"]), "about:blank")
 
-    As root, and in most containers without user namespaces, it does not.
-    """
-    if executable not in _sandboxes:
-        with tempfile.TemporaryDirectory(prefix="postrider-", ignore_cleanup_errors=True) as directory:
-            code, output = await _run(
-                executable, "--headless", "--disable-gpu", f"--user-data-dir={directory}", "--dump-dom", "about:blank"
+
+@contextmanager
+def trial_profile(profiles: Path | None) -> Iterator[Path]:
+    """Make a directory for a browser that is only tried, among the profiles of sessions, and remove it again."""
+    if profiles:
+        profiles.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=TRIAL, dir=profiles, ignore_cleanup_errors=True) as directory:
+        yield Path(directory).resolve()
+
+
+async def _run(path: Path, *arguments: str) -> tuple[str, str]:
+    """Run the program; return what it printed, nothing when it failed, and why it failed."""
+    for seconds in TRIES:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                path, *arguments, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True
             )
-        _sandboxes[executable] = code == 0 and "<html>" in output
-    return _sandboxes[executable]
+        except OSError as error:
+            return "", str(error.strerror)
+        try:
+            async with asyncio.timeout(seconds):
+                output, errors = await process.communicate()
+        except TimeoutError:
+            # With all that it has started, which holds the pipes open.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            continue
+        if process.returncode == 0:
+            return output.decode(errors="replace"), "it printed something else"
+        return "", _reason(errors.decode(errors="replace")) or f"it ended with code {process.returncode}"
+    return "", f"it did not answer within {TRIES[-1]:.0f} s"
 
 
-async def _run(executable: Path, *arguments: str) -> tuple[int | None, str]:
-    try:
-        process = await asyncio.create_subprocess_exec(
-            executable, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-        )
-    except OSError as error:
-        raise ChromiumMissing(f"{executable} cannot be started: {error.strerror}.") from error
-    try:
-        async with asyncio.timeout(START_SECONDS):
-            output, _ = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        return None, ""
-    return process.returncode, output.decode(errors="replace")
+def _reason(errors: str) -> str:
+    """Return the first line that tells of an error, or the last one."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    telling = [line for line in lines if "error" in line.lower()]
+    return (telling or lines[-1:] or [""])[0][:200].rstrip(".")

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import logging
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from weakref import WeakSet
 import psutil
 from playwright.async_api import BrowserContext, Playwright, async_playwright
 
-from browser.chromium import can_sandbox, find_chromium, read_version
+from browser.chromium import Chromium, find_chromium, trial_profile
 from browser.flags import BYPASS, FLAGS, PROXIED, identity, user_agent
 from browser.process import is_running, kill_browsers_of, newest_driver
 from browser.proxy import Proxy
@@ -55,9 +54,12 @@ class Engine:
         executable: Path | None = None,
         sandbox: Literal["auto", "on", "off"] = "auto",
         flags: Sequence[str] = FLAGS,
+        profiles: Path | None = None,
     ) -> None:
         self._executable = executable
         self._sandbox = sandbox
+        self._profiles = profiles
+        self._chromium: Chromium | None = None
         self._flags = flags
         self._playwright: Playwright | None = None
         self._starting = asyncio.Lock()
@@ -102,8 +104,8 @@ class Engine:
 
     async def probe(self) -> None:
         """Open a blank page and close it again, for doctor and readyz. Raise what `open` raises."""
-        with tempfile.TemporaryDirectory(prefix="postrider-", ignore_cleanup_errors=True) as directory:
-            context = await self.open(Path(directory), Look(800, 600))
+        with trial_profile(self._profiles) as directory:
+            context = await self.open(directory, Look(800, 600))
             await bounded(context.close(), STOP_SECONDS)
 
     async def close(self) -> None:
@@ -116,22 +118,22 @@ class Engine:
             if self._playwright is not None and not await _answers(self._playwright):
                 await self._drop()
             if self._playwright is None:
-                self._executable = find_chromium(self._executable)
-                self.version = await read_version(self._executable)
+                self._chromium = await self._find()
+                self.version = self._chromium.version
                 self._playwright = await bounded(async_playwright().start(), LAUNCH_SECONDS)
                 self._watch = asyncio.create_task(self._watch_driver(await asyncio.to_thread(newest_driver)))
             return self._playwright
 
     async def _launch(self, playwright: Playwright, directory: Path, look: Look, relay: str | None) -> BrowserContext:
-        if self._executable is None:
+        if self._chromium is None:
             raise BrowserLost
         proxied = PROXIED if relay else ()
         return await bounded(
             playwright.chromium.launch_persistent_context(
                 await asyncio.to_thread(directory.resolve),
-                executable_path=self._executable,
+                executable_path=self._chromium.path,
                 headless=True,
-                chromium_sandbox=await self._is_sandboxed(self._executable),
+                chromium_sandbox=self._chromium.sandboxed,
                 args=[*self._flags, *proxied, f"--user-agent={self.user_agent}"],
                 proxy={"server": relay, "bypass": BYPASS} if relay else None,
                 viewport={"width": look.width, "height": look.height},
@@ -143,14 +145,12 @@ class Engine:
             LAUNCH_SECONDS,
         )
 
-    async def _is_sandboxed(self, executable: Path) -> bool:
-        if self._sandbox != "auto":
-            return self._sandbox == "on"
-        sandboxed = await can_sandbox(executable)
-        if not sandboxed and not self._warned:
+    async def _find(self) -> Chromium:
+        found = await find_chromium(self._executable, sandbox=self._sandbox, profiles=self._profiles)
+        if self._sandbox == "auto" and not found.sandboxed and not self._warned:
             self._warned = True
             LOG.warning("Chromium's own sandbox does not start here; browsers run without it (CHROMIUM_SANDBOX=auto).")
-        return sandboxed
+        return found
 
     def tell_loss(self, event: asyncio.Event) -> None:
         """Set the event when the driver dies, and with it every browser: Playwright itself says nothing then."""

@@ -8,6 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
+from browser.chromium import TRIAL
 from browser.process import browsers_of
 from errors import ProfileElsewhere
 
@@ -72,11 +73,15 @@ def stored(root: Path) -> dict[str, int | None]:
 
 
 def delete_leftovers(root: Path) -> list[Path]:
-    """Remove what was being restored when a worker died; return it. For a worker's start, as nothing is restored then.
+    """Remove what was being restored, or tried, when a worker died; return it. For a worker's start: nothing is then.
 
-    Such a directory is a login in clear, and no account's, so nobody else would ever remove it.
+    What was being restored is a login in clear, and no account's, so nobody else would ever remove it.
     """
-    leftovers = [path for path in _directories(root) if path.name.startswith(".") and path.name.endswith(RESTORING)]
+    leftovers = [
+        path
+        for path in _directories(root)
+        if path.name.startswith(TRIAL) or (path.name.startswith(".") and path.name.endswith(RESTORING))
+    ]
     for path in leftovers:
         shutil.rmtree(path)
     return leftovers

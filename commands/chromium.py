@@ -1,64 +1,85 @@
-"""See to it that there is a Chromium: Playwright's own download, else one of the system's, else Debian's package."""
+"""See to it that a Chromium starts here: Playwright's download, else one of the system's, else Debian's package.
 
+`python -m commands.chromium FILE` writes the path of the one that is used into FILE.
+"""
+
+import asyncio
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-from browser.chromium import find_chromium
-from errors import ChromiumMissing
-from settings import read
+from browser.chromium import Chromium, downloaded, find_chromium
+from commands.progress import Follower
+from errors import ChromiumMissing, PostriderError
+from settings import Settings, read
 
-DOWNLOAD_LIMIT = 300.0  # seconds
-PACKAGES = ("chromium-headless-shell", "chromium")  # the headless shell needs half the memory; Debian has it since 12
+SHELL = "chromium-headless-shell"  # needs half the memory of a whole Chromium; Debian has it since 12
+PACKAGES = (SHELL, "chromium")
+APT = ("apt-get", "-o", "DPkg::Lock::Timeout=300", "-y", "-q")
+CONNECT_MS = "10000"  # for one of Playwright's five tries to reach its server; its own limit is 30 s
 
 
 def main() -> int:
-    """Print which Chromium is used; 1 when there is none and none can be had."""
-    override = read().chromium_path
-    if override is None and not _downloaded():
-        _download()
-    if override is None and not _found(None) and os.geteuid() == 0 and shutil.which("apt-get"):
-        _install()
+    """Print which Chromium is used; 1 when none starts and none can be had."""
     try:
-        print(f"Chromium: {find_chromium(override)}")  # noqa: T201
-    except ChromiumMissing as error:
+        found = obtain(read(), Follower())
+    except PostriderError as error:
         print(f"postrider: {error.detail}", file=sys.stderr)  # noqa: T201
         return 1
+    print(f"Chromium {found.version}: {found.path}")  # noqa: T201
+    for note in sys.argv[1:]:
+        Path(note).write_text(str(found.path))
     return 0
 
 
-def _found(override: Path | None) -> bool:
+def obtain(settings: Settings, follower: Follower) -> Chromium:
+    """Return a Chromium that starts, after fetching one where that is needed. Raise ChromiumMissing."""
+    if settings.chromium_path:
+        return _find(settings)
+    _download(follower)
     try:
-        find_chromium(override)
+        return _find(settings)
     except ChromiumMissing:
-        return False
-    return True
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            raise
+    follower.tell("No Chromium that is here starts; as root, what is missing is installed from the system's packages.")
+    # What an installation that was killed has left half done comes first.
+    _apt(follower, "Reading the list of packages", ["dpkg", "--configure", "-a"], [*APT, "update"])
+    if any(downloaded()):
+        _playwright(follower, "Installing what Playwright's Chromium needs", "install-deps")
+    for package in PACKAGES:
+        try:
+            return _find(settings)
+        except ChromiumMissing:
+            _apt(follower, f"Installing the package {package}", [*APT, "install", package])
+    return _find(settings)
 
 
-def _downloaded() -> bool:
-    return _found(None) and "playwright" in str(find_chromium(None))
+def _find(settings: Settings) -> Chromium:
+    return asyncio.run(
+        find_chromium(settings.chromium_path, sandbox=settings.chromium_sandbox, profiles=settings.profiles.resolve())
+    )
 
 
-def _download() -> None:
-    command = [sys.executable, "-m", "playwright", "install", "chromium-headless-shell"]
-    try:
-        done = subprocess.run(command, check=False, capture_output=True, timeout=DOWNLOAD_LIMIT)  # noqa: S603  # ours
-    except subprocess.TimeoutExpired:
-        return
-    if done.returncode != 0:
-        print("Playwright's own Chromium cannot be downloaded here; looking for another.")  # noqa: T201
+def _download(follower: Follower) -> None:
+    """Let Playwright fetch the Chromium that it was made for; it looks first whether that is there."""
+    if _playwright(follower, "Playwright's Chromium, about 110 MB", "install") != 0:
+        follower.tell("Playwright's own Chromium cannot be downloaded here; looking for another.")
 
 
-def _install() -> None:
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    print("Installing Debian's Chromium …", flush=True)  # noqa: T201
-    for package in (None, *PACKAGES):
-        command = ["apt-get", "update"] if package is None else ["apt-get", "install", "-y", "-q", package]
-        subprocess.run(command, check=False, capture_output=True, env=environment)  # noqa: S603  # constants
-        if package and _found(None):
-            return
+def _playwright(follower: Follower, what: str, verb: str) -> int:
+    def read(line: str) -> str:
+        return line.strip("| ■") if "%" in line else line[:50] if line.startswith(("Downloading", "Get:")) else ""
+
+    environment = {"PLAYWRIGHT_DOWNLOAD_CONNECTION_TIMEOUT": CONNECT_MS, **os.environ}
+    code, _ = follower.run(what, [sys.executable, "-m", "playwright", verb, SHELL], read, environment)
+    return code
+
+
+def _apt(follower: Follower, what: str, *commands: list[str]) -> None:
+    for command in commands:
+        follower.run(what, command, environment={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
 
 
 if __name__ == "__main__":

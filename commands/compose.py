@@ -32,7 +32,7 @@ from tenacity import (
 from addresses import Addresses, literal
 from api import receivers
 from app import create_app, pace_limits
-from browser.chromium import find_chromium
+from browser.chromium import candidates
 from browser.engine import Engine
 from browser.guard import Guard
 from browser.sandbox.app import create_sandbox
@@ -214,7 +214,10 @@ def make_worker(settings: Settings, url: str, home: str) -> tuple[Worker, Engine
     """Return a worker and its engine; the caller opens the worker's database and closes the engine."""
     worker = new_id("wrk_")
     database = Database(url, size=settings.seats + 10, name="postrider worker", patience=PATIENCE)
-    engine = Engine(executable=find_chromium(settings.chromium_path), sandbox=settings.chromium_sandbox)
+    candidates(settings.chromium_path)  # a worker without any ends now; which of them starts, the first opening tells
+    engine = Engine(
+        executable=settings.chromium_path, sandbox=settings.chromium_sandbox, profiles=settings.profiles.resolve()
+    )
     lanes = Lanes(database, worker, {})
     states = States(database, worker)
     source = selectors.source(settings)

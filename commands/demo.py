@@ -22,7 +22,7 @@ from commands.client import Client, Json, draw
 from crypto import CryptoError, new_secret, verify
 from errors import OperatorError
 from settings import Settings
-from sql import schema
+from sql import embedded, schema
 from sql.database import Database
 from tasks.worker import Worker
 
@@ -75,7 +75,7 @@ class Story:
 def run_demo(data_dir: Path) -> int:
     """Run the demo in a data directory of its own, made anew; its picture goes to `data_dir`/demo.png."""
     home = data_dir / "demo"
-    shutil.rmtree(home, ignore_errors=True)
+    _clear(home)
     api, health, receiver = free_ports(3)
     settings = compose.load(
         data_dir=home, database_url=None, env="development", host="127.0.0.1", port=api, worker_port=health,
@@ -83,6 +83,19 @@ def run_demo(data_dir: Path) -> int:
         webhook_allow_cidrs=None, api_secret=None,
     )  # fmt: skip
     return asyncio.run(_demo(settings, receiver, data_dir / "demo.png"))
+
+
+def _clear(home: Path) -> None:
+    """Remove what an earlier demo has left, one that was killed too.
+
+    Its server may still run there, and its browser may still write while it ends: what cannot be removed yet is out of
+    the way, and goes with the next demo.
+    """
+    embedded.stop_server(home)
+    if home.exists():
+        home.rename(home.with_name(f".demo-{secrets.token_hex(4)}"))
+    for old in home.parent.glob(".demo-*"):
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def free_ports(count: int) -> list[int]:

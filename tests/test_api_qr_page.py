@@ -13,7 +13,7 @@ from fixtures_browser import serving
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from api.scenes import LINKED, STOPPED
-from browser.chromium import find_chromium
+from browser.chromium import candidates
 from browser.session import State
 from sql.database import Database
 
@@ -241,7 +241,7 @@ async def test_a_code_is_shown_while_it_lives(client: httpx2.AsyncClient, databa
 @pytest.fixture(scope="module")
 async def chromium() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=find_chromium(None), args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(executable_path=candidates(None)[0], args=["--no-sandbox"])
         yield browser
         await browser.close()
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -205,9 +206,16 @@ def test_an_account_id_never_leads_elsewhere(tmp_path: Path, account: str) -> No
 # --- Chromium
 
 
-def program(path: Path, text: str = "Chromium 156.0.8078.79") -> Path:
+SLEEP = f"{shutil.which('sleep')} 30"
+
+
+def program(path: Path) -> Path:
+    return script_of(path, "echo Chromium 156.0.8078.79")
+
+
+def script_of(path: Path, lines: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\necho {text}\n")
+    path.write_text(f"#!/bin/sh\n{lines}\n")
     path.chmod(0o755)
     return path
 
@@ -221,29 +229,84 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_chromium_is_found_in_its_order(bare: Path) -> None:
-    with pytest.raises(errors.ChromiumMissing, match="playwright install"):
-        chromium.find_chromium(None)
+def test_chromiums_are_tried_in_their_order(bare: Path) -> None:
+    def first() -> Path:
+        return chromium.candidates(None)[0]
+
+    with pytest.raises(errors.ChromiumMissing, match=r"Run: .*chromium-headless-shell"):
+        chromium.candidates(None)
     whole = program(bare / "bin" / "chromium")
-    assert chromium.find_chromium(None) == whole
+    assert first() == whole
     shell = program(bare / "bin" / "chromium-headless-shell")
-    assert chromium.find_chromium(None) == shell
+    assert first() == shell
     older = program(bare / "downloads" / "chromium_headless_shell-999" / "chrome-linux64" / "chrome-headless-shell")
-    assert chromium.find_chromium(None) == older
+    assert first() == older
     newer = program(bare / "downloads" / "chromium_headless_shell-1255" / "chrome-linux64" / "chrome-headless-shell")
-    assert chromium.find_chromium(None) == newer
-    assert chromium.find_chromium(whole) == whole
+    assert first() == newer
+    assert chromium.candidates(whole) == [whole]
     with pytest.raises(errors.ChromiumMissing, match="CHROMIUM_PATH"):
-        chromium.find_chromium(bare / "nothing")
+        chromium.candidates(bare / "nothing")
 
 
-async def test_a_chromium_that_is_none_or_too_old_is_refused(tmp_path: Path) -> None:
-    assert await chromium.read_version(program(tmp_path / "good")) == "156.0.8078.79"
-    with pytest.raises(errors.ChromiumMissing, match="100"):
-        await chromium.read_version(program(tmp_path / "old", "Chromium 99.0.4844.51"))
-    with pytest.raises(errors.ChromiumMissing, match="version"):
-        await chromium.read_version(program(tmp_path / "other", "hello"))
-    assert not await chromium.can_sandbox(program(tmp_path / "mute", ""))
+#: Says its version, and shows a page unless a line before ends it.
+STARTS = 'case "$*" in *--version*) echo Chromium 156.0.8078.79;; *) {}; echo "<html></html>";; esac'
+NO_LIBRARY = "echo 'x: error while loading shared libraries: libnss3.so: cannot open' >&2; exit 127"
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo Chromium 99.0.4844.51", "99.0.4844.51, and WhatsApp needs 100"),
+        ("echo hello", "does not say its version: it printed something else"),
+        (NO_LIBRARY, r"libnss3.so: cannot open"),
+        (STARTS.format("exit 0"), "does not open a page: it printed something else"),
+        (STARTS.format(NO_LIBRARY), r"does not open a page: .*libnss3.so"),
+        (SLEEP, "does not say its version: it did not answer within"),
+    ],
+)
+async def test_a_chromium_that_does_not_start_is_refused_with_its_reason(
+    script: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if script == SLEEP:
+        monkeypatch.setattr(chromium, "TRIES", (0.1, 0.3))
+    with pytest.raises(errors.ChromiumMissing, match=reason):
+        await chromium.find_chromium(script_of(tmp_path / "chromium", script))
+
+
+async def test_the_next_is_taken_when_the_first_does_not_start_but_not_when_it_is_slow(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = bare / "downloads" / "chromium_headless_shell-1255" / "chrome-linux64" / "chrome-headless-shell"
+    script_of(broken, NO_LIBRARY)
+    whole = script_of(bare / "bin" / "chromium", STARTS.format(":"))
+    assert (await chromium.find_chromium(None)).path == whole
+    # Slow at first, and well at its second try.
+    once = bare / "once"
+    shell = script_of(
+        bare / "bin" / "google-chrome-stable", STARTS.format(f"[ -e {once} ] || {{ : >{once}; {SLEEP}; }}")
+    )
+    whole.unlink()
+    monkeypatch.setattr(chromium, "TRIES", (2.0, 20.0))
+    found = await chromium.find_chromium(None)
+    assert (found.path, once.exists()) == (shell, True)
+
+
+async def test_the_trial_lies_among_the_profiles_and_leaves_nothing(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = script_of(tmp_path / "chromium", STARTS.format(f'echo "$*" >> {log}'))
+    await chromium.find_chromium(script, profiles=tmp_path / "profiles")
+    assert f"--user-data-dir={tmp_path}/profiles/{chromium.TRIAL}" in log.read_text()
+    assert list((tmp_path / "profiles").iterdir()) == []
+
+
+async def test_its_own_sandbox_is_on_where_that_starts(tmp_path: Path) -> None:
+    needs = STARTS.format('case "$*" in *--no-sandbox*) ;; *) exit 1;; esac')
+    free, rooted = script_of(tmp_path / "free", STARTS.format(":")), script_of(tmp_path / "rooted", needs)
+    assert (await chromium.find_chromium(free)).sandboxed
+    assert not (await chromium.find_chromium(free, sandbox="off")).sandboxed
+    assert not (await chromium.find_chromium(rooted)).sandboxed
+    with pytest.raises(errors.ChromiumMissing, match="ended with code 1"):
+        await chromium.find_chromium(rooted, sandbox="on")
 
 
 def test_an_account_looks_the_same_every_time_and_not_like_another() -> None:
