@@ -47,7 +47,7 @@ def start(data_dir: Path) -> str:
     with _alone(data_dir):
         _make(data_dir)
         if _postmaster(data_dir / FOLDER) is None:
-            # Of a server that has gone. After a restart of the machine or its container the number is another program's,
+            # Of a server that has gone. After a restart of the machine or container its number is another program's,
             # which the wheel would take for the server.
             (data_dir / FOLDER / NOTE).unlink(missing_ok=True)
         server = _server(data_dir / FOLDER)
