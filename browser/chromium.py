@@ -86,17 +86,27 @@ def candidates(override: Path | None) -> list[Path]:
     return found
 
 
-def remedy() -> str:
-    """Say which command is likely to help on this machine."""
+def remedy(*libraries: str) -> str:
+    """Say which command is likely to help on this machine, where packages of the system may be missing too."""
     playwright_cli = Path(sys.prefix) / "bin" / "playwright"
+    if shutil.which("apt-get") and not _is_ubuntu() and not any(downloaded()):
+        return f"Run: sudo apt-get install {' '.join([*libraries, SYSTEM[0]])}"
+    if libraries:
+        return f"Run: sudo apt-get install {' '.join(libraries)}" if shutil.which("apt-get") else "Install that."
     if any(downloaded()):
-        return f"Run: sudo {playwright_cli} install-deps chromium-headless-shell"
-    if shutil.which("apt-get") and not _is_ubuntu():
-        return "Run: sudo apt-get install chromium-headless-shell"
+        return f"Run: sudo {playwright_cli} install-deps {SYSTEM[0]}"
     return (
-        f"Run: {playwright_cli} install --with-deps chromium-headless-shell; or install Chromium or Google Chrome, "
+        f"Run: {playwright_cli} install --with-deps {SYSTEM[0]}; or install Chromium or Google Chrome, "
         "or set CHROMIUM_PATH."
     )
+
+
+async def check_driver() -> None:
+    """Raise ChromiumMissing where Playwright's driver, a Node.js that needs libatomic1, does not start."""
+    output, reason = await _run(Path(sys.executable), "-m", "playwright", "--version")
+    if not output:
+        fault = f"Playwright's driver does not start: {reason}."
+        raise ChromiumMissing(f"{fault} {remedy('libatomic1') if 'libatomic' in reason else ''}".strip())
 
 
 def _is_ubuntu() -> bool:

@@ -12,14 +12,14 @@ from typing import Any, Literal, Self
 from weakref import WeakSet
 
 import psutil
-from playwright.async_api import BrowserContext, Playwright, async_playwright
+from playwright.async_api import BrowserContext, Playwright
 
 from browser.chromium import Chromium, find_chromium, trial_profile
 from browser.flags import BYPASS, FLAGS, PROXIED, identity, user_agent
 from browser.process import is_running, kill_browsers_of, newest_driver
 from browser.proxy import Proxy
 from browser.relay import Relay
-from browser.seam import bounded
+from browser.seam import bounded, start_driver
 from errors import BrowserLost, SendError
 
 LOG = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class Engine:
             if self._playwright is None:
                 self._chromium = await self._find()
                 self.version = self._chromium.version
-                self._playwright = await bounded(async_playwright().start(), LAUNCH_SECONDS)
+                self._playwright = await start_driver(LAUNCH_SECONDS)
                 self._watch = asyncio.create_task(self._watch_driver(await asyncio.to_thread(newest_driver)))
             return self._playwright
 

@@ -6,9 +6,9 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from playwright.async_api import Error
+from playwright.async_api import Error, Playwright, async_playwright
 
-from errors import BrowserLost, Offline, PageCrashed, PageHung, SendError
+from errors import BrowserLost, ChromiumMissing, Offline, PageCrashed, PageHung, SendError
 
 T = TypeVar("T")
 
@@ -55,3 +55,16 @@ async def bounded(step: Coroutine[Any, Any, T], seconds: float) -> T:
                 return await step
         except TimeoutError as error:
             raise PageHung(f"The page did not answer within {seconds:.0f} s.") from error
+
+
+async def start_driver(seconds: float) -> Playwright:
+    """Start Playwright's driver. Raise PageHung, or ChromiumMissing where it does not start.
+
+    It is a Node.js of its own that needs libatomic1, which small images lack; Playwright then raises a bare Exception.
+    """
+    try:
+        return await bounded(async_playwright().start(), seconds)
+    except SendError:
+        raise
+    except Exception as error:
+        raise ChromiumMissing(f"Playwright's driver does not start ({error}): `postrider doctor` says why.") from error

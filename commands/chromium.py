@@ -7,9 +7,10 @@ import asyncio
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from browser.chromium import Chromium, downloaded, find_chromium
+from browser.chromium import Chromium, check_driver, downloaded, find_chromium
 from commands.progress import Follower
 from errors import ChromiumMissing, PostriderError
 from settings import Settings, read
@@ -17,6 +18,10 @@ from settings import Settings, read
 SHELL = "chromium-headless-shell"  # needs half the memory of a whole Chromium; Debian has it since 12
 PACKAGES = (SHELL, "chromium")
 APT = ("apt-get", "-o", "DPkg::Lock::Timeout=300", "-y", "-q")
+#: What an installation that was killed has left half done comes first.
+PREPARE = (("dpkg", "--configure", "-a"), (*APT, "update"))
+#: Without what is recommended: that is half a desktop.
+INSTALL = (*APT, "install", "--no-install-recommends")
 CONNECT_MS = "10000"  # for one of Playwright's five tries to reach its server; its own limit is 30 s
 
 
@@ -35,24 +40,31 @@ def main() -> int:
 
 def obtain(settings: Settings, follower: Follower) -> Chromium:
     """Return a Chromium that starts, after fetching one where that is needed. Raise ChromiumMissing."""
+    can_install = os.geteuid() == 0 and shutil.which("apt-get") is not None
+    try:
+        asyncio.run(check_driver())
+    except ChromiumMissing as error:
+        if not can_install or "libatomic" not in error.detail:
+            raise
+        _apt(follower, "Installing libatomic1 for Playwright's driver", *PREPARE, [*INSTALL, "libatomic1"])
+        asyncio.run(check_driver())
     if settings.chromium_path:
         return _find(settings)
     _download(follower)
     try:
         return _find(settings)
     except ChromiumMissing:
-        if os.geteuid() != 0 or not shutil.which("apt-get"):
+        if not can_install:
             raise
     follower.tell("No Chromium that is here starts; as root, what is missing is installed from the system's packages.")
-    # What an installation that was killed has left half done comes first.
-    _apt(follower, "Reading the list of packages", ["dpkg", "--configure", "-a"], [*APT, "update"])
+    _apt(follower, "Reading the list of packages", *PREPARE)
     if any(downloaded()):
         _playwright(follower, "Installing what Playwright's Chromium needs", "install-deps")
     for package in PACKAGES:
         try:
             return _find(settings)
         except ChromiumMissing:
-            _apt(follower, f"Installing the package {package}", [*APT, "install", package])
+            _apt(follower, f"Installing the package {package}", [*INSTALL, package, "fonts-liberation"])
     return _find(settings)
 
 
@@ -77,7 +89,7 @@ def _playwright(follower: Follower, what: str, verb: str) -> int:
     return code
 
 
-def _apt(follower: Follower, what: str, *commands: list[str]) -> None:
+def _apt(follower: Follower, what: str, *commands: Sequence[str]) -> None:
     for command in commands:
         follower.run(what, command, environment={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
 

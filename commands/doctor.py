@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from browser.census import Census
-from browser.chromium import find_chromium
+from browser.chromium import check_driver, find_chromium
 from browser.screens import Screen
 from browser.whatsapp import WhatsApp
 from commands import compose, selectors
@@ -72,6 +72,7 @@ def _clock(settings: Settings) -> str:
 
 
 async def _chromium(settings: Settings) -> str:
+    await check_driver()
     found = await find_chromium(
         settings.chromium_path, sandbox=settings.chromium_sandbox, profiles=settings.profiles.resolve()
     )

@@ -291,6 +291,26 @@ async def test_the_next_is_taken_when_the_first_does_not_start_but_not_when_it_i
     assert (found.path, once.exists()) == (shell, True)
 
 
+async def test_a_driver_that_does_not_start_is_told_with_what_to_install(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await chromium.check_driver()
+    lacks = "echo 'node: error while loading shared libraries: libatomic.so.1: cannot open' >&2; exit 127"
+    monkeypatch.setattr("sys.executable", str(script_of(bare / "python", lacks)))
+    program(bare / "bin" / "apt-get")
+    with pytest.raises(errors.ChromiumMissing, match=r"libatomic\.so\.1.* Run: sudo apt-get install libatomic1"):
+        await chromium.check_driver()
+
+
+async def test_an_exception_that_is_none_of_playwrights_is_translated_when_the_driver_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = script_of(tmp_path / "node", "exit 127")
+    monkeypatch.setenv("PLAYWRIGHT_NODEJS_PATH", str(node))
+    with pytest.raises(errors.ChromiumMissing, match="driver does not start"):
+        await seam.start_driver(20)
+
+
 async def test_the_trial_lies_among_the_profiles_and_leaves_nothing(tmp_path: Path) -> None:
     log = tmp_path / "log"
     script = script_of(tmp_path / "chromium", STARTS.format(f'echo "$*" >> {log}'))

@@ -155,7 +155,7 @@ def test_the_packages_are_checked_by_hash_and_then_taken_from_disk() -> None:
 
 def test_the_image_carries_a_chromium_that_is_looked_for_and_no_tools() -> None:
     assert packages(IMAGE) & set(PACKAGES) & set(SYSTEM)
-    assert {"tini", "python3", "ca-certificates", "fonts-noto-color-emoji"} <= packages(IMAGE)
+    assert {"tini", "python3", "libatomic1", "ca-certificates", "fonts-noto-color-emoji"} <= packages(IMAGE)
     assert [name for name in packages(IMAGE) if re.search(r"pip|venv|gcc|g\+\+|make|build|-dev$|git$|curl", name)] == []
     assert every("COPY", IMAGE) == ["--from=build /opt/postrider /opt/postrider"]
 
