@@ -1,15 +1,20 @@
 """Structured logs: one JSON object a line, with the request, job, account and worker at hand.
 
-What is bound stands in every line logged beneath it. Message texts, keys and secrets are never bound and never logged;
-numbers of recipients are not either.
+What is bound stands in every line logged beneath it. A line names what happened as `event`, in its `extra`, for those
+who count lines or wait for one; docs/logs.md lists all events with their fields, and a test keeps it equal to the code.
+
+Message texts, keys and secrets are never bound and never logged; numbers of recipients are not either. A job is named
+by its own id: the key that a client chose may hold a number.
 """
 
 import logging
-import logging.config
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from datetime import UTC, datetime
+from typing import TextIO
+
+from pythonjsonlogger.json import JsonFormatter
 
 _bound: ContextVar[Mapping[str, str]] = ContextVar("bound", default={})  # noqa: B039  # never changed in place
 
@@ -27,30 +32,44 @@ def bind(**fields: str) -> Iterator[None]:
         _bound.reset(token)
 
 
-class _Bound(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        for name, value in _bound.get().items():
-            setattr(record, name, value)
-        return True
+def bind_more(**fields: str) -> None:
+    """Add fields that became known only within the block of `bind`, until that block ends."""
+    _bound.set({**_bound.get(), **fields})
 
 
 def configure(level: str, *, plain: bool = False) -> None:
     """Send logs to standard error: JSON lines, or plain ones for people who watch."""
-    json_format: dict[str, Any] = {
-        "()": "pythonjsonlogger.json.JsonFormatter",
-        "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s",
-        "rename_fields": {"asctime": "at", "levelname": "level", "name": "logger"},
-        "datefmt": "%Y-%m-%dT%H:%M:%S%z",
-    }
-    plain_format: dict[str, Any] = {"format": "%(asctime)s %(levelname)-7s %(message)s", "datefmt": "%H:%M:%S"}
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "formatters": {"line": plain_format if plain else json_format},
-            "filters": {"bound": {"()": _Bound}},
-            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["bound"]}},
-            "root": {"level": level.upper(), "handlers": ["stderr"]},
-            "loggers": {name: {"level": "WARNING"} for name in QUIET},
-        }
-    )
+    logging.basicConfig(level=level.upper(), handlers=[handler(plain=plain)], force=True)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def handler(stream: TextIO | None = None, *, plain: bool = False) -> logging.Handler:
+    """Return what writes lines to a stream, which is standard error unless given."""
+    writer = logging.StreamHandler(stream)
+    writer.addFilter(_with_bound)
+    writer.setFormatter(_Plain() if plain else _Json())
+    return writer
+
+
+def _with_bound(record: logging.LogRecord) -> bool:
+    for name, value in _bound.get().items():
+        # What the line says itself goes before what is bound.
+        record.__dict__.setdefault(name, value)
+    return True
+
+
+class _Json(JsonFormatter):
+    def __init__(self) -> None:
+        super().__init__(
+            ["asctime", "levelname", "name", "message"],
+            rename_fields={"asctime": "at", "levelname": "level", "name": "logger"},
+        )
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802  # logging's
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class _Plain(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s.%(msecs)03d %(levelname)-7s %(message)s", "%H:%M:%S")

@@ -33,7 +33,8 @@ async def pause_all(request: Request) -> Response:
     await permit_admin(request)
     why = await read(request, Why)
     rows = await of(request).database.all("stop_all")
-    log.warning("all sending is stopped: %s", why.reason or "no reason was given")
+    reason = why.reason or "no reason was given"
+    log.warning("all sending is stopped: %s", reason, extra={"event": "sending.stopped", "reason": reason})
     return Paused(paused=True, since=min(row["paused_at"] for row in rows)).answer()
 
 
@@ -42,5 +43,6 @@ async def resume_all(request: Request) -> Response:
     await permit_admin(request)
     why = await read(request, Why)
     await of(request).database.all("start_all")
-    log.warning("all sending goes on: %s", why.reason or "no reason was given")
+    reason = why.reason or "no reason was given"
+    log.warning("all sending goes on: %s", reason, extra={"event": "sending.resumed", "reason": reason})
     return Paused(paused=False, since=None).answer()

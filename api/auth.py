@@ -10,10 +10,13 @@ from api.bodies import raw
 from api.context import Context, of
 from crypto import hash_key, sign_request
 from errors import Forbidden, Unauthorized
+from logs import bind_more
 from sql.database import Row
 
 READING = {"GET", "HEAD"}  # methods that change nothing and need no signature
 OLDEST, NEWEST = 30, -5  # seconds of age that a signed request's x-timestamp may have
+
+ADMIN = "admin"  # in place of a key's id: ADMIN_KEY
 
 TIMESTAMP = re.compile(r"[0-9]{1,12}")
 SIGNATURE = re.compile(r"[0-9a-fA-F]{64}")
@@ -35,6 +38,7 @@ async def permit(request: Request) -> Caller:
     key = await context.database.one("find_key", hash=hashed)
     if key is None or not hmac.compare_digest(key["key_hash"], hashed):
         raise Unauthorized
+    bind_more(key_id=key["id"], org=key["org_id"])
     context.rates.count_key(key["id"])
     if key["signing_secret"] is not None and request.method not in READING:
         await _check_signature(context, request, key)
@@ -46,6 +50,7 @@ async def permit_admin(request: Request) -> None:
     context = of(request)
     context.rates.count_address(request)
     check_admin(request, context.admin)
+    bind_more(key_id=ADMIN)
 
 
 def check_admin(request: Request, admin: bytes | None) -> None:

@@ -49,7 +49,9 @@ async def _write_later(context: Context, bootstrap: Bootstrap) -> None:
             if await _written(context, bootstrap):
                 return
     except Exception:
-        log.exception("the key and the webhook of the settings could not be written")
+        log.exception(
+            "the key and the webhook of the settings could not be written", extra={"event": "bootstrap.failed"}
+        )
         raise
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import time
 from contextvars import ContextVar
 
 from starlette.datastructures import Headers as ReadHeaders
@@ -9,6 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import internal
+from api.requestlog import log_request
 from logs import bind
 from sql.ids import new_id
 
@@ -32,7 +34,10 @@ HSTS = {"strict-transport-security": "max-age=31536000"}
 
 
 class Headers:
-    """ASGI middleware, the outermost: it also answers what nobody caught, so that a 500 has the headers too."""
+    """ASGI middleware, the outermost: it also answers what nobody caught, so that a 500 has the headers too.
+
+    And it logs each request, under its id.
+    """
 
     def __init__(self, app: ASGIApp, *, production: bool) -> None:
         self._app = app
@@ -46,16 +51,18 @@ class Headers:
         given = ReadHeaders(scope=scope).get("x-request-id", "")
         token = request_id.set(given if SANE.fullmatch(given) else new_id("req_"))
         answer = _Answer(send, self._headers | {"x-request-id": request_id.get()})
-        try:
-            with bind(request_id=request_id.get()):
+        began = time.perf_counter()
+        with bind(request_id=request_id.get()):
+            try:
                 await self._app(scope, receive, answer.send)
-        except Exception:
-            if answer.started:
-                raise
-            log.exception("a request failed")
-            await internal()(scope, receive, answer.send)
-        finally:
-            request_id.reset(token)
+            except Exception:
+                if answer.started:
+                    raise
+                log.exception("a request failed", extra={"event": "request.failed"})
+                await internal()(scope, receive, answer.send)
+            finally:
+                log_request(scope, answer.status, time.perf_counter() - began)
+                request_id.reset(token)
 
 
 class _Answer:
@@ -64,11 +71,16 @@ class _Answer:
     def __init__(self, send: Send, headers: dict[str, str]) -> None:
         self._send = send
         self._headers = headers
-        self.started = False
+        #: 0 until it begins
+        self.status = 0
+
+    @property
+    def started(self) -> bool:
+        return self.status > 0
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.started = True
+            self.status = message["status"]
             headers = MutableHeaders(scope=message)
             for name, value in self._headers.items():
                 headers.setdefault(name, value)

@@ -59,7 +59,10 @@ async def admit(context: Context, url: str) -> None:
     except (NameUnknown, LookupFailed):
         found = ()
     if reason := context.addresses.refusal(found, port):
-        log.info("webhooks may not go to %s: %s", host, reason)
+        log.info(
+            "webhooks may not go to %s: %s", host, reason,
+            extra={"event": "receiver.refused", "host": host, "reason": reason},
+        )  # fmt: skip
         # One text for all, or it would tell what is inside a private network.
         raise _refused(f"{CLOSED}, not {shown(url)}")
 

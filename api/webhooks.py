@@ -1,5 +1,6 @@
 """Webhooks: the URLs that an org registered for events."""
 
+import logging
 from collections.abc import Collection
 
 from starlette.requests import Request
@@ -20,6 +21,8 @@ from api.signing import Rotation, Secret, replace
 from errors import Conflict, NotFound
 from sql.database import Database, Row, Transaction
 from sql.ids import new_id
+
+log = logging.getLogger(__name__)
 
 MOST = 1000  # endpoints of an org
 FAILED_AT_ONCE = 5000  # waiting deliveries of one statement
@@ -157,7 +160,13 @@ def found(row: Row | None, endpoint: str) -> Row:
 
 async def fail_waiting(database: Database, endpoint: str) -> None:
     """Let what waits for an endpoint that is disabled or deleted have failed. What is left to do, the pulse does."""
-    while True:
-        row = await database.one("fail_waiting", endpoint=endpoint, most=FAILED_AT_ONCE)
-        if row is None or row["rows"] < FAILED_AT_ONCE:
-            return
+    total, rows = 0, FAILED_AT_ONCE
+    while rows == FAILED_AT_ONCE:
+        (row,) = await database.all("fail_waiting", endpoint=endpoint, most=FAILED_AT_ONCE)
+        rows = row["rows"]
+        total += rows
+    if total:
+        log.info(
+            "%d deliveries to %s have failed", total, endpoint,
+            extra={"event": "deliveries.failed", "endpoint": endpoint, "deliveries": total},
+        )  # fmt: skip

@@ -67,15 +67,22 @@ class Census:
         if before and before.places | now == before.places:
             return
         said = ", ".join(f"{name} by alternative {place + 1}" for name, place in now.items())
-        LOG.info("the page fits selectors %s: %s", self.selectors.version, said)
+        LOG.info(
+            "the page fits selectors %s: %s", self.selectors.version, said,
+            extra={"event": "page.fits", "version": self.selectors.version},
+        )  # fmt: skip
         for name, place in now.items():
             if place == len(self.selectors.elements[name]) - 1 > 0:
                 LOG.warning(
                     "the last of %d alternatives is all that still finds %s (%s): WhatsApp's page is changing",
                     place + 1, name, self._css(name),
+                    extra={"event": "page.last_resort", "version": self.selectors.version, "element": name},
                 )  # fmt: skip
         if self.broken:
-            LOG.warning("selectors %s hold CSS that is none: %s", self.selectors.version, " and ".join(self.broken))
+            LOG.warning(
+                "selectors %s hold CSS that is none: %s", self.selectors.version, " and ".join(self.broken),
+                extra={"event": "page.wrong_css", "version": self.selectors.version},
+            )  # fmt: skip
 
     def _css(self, name: str) -> str:
         return self.selectors.elements[name][self.places[name]]

@@ -149,7 +149,10 @@ class Engine:
         found = await find_chromium(self._executable, sandbox=self._sandbox, profiles=self._profiles)
         if self._sandbox == "auto" and not found.sandboxed and not self._warned:
             self._warned = True
-            LOG.warning("Chromium's own sandbox does not start here; browsers run without it (CHROMIUM_SANDBOX=auto).")
+            LOG.warning(
+                "Chromium's own sandbox does not start here; browsers run without it (CHROMIUM_SANDBOX=auto).",
+                extra={"event": "browser.unsandboxed"},
+            )
         return found
 
     def tell_loss(self, event: asyncio.Event) -> None:

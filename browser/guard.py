@@ -87,11 +87,17 @@ class Guard:
             try:
                 self._process = await self._start()
                 await self._watch(self._process)
-                LOG.warning("The guard of the browsers ended or did not answer; it is started again.")
+                LOG.warning(
+                    "The guard of the browsers ended or did not answer; it is started again.",
+                    extra={"event": "guard.ended"},
+                )
                 with suppress(ProcessLookupError):
                     self._process.kill()
             except OSError as error:
-                LOG.warning("The guard of the browsers does not start: %s. It is tried again.", error)
+                LOG.warning(
+                    "The guard of the browsers does not start: %s. It is tried again.", error,
+                    extra={"event": "guard.failed", "reason": str(error)},
+                )  # fmt: skip
             await asyncio.sleep(BEAT)
 
     async def _start(self) -> Process:

@@ -23,7 +23,6 @@ from starlette.routing import Mount
 from tenacity import (
     RetryCallState,
     Retrying,
-    before_sleep_log,
     retry_if_exception_type,
     stop_after_attempt,
     wait_exponential,
@@ -143,20 +142,31 @@ def wait_for_database(url: str) -> None:
         retry=retry_if_exception_type(psycopg.OperationalError),
         stop=stop_after_attempt(DATABASE_TRIES),
         wait=wait_exponential(multiplier=1),
-        before_sleep=before_sleep_log(log, logging.WARNING),
+        before_sleep=_tell_away,
         retry_error_callback=lambda state: _give_up(url, state),
     ):
         with attempt:
             schema.knock(url)
 
 
+def _tell_away(state: RetryCallState) -> None:
+    reason = _reason(state)
+    log.warning(
+        "the database is away, try %d of %d: %s", state.attempt_number, DATABASE_TRIES, reason,
+        extra={"event": "database.away", "reason": reason},
+    )  # fmt: skip
+
+
+def _reason(state: RetryCallState) -> str:
+    error = state.outcome.exception() if state.outcome else None
+    return str(error).strip().splitlines()[0]
+
+
 def _give_up(url: str, state: RetryCallState) -> None:
     where = urlsplit(url)
-    error = state.outcome.exception() if state.outcome else None
-    reason = str(error).strip().splitlines()[0]
     raise DatabaseAway(
-        f"Postgres at {where.hostname or 'its socket'}{where.path} did not answer {DATABASE_TRIES} times: {reason}. "
-        "Check DATABASE_URL."
+        f"Postgres at {where.hostname or 'its socket'}{where.path} did not answer {DATABASE_TRIES} times: "
+        f"{_reason(state)}. Check DATABASE_URL."
     )
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
@@ -45,6 +46,15 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None] | None = None) -> None:
         super().__init__(config)
         self._on_exit = on_exit
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            log.info(
+                "listening on %s:%d", self.config.host, self.config.port,
+                extra={"event": "port.open", "host": self.config.host, "port": self.config.port},
+            )  # fmt: skip
 
     def end(self) -> None:
         """Stop taking requests. It waits for open streams, and the sandbox's pages hold theirs open."""
@@ -89,6 +99,8 @@ async def _api(settings: Settings, url: str) -> int:
     async with running(config(app, settings.host, settings.port), on_exit) as serving:
         fatal = asyncio.create_task(_away_for_long(app.state.context.database, settings.database_grace_seconds))
         await asyncio.wait([asyncio.create_task(stop.wait()), fatal, serving], return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set():
+        log.info("the API has stopped", extra={"event": "api.stopped"})
     return 0 if stop.is_set() else 1
 
 
@@ -100,7 +112,8 @@ async def _away_for_long(database: Database, grace: float) -> None:
         with contextlib.suppress(DatabaseUnavailable):
             await database.one("the_time")
             seen = time.monotonic()
-    log.error("the API ends: the database has been away for more than %.0f s", grace)
+    reason = f"the database has been away for more than {grace:.0f} s"
+    log.error("the API ends: %s", reason, extra={"event": "api.failed", "reason": reason})
 
 
 def run_worker(settings: Settings) -> int:
@@ -168,7 +181,10 @@ async def _serve(server: Server) -> None:
         await server.serve()
     except SystemExit:
         # uvicorn has said why.
-        log.error("port %d of %s cannot be had", server.config.port, server.config.host)  # noqa: TRY400
+        log.error(  # noqa: TRY400
+            "port %d of %s cannot be had", server.config.port, server.config.host,
+            extra={"event": "port.taken", "port": server.config.port},
+        )  # fmt: skip
 
 
 @contextlib.asynccontextmanager

@@ -59,7 +59,9 @@ async def bounded(seconds: float) -> AsyncIterator[None]:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError as error:
-        log.warning("the database did not answer within %.0f s", seconds)
+        log.warning(
+            "the database did not answer within %.0f s", seconds, extra={"event": "database.silent", "seconds": seconds}
+        )
         raise DatabaseUnavailable(retry_after=RETRY_AFTER) from error
 
 
@@ -71,7 +73,8 @@ def translated() -> Iterator[None]:
     except COLLISIONS:
         raise
     except AWAY as error:
-        log.warning("the database is away: %s", type(error).__name__)
+        reason = type(error).__name__
+        log.warning("the database is away: %s", reason, extra={"event": "database.away", "reason": reason})
         raise DatabaseUnavailable(retry_after=RETRY_AFTER) from error
 
 
@@ -149,7 +152,7 @@ class Database:
             async with self.transaction() as tx:
                 return await work(tx)
         except COLLISIONS as error:
-            log.info("trying a transaction again after %s", type(error).__name__)
+            _tell_collision("a transaction", error)
         async with self.transaction() as tx:
             return await work(tx)
 
@@ -171,9 +174,14 @@ class Database:
             async with self._statement() as statement:
                 return await run(statement)
         except COLLISIONS as error:
-            log.info("trying %s again after %s", name, type(error).__name__)
+            _tell_collision(name, error)
         async with self._statement() as statement:
             return await run(statement)
+
+
+def _tell_collision(what: str, error: Exception) -> None:
+    reason = type(error).__name__
+    log.info("trying %s again after %s", what, reason, extra={"event": "database.collision", "reason": reason})
 
 
 class Share(Database):

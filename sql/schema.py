@@ -37,7 +37,7 @@ def _apply_beside_traffic(url: str) -> list[str]:
         try:
             return _apply(url)
         except psycopg.errors.DeadlockDetected:
-            log.info("migrating once more after a deadlock")
+            log.info("migrating once more after a deadlock", extra={"event": "migration.retry"})
     return _apply(url)
 
 

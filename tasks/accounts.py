@@ -113,7 +113,7 @@ class AccountWork:
             if not await self.pace.admits(job):
                 return True
             try:
-                with bind(account=job.account_id, job=job.key or job.id, request_id=job.request_id or ""):
+                with bind(account=job.account_id, job=job.id, request_id=job.request_id or ""):
                     await self.sender.send(drain, session, job)
             except SendError as error:
                 if not is_account_trouble(error):
@@ -186,7 +186,10 @@ class AccountWork:
         failed = await tx.all(
             "fail_backlog", account=account, worker=self.seats.worker, code=error.code, detail=error.detail, most=BATCH
         )
-        log.warning("account %s has another number; %d messages failed", account, len(failed))
+        log.warning(
+            "account %s has another number; %d messages failed", account, len(failed),
+            extra={"event": "account.number_changed", "account": account, "jobs": len(failed)},
+        )  # fmt: skip
         return await wake_returned(tx, failed)
 
     async def _restriction(self, account: Account, session: Session, *, is_new: bool) -> None:
@@ -241,7 +244,10 @@ class AccountWork:
                 raise ERRORS[screen]
 
     async def _log_out_later(self, account: Account, code: str) -> None:
-        log.warning("account %s cannot be logged out yet: %s", account.id, code)
+        log.warning(
+            "account %s cannot be logged out yet: %s", account.id, code,
+            extra={"event": "account.logout_waits", "account": account.id, "code": code},
+        )  # fmt: skip
         await self.seats.close(account.id)
         await self.database.all("count_reconnect", account=account.id, worker=self.seats.worker)
         pause = backoff(account.reconnects + 1, base=1, factor=2, cap=RECONNECT_CAP)

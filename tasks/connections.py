@@ -129,7 +129,11 @@ def _target(url: str) -> tuple[httpcore2.URL, bytes]:
     """Return a URL as it is requested, and its Host header: read by the same eyes as when it was registered."""
     parts = httpx2.URL(url)
     if parts.scheme not in {"http", "https"} or parts.userinfo:
-        log.info("deliveries may not go to %s: it is not http or https, or it names a user", parts.host)
+        reason = "it is not http or https, or it names a user"
+        log.info(
+            "deliveries may not go to %s: %s", parts.host, reason,
+            extra={"event": "receiver.refused", "host": parts.host, "reason": reason},
+        )  # fmt: skip
         raise AddressRefused
     target = httpcore2.URL(scheme=parts.raw_scheme, host=parts.raw_host, port=parts.port, target=parts.raw_path)
     return target, parts.netloc

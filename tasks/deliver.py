@@ -64,7 +64,7 @@ class DeliveryWork:
         with bind(endpoint=delivery.endpoint_id, delivery=delivery.id, job=delivery.job_id or ""):
             answer = await self.requests.post(delivery, connections)
             state, seconds = next_of(delivery, answer)
-            log.info("%s %s: %s", delivery.type, delivery.event_id, answer.error or answer.status)
+            _tell(delivery, answer, state)
             count(delivery, answer, state)
             await self.records.write({
                 "delivery": delivery.id, "claim": str(delivery.claim),
@@ -74,6 +74,20 @@ class DeliveryWork:
                 "headers": answer.headers,
             })  # fmt: skip
             return delivery, answer
+
+
+def _tell(delivery: Delivery, answer: Answer, state: str) -> None:
+    log.info(
+        "%s %s: %s", delivery.type, delivery.event_id, answer.error or answer.status,
+        extra={"event": "delivery.attempt", "type": delivery.type, "state": state, "status": answer.status,
+               "reason": answer.error, "ms": answer.duration_ms, "attempts": delivery.attempts},
+    )  # fmt: skip
+    if state == "failed":
+        log.warning(
+            "delivery %s has failed: %s", delivery.id, answer.error,
+            extra={"event": "delivery.failed", "type": delivery.type, "status": answer.status,
+                   "reason": answer.error, "attempts": delivery.attempts},
+        )  # fmt: skip
 
 
 def next_of(delivery: Delivery, answer: Answer) -> tuple[str, float]:

@@ -57,7 +57,10 @@ class Dialer(httpcore2.AsyncNetworkBackend):
         """
         found = [plain(address) for address in await self._lookup(host)]
         if reason := self._addresses.refusal(found, port):
-            log.info("deliveries may not go to %s: %s", host, reason)
+            log.info(
+                "deliveries may not go to %s: %s", host, reason,
+                extra={"event": "receiver.refused", "host": host, "reason": reason},
+            )  # fmt: skip
             raise AddressRefused
         patience = time.monotonic() + (CONNECT if timeout is None else timeout)
         failures: list[Exception] = []
@@ -74,7 +77,7 @@ class Dialer(httpcore2.AsyncNetworkBackend):
         try:
             return await self._resolver.lookup(host, LOOKUP)
         except LookupFailed as error:
-            log.info("DNS: %s", error)
+            log.info("DNS: %s", error, extra={"event": "receiver.no_dns", "host": host, "reason": str(error)})
             if not await self._dns_answers():
                 raise NetworkAway from error
             raise LookupFailed from error
@@ -94,10 +97,13 @@ class Dialer(httpcore2.AsyncNetworkBackend):
         timed_out = isinstance(last, httpcore2.ConnectTimeout)
         reason = os.strerror(numbers[-1]) if numbers[-1] else "no answer in time" if timed_out else str(last)
         if NO_ROOM.intersection(numbers) or (NO_WAY.intersection(numbers) and not _has_way()):
-            log.warning("no connection to anywhere: %s", reason)
+            log.warning("no connection to anywhere: %s", reason, extra={"event": "network.away", "reason": reason})
             return NetworkAway()
         if not all(is_public(address) for address in found):
-            log.info("%s cannot be reached: %s", host, reason)
+            log.info(
+                "%s cannot be reached: %s", host, reason,
+                extra={"event": "receiver.unreachable", "host": host, "reason": reason},
+            )  # fmt: skip
             return AddressRefused(slow=timed_out)
         return (httpcore2.ConnectTimeout if timed_out else httpcore2.ConnectError)(reason)
 

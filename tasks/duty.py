@@ -17,9 +17,9 @@ async def keep(name: str, every: float, run_once: Callable[[], Awaitable[object]
         try:
             await run_once()
         except DatabaseUnavailable:
-            log.warning("%s waits for the database", name)
+            log.warning("%s waits for the database", name, extra={"event": "duty.waits", "duty": name})
         except Exception:
-            log.exception("%s failed", name)
+            log.exception("%s failed", name, extra={"event": "duty.failed", "duty": name})
         await asyncio.sleep(every)
 
 

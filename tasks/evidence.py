@@ -71,12 +71,18 @@ class Evidence:
                 async with asyncio.timeout(STORING):
                     kept = await self._store(name, await page.evidence())
             except (BaseError, OSError) as error:  # asyncio's TimeoutError is an OSError
-                log.warning("evidence of %s could not be kept: %s", code, _reason(error))
+                log.warning(
+                    "evidence of %s could not be kept: %s", code, _reason(error),
+                    extra={"event": "evidence.failed", "code": code, "reason": _reason(error)},
+                )  # fmt: skip
                 return None
             if not kept:
-                log.warning("the page gave no evidence of %s", code)
+                log.warning("the page gave no evidence of %s", code, extra={"event": "evidence.none", "code": code})
                 return None
-            log.warning("evidence of %s is kept as %s (%s)", code, name, " and ".join(kept))
+            log.warning(
+                "evidence of %s is kept as %s (%s)", code, name, " and ".join(kept),
+                extra={"event": "evidence.kept", "code": code, "evidence": name},
+            )  # fmt: skip
         return name
 
     async def _store(self, name: str, taken: Taken) -> list[str]:
@@ -99,7 +105,10 @@ class Evidence:
             return False
         times.append(now)
         if len(times) > self.per_hour:
-            log.warning("account %s had %d pieces of evidence in an hour; no more are kept", account, self.per_hour)
+            log.warning(
+                "account %s had %d pieces of evidence in an hour; no more are kept", account, self.per_hour,
+                extra={"event": "evidence.too_much", "account": account},
+            )  # fmt: skip
             return False
         return True
 
@@ -116,7 +125,10 @@ class Evidence:
                     await self.store.delete_async(old)
                     deleted += len(old)
         except (BaseError, OSError) as error:
-            log.warning("old evidence could not be deleted: %s", _reason(error))
+            log.warning(
+                "old evidence could not be deleted: %s", _reason(error),
+                extra={"event": "evidence.not_deleted", "reason": _reason(error)},
+            )  # fmt: skip
         return deleted
 
 

@@ -163,7 +163,11 @@ class Flight:
 
     async def _rest(self, seconds: float, reason: str) -> None:
         self.resting = True
-        log.info("endpoint %s is left alone for %.1f s: %s", self.drain.lane, seconds, reason)
+        log.info(
+            "endpoint %s is left alone for %.1f s: %s", self.drain.lane, seconds, reason,
+            extra={"event": "endpoint.rests", "endpoint": self.drain.lane, "seconds": round(seconds, 1),
+                   "reason": reason},
+        )  # fmt: skip
         await self._write(seconds, reason)
 
     async def _write(self, rest: float, reason: str | None) -> None:
@@ -184,7 +188,10 @@ class Flight:
             return await wake_returned(tx, rows)
 
         if await self.database.transact(work):
-            log.warning("endpoint %s is disabled: %s", self.drain.lane, reason)
+            log.warning(
+                "endpoint %s is disabled: %s", self.drain.lane, reason,
+                extra={"event": "endpoint.disabled", "endpoint": self.drain.lane, "reason": reason},
+            )  # fmt: skip
 
     async def _choose_queue(self, answers: Sequence[Answer]) -> None:
         # Those that hang or fail are woken in a queue of their own, so that many of them hold up nobody.

@@ -150,7 +150,7 @@ class Incoming:
         texts = {bubble.id: bubble for bubble in conversation.bubbles}
         nameless = [bubble for bubble, numbered in recorded.items() if not numbered] if phone else []
 
-        async def write(tx: Transaction) -> None:
+        async def write(tx: Transaction) -> bool:
             lanes: list[Row] = []
             for bubble in new:
                 lanes += await self._insert(tx, account, conversation.name, phone, texts[bubble.id])
@@ -159,12 +159,24 @@ class Incoming:
             said = next(filter(None, map(stop_word, words)), None)
             if said and phone:
                 await tx.all("opt_out", id=new_id("opt_"), account=account, phone=phone, reason=said)
-            elif said:
-                log.warning("account %s: somebody shown by name alone asked not to be written to", account)
             await wake_returned(tx, lanes)
+            return bool(said)
 
-        await self.database.transact(write)
-        log.info("account %s received %d messages", account, len(new))
+        asked = await self.database.transact(write)
+        log.info(
+            "account %s received %d messages", account, len(new),
+            extra={"event": "messages.received", "account": account, "messages": len(new)},
+        )  # fmt: skip
+        if asked and phone:
+            log.info(
+                "account %s: somebody asked not to be written to", account,
+                extra={"event": "opt_out.added", "account": account},
+            )  # fmt: skip
+        elif asked:
+            log.warning(
+                "account %s: somebody shown by name alone asked not to be written to", account,
+                extra={"event": "opt_out.nameless", "account": account},
+            )  # fmt: skip
 
     async def _insert(self, tx: Transaction, account: str, chat: str, phone: str | None, bubble: Bubble) -> list[Row]:
         return await tx.all(

@@ -101,7 +101,11 @@ class Lanes:
         except Unattended:
             log.debug("lane %s was not attended to", drain.lane)
         except DatabaseUnavailable:
-            log.warning("the drain of lane %s ends: the database is away", drain.lane)
+            log.warning(
+                "the drain of lane %s ends: the database is away",
+                drain.lane,
+                extra={"event": "drain.cut", "lane": drain.lane},
+            )
         except Exception:
             # What nobody foresaw comes back with the next drain; not every second.
             with suppress(DatabaseUnavailable):
@@ -187,6 +191,8 @@ class Pulse:
         if not self._led:
             row = await statement.one("lead")
             self._led = bool(row and row["leads"])
+            if self._led:
+                log.info("this process has the pulse", extra={"event": "pulse.led"})
         return self._led
 
     async def _may_judge(self, statement: Transaction) -> bool:
@@ -200,7 +206,10 @@ class Pulse:
 
     async def _beat(self, statement: Transaction) -> None:
         for lane in await statement.all("bury_lapsed"):
-            log.warning("the worker of lane %s let its lease end; others may go on", lane["lane"])
+            log.warning(
+                "the worker of lane %s let its lease end; others may go on", lane["lane"],
+                extra={"event": "lease.lapsed", "lane": lane["lane"]},
+            )  # fmt: skip
         await statement.all("reclaim_lapsed")
         await statement.all("reclaim_wakeups")
         for lane in await statement.all("pulse"):
@@ -208,12 +217,28 @@ class Pulse:
 
     async def _expire(self, statement: Transaction) -> None:
         async with statement.connection.transaction():
-            rows = await statement.all("expire_jobs")
-            rows += await statement.all("cancel_of_deleted")
-            if self.settle_seconds:
-                rows += await statement.all("give_up_settling", seconds=self.settle_seconds)
-            await wake_returned(statement, rows)
-        await statement.all("fail_waiting", endpoint=None, most=FAILED_AT_ONCE)
+            expired = await statement.all("expire_jobs")
+            cancelled = await statement.all("cancel_of_deleted")
+            unknown = (
+                await statement.all("give_up_settling", seconds=self.settle_seconds) if self.settle_seconds else []
+            )
+            await wake_returned(statement, expired + cancelled + unknown)
+        (failed,) = await statement.all("fail_waiting", endpoint=None, most=FAILED_AT_ONCE)
+        _tell(len(expired), len(cancelled), len(unknown), failed["rows"])
+
+
+def _tell(expired: int, cancelled: int, unknown: int, deliveries: int) -> None:
+    if expired:
+        log.info("%d jobs waited too long", expired, extra={"event": "jobs.expired", "jobs": expired})
+    if cancelled:
+        log.info("%d jobs of deleted accounts", cancelled, extra={"event": "jobs.cancelled", "jobs": cancelled})
+    if unknown:
+        log.warning("%d jobs may have been sent", unknown, extra={"event": "jobs.unknown", "jobs": unknown})
+    if deliveries:
+        log.info(
+            "%d deliveries to endpoints that are disabled or deleted have failed", deliveries,
+            extra={"event": "deliveries.failed", "deliveries": deliveries},
+        )  # fmt: skip
 
 
 @dataclass
@@ -232,13 +257,13 @@ class Rescue:
                 lanes |= await self._bury(tx, dead)
             lanes |= {row["lane"] for row in await tx.all("bury_orphans", dead=self.dead) if row["lane"]}
             if lanes:
-                log.warning("rescued %d lanes", len(lanes))
+                log.warning("rescued %d lanes", len(lanes), extra={"event": "lanes.rescued", "lanes": len(lanes)})
                 await tx.all("wake", lanes=sorted(lanes))
             return sorted(lanes)
 
     async def _bury(self, tx: Transaction, dead: list[Row]) -> set[str]:
         workers = [row["id"] for row in dead]
-        log.warning("workers found dead: %s", ", ".join(workers))
+        log.warning("workers found dead: %s", ", ".join(workers), extra={"event": "workers.dead", "workers": workers})
         ids = [one for row in dead for one in row["procrastinate_ids"]]
         buried = await tx.all("bury_wakeups", ids=ids, workers=workers)
         closed = await tx.all("close_sessions_of_the_dead", workers=workers)
@@ -268,6 +293,8 @@ class Lost:
         lost = sorted(missing & self._suspects)
         self._suspects = missing - set(lost)
         for wakeup in lost:
-            log.warning("wake-up %d was lost; its lane is free again", wakeup)
+            log.warning(
+                "wake-up %d was lost; its lane is free again", wakeup, extra={"event": "wakeup.lost", "wakeup": wakeup}
+            )
             await self.database.all("bury_wakeup", wakeup=wakeup)
         return lost

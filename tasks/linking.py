@@ -68,7 +68,7 @@ class Linking:
             look=SYNC,
         )  # fmt: skip
         await self._codes(account.id, session)
-        log.info("account %s was scanned", account.id)
+        log.info("account %s was scanned", account.id, extra={"event": "account.scanned", "account": account.id})
         await self.database.transact(lambda tx: self._scanned(tx, account.id))
         screen = await session.page.wait_screen(*LASTING, timeout=SYNC)
         if screen is not Screen.MAIN:
@@ -112,7 +112,10 @@ class Linking:
             await wake_returned(tx, await tx.all("set_qr", account=account, worker=self.worker, qr=code, seconds=life))
 
         await self.database.transact(write)
-        log.info("account %s shows QR code %d of %d", account, shown.codes, CODES)
+        log.info(
+            "account %s shows QR code %d of %d", account, shown.codes, CODES,
+            extra={"event": "account.qr", "account": account, "codes": shown.codes},
+        )  # fmt: skip
 
     async def _pairing(self, account: str, session: Session, shown: _Shown) -> None:
         code = await session.page.pairing_code()
@@ -121,4 +124,6 @@ class Linking:
             await self.database.all(
                 "set_pairing_code", account=account, worker=self.worker, code=code, seconds=PAIRING_LIFE
             )
-            log.info("account %s shows a pairing code", account)
+            log.info(
+                "account %s shows a pairing code", account, extra={"event": "account.pairing_code", "account": account}
+            )

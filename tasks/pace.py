@@ -115,7 +115,11 @@ class Pace:
             per_hour=self.limits.per_recipient_hour,
         )
         if row:
-            log.info("job %s and what follows it to its recipient wait until %s", job.id, row["opens_at"].isoformat())
+            until = row["opens_at"].isoformat()
+            log.info(
+                "job %s and what follows it to its recipient wait until %s", job.id, until,
+                extra={"event": "job.put_off", "job": job.id, "account": job.account_id, "until": until},
+            )  # fmt: skip
         return row is None
 
     async def _look(self, account: str) -> Look | None:
@@ -137,7 +141,10 @@ class Pace:
         return True
 
     async def _hold(self, drain: Drain, until: datetime, reason: str) -> None:
-        log.info("account %s waits until %s: %s", drain.lane, until.isoformat(), reason)
+        log.info(
+            "account %s waits until %s: %s", drain.lane, until.isoformat(), reason,
+            extra={"event": "account.waits", "account": drain.lane, "until": until.isoformat(), "reason": reason},
+        )  # fmt: skip
         await self.database.all("hold_gate", lane=drain.lane, epoch=drain.epoch, until=until, reason=reason)
 
     async def _reject(self, drain: Drain, look: Look) -> None:
@@ -159,7 +166,10 @@ class Pace:
 
         for _ in range(REJECTING):
             rejected = await self.database.transact(work)
-            log.info("%d jobs of account %s failed: %s", rejected, drain.lane, error.code)
+            log.info(
+                "%d jobs of account %s failed: %s", rejected, drain.lane, error.code,
+                extra={"event": "jobs.rejected", "account": drain.lane, "jobs": rejected, "code": error.code},
+            )  # fmt: skip
             if rejected < REJECTED_AT_ONCE or self.stopping():
                 return
 

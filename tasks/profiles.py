@@ -103,7 +103,10 @@ class Profiles:
             await self.discard(account)
             raise
         write_generation(directory, row["generation"])
-        log.info("account %s was restored as generation %d", account, row["generation"])
+        log.info(
+            "account %s was restored as generation %d", account, row["generation"],
+            extra={"event": "profile.restored", "account": account, "generation": row["generation"]},
+        )  # fmt: skip
         return int(row["generation"])
 
     async def _held(self, name: str, account: str, **values: object) -> Row:
@@ -130,16 +133,25 @@ class Profiles:
         try:
             sealed, raw_bytes = await asyncio.to_thread(make)
         except (SealError, OSError) as error:
-            log.warning("the profile of account %s was not sealed: %s", account, error)
+            log.warning(
+                "the profile of account %s was not sealed: %s", account, error,
+                extra={"event": "profile.not_sealed", "account": account, "reason": str(error)},
+            )  # fmt: skip
             return False
         row = await self.database.one(
             "store_profile", account=account, worker=self.worker, home=self.home, generation=generation, whole=whole,
             sealed=sealed, raw_bytes=raw_bytes,
         )  # fmt: skip
         if row is None:
-            log.warning("the profile of account %s was not stored: another worker has a newer one", account)
+            log.warning(
+                "the profile of account %s was not stored: another worker has a newer one", account,
+                extra={"event": "profile.not_stored", "account": account},
+            )  # fmt: skip
             return False
-        log.info("account %s was sealed: %d KB of %d KB", account, len(sealed) >> 10, raw_bytes >> 10)
+        log.info(
+            "account %s was sealed: %d KB of %d KB", account, len(sealed) >> 10, raw_bytes >> 10,
+            extra={"event": "profile.sealed", "account": account, "kb": len(sealed) >> 10},
+        )  # fmt: skip
         return True
 
     async def put_away(self, account: str, *, linked: bool) -> bool:
@@ -169,7 +181,9 @@ class Profiles:
         await asyncio.to_thread(delete_leftovers, self.root)
         stale = await self.stale()
         for account in stale:
-            log.warning("deleting a stale profile of account %s", account)
+            log.warning(
+                "deleting a stale profile of account %s", account, extra={"event": "profile.stale", "account": account}
+            )
             await self.discard(account)
         return stale
 

@@ -76,7 +76,10 @@ class Wakeups(JobManager):
             await super().finish_job(job, status, delete_job)
         except procrastinate.exceptions.ConnectorException as error:
             reason = str(error.__cause__ or error).strip().partition("\n")[0]
-            log.warning("the end of wake-up %s of lane %s was not written: %s", job.id, job.lock, reason)
+            log.warning(
+                "the end of wake-up %s of lane %s was not written: %s", job.id, job.lock, reason,
+                extra={"event": "wakeup.not_written", "wakeup": job.id, "lane": job.lock, "reason": reason},
+            )  # fmt: skip
 
 
 async def _autocommit(connection: psycopg.AsyncConnection[Any]) -> None:
@@ -124,9 +127,15 @@ class Consumer:
             try:
                 await self._worker.run()  # type: ignore[no-untyped-call]
             except Exception as error:  # noqa: BLE001  # whatever ended it, it is started again
-                log.warning("the consumer of %s ended: %s", ", ".join(self.queues), error)
+                log.warning(
+                    "the consumer of %s ended: %s", ", ".join(self.queues), error,
+                    extra={"event": "consumer.ended", "queues": self.queues, "reason": str(error)},
+                )  # fmt: skip
             if not self._stopping.is_set():
-                log.info("starting the consumer of %s again", ", ".join(self.queues))
+                log.info(
+                    "starting the consumer of %s again", ", ".join(self.queues),
+                    extra={"event": "consumer.restarted", "queues": self.queues},
+                )  # fmt: skip
                 await asyncio.sleep(RESTART)
 
     def stop(self) -> None:

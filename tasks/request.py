@@ -133,7 +133,10 @@ class Requests:
                 for name, value in delivery.headers.items()
             }
         except CryptoError as error:
-            log.warning("the secrets of endpoint %s do not open: %s", endpoint, error)
+            log.warning(
+                "the secrets of endpoint %s do not open: %s", endpoint, error,
+                extra={"event": "endpoint.unreadable", "endpoint": endpoint, "reason": str(error)},
+            )  # fmt: skip
             raise SecretUnreadable from error
 
     async def _request(self, delivery: Delivery, connections: Connections) -> Answer:

@@ -124,7 +124,10 @@ class Seats:
 
     async def drop(self, account: str) -> None:
         """Close a session whose lease has ended, and give it back where it is still ours."""
-        log.warning("the lease of account %s ended; closing its browser", account)
+        log.warning(
+            "the lease of account %s ended; closing its browser", account,
+            extra={"event": "lease.ended", "account": account},
+        )  # fmt: skip
         await self.close(account)
         with suppress(DatabaseUnavailable):
             if await self.lease(account):
@@ -303,7 +306,9 @@ class Seats:
             try:
                 await self._put_away(account, reason, to, forget=forget, attend=attend)
             except LeaseLost:
-                log.warning("account %s is another worker's by now", account)
+                log.warning(
+                    "account %s is another worker's by now", account, extra={"event": "lease.lost", "account": account}
+                )
             self.leases.pop(account, None)
             self.guard.forget(self.profiles.directory(account))
 
@@ -357,7 +362,12 @@ class Seats:
             await self.leave(account, "the worker stopped", attend=was_open, only_idle=only_idle)
         except DatabaseUnavailable:
             # The lease ends by itself; the browser has gone.
-            log.warning("the lease of account %s could not be given back", account)
+            log.warning(
+                "the lease of account %s could not be given back", account,
+                extra={"event": "lease.not_given_back", "account": account},
+            )  # fmt: skip
         except Exception:
             # The others are left all the same.
-            log.exception("account %s could not be left", account)
+            log.exception(
+                "account %s could not be left", account, extra={"event": "session.not_left", "account": account}
+            )

@@ -77,7 +77,10 @@ class SelectorsSource:
         try:
             self._take(selectors.load(self.file))
         except SelectorsWrong as error:
-            log.warning("%s Selectors %s stay in use.", error, self._used.version)
+            log.warning(
+                "%s Selectors %s stay in use.", error, self._used.version,
+                extra={"event": "selectors.refused", "reason": str(error), "version": self._used.version},
+            )  # fmt: skip
 
     async def _fetch(self, download: Download) -> None:
         try:
@@ -92,8 +95,10 @@ class SelectorsSource:
             accept()
         except SelectorsWrong as error:
             log.warning(
-                "the selectors at %s are refused: %s Selectors %s stay in use.", download.url, error, self._used.version
-            )
+                "the selectors at %s are refused: %s Selectors %s stay in use.", download.url, error,
+                self._used.version,
+                extra={"event": "selectors.refused", "reason": str(error), "version": self._used.version},
+            )  # fmt: skip
 
     def _is_new(self, found: Selectors, content: bytes, signature: bytes) -> bool:
         """Tell whether it is to be kept. Raise SelectorsWrong for one older than those here: it may be played back."""
@@ -113,7 +118,10 @@ class SelectorsSource:
         before = self._used
         self._choose(given)
         if self._used != before:
-            log.info("selectors %s (%s) take the place of %s", self._used.version, self.origin, before.version)
+            log.info(
+                "selectors %s (%s) take the place of %s", self._used.version, self.origin, before.version,
+                extra={"event": "selectors.replaced", "version": self._used.version, "origin": self.origin},
+            )  # fmt: skip
             self.use(self._used)
 
     def _choose(self, given: Selectors | None) -> None:
@@ -134,7 +142,10 @@ class SelectorsSource:
         try:
             return selectors.load() if version == SHIPPED else self.shelf.read(version)
         except SelectorsWrong as error:
-            log.warning("the pinned selectors %s are passed over: %s", version, error)
+            log.warning(
+                "the pinned selectors %s are passed over: %s", version, error,
+                extra={"event": "selectors.passed_over", "version": version, "reason": str(error)},
+            )  # fmt: skip
             return None
 
 

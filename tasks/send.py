@@ -176,7 +176,10 @@ class Sender:
 
         Nobody else can know it. Whoever took over meanwhile looks at a chat that proves nothing, from an older profile.
         """
-        log.warning("job %s: Enter was not pressed", job.id)
+        log.warning(
+            "job %s: Enter was not pressed", job.id,
+            extra={"event": "job.not_pressed", "job": job.id, "account": job.account_id},
+        )  # fmt: skip
         await self._until_written("not_pressed", job=job.id, claim=job.claim)
 
     async def release(self, drain: Drain) -> None:
@@ -193,7 +196,10 @@ class Sender:
 
     async def _settle_one(self, session: Session, job: Job) -> None:
         verdict, bubble = await session.page.look_for(job.phone, job.message, job.anchor)
-        log.info("settling job %s: %s", job.id, verdict.name)
+        log.info(
+            "settling job %s: %s", job.id, verdict.name,
+            extra={"event": "job.settling", "job": job.id, "account": job.account_id, "verdict": verdict.value},
+        )  # fmt: skip
         if verdict is Verdict.SENT and bubble:
             await self.sent(job, bubble, "settled")
         elif verdict is Verdict.NOT_SENT and job.profile_generation == session.generation:
@@ -213,7 +219,11 @@ class Sender:
                 await self.database.all("set_evidence", job=job.id, evidence=name)
 
     async def _not_sent(self, session: Session, job: Job, error: SendError) -> None:
-        log.info("job %s was not sent: %s", job.id, error.code)
+        log.info(
+            "job %s was not sent: %s", job.id, error.code,
+            extra={"event": "job.not_sent", "job": job.id, "account": job.account_id, "code": error.code,
+                   "attempts": job.attempts},
+        )  # fmt: skip
         if isinstance(error, AttemptFailed):
             await self._again(job, error)
         elif isinstance(error, AccountWaits):
@@ -243,14 +253,21 @@ class Sender:
     async def sent(self, job: Job, bubble: Bubble, detail: str | None = None) -> None:
         """Write that the message has its tick."""
         await self._until_written("job_sent", job=job.id, claim=job.claim, bubble=bubble.id, detail=detail)
-        log.info("job %s was sent", job.id)
+        log.info(
+            "job %s was sent", job.id,
+            extra={"event": "job.sent", "job": job.id, "account": job.account_id, "attempts": job.attempts},
+        )  # fmt: skip
 
     async def failed(self, job: Job, error: SendError, bubble: str | None = None) -> None:
         """Write that the message failed for good."""
         await self._until_written(
             "job_failed", job=job.id, claim=job.claim, bubble=bubble, code=error.code, detail=error.detail
         )
-        log.info("job %s failed: %s", job.id, error.code)
+        log.info(
+            "job %s failed: %s", job.id, error.code,
+            extra={"event": "job.failed", "job": job.id, "account": job.account_id, "code": error.code,
+                   "attempts": job.attempts},
+        )  # fmt: skip
 
     async def _until_written(self, name: str, **values: object) -> None:
         # Written again after a commit whose answer was lost, it finds the claim gone and changes nothing.
@@ -262,5 +279,8 @@ class Sender:
                 await self.database.transact(write)
                 return
             except DatabaseUnavailable:
-                log.warning("the result of job %s waits for the database", values["job"])
+                log.warning(
+                    "the result of job %s waits for the database", values["job"],
+                    extra={"event": "job.result_waits", "job": values["job"]},
+                )  # fmt: skip
                 await asyncio.sleep(COMMIT_AGAIN)

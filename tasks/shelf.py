@@ -59,7 +59,10 @@ class Shelf:
             try:
                 return self.read(version)
             except SelectorsWrong as error:
-                log.warning("selectors %s in %s are passed over: %s", version, self.folder, error)
+                log.warning(
+                    "selectors %s in %s are passed over: %s", version, self.folder, error,
+                    extra={"event": "selectors.passed_over", "version": version, "reason": str(error)},
+                )  # fmt: skip
         return None
 
     def keep(self, fetched: Selectors, content: bytes, signature: bytes) -> None:

@@ -84,4 +84,7 @@ class States:
             raise LeaseLost
         await wake_returned(tx, rows)
         if current is not to:
-            log.info("account %s: %s -> %s", row["id"], current, to)
+            log.info(
+                "account %s: %s -> %s", row["id"], current, to,
+                extra={"event": "account.state", "account": row["id"], "from": current, "to": to},
+            )  # fmt: skip

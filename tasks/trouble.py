@@ -59,13 +59,19 @@ class Trouble:
     async def meet(self, drain: Drain, error: SendError, *, opening: bool = False) -> None:
         """Do what an error asks of the account; the job's part is written. `opening`: no message was at hand."""
         # By its code alone: a detail may name a recipient.
-        log.warning("account %s: %s", drain.lane, error.code)
+        log.warning(
+            "account %s: %s", drain.lane, error.code,
+            extra={"event": "account.trouble", "account": drain.lane, "code": error.code},
+        )  # fmt: skip
         for kind, met in self._table(opening=opening):
             if isinstance(error, kind):
                 try:
                     await met(drain, error)
                 except LeaseLost:
-                    log.warning("account %s is another worker's by now", drain.lane)
+                    log.warning(
+                        "account %s is another worker's by now", drain.lane,
+                        extra={"event": "lease.lost", "account": drain.lane},
+                    )  # fmt: skip
                 return
 
     def _table(

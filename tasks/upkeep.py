@@ -60,11 +60,16 @@ class Upkeep:
         while time.monotonic() < end:
             rows = await self.database.all("drop_old_partition", days=self.retention_days)
             if dropped := [row["partition"] for row in rows if row["dropped"]]:
-                log.info("dropped partition %s", *dropped)
+                log.info(
+                    "dropped partition %s", *dropped, extra={"event": "partition.dropped", "partition": dropped[0]}
+                )
                 continue
             if rows:
-                busy = ", ".join(row["partition"] for row in rows)
-                log.info("partitions over age are in use, and dropped later: %s", busy)
+                busy = [row["partition"] for row in rows]
+                log.info(
+                    "partitions over age are in use, and dropped later: %s", ", ".join(busy),
+                    extra={"event": "partition.in_use", "partitions": busy},
+                )  # fmt: skip
             return
 
     async def _rows(self, end: float) -> None:
@@ -77,7 +82,9 @@ class Upkeep:
             counts = {name: await self._batch(name, kinds.get(name)) for name in left}
             left = [name for name, count in counts.items() if count == self.batch]
         if left:
-            log.info("upkeep goes on in its next turn: %s", ", ".join(left))
+            log.info(
+                "upkeep goes on in its next turn: %s", ", ".join(left), extra={"event": "upkeep.behind", "kinds": left}
+            )
 
     async def _batch(self, name: str, days: float | None) -> int:
         age = {} if days is None else {"days": days}

@@ -60,7 +60,10 @@ class Watchdog:
 
     async def _open_anew(self, session: Session, reason: str) -> None:
         # What a drain has in hand there ends as any lost browser does, and is settled in the new one.
-        log.warning("account %s is opened anew: %s", session.account, reason)
+        log.warning(
+            "account %s is opened anew: %s", session.account, reason,
+            extra={"event": "session.reopened", "account": session.account, "reason": reason},
+        )  # fmt: skip
         await self.seats.close(session.account)
         await self.database.all("attend", lane=session.account, seconds=0)
 
@@ -91,5 +94,8 @@ class Sealing:
         try:
             stored = await self.seats.seal(session)
         except PostriderError as error:
-            log.warning("the profile of account %s was not sealed: %s", session.account, error.code)
+            log.warning(
+                "the profile of account %s was not sealed: %s", session.account, error.code,
+                extra={"event": "profile.not_sealed", "account": session.account, "reason": error.code},
+            )  # fmt: skip
         session.seal_at = time.monotonic() + (self.every if stored else AGAIN)

@@ -123,26 +123,40 @@ class Worker:
             )
             duties = self._duties()
             running = [asyncio.create_task(consumer.run()) for consumer in self.consumers]
-            log.info("worker %s has %d seats", self.id, self.seats.capacity)
+            log.info(
+                "worker %s has %d seats", self.id, self.seats.capacity,
+                extra={"event": "worker.started", "worker": self.id, "seats": self.seats.capacity,
+                       "version": self.version},
+            )  # fmt: skip
             await self.database.all("restore_accounts", seats=self.seats.capacity, apart=RESTORE_APART)
             await _first(stop, self.heartbeat.fatal)
-            log.info("worker %s is stopping", self.id)
+            log.info("worker %s is stopping", self.id, extra={"event": "worker.stopping", "worker": self.id})
             try:
                 async with asyncio.timeout(STOP_LIMIT):
                     await self._stop(running, duties)
             except TimeoutError:
-                log.warning("worker %s did not stop within %.0f s", self.id, STOP_LIMIT)
+                log.warning(
+                    "worker %s did not stop within %.0f s", self.id, STOP_LIMIT,
+                    extra={"event": "worker.overdue", "worker": self.id},
+                )  # fmt: skip
             await _cancel(life, *duties, *running)
             await self.seats.guard.close()
         if self.heartbeat.fatal.is_set():
-            log.error("worker %s ends: %s", self.id, self.heartbeat.reason)
+            log.error(
+                "worker %s ends: %s", self.id, self.heartbeat.reason,
+                extra={"event": "worker.failed", "worker": self.id, "reason": self.heartbeat.reason},
+            )  # fmt: skip
             return 1
+        log.info("worker %s has stopped", self.id, extra={"event": "worker.stopped", "worker": self.id})
         return 0
 
     async def _tidy(self) -> None:
         """Remove what an earlier worker left in the directory of profiles, which nobody else uses now."""
         for directory in await end_orphans(self.seats.profiles.root):
-            log.warning("ended a browser that was left open in %s", directory)
+            log.warning(
+                "ended a browser that was left open in %s", directory,
+                extra={"event": "browser.orphan", "directory": str(directory)},
+            )  # fmt: skip
         await self.seats.profiles.clean()
 
     def _duties(self) -> list[asyncio.Task[None]]:
