@@ -15,7 +15,13 @@ class Model(BaseModel):
     """What a client sends. Unknown fields are refused, and nothing is converted."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, serialize_by_alias=True, extra="forbid", strict=True, frozen=True
+        alias_generator=to_camel,
+        serialize_by_alias=True,
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        # An error that nobody foresaw goes to the log as it is, and must not have texts and numbers in it.
+        hide_input_in_errors=True,
     )
 
 
@@ -27,7 +33,12 @@ class Shown(BaseModel):
     """What a client gets. Made from rows: columns that it does not name are left out."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True, extra="ignore", frozen=True
+        alias_generator=to_camel,
+        validate_by_name=True,
+        serialize_by_alias=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     def answer(self, status: int = 200, **headers: str) -> Response:

@@ -76,6 +76,10 @@ def translated() -> Iterator[None]:
         reason = type(error).__name__
         log.warning("the database is away: %s", reason, extra={"event": "database.away", "reason": reason})
         raise DatabaseUnavailable(retry_after=RETRY_AFTER) from error
+    except psycopg.Error as error:
+        # Below its first line Postgres quotes rows, and with them texts and numbers, which must not get into logs.
+        error.args = (error.diag.message_primary or str(error),)
+        raise
 
 
 class Transaction:

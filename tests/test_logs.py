@@ -14,17 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-from fixtures_api import ADMIN_KEY, KEY, api, client_of, new_account, running, settings
+from fixtures_api import ADMIN_KEY, KEY, api, client_of, new_account, rows, running, settings
 from fixtures_house import KEY as HOUSE_KEY
 from fixtures_house import house
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 import logs
+from api.jobs import Job
 from browser.engine import Engine
 from commands import compose, serve
+from sql.database import Database
 
 ROOT = Path(__file__).parent.parent
 LEVELS = {"debug": "debug", "info": "info", "warning": "warning", "error": "error", "exception": "error"}
@@ -291,3 +295,19 @@ async def test_no_line_of_a_message_that_is_sent_answered_and_told_of_has_number
     assert [(line["account"], line["attempts"]) for line in sent] == [(account, 1)]
     assert sent[0]["job"].startswith("job_")
     assert not hidden(found, phone, absent, "secret words", key, "STOP", *secrets)
+
+
+async def test_what_postgres_says_of_a_row_is_not_repeated(database: Database) -> None:
+    with pytest.raises(psycopg.errors.NotNullViolation) as caught:
+        await rows(
+            database,
+            "insert into opt_outs (id, org_id, reason) values ('opt_1', 'org_default', 'secret') returning id",
+        )
+    assert "phone" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_nor_is_what_does_not_fit_a_model() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Job.model_validate({"message": 15551234567})
+    assert "1555" not in str(caught.value)
