@@ -46,14 +46,22 @@ from api.orders import Order
 from api.pages import Page
 from api.waiting import Waiting
 from crypto import Sealer, hash_key
-from errors import SettingsWrong
+from errors import IdempotencyKeyReused, QueueFull, SettingsWrong
 from resolver import Resolver
 from settings import Settings
 from sql.database import Database
 from sql.pace import Limits
 
 OPERATIONS = (
-    Operation("POST", "/send", send.send, (202, send.Receipt), takes=Order, refuses=(404,)),
+    Operation(
+        "POST",
+        "/send",
+        send.send,
+        (202, send.Receipt),
+        takes=Order,
+        refuses=(404,),
+        raises=(IdempotencyKeyReused, QueueFull),
+    ),
     Operation("POST", "/send/batch", send.send_batch, (200, send.Items), takes=send.Batch),
     Operation("GET", "/jobs", jobs.list_jobs, (200, jobs.Jobs), query=jobs.JobFilter, refuses=(422,)),
     Operation("DELETE", "/jobs", jobs.cancel_jobs, (200, jobs.Cancelled), query=jobs.Cancelling, refuses=(422,)),
@@ -86,7 +94,7 @@ OPERATIONS = (
     Operation("POST", "/accounts/{id}/pause", wishes.pause, (202, accounts.Account), refuses=(404,)),
     Operation("POST", "/accounts/{id}/resume", wishes.resume, (202, accounts.Account), refuses=(404,)),
     Operation("GET", "/accounts/{id}/health", pace.show_health, (200, pace.AccountHealth), refuses=(404,)),
-    Operation("GET", "/accounts/{id}/qr", qr.show_qr, (200, qr.Qr), refuses=(404, 409, 410)),
+    Operation("GET", "/accounts/{id}/qr", qr.show_qr, (200, qr.Qr), refuses=(404, 409, 410), forms=qr.DRAWN),
     Operation(
         "GET", "/accounts/{id}/pairing-code", pairing.show_pairing_code, (200, pairing.PairingCode), refuses=(404, 409)
     ),
@@ -199,13 +207,22 @@ OPERATIONS = (
         (200, qr.Qr),
         query=qrpage.Ticket,
         refuses=(401, 409, 410, 422, 429, 503),
+        forms=(*qr.DRAWN, qrpage.HTML),
         open=True,
     ),
     Operation("GET", "/qr/state", qrpage.follow_qr_page, (200, scenes.Scene), refuses=(401, 410, 429, 503), open=True),
     Operation("GET", "/healthz", health.alive, (200, health.Health), open=True),
     Operation("GET", "/readyz", health.ready, (200, health.Health), refuses=(503,), open=True),
-    Operation("GET", "/metrics", metrics.show_metrics, (200, None), refuses=(401, 403, 429, 503), open=True),
-    Operation("GET", "/openapi.json", openapi.show_openapi, (200, None), open=True),
+    Operation(
+        "GET",
+        "/metrics",
+        metrics.show_metrics,
+        (200, None),
+        refuses=(401, 403, 429, 503),
+        forms=("text/plain",),
+        open=True,
+    ),
+    Operation("GET", "/openapi.json", openapi.show_openapi, (200, None), forms=("application/json",), open=True),
 )
 
 

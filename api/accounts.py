@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -10,7 +10,7 @@ from api.auth import permit
 from api.bodies import read
 from api.context import of
 from api.jobs import cancel_queued
-from api.models import Model, Nothing, Shown, Time
+from api.models import Model, Nothing, Shown, Time, without_defaults
 from api.pace import Health, health_of
 from api.pages import Page
 from api.parameters import parameters
@@ -21,16 +21,22 @@ from errors import Conflict, FieldError, Invalid, NotFound
 from sql.database import Row, Transaction
 from sql.ids import new_id
 
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]  # not blank
 
 
 class Choices(Model):
     """What may be changed of an account; what is left out stays as it is, or as the account's transport has it."""
 
-    name: Name = ""
-    time_zone: Zone = "UTC"
-    pace: Literal["on", "off"] = "on"
-    proxy: MaybeProxies = None
+    model_config = ConfigDict(json_schema_extra=without_defaults)
+
+    name: Name = Field(default="", description="What people call it.")
+    time_zone: Zone = Field(
+        default="UTC",
+        description="IANA name. Its days and quiet hours are counted in it, and its browser shows it; it stays "
+        "once the account is linked.",
+    )
+    pace: Literal["on", "off"] = Field(default="on", description="Whether the limits of pace hold for it.")
+    proxy: MaybeProxies = Field(default=None, description="What its browser goes through; null is none.")
 
     def columns(self, sealer: Sealer, account: str) -> dict[str, object]:
         """Return the parameters of create_account and change_account: None for what was not given."""
@@ -48,39 +54,61 @@ class Choices(Model):
 class NewAccount(Choices):
     """An account to be linked."""
 
-    name: Name
-    transport: Literal["web", "sandbox"] = "web"
+    model_config = ConfigDict(json_schema_extra=None)
+
+    name: Name = Field(description="What people call it.")
+    time_zone: Zone = Field(
+        default="UTC",
+        description="IANA name. Its days and quiet hours are counted in it, and its browser shows it; it stays once "
+        "the account is linked.",
+    )
+    pace: Literal["on", "off"] = Field(
+        default="on", description="Whether the limits of pace hold for it; a sandbox account begins with `off`."
+    )
+    transport: Literal["web", "sandbox"] = Field(
+        default="web", description="WhatsApp Web, or in development the sandbox, which stands in for it."
+    )
 
 
 class Account(Shown):
     """One WhatsApp account."""
 
-    id: str
-    name: str
-    transport: Literal["web", "sandbox"]
-    state: str
-    state_reason: str | None
-    state_since: Time
-    restriction: str | None
-    restricted_until: Time | None
-    paused: bool
-    time_zone: str
-    pace: Literal["on", "off"]
-    proxy: ShownProxies | None
-    linked: bool
-    phone: str | None
-    profile_name: str | None
-    platform: str | None
-    connected_at: Time | None
-    disconnected_at: Time | None
-    last_open_at: Time | None
-    sent_today: int
-    received_today: int
-    daily_limit: int | None
-    queued: int
-    next_send_at: Time | None
-    worker: str | None
-    health: Health
+    id: str = Field(description="`acc_…`.")
+    name: str = Field(description="What people call it.")
+    transport: Literal["web", "sandbox"] = Field(description="`web` is WhatsApp Web, `sandbox` what stands in for it.")
+    state: str = Field(
+        description="`not_started`, `starting`, `qr_pending`, `authenticated`, `ready`, `hibernated`, "
+        "`disconnected`, `auth_failed`, `suspected_ban`, `banned` or `circuit_open`.",
+    )
+    state_reason: str | None = Field(description="Why, in a sentence.")
+    state_since: Time = Field(description="Since when.")
+    restriction: str | None = Field(
+        description="What WhatsApp does not let it do at present: `new_chats` or `monthly_cap`.",
+    )
+    restricted_until: Time | None = Field(description="Until when, where that is known.")
+    paused: bool = Field(description="It keeps its session and sends nothing.")
+    time_zone: str = Field(description="IANA name.")
+    pace: Literal["on", "off"] = Field(description="Whether the limits of pace hold for it.")
+    proxy: ShownProxies | None = Field(description="What its browser goes through.")
+    linked: bool = Field(description="It holds a login, as far as is known.")
+    phone: str | None = Field(description="Its own number, once linked.")
+    profile_name: str | None = Field(description="Its own name on WhatsApp, once linked.")
+    platform: str | None = Field(description="The kind of phone that it is linked to.")
+    connected_at: Time | None = Field(description="When it was last linked or opened.")
+    disconnected_at: Time | None = Field(description="When it was last lost.")
+    last_open_at: Time | None = Field(description="When its session was last open.")
+    sent_today: int = Field(description="Messages of this day in its time zone.")
+    received_today: int = Field(description="The same of those that came in.")
+    daily_limit: int | None = Field(description="What it may send today; null without a limit.")
+    queued: int = Field(description="Messages that wait.")
+    next_send_at: Time | None = Field(
+        description="When the next of them may go; null when none waits, or somebody has to act first.",
+    )
+    worker: str | None = Field(description="The worker that has its session.")
+    health: Health = Field(
+        description="`warning` from 70 % of the daily limit; `critical` above 90 %, or when it should be "
+        "connected and is not.",
+    )
 
     @classmethod
     def of(cls, row: Row) -> Self:
@@ -91,12 +119,16 @@ class Account(Shown):
 class Accounts(Shown):
     """A page of accounts, oldest first."""
 
-    items: list[Account]
-    next_cursor: str | None
+    items: list[Account] = Field(description="The accounts.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
 
 
 async def create_account(request: Request) -> Response:
-    """Create an account; it is linked after it was connected and its QR code scanned."""
+    """Create an account.
+
+    It is linked next: `POST /accounts/{id}/connect`, and then a phone scans the code of `GET /accounts/{id}/qr`, or is
+    told the one of `POST /accounts/{id}/pairing-code`.
+    """
     caller = await permit(request)
     given = await read(request, NewAccount)
     context = of(request)
@@ -116,7 +148,7 @@ async def create_account(request: Request) -> Response:
 
 
 async def list_accounts(request: Request) -> Response:
-    """Return a page of the org's accounts."""
+    """List the accounts, oldest first."""
     caller = await permit(request)
     page = parameters(request, Page)
     context = of(request)
@@ -128,17 +160,17 @@ async def list_accounts(request: Request) -> Response:
 
 
 async def show_account(request: Request) -> Response:
-    """Return one account."""
+    """Show an account."""
     caller = await permit(request)
     async with of(request).database.transaction() as tx:
         return (await show(request, tx, caller.org, request.path_params["id"])).answer()
 
 
 async def change_account(request: Request) -> Response:
-    """Change its name, time zone, pace or proxy.
+    """Change an account's name, time zone, pace or proxy.
 
-    A proxy is used from the next opening of its session on. A time zone stays once the account is linked: WhatsApp has
-    seen its browser with it.
+    What is left out stays as it is. A proxy is used from the next opening of its session on. A time zone stays once the
+    account is linked (409): WhatsApp has seen its browser with it.
     """
     caller = await permit(request)
     given = await read(request, Choices)
@@ -171,9 +203,9 @@ def _check_unseen(row: Row) -> None:
 
 
 async def delete_account(request: Request) -> Response:
-    """Cancel what it has queued, unlink it from its phone, delete its profile, and show it no more.
+    """Delete an account: cancel what it has queued, log it out, and show it no more.
 
-    The account is gone at once; a worker logs it out as soon as one can.
+    It is gone at once; a worker unlinks it from its phone as soon as one can.
     """
     caller = await permit(request)
     await read(request, Nothing)

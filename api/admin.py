@@ -16,20 +16,26 @@ log = logging.getLogger(__name__)
 
 
 class Why(Model):
-    """Why it is done; it goes to the log."""
+    """Why it is done."""
 
-    reason: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    reason: Annotated[str, Field(min_length=1, max_length=500)] | None = Field(
+        default=None,
+        description="Why; it goes to the log.",
+    )
 
 
 class Paused(Shown):
     """Whether all sending is stopped, and since when."""
 
-    paused: bool
-    since: Time | None
+    paused: bool = Field(description="Whether all sending is stopped.")
+    since: Time | None = Field(description="Since when.")
 
 
 async def pause_all(request: Request) -> Response:
-    """Stop all sending, of every account. What is queued waits; a message whose Enter is pressed is still settled."""
+    """Stop all sending, of every account.
+
+    What is queued waits; a message whose Enter is pressed is still settled.
+    """
     await permit_admin(request)
     why = await read(request, Why)
     rows = await of(request).database.all("stop_all")

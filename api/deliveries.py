@@ -2,6 +2,7 @@
 
 from typing import Literal, Self
 
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,21 +24,20 @@ Status = Literal["pending", "sending", "delivered", "failed"]
 class Delivery(Shown):
     """An event on its way to an endpoint. What its event tells of is null once that is past its retention."""
 
-    id: str
-    endpoint: str
-    #: the `webhook-id` of every attempt
-    event_id: str
-    type: str
-    event_at: Time
-    job_id: str | None
-    account: str | None
-    status: Status
-    attempt_count: int
-    next_attempt_at: Time | None
-    last_status: int | None
-    last_error: str | None
-    created_at: Time
-    ended_at: Time | None
+    id: str = Field(description="`dlv_…`.")
+    endpoint: str = Field(description="Where it goes.")
+    event_id: str = Field(description="The `webhook-id` of every attempt.")
+    type: str = Field(description="The event's type.")
+    event_at: Time = Field(description="When the event happened.")
+    job_id: str | None = Field(description="The job that it tells of, if any.")
+    account: str | None = Field(description="The account that it tells of, if any.")
+    status: Status = Field(description="`sending`: a request is under way. `failed`: it is not tried again.")
+    attempt_count: int = Field(description="Requests so far.")
+    next_attempt_at: Time | None = Field(description="When it is due; null when it has ended.")
+    last_status: int | None = Field(description="HTTP status of the last answer.")
+    last_error: str | None = Field(description="Why the last attempt failed.")
+    created_at: Time = Field(description="When it was written.")
+    ended_at: Time | None = Field(description="When it was delivered or given up.")
 
     @classmethod
     def of(cls, row: Row, **more: object) -> Self:
@@ -58,16 +58,14 @@ class Delivery(Shown):
 class Attempt(Shown):
     """One request. It has neither status nor error while it is under way."""
 
-    number: int
-    at: Time
-    status: int | None
-    duration_ms: int | None
-    response_headers: dict[str, str]
-    #: its beginning
-    response_body: str | None
-    error: str | None
-    #: whether it used up one of the attempts that the endpoint's policy allows
-    counted: bool
+    number: int = Field(description="1 for the first.")
+    at: Time = Field(description="When it began.")
+    status: int | None = Field(description="What was answered; null when nothing was.")
+    duration_ms: int | None = Field(description="How long it took, in milliseconds.")
+    response_headers: dict[str, str] = Field(description="Of the answer, at most 50.")
+    response_body: str | None = Field(description="Its beginning, at most 2,000 characters.")
+    error: str | None = Field(description="Why it failed; null for a success.")
+    counted: bool = Field(description="Whether it used up one of the attempts that the endpoint's policy allows.")
 
     @classmethod
     def of(cls, row: Row) -> Self:
@@ -84,30 +82,30 @@ class Attempt(Shown):
 
 
 class DeliveryWithAttempts(Delivery):
-    """A delivery with what was sent, and with its attempts, newest first."""
+    """A delivery with what was sent, and with its attempts."""
 
-    body: str | None
-    attempts: list[Attempt]
+    body: str | None = Field(description="What was sent, byte for byte.")
+    attempts: list[Attempt] = Field(description="Its newest 100 attempts, newest first.")
 
 
 class Deliveries(Shown):
     """A page of deliveries by the time of their events, newest first."""
 
-    items: list[Delivery]
-    next_cursor: str | None
+    items: list[Delivery] = Field(description="The deliveries.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
 
 
 class DeliveryFilter(Page):
     """Which deliveries; `since` and `until` are about when their events happened."""
 
-    status: Status | None = None
-    type: EventType = "*"
-    since: Moment | None = None
-    until: Moment | None = None
+    status: Status | None = Field(default=None, description="Only those with this status.")
+    type: EventType = Field(default="*", description="Only those of this type of event.")
+    since: Moment | None = Field(default=None, description="Only those whose event happened from then on.")
+    until: Moment | None = Field(default=None, description="Only those whose event happened before then.")
 
 
 async def list_deliveries(request: Request) -> Response:
-    """Return a page of an endpoint's deliveries."""
+    """List an endpoint's deliveries by the time of their events, newest first."""
     caller = await permit(request)
     wanted = parameters(request, DeliveryFilter)
     endpoint = request.path_params["id"]
@@ -127,7 +125,7 @@ async def list_deliveries(request: Request) -> Response:
 
 
 async def list_job_deliveries(request: Request) -> Response:
-    """Return a page of the deliveries of a job's events."""
+    """List the deliveries of a job's events, to every endpoint, newest first."""
     caller = await permit(request)
     wanted = parameters(request, Page)
     job = request.path_params["jobId"]
@@ -140,7 +138,7 @@ async def list_job_deliveries(request: Request) -> Response:
 
 
 async def show_delivery(request: Request) -> Response:
-    """Return a delivery with its attempts."""
+    """Show a delivery, with what was sent and its attempts."""
     caller = await permit(request)
     delivery = request.path_params["id"]
     async with of(request).database.transaction() as tx:

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from api.extras import ExtraChanges, Extras, merged, opened, sealed
 from api.fields import minified
-from api.models import Model, Shown, Time
+from api.models import Model, Shown, Time, without_defaults
 from api.receivers import ReceiverUrl
 from api.signing import Signature
 from crypto import Sealer
@@ -46,34 +46,57 @@ PerSecond = Annotated[float, Field(ge=0.01, le=1000)]
 
 
 class Retry(Model):
-    """When a delivery that failed is tried again: base · factorⁿ seconds after attempt n + 1, at most cap."""
+    """When a delivery that failed is tried again: baseSeconds · factorⁿ seconds after attempt n + 1, ±20 %."""
 
-    attempts: Attempts = 12
-    base_seconds: BaseSeconds = 5
-    factor: Factor = 3
-    cap_seconds: CapSeconds = 43_200
+    attempts: Attempts = Field(default=12, description="Requests in all.")
+    base_seconds: BaseSeconds = Field(default=5, description="Seconds until the second request.")
+    factor: Factor = Field(default=3, description="Each further wait is so many times as long.")
+    cap_seconds: CapSeconds = Field(default=43_200, description="The longest wait, in seconds.")
 
 
 class RetryChanges(Model):
-    """What is to be otherwise of a retry policy; null is the default again."""
+    """What is to be otherwise of a retry policy."""
 
-    attempts: Attempts | None = None
-    base_seconds: BaseSeconds | None = None
-    factor: Factor | None = None
-    cap_seconds: CapSeconds | None = None
+    model_config = ConfigDict(json_schema_extra=without_defaults)
+
+    attempts: Attempts | None = Field(default=None, description="Requests in all; null is the default again.")
+    base_seconds: BaseSeconds | None = Field(
+        default=None, description="Seconds until the second request; null is the default again."
+    )
+    factor: Factor | None = Field(
+        default=None,
+        description="Each further wait is so many times as long; null is the default again.",
+    )
+    cap_seconds: CapSeconds | None = Field(
+        default=None, description="The longest wait, in seconds; null is the default again."
+    )
 
 
 class NewEndpoint(Model):
     """A URL to be registered."""
 
-    url: ReceiverUrl
-    events: Events = Field(default=["*"])
-    description: Description = ""
-    signature: Signature = "v1"
-    headers: Extras = Field(default_factory=dict)
-    retry: Retry = Retry()
-    #: requests in a second at most; null is as many as it takes
-    per_second: PerSecond | None = None
+    url: ReceiverUrl = Field(
+        description="Where events are posted; https in production, and to public addresses unless "
+        "`WEBHOOK_ALLOW_CIDRS` allows others.",
+    )
+    events: Events = Field(
+        default=["*"],
+        description='The types that it wants; `["*"]` is all, also those of later versions.',
+    )
+    description: Description = Field(default="", description="For people.")
+    signature: Signature = Field(
+        default="v1",
+        description="`v1` signs with a shared secret (HMAC-SHA256), `v1a` with a key pair (Ed25519).",
+    )
+    headers: Extras = Field(
+        default_factory=dict,
+        description="Headers of your own on every request, at most 20. What they hold is sealed and not shown again.",
+    )
+    retry: Retry = Field(default=Retry(), description="When what failed is tried again.")
+    per_second: PerSecond | None = Field(
+        default=None,
+        description="Requests in a second at most; null is as many as it takes.",
+    )
 
 
 class EndpointChanges(Model):
@@ -83,13 +106,28 @@ class EndpointChanges(Model):
     policy the default again, and ends the limit of `perSecond`.
     """
 
-    url: ReceiverUrl = ""
-    events: Events = Field(default=["*"])
-    description: Description = ""
-    signature: Signature = "v1"
-    headers: ExtraChanges | None = None
-    retry: RetryChanges | None = None
-    per_second: PerSecond | None = None
+    model_config = ConfigDict(json_schema_extra=without_defaults)
+
+    url: ReceiverUrl = Field(
+        default="",
+        description="Where events are posted; https in production, and to public addresses unless "
+        "`WEBHOOK_ALLOW_CIDRS` allows others.",
+    )
+    events: Events = Field(
+        default=["*"],
+        description='The types that it wants; `["*"]` is all, also those of later versions.',
+    )
+    description: Description = Field(default="", description="For people.")
+    signature: Signature = Field(
+        default="v1",
+        description="Another one comes with a new secret, and the old one signs too for a day.",
+    )
+    headers: ExtraChanges | None = Field(
+        default=None,
+        description="Those named are set, or taken away by null; null in place of the object takes all away.",
+    )
+    retry: RetryChanges | None = Field(default=None, description="What is named is changed; null is the default again.")
+    per_second: PerSecond | None = Field(default=None, description="Null ends the limit.")
 
     def columns(self, row: Row, sealer: Sealer) -> dict[str, object]:
         """Return the parameters of change_endpoint: None for what was not given. Raises Invalid."""
@@ -118,22 +156,21 @@ class EndpointChanges(Model):
 class Endpoint(Shown):
     """A registered URL."""
 
-    id: str
-    url: str
-    events: list[str]
-    description: str
-    status: Literal["enabled", "paused", "disabled"]
-    status_reason: str | None
-    signature: Signature
-    #: `whpk_…`, which verifies v1a
-    public_key: str | None
-    #: until when older secrets sign beside the newest
-    old_secrets_until: Time | None
-    #: its extra headers; what they hold is not shown
-    header_names: list[str]
-    retry: Retry
-    per_second: float | None
-    created_at: Time
+    id: str = Field(description="`whe_…`; `whe_bootstrap` is that of the setting `WEBHOOK_URL`.")
+    url: str = Field(description="Where events are posted.")
+    events: list[str] = Field(description="The types that it wants.")
+    description: str = Field(description="For people.")
+    status: Literal["enabled", "paused", "disabled"] = Field(
+        description="`paused`: events wait. `disabled`: none are kept.",
+    )
+    status_reason: str | None = Field(description="Why it is not enabled.")
+    signature: Signature = Field(description="How its events are signed.")
+    public_key: str | None = Field(description="`whpk_…`, which verifies `v1a`.")
+    old_secrets_until: Time | None = Field(description="Until when older secrets sign beside the newest.")
+    header_names: list[str] = Field(description="Its extra headers; what they hold is not shown.")
+    retry: Retry = Field(description="When what failed is tried again.")
+    per_second: float | None = Field(description="Requests in a second at most.")
+    created_at: Time = Field(description="When it was registered.")
 
     @classmethod
     def of(cls, row: Row, **more: object) -> Self:
@@ -142,13 +179,13 @@ class Endpoint(Shown):
 
 
 class EndpointWithSecret(Endpoint):
-    """One with a new secret: `whsec_…`, shown this once. It is null where none is new, and with v1a."""
+    """An endpoint, and its secret where it is new."""
 
-    secret: str | None
+    secret: str | None = Field(description="`whsec_…`, shown this once; null where none is new, and with `v1a`.")
 
 
 class Endpoints(Shown):
     """A page of endpoints, oldest first."""
 
-    items: list[Endpoint]
-    next_cursor: str | None
+    items: list[Endpoint] = Field(description="The endpoints.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")

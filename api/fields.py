@@ -47,7 +47,8 @@ def _phone(text: str) -> str:
     return phonenumbers.format_number(number, PhoneNumberFormat.E164).removeprefix("+")
 
 
-Phone = Annotated[str, AfterValidator(_phone)]
+AS_PHONE = {"type": "string", "maxLength": LONGEST_PHONE, "examples": ["15551234567"]}
+Phone = Annotated[str, AfterValidator(_phone), WithJsonSchema(AS_PHONE)]
 
 
 def _number(text: str) -> str:
@@ -58,7 +59,7 @@ def _number(text: str) -> str:
     return digits
 
 
-Number = Annotated[str, AfterValidator(_number)]
+Number = Annotated[str, AfterValidator(_number), WithJsonSchema(AS_PHONE)]
 
 
 # --- message -----------------------------------------------------------------------------------------------------
@@ -73,7 +74,9 @@ def _message(text: str) -> str:
     return text
 
 
-Message = Annotated[str, AfterValidator(_message)]
+Message = Annotated[
+    str, AfterValidator(_message), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST_MESSAGE})
+]
 
 
 # --- idempotency key ---------------------------------------------------------------------------------------------
@@ -87,7 +90,7 @@ def _key(text: str) -> str:
     return text
 
 
-Key = Annotated[str, AfterValidator(_key)]
+Key = Annotated[str, AfterValidator(_key), WithJsonSchema({"type": "string", "pattern": f"^{KEY.pattern}$"})]
 
 
 # --- times -------------------------------------------------------------------------------------------------------
@@ -108,7 +111,11 @@ def _parsed(text: str) -> datetime | None:
         return None
 
 
-Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_moment),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-12-01T09:00:00Z"]}),
+]
 
 
 # --- metadata ----------------------------------------------------------------------------------------------------
@@ -134,4 +141,6 @@ def minified(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-Metadata = Annotated[dict[str, JsonValue], BeforeValidator(_metadata)]
+Metadata = Annotated[
+    dict[str, JsonValue], BeforeValidator(_metadata), WithJsonSchema({"type": "object", "additionalProperties": True})
+]

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,9 +15,9 @@ RETRY_AFTER = 5.0  # seconds
 
 
 class Health(Shown):
-    """Nothing more than this."""
+    """That it is well; what is not is answered 503."""
 
-    status: Literal["ok", "ready"]
+    status: Literal["ok", "ready"] = Field(description="`ok` of `/healthz`, `ready` of `/readyz`.")
 
 
 async def alive(_: Request) -> Response:
@@ -25,7 +26,7 @@ async def alive(_: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """Say that the database answers and has the schema that this code needs."""
+    """Say that the database answers, and has the schema that this version needs."""
     context = of(request)
     [row] = await context.database.all("schema_state")
     try:

@@ -2,6 +2,7 @@
 
 from typing import Self
 
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,14 +16,14 @@ from sql.database import Row
 
 
 class Incoming(Shown):
-    """A message that an account received. `phone` is null where WhatsApp shows the sender by `chat`, a name, alone."""
+    """A message that an account received."""
 
-    id: str
-    account: str
-    phone: str | None
-    chat: str
-    text: str
-    received_at: Time
+    id: str = Field(description="`msg_…`.")
+    account: str = Field(description="The account that received it.")
+    phone: str | None = Field(description="The sender; null where WhatsApp shows a name alone.")
+    chat: str = Field(description="What WhatsApp's page calls the chat.")
+    text: str = Field(description="The text; empty when it has none.")
+    received_at: Time = Field(description="When it was seen.")
 
     @classmethod
     def of(cls, row: Row) -> Self:
@@ -33,21 +34,21 @@ class Incoming(Shown):
 class IncomingMessages(Shown):
     """A page of received messages, newest first."""
 
-    items: list[Incoming]
-    next_cursor: str | None
+    items: list[Incoming] = Field(description="The messages.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
 
 
 class IncomingFilter(Page):
     """Which messages."""
 
-    account: str | None = None
-    phone: Number | None = None
-    since: Moment | None = None
-    until: Moment | None = None
+    account: str | None = Field(default=None, description="Only those to this account.")
+    phone: Number | None = Field(default=None, description="Only those from this number.")
+    since: Moment | None = Field(default=None, description="Only those seen from then on.")
+    until: Moment | None = Field(default=None, description="Only those seen before then.")
 
 
 async def list_incoming(request: Request) -> Response:
-    """Return a page of the messages that the org's accounts received."""
+    """List the messages that came in, newest first."""
     caller = await permit(request)
     wanted = parameters(request, IncomingFilter)
     rows = await of(request).database.all(

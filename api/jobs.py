@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,39 +24,43 @@ Status = Literal["queued", "sending", "submitting", "sent", "delivered", "read",
 class Fault(Shown):
     """Why a job failed, or why its last attempt did."""
 
-    code: str
-    detail: str | None
+    code: str = Field(description="For programs, such as `not_on_whatsapp` or `outcome_unknown`.")
+    detail: str | None = Field(description="The same in a sentence.")
 
 
 class Step(Shown):
     """Something that happened to a job."""
 
-    at: str
-    status: str
-    detail: str | None
+    at: str = Field(description="When.")
+    status: str = Field(description="The status from then on.")
+    detail: str | None = Field(description="Why, where there is something to say.")
 
 
 class Job(Shown):
     """One message on its way."""
 
-    job_id: str
-    status: Status
-    account: str
-    phone: str
-    message: str
-    priority: Literal["high", "normal"]
-    created_at: Time
-    send_at: Time
-    expires_at: Time
-    started_at: Time | None
-    sent_at: Time | None
-    delivered_at: Time | None
-    read_at: Time | None
-    attempts: int
-    error: Fault | None
-    evidence: str | None
-    metadata: dict[str, JsonValue] | None
-    timeline: list[Step]
+    job_id: str = Field(description="Its idempotency key, or `job_…`.")
+    status: Status = Field(
+        description="`queued` → `sending` → `submitting` → `sent` → `delivered` → `read`, or `failed`, or `cancelled`.",
+    )
+    account: str = Field(description="The account that sends it.")
+    phone: str = Field(description="The recipient, digits only.")
+    message: str = Field(description="The text.")
+    priority: Literal["high", "normal"] = Field(description="As it was given.")
+    created_at: Time = Field(description="When it was accepted.")
+    send_at: Time = Field(description="When it is to be sent.")
+    expires_at: Time = Field(description="From when it is not sent any more.")
+    started_at: Time | None = Field(description="When a worker first took it.")
+    sent_at: Time | None = Field(description="When its first tick was seen.")
+    delivered_at: Time | None = Field(description="When two ticks were seen.")
+    read_at: Time | None = Field(description="When blue ticks were seen.")
+    attempts: int = Field(description="How often a worker tried.")
+    error: Fault | None = Field(description="Why it failed, or why its last attempt did.")
+    evidence: str | None = Field(
+        description="The picture and the page of its last failure, by their name under `EVIDENCE_URL`.",
+    )
+    metadata: dict[str, JsonValue] | None = Field(description="As it was given.")
+    timeline: list[Step] = Field(description="What happened to it, oldest first.")
 
     @classmethod
     def of(cls, row: Row) -> Self:
@@ -77,40 +81,43 @@ class Job(Shown):
 class Jobs(Shown):
     """A page of jobs, newest first."""
 
-    items: list[Job]
-    next_cursor: str | None
+    items: list[Job] = Field(description="The jobs.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
 
 
 class JobFilter(Page):
     """Which jobs."""
 
-    status: Status | None = None
-    account: str | None = None
-    since: Moment | None = None
-    until: Moment | None = None
+    status: Status | None = Field(default=None, description="Only those with this status.")
+    account: str | None = Field(default=None, description="Only those of this account.")
+    since: Moment | None = Field(default=None, description="Only those accepted from then on.")
+    until: Moment | None = Field(default=None, description="Only those accepted before then.")
 
 
 class Cancelling(Model):
     """Which jobs to cancel: those that still wait, of one account or of all."""
 
-    status: Literal["queued"]
-    account: str | None = None
+    status: Literal["queued"] = Field(description="No others can be cancelled; it has to be said all the same.")
+    account: str | None = Field(default=None, description="Only those of this account; else of all.")
 
 
 class Cancelled(Shown):
     """How many jobs were cancelled."""
 
-    cancelled: int
+    cancelled: int = Field(description="How many.")
 
 
 class Again(Model):
     """Whether to send again what may have been sent already."""
 
-    force: bool = False
+    force: bool = Field(
+        default=False,
+        description="Send it also when it may have reached its recipient already (`outcome_unknown`).",
+    )
 
 
 async def list_jobs(request: Request) -> Response:
-    """Return a page of the org's jobs."""
+    """List the jobs, newest first."""
     caller = await permit(request)
     wanted = parameters(request, JobFilter)
     rows = await of(request).database.all(
@@ -127,14 +134,17 @@ async def list_jobs(request: Request) -> Response:
 
 
 async def show_job(request: Request) -> Response:
-    """Return one job."""
+    """Show a job, with all that happened to it."""
     caller = await permit(request)
     row = await of(request).database.one("show_job", org=caller.org, job=request.path_params["jobId"])
     return Job.of(_found(row)).answer()
 
 
 async def cancel_job(request: Request) -> Response:
-    """Cancel a job that still waits."""
+    """Cancel a job that still waits.
+
+    One that is not `queued` any more is answered 409.
+    """
     caller = await permit(request)
     job = request.path_params["jobId"]
 
@@ -150,14 +160,18 @@ async def cancel_job(request: Request) -> Response:
 
 
 async def cancel_jobs(request: Request) -> Response:
-    """Cancel all jobs that still wait."""
+    """Cancel all jobs that still wait, of one account or of all."""
     caller = await permit(request)
     wanted = parameters(request, Cancelling)
     return Cancelled(cancelled=await cancel_queued(of(request).database, caller.org, wanted.account)).answer()
 
 
 async def retry_job(request: Request) -> Response:
-    """Queue a failed job again."""
+    """Queue a failed job again.
+
+    It has all its attempts again. One that has not failed is answered 409. One whose outcome is unknown may have
+    reached its recipient, and goes out again with `force` alone.
+    """
     caller = await permit(request)
     again = await read(request, Again)
     context = of(request)

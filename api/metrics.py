@@ -25,7 +25,10 @@ FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
 
 
 async def show_metrics(request: Request) -> Response:
-    """Return how many deliveries wait, for how long, and what this process uses."""
+    """Show metrics for Prometheus.
+
+    They want `ADMIN_KEY` in `x-admin-key`, except from this machine while no proxy is in between.
+    """
     context = of(request)
     context.rates.count_address(request)
     admit(request, context.admin, proxied=context.proxied)

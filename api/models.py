@@ -2,7 +2,7 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -23,6 +23,12 @@ class Model(BaseModel):
         # An error that nobody foresaw goes to the log as it is, and must not have texts and numbers in it.
         hide_input_in_errors=True,
     )
+
+
+def without_defaults(schema: dict[str, Any]) -> None:
+    """Take the defaults out of the description of changes: what is left out of them stays as it is."""
+    for described in schema["properties"].values():
+        described.pop("default", None)
 
 
 class Nothing(Model):

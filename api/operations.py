@@ -11,14 +11,17 @@ from starlette.routing import Route
 
 from api.models import Model, Nothing, Shown
 from api.parameters import parameters
-from errors import Malformed
+from errors import Malformed, RequestError
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A method of a path: what it takes and gives. /openapi.json is made from it; its docstring is the summary."""
+    """A method of a path: what it takes and gives.
+
+    /openapi.json is made from it. The first line of the handler's docstring is its summary, the rest its description.
+    """
 
     method: str
     path: str
@@ -29,8 +32,12 @@ class Operation:
     query: type[Model] = Nothing
     #: statuses of refusal, besides those that every operation with a key has
     refuses: tuple[int, ...] = ()
+    #: errors that have a code of their own, besides the one of their status
+    raises: tuple[type[RequestError], ...] = ()
     #: other statuses of success, with the same body
     also: tuple[int, ...] = ()
+    #: other forms of the answer than JSON
+    forms: tuple[str, ...] = ()
     #: needs no key
     open: bool = False
     #: needs ADMIN_KEY in place of a key

@@ -25,17 +25,20 @@ from sql.ids import new_id
 class NewOptOut(Model):
     """Somebody who is not to be written to."""
 
-    phone: Phone
-    reason: Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")] = "entered by hand"
+    phone: Phone = Field(description="Whom nobody of the org is to write to.")
+    reason: Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")] = Field(
+        default="entered by hand",
+        description="Why.",
+    )
 
 
 class OptOut(Shown):
-    """Somebody who is not written to. `account` is the one that they told; null when they were entered by hand."""
+    """Somebody who is not written to."""
 
-    phone: str
-    account: str | None
-    reason: str
-    created_at: Time
+    phone: str = Field(description="Digits only.")
+    account: str | None = Field(description="The account that they told; null when they were entered by hand.")
+    reason: str = Field(description="The word that they wrote, or what was given.")
+    created_at: Time = Field(description="Since when.")
 
     @classmethod
     def of(cls, row: Row) -> Self:
@@ -46,14 +49,14 @@ class OptOut(Shown):
 class OptOuts(Shown):
     """A page of the list, newest first."""
 
-    items: list[OptOut]
-    next_cursor: str | None
+    items: list[OptOut] = Field(description="The numbers.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
 
 
 class OptOutFilter(Page):
     """Which of them."""
 
-    phone: Number | None = None
+    phone: Number | None = Field(default=None, description="Only this number.")
 
 
 class _Lifted(Model):
@@ -61,7 +64,7 @@ class _Lifted(Model):
 
 
 async def list_opt_outs(request: Request) -> Response:
-    """Return a page of the org's opt-out list."""
+    """List the numbers that are not written to, newest first."""
     caller = await permit(request)
     wanted = parameters(request, OptOutFilter)
     rows = await of(request).database.all("list_opt_outs", org=caller.org, phone=wanted.phone, **wanted.values())
@@ -70,7 +73,10 @@ async def list_opt_outs(request: Request) -> Response:
 
 
 async def create_opt_out(request: Request) -> Response:
-    """Put a number on the opt-out list; one that is there already is answered as it is, with 200."""
+    """Put a number on the opt-out list.
+
+    One that is there already is answered as it is, with 200.
+    """
     caller = await permit(request)
     given = await read(request, NewOptOut)
 
@@ -85,7 +91,10 @@ async def create_opt_out(request: Request) -> Response:
 
 
 async def lift_opt_out(request: Request) -> Response:
-    """Take a number off the opt-out list, as its owner agrees to be written to again."""
+    """Take a number off the opt-out list.
+
+    Its owner agrees to be written to again. The STOP of then does not count again; a new one does.
+    """
     caller = await permit(request)
     await read(request, Nothing)
     phone = check(_Lifted, {"phone": request.path_params["phone"]}).phone

@@ -3,6 +3,7 @@
 from datetime import time
 from typing import Literal, Self
 
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,60 +24,56 @@ Health = Literal["healthy", "warning", "critical"]
 class Reason(Shown):
     """Why an account is not healthy."""
 
-    code: Literal["not_connected", "connecting", "daily_limit"]
-    health: Health
-    detail: str
+    code: Literal["not_connected", "connecting", "daily_limit"] = Field(description="For programs.")
+    health: Health = Field(description="How bad it is.")
+    detail: str = Field(description="In a sentence.")
 
 
 class Window(Shown):
-    """A limit, what of it is used, and what is left; null where nothing limits it."""
+    """A limit, what of it is used, and what is left."""
 
-    limit: int | None
-    used: int
-    left: int | None
+    limit: int | None = Field(description="How many messages; null is no limit.")
+    used: int = Field(description="How many it has sent.")
+    left: int | None = Field(description="How many are left; null is no limit.")
 
 
 class Day(Window):
     """The limit of a day in the account's time zone."""
 
-    resets_at: Time
+    resets_at: Time = Field(description="When the next day begins.")
 
 
 class QuietHours(Shown):
     """When nothing is sent, by the clocks of the account's time zone."""
 
-    begin: str
-    end: str
-    #: while it is quiet, until when
-    until: Time | None
+    begin: str = Field(description="From when on, such as `22:00`.")
+    end: str = Field(description="Until when.")
+    until: Time | None = Field(description="While it is quiet, until when.")
 
 
 class Paced(Shown):
     """The limits of an account's sending; a message counts from before Enter is pressed on."""
 
-    enabled: bool
-    time_zone: str
-    minute: Window
-    hour: Window
-    day: Day
-    quiet_hours: QuietHours | None
+    enabled: bool = Field(description="Whether they hold for this account.")
+    time_zone: str = Field(description="The zone that its days are counted in.")
+    minute: Window = Field(description="Any 60 seconds.")
+    hour: Window = Field(description="Any 60 minutes.")
+    day: Day = Field(description="A day of its time zone.")
+    quiet_hours: QuietHours | None = Field(description="Null when there are none.")
 
 
 class AccountHealth(Shown):
-    """How an account is.
+    """How an account is."""
 
-    `nextSendAt` is from when a message may go: null when somebody has to act first. `nextSendReason` is why not now.
-    """
-
-    account: str
-    health: Health
-    reasons: list[Reason]
-    state: str
-    restriction: str | None
-    restricted_until: Time | None
-    pace: Paced
-    next_send_at: Time | None
-    next_send_reason: str | None
+    account: str = Field(description="Its id.")
+    health: Health = Field(description="The worst of the reasons.")
+    reasons: list[Reason] = Field(description="Why it is not healthy; else empty.")
+    state: str = Field(description="As in the account.")
+    restriction: str | None = Field(description="As in the account.")
+    restricted_until: Time | None = Field(description="As in the account.")
+    pace: Paced = Field(description="Its limits.")
+    next_send_at: Time | None = Field(description="From when a message may go; null when somebody has to act first.")
+    next_send_reason: str | None = Field(description="Why not now; null when it may go now.")
 
     @classmethod
     def of(cls, row: Row, quiet_hours: tuple[time, time] | None) -> Self:
@@ -87,7 +84,7 @@ class AccountHealth(Shown):
 
 
 async def show_health(request: Request) -> Response:
-    """Say how an account is: what it used of its limits, what is left, and when its next message may go."""
+    """Show how an account is, what it used of its limits, and when its next message may go."""
     caller = await permit(request)
     account = request.path_params["id"]
     context = of(request)

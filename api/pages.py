@@ -36,8 +36,14 @@ def _parsed(text: str) -> Place | None:
 class Page(Model):
     """Which part of a list."""
 
-    limit: Annotated[int, Field(strict=False, ge=1, le=MOST)] = 50
-    cursor: Annotated[Place | None, BeforeValidator(_place), WithJsonSchema({"type": "string"})] = None
+    limit: Annotated[int, Field(strict=False, ge=1, le=MOST)] = Field(
+        default=50,
+        description="Items of a page at most.",
+    )
+    cursor: Annotated[Place | None, BeforeValidator(_place), WithJsonSchema({"type": "string"})] = Field(
+        default=None,
+        description="`nextCursor` of the page before.",
+    )
 
     def values(self) -> dict[str, object]:
         """Return the parameters of a list's query; it asks for one row more, to see whether there is a next page."""

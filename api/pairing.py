@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 
+from pydantic import Field
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -23,20 +24,21 @@ PATIENCE = 30.0  # seconds until a client is told to ask again; a cold page take
 class Pairing(Model):
     """The number of the phone that is to be linked."""
 
-    phone: Phone
+    phone: Phone = Field(description="The number of the phone that is to be linked.")
 
 
 class PairingCode(Shown):
-    """The code on the account's page now, such as ABCD-EFGH, and when it ends; null while there is none yet."""
+    """The code on the account's page now."""
 
-    code: str | None
-    expires_at: Time | None
+    code: str | None = Field(description="Such as `ABCD-EFGH`; null while there is none yet.")
+    expires_at: Time | None = Field(description="When it ends.")
 
 
 async def ask_pairing_code(request: Request) -> Response:
-    """Ask for a code that links the account without a QR code.
+    """Ask for a code that links an account without a camera.
 
-    It answers once the page shows one (200), or after 30 s that it has not come yet (202): it is then at the same path.
+    The answer waits until the page shows one (200), or for 30 s (202): it is at the same path then. It is typed on the
+    phone: Linked devices, Link a device, Link with phone number. An account that is linked is answered 409.
     """
     caller = await permit(request)
     given = await read(request, Pairing)
@@ -56,7 +58,10 @@ async def ask_pairing_code(request: Request) -> Response:
 
 
 async def show_pairing_code(request: Request) -> Response:
-    """Return the code that was asked for."""
+    """Show the pairing code that was asked for.
+
+    409 when none was.
+    """
     caller = await permit(request)
     account = request.path_params["id"]
     row = _awaited(await of(request).database.one("show_pairing_code", account=account, org=caller.org), account)

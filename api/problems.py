@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -30,21 +30,21 @@ LONGEST_NAME = 100  # characters of a field's name that are repeated
 
 
 class FieldProblem(Shown):
-    """A field that was not accepted, and why; `field` is empty for the body as a whole."""
+    """A field that was not accepted, and why."""
 
-    field: str
-    message: str
+    field: str = Field(description="Its path, such as `jobs.3.phone`; empty for the body as a whole.")
+    message: str = Field(description="What is wrong with it.")
 
 
 class Problem(Shown):
     """What every error answers, as application/problem+json."""
 
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    code: str
-    errors: list[FieldProblem]
+    type: str = Field(default="about:blank", description="Always `about:blank`: `code` tells more.")
+    title: str = Field(description="The status in words.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What is wrong, in a sentence for people.")
+    code: str = Field(description="What is wrong, for programs.")
+    errors: list[FieldProblem] = Field(description="The fields that were not accepted, at most 20; else empty.")
 
 
 def problem(error: RequestError, headers: Mapping[str, str] | None = None) -> Response:

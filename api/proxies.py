@@ -58,10 +58,13 @@ ProxyUrl = Annotated[str, Field(max_length=LONGEST_URL), AfterValidator(_url)]
 
 
 class Proxies(Model):
-    """What an account's browser goes through: `url`, and `spare` while that does not answer."""
+    """What an account's browser goes through."""
 
-    url: ProxyUrl
-    spare: ProxyUrl | None = None
+    url: ProxyUrl = Field(
+        description="`http://user:password@host:3128` or `socks5://…`. User and password are sealed and not "
+        "shown again.",
+    )
+    spare: ProxyUrl | None = Field(default=None, description="Taken while that one does not lead to WhatsApp.")
 
     def sealed(self, sealer: Sealer, account: str) -> bytes:
         """Return them as accounts.proxy holds them."""
@@ -71,8 +74,8 @@ class Proxies(Model):
 class ShownProxies(Shown):
     """The same without user and password."""
 
-    url: str
-    spare: str | None
+    url: str = Field(description="Without user and password.")
+    spare: str | None = Field(description="The same of the spare one.")
 
     @classmethod
     def of(cls, proxies: Proxies) -> Self:

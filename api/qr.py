@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable, Iterable
 
 import segno
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,14 +18,18 @@ SCALE = 8  # pixels of a module
 
 
 class Qr(Shown):
-    """What the code holds, and when the next one takes its place."""
+    """The code on the account's screen."""
 
-    qr: str
-    expires_at: Time
+    qr: str = Field(description="What the QR code holds.")
+    expires_at: Time = Field(description="When the next one takes its place.")
 
 
 async def show_qr(request: Request) -> Response:
-    """Return the code that is on the account's screen now."""
+    """Show the QR code that links an account.
+
+    As JSON, or by `Accept` as a picture, or drawn for a terminal. While there is none it is answered 409, and between
+    two codes 410: ask again.
+    """
     caller = await permit(request)
     account = request.path_params["id"]
     row = await of(request).database.one("show_qr", org=caller.org, account=account)
@@ -75,6 +80,8 @@ FORMS: dict[str, Callable[[Row], Response]] = {
     "image/svg+xml": _svg,
     "text/plain": _text,
 }
+#: Those that are pictures.
+DRAWN = tuple(form for form in FORMS if form != "application/json")
 
 
 def preferred(request: Request, forms: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -29,13 +30,17 @@ PAGES = Environment(
 class Ticket(Model):
     """What a link to the page carries; without it, the cookie of an earlier visit counts."""
 
-    token: str | None = None
+    token: str | None = Field(
+        default=None,
+        description="The token of the link. Without it the cookie of an earlier visit counts.",
+    )
 
 
 async def open_qr_page(request: Request) -> Response:
-    """Show an account's code to whoever holds a token: as a page, or by Accept as GET /accounts/{id}/qr does.
+    """Show an account's QR code to whoever holds a token.
 
-    The first visit spends the token and gets a cookie for ten minutes.
+    As a page that follows the code, or by `Accept` as `GET /accounts/{id}/qr` does. The first visit spends the token
+    and gets a cookie for ten minutes.
     """
     of(request).rates.count_address(request)
     form = preferred(request, (*FORMS, HTML))
@@ -48,7 +53,10 @@ async def open_qr_page(request: Request) -> Response:
 
 
 async def follow_qr_page(request: Request) -> Response:
-    """Return what the page shows now."""
+    """Show what the page `/qr` shows now.
+
+    It wants the cookie of that page.
+    """
     of(request).rates.count_address(request)
     return scene(await visited(request, request.cookies.get(COOKIE))).answer()
 

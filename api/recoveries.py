@@ -2,6 +2,7 @@
 
 from typing import Literal, Self
 
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,31 +21,30 @@ MOST_OPEN = 5  # recoveries of an endpoint: each goes through all events of its 
 class Span(Model):
     """Events that happened from `since` on and before `until`, which is now unless it is given."""
 
-    since: Moment
-    until: Moment | None = None
+    since: Moment = Field(description="Events that happened from then on.")
+    until: Moment | None = Field(default=None, description="And before then; now unless given.")
 
 
 class RecoveryId(Shown):
     """A recovery that goes on in the background."""
 
-    recovery_id: str
+    recovery_id: str = Field(description="`rec_…`.")
 
 
 class Recovery(Shown):
-    """How far a recovery is.
+    """How far a recovery is."""
 
-    counting: what is missing is looked for, and `total` grows. running: of these, `done` are delivered or on their way.
-    done: all are. stopped: the endpoint was disabled or deleted meanwhile.
-    """
-
-    recovery_id: str
-    state: Literal["counting", "running", "done", "stopped"]
-    total: int
-    done: int
-    since: Time
-    until: Time
-    created_at: Time
-    ended_at: Time | None
+    recovery_id: str = Field(description="`rec_…`.")
+    state: Literal["counting", "running", "done", "stopped"] = Field(
+        description="`counting`: what is missing is looked for, and `total` grows. `running`: of these, `done` are "
+        "delivered or on their way. `done`: all are. `stopped`: the endpoint was disabled or deleted meanwhile.",
+    )
+    total: int = Field(description="Events that are missing, as far as they were looked for.")
+    done: int = Field(description="How many of them are delivered, or on their way.")
+    since: Time = Field(description="As it was given.")
+    until: Time = Field(description="As it was given.")
+    created_at: Time = Field(description="When it was asked for.")
+    ended_at: Time | None = Field(description="When it ended.")
 
     @classmethod
     def of(cls, row: Row) -> Self:
@@ -53,7 +53,11 @@ class Recovery(Shown):
 
 
 async def recover(request: Request) -> Response:
-    """Bring an endpoint, in the background, what it wants and has not received of a time."""
+    """Bring an endpoint what it has not received of a time.
+
+    Every event of that time that it wants now and has neither received nor on its way is delivered, in the background.
+    409 while the endpoint is disabled, or five of its recoveries are not done.
+    """
     caller = await permit(request)
     span = await read(request, Span)
     endpoint, recovery = request.path_params["id"], new_id("rec_")
@@ -73,7 +77,7 @@ async def recover(request: Request) -> Response:
 
 
 async def show_recovery(request: Request) -> Response:
-    """Return how far a recovery is."""
+    """Show how far a recovery is."""
     caller = await permit(request)
     endpoint, recovery = request.path_params["id"], request.path_params["recoveryId"]
     row = await of(request).database.one("show_recovery", org=caller.org, endpoint=endpoint, recovery=recovery)

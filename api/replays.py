@@ -24,33 +24,39 @@ class Selection(Model):
 
     deliveries: Annotated[
         list[Annotated[str, Field(max_length=100)]], Field(min_length=1, max_length=LARGEST_SELECTION)
-    ]
+    ] = Field(description="Their ids, `dlv_…`.")
 
 
 class Replayed(Shown):
-    """A delivery of a selection that is sent again."""
+    """A delivery that is sent again."""
 
-    status: Literal[202] = 202
-    delivery_id: str
+    status: Literal[202] = Field(default=202, description="202.")
+    delivery_id: str = Field(description="Its id.")
 
 
 class NotReplayed(Shown):
-    """A delivery of a selection that is not."""
+    """A delivery that is not."""
 
-    status: int
-    code: str
-    detail: str
-    errors: list[FieldProblem]
+    status: int = Field(
+        description="Of one that was refused, what `POST /deliveries/{id}/replay` would have answered: 404 or 409."
+    )
+    code: str = Field(description="Of one that was refused, the code of the error.")
+    detail: str = Field(description="The same in a sentence, for people.")
+    errors: list[FieldProblem] = Field(description="Always empty.")
 
 
 class Replays(Shown):
-    """What became of each delivery of a selection, in their order."""
+    """What became of each delivery of a selection."""
 
-    items: list[Replayed | NotReplayed]
+    items: list[Replayed | NotReplayed] = Field(description="One for each, in their order.")
 
 
 async def replay_delivery(request: Request) -> Response:
-    """Send a delivery again that was delivered or has failed."""
+    """Send a delivery again.
+
+    At once, and with as many attempts as a new one. One that is on its way, whose endpoint is disabled or deleted, or
+    whose event is past its retention is answered 409.
+    """
     caller = await permit(request)
     await read(request, Nothing)
     delivery = request.path_params["id"]
@@ -66,7 +72,10 @@ async def replay_delivery(request: Request) -> Response:
 
 
 async def replay_selection(request: Request) -> Response:
-    """Send those again, of a selection of an endpoint's deliveries, that can be."""
+    """Send many of an endpoint's deliveries again.
+
+    Each is answered for itself, as `POST /deliveries/{id}/replay` would.
+    """
     caller = await permit(request)
     wanted = (await read(request, Selection)).deliveries
     endpoint = request.path_params["id"]

@@ -3,6 +3,7 @@
 from typing import Literal
 
 import segno
+from pydantic import Field
 
 from api.models import Shown, Time
 from sql.database import Row
@@ -47,14 +48,15 @@ ENDED = (
 class Scene(Shown):
     """What the page /qr shows now."""
 
-    account: str
-    phase: Phase
-    heading: str
-    text: str
-    #: the QR code as a data: URL; null when there is none to scan
-    picture: str | None
-    expires_at: Time | None
-    seconds_left: float | None
+    account: str = Field(description="The account's name.")
+    phase: Phase = Field(
+        description="`waiting` for the next code, `code`, `linked`, `ended` (nobody scanned), `stopped`.",
+    )
+    heading: str = Field(description="What the page says.")
+    text: str = Field(description="And below it.")
+    picture: str | None = Field(description="The code as a `data:` URL; null when there is none to scan.")
+    expires_at: Time | None = Field(description="When the next code takes its place.")
+    seconds_left: float | None = Field(description="The same in seconds.")
 
 
 def scene(row: Row) -> Scene:

@@ -19,44 +19,49 @@ LARGEST_BATCH = 1000  # orders
 
 
 class Receipt(Shown):
-    """An order that was accepted; `jobId` is its idempotency key, or the job's own id."""
+    """A message that was accepted."""
 
-    status: str
-    job_id: str
+    status: str = Field(description="`queued`; of a job that was there already, its present status.")
+    job_id: str = Field(description="Its idempotency key, or `job_…` where none was given.")
 
 
 class Batch(Model):
-    """Many orders. Each is checked by itself, so that the valid ones of a batch are accepted."""
+    """Many messages at once."""
 
     jobs: Annotated[
         list[Any], Field(max_length=LARGEST_BATCH, json_schema_extra={"items": {"$ref": "#/components/schemas/Order"}})
-    ]
+    ] = Field(description="The messages; each is checked by itself, so that the valid ones are accepted.")
 
 
 class Taken(Shown):
-    """An order of a batch that was accepted."""
+    """A message of a batch that was accepted."""
 
-    status: Literal[202] = 202
-    job_id: str
+    status: Literal[202] = Field(default=202, description="202.")
+    job_id: str = Field(description="Its idempotency key, or `job_…` where none was given.")
 
 
 class Refused(Shown):
-    """An order of a batch that was not accepted."""
+    """A message of a batch that was not accepted."""
 
-    status: int
-    code: str
-    detail: str
-    errors: list[FieldProblem]
+    status: int = Field(description="Of one that was refused, what `POST /send` would have answered: 404, 422 or 429.")
+    code: str = Field(description="Of one that was refused, the code of the error.")
+    detail: str = Field(description="The same in a sentence, for people.")
+    errors: list[FieldProblem] = Field(description="The fields that were not accepted; else empty.")
 
 
 class Items(Shown):
-    """What became of each order of a batch, in their order."""
+    """What became of each message of a batch."""
 
-    items: list[Taken | Refused]
+    items: list[Taken | Refused] = Field(description="One for each message, in their order.")
 
 
 async def send(request: Request) -> Response:
-    """Accept one order."""
+    """Accept a message to be sent.
+
+    It is a row in Postgres before the answer leaves. The same `idempotencyKey` with the same content is the same job:
+    it is answered 202 with the job's present status and the header `idempotent-replayed: true`; with other content it
+    is refused (`idempotency_key_reused`). Without a key, equal requests within `DEDUPE_SECONDS` (10) are one job.
+    """
     caller = await permit(request)
     order = await read(request, Order)
     [answer] = await accept(of(request), caller.org, [order])
@@ -67,7 +72,11 @@ async def send(request: Request) -> Response:
 
 
 async def send_batch(request: Request) -> Response:
-    """Accept the valid ones of many orders."""
+    """Accept up to 1,000 messages at once.
+
+    Each is answered for itself, as `POST /send` would. Those that are accepted are committed together, and one that is
+    refused keeps back no other.
+    """
     caller = await permit(request)
     batch = await read(request, Batch)
     checked = [_checked(item) for item in batch.jobs]

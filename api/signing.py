@@ -20,7 +20,10 @@ MOST_OLD = 5  # secrets that sign besides the newest
 class Rotation(Model):
     """How long the present secret goes on signing beside the new one."""
 
-    overlap_seconds: Annotated[int, Field(ge=0, le=LONGEST_OVERLAP)] = OVERLAP
+    overlap_seconds: Annotated[int, Field(ge=0, le=LONGEST_OVERLAP)] = Field(
+        default=OVERLAP,
+        description="For how long the present secret signs beside the new one; 0 ends it, and all before it, at once.",
+    )
 
 
 @dataclass(frozen=True)

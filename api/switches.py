@@ -10,6 +10,7 @@
 While an endpoint is paused its events wait; while it is disabled none are kept, and what waited has failed.
 """
 
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -26,27 +27,39 @@ from sql.database import Transaction
 class Trial(Shown):
     """A test event that was written, and its delivery."""
 
-    event_id: str
-    delivery_id: str
+    event_id: str = Field(description="The event, `evt_…`.")
+    delivery_id: str = Field(description="Its delivery, `dlv_…`.")
 
 
 async def pause_endpoint(request: Request) -> Response:
-    """Let its events wait, until it is resumed."""
+    """Let an endpoint's events wait, until it is resumed.
+
+    One that is disabled is answered 409.
+    """
     return await _switch(request, "paused", refused_when="disabled", instead="enable it first")
 
 
 async def resume_endpoint(request: Request) -> Response:
-    """Deliver its events again, those that waited first."""
+    """Deliver an endpoint's events again, those that waited first.
+
+    One that is disabled is answered 409: enable it.
+    """
     return await _switch(request, "enabled", refused_when="disabled", instead="enable it instead")
 
 
 async def disable_endpoint(request: Request) -> Response:
-    """Deliver nothing to it and keep no events for it; what waits has failed."""
+    """Deliver nothing to an endpoint, and keep no events for it.
+
+    What waits has failed.
+    """
     return await _switch(request, "disabled")
 
 
 async def enable_endpoint(request: Request) -> Response:
-    """Deliver events to it that happen from now on."""
+    """Deliver events to an endpoint that was disabled, from now on.
+
+    One that is paused is answered 409: resume it.
+    """
     return await _switch(request, "enabled", refused_when="paused", instead="resume it instead")
 
 
@@ -80,7 +93,11 @@ async def _switch(request: Request, status: str, refused_when: str | None = None
 
 
 async def send_test(request: Request) -> Response:
-    """Write a WebhookTest event for this endpoint alone, also when it did not ask for that type."""
+    """Send a test event to an endpoint.
+
+    A `WebhookTest`, to this endpoint alone, also when it did not ask for that type. One that is disabled is answered
+    409.
+    """
     caller = await permit(request)
     await read(request, Nothing)
     endpoint = request.path_params["id"]

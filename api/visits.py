@@ -6,6 +6,7 @@ visit gets a cookie, which carries on.
 
 import secrets
 
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -26,21 +27,27 @@ NEW_LINK = "Ask whoever sent you this link for a new one."
 
 
 class Guest(Model):
-    """Whose code is to be seen; it may be left out when the default org has exactly one account."""
+    """Whose code is to be seen."""
 
-    account: str | None = None
+    account: str | None = Field(
+        default=None,
+        description="Whose code is to be seen. It may be left out while the default org has exactly one account.",
+    )
 
 
 class QrToken(Shown):
     """A token, shown this once, and the page that it opens."""
 
-    qr_access_token: str
-    expires_in_seconds: int
-    url: str
+    qr_access_token: str = Field(description="The token, shown this once.")
+    expires_in_seconds: int = Field(description="How long it is good for.")
+    url: str = Field(description="The page that it opens, once.")
 
 
 async def generate_qr_token(request: Request) -> Response:
-    """Make a link to a page that shows an account's QR code, for somebody who has no key."""
+    """Make a link to a page that shows an account's QR code.
+
+    For somebody who has no key. It opens once, within 60 s; an address may make five an hour.
+    """
     await permit_admin(request)
     of(request).rates.count_qr_token(request)
     guest = await read(request, Guest)

@@ -29,7 +29,10 @@ FAILED_AT_ONCE = 5000  # waiting deliveries of one statement
 
 
 async def create_endpoint(request: Request) -> Response:
-    """Register a URL for events."""
+    """Register a URL for events.
+
+    The answer shows its secret, this once. There may be 1,000 (409).
+    """
     caller = await permit(request)
     given = await read(request, NewEndpoint)
     context = of(request)
@@ -59,7 +62,7 @@ async def create_endpoint(request: Request) -> Response:
 
 
 async def list_endpoints(request: Request) -> Response:
-    """Return a page of the org's endpoints."""
+    """List the endpoints, oldest first."""
     caller = await permit(request)
     page = parameters(request, Page)
     rows = await of(request).database.all("list_endpoints", org=caller.org, endpoint=None, **page.values())
@@ -68,7 +71,7 @@ async def list_endpoints(request: Request) -> Response:
 
 
 async def show_endpoint(request: Request) -> Response:
-    """Return one endpoint."""
+    """Show an endpoint."""
     caller = await permit(request)
     endpoint = request.path_params["id"]
     async with of(request).database.transaction() as tx:
@@ -76,10 +79,10 @@ async def show_endpoint(request: Request) -> Response:
 
 
 async def change_endpoint(request: Request) -> Response:
-    """Change what is given of it; what waits for it goes by the new values.
+    """Change an endpoint.
 
-    Another signature comes with a new secret, and the old one signs too for a day. A new URL does not enable what is
-    disabled.
+    A merge patch (RFC 7396): what is left out stays as it is. What waits for it goes by the new values. A new URL does
+    not enable what is disabled. URL and secret of `whe_bootstrap` follow the settings (409).
     """
     caller = await permit(request)
     given = await read(request, EndpointChanges)
@@ -103,7 +106,10 @@ async def change_endpoint(request: Request) -> Response:
 
 
 async def rotate_secret(request: Request) -> Response:
-    """Give it a new secret. The present one signs too for overlapSeconds; 0 ends it, and all before it, at once."""
+    """Give an endpoint a new secret, shown this once.
+
+    The present one signs too for a while. Five old ones may; with more it is answered 409.
+    """
     caller = await permit(request)
     given = await read(request, Rotation)
     context = of(request)
@@ -119,7 +125,7 @@ async def rotate_secret(request: Request) -> Response:
 
 
 async def delete_endpoint(request: Request) -> Response:
-    """Send it no more events, not even those that wait."""
+    """Delete an endpoint: nothing more is sent to it, not even what waits."""
     caller = await permit(request)
     await read(request, Nothing)
     database = of(request).database

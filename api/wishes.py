@@ -13,31 +13,40 @@ from sql.database import Row, Transaction
 
 
 async def connect(request: Request) -> Response:
-    """Want its session open, and let its messages go."""
+    """Open an account's session, and let its messages go.
+
+    A worker opens it. An account that is not linked then shows a QR code: its state is `qr_pending`.
+    """
     caller = await permit(request)
     return await _change(request, caller.org, "connect_account")
 
 
 async def disconnect(request: Request) -> Response:
-    """Want its session closed; its profile is kept."""
+    """Close an account's session, and keep its login."""
     caller = await permit(request)
     return await _change(request, caller.org, "disconnect_account")
 
 
 async def log_out(request: Request) -> Response:
-    """Want it unlinked from its phone and its profile deleted; what is queued waits until it is connected again."""
+    """Unlink an account from its phone, and delete its login.
+
+    What is queued waits until it is connected again.
+    """
     caller = await permit(request)
     return await _change(request, caller.org, "log_out_account")
 
 
 async def pause(request: Request) -> Response:
-    """Keep its session and send nothing."""
+    """Keep an account's session, and send nothing."""
     caller = await permit(request)
     return await _change(request, caller.org, "pause_account", attend=False)
 
 
 async def resume(request: Request) -> Response:
-    """Let its messages go again, also after a ban or whatever else stopped them: a person has looked."""
+    """Let an account's messages go again.
+
+    Also after a ban, or whatever else stopped them: it says that a person has looked.
+    """
     caller = await permit(request)
     return await _change(request, caller.org, "resume_account")
 

@@ -1,0 +1,79 @@
+"""What /openapi.json says besides its operations: how every call is made, and chapters of what they are about."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+EVERY_CALL = (Path(__file__).parent / "every_call.md").read_text()
+
+KEY_MISSING = "The header x-api-key is missing or names no key."
+ADMIN_KEY_MISSING = "The header x-admin-key is missing or is not ADMIN_KEY."
+NOT_VISITING = "The token of the link, or the cookie of the page, is not valid."
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What some operations are about."""
+
+    name: str
+    text: str
+    #: what `{id}` in their paths is
+    id: str = ""
+    #: what a 401 means there
+    unauthorized: str = KEY_MISSING
+
+
+_HEALTH = Chapter(
+    "Health and metrics",
+    "Of the process that answers; a worker has its own at `WORKER_PORT`.",
+    unauthorized=ADMIN_KEY_MISSING,
+)
+
+#: By the first part of a path, in their order.
+CHAPTERS = {
+    "send": Chapter("Send", "Messages are accepted here; what becomes of them stands in their jobs."),
+    "jobs": Chapter("Jobs", "A job is one message on its way."),
+    "accounts": Chapter(
+        "Accounts",
+        "An account is one WhatsApp account with its phone number. It is created, connected, linked with a QR code or "
+        "a pairing code, and sends from then on.",
+        id="The account, `acc_…`.",
+    ),
+    "incoming": Chapter("Incoming messages", "What people write to the accounts."),
+    "opt-outs": Chapter(
+        "Opt-outs",
+        "Who is not written to. A message to somebody on this list is accepted like any other, as the list may change "
+        "until it is due, and fails then with `recipient_opted_out`.",
+    ),
+    "webhooks": Chapter(
+        "Webhooks",
+        "An endpoint is a URL that gets events as signed requests.",
+        id="The endpoint, `whe_…`.",
+    ),
+    "deliveries": Chapter(
+        "Deliveries", "A delivery is one event on its way to one endpoint.", id="The delivery, `dlv_…`."
+    ),
+    "admin": Chapter(
+        "Admin", "For whoever runs Postrider, with `ADMIN_KEY`; of all orgs.", unauthorized=ADMIN_KEY_MISSING
+    ),
+    "qr": Chapter(
+        "The page with the QR code",
+        "For somebody without a key, by a link that `POST /admin/generate-qr-token` made.",
+        unauthorized=NOT_VISITING,
+    ),
+    "healthz": _HEALTH,
+    "readyz": _HEALTH,
+    "metrics": _HEALTH,
+    "openapi.json": _HEALTH,
+}
+
+#: Parameters of paths that mean the same in every chapter.
+PARAMETERS = {
+    "jobId": "The job's `jobId`: its idempotency key, or `job_…`.",
+    "phone": "The number, with its country code.",
+    "recoveryId": "The recovery, `rec_…`.",
+}
+
+
+def chapter(path: str) -> Chapter:
+    """Return the chapter of a path."""
+    return CHAPTERS[path.split("/")[1]]
