@@ -1,15 +1,17 @@
-"""Write what the docs take from elsewhere, settings, states and examples: `python -m commands.reference`."""
+"""Write what the docs take from elsewhere, settings, states, calls and examples: `python -m commands.reference`."""
 
 import re
 from pathlib import Path
 from typing import Any
 
 from browser.session import diagram
+from commands import calls
 from settings import Settings
 
 ROOT = Path(__file__).parent.parent
 MARKDOWN, ENVIRONMENT = ROOT / "docs" / "settings.md", ROOT / ".env.example"
 ACCOUNTS, WEBHOOKS = ROOT / "docs" / "accounts.md", ROOT / "docs" / "webhooks.md"
+CALLS = ROOT / "docs" / "http.md"
 
 
 def markdown() -> str:
@@ -75,4 +77,5 @@ if __name__ == "__main__":
     MARKDOWN.write_text(markdown())
     ACCOUNTS.write_text(accounts())
     WEBHOOKS.write_text(webhooks())
+    CALLS.write_text(calls.page())
     ENVIRONMENT.write_text(environment())

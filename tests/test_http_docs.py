@@ -1,4 +1,4 @@
-"""/openapi.json: equal to the code, and complete."""
+"""docs/http.md and /openapi.json: equal to the code, complete, and readable."""
 
 import json
 import re
@@ -12,14 +12,43 @@ from api import auth, bodies, openapi
 from api.chapters import CHAPTERS, EVERY_CALL
 from api.examples import EXAMPLES
 from api.models import Model, Nothing
-from api.problems import Problem
+from api.problems import Problem, internal
 from app import OPERATIONS
+from commands import calls, reference
+from errors import RequestError
 
 DOCUMENT: dict[str, Any] = json.loads(openapi.document(OPERATIONS, "1"))
 DESCRIBED = {
     f"{method.upper()} {path}": about for path, item in DOCUMENT["paths"].items() for method, about in item.items()
 }
 SENTENCE = re.compile(r"[A-Z0-9`].*\.", re.DOTALL)
+
+
+def test_the_page_equals_the_description() -> None:
+    assert reference.CALLS.read_text() == calls.page(), "run `make reference`"
+
+
+def test_every_call_is_on_the_page_with_its_codes() -> None:
+    page = calls.page()
+    for call, about in DESCRIBED.items():
+        (section,) = re.findall(rf"^### `{re.escape(call)}`\n(.*?)(?=^##)", page + "\n##", re.DOTALL | re.MULTILINE)
+        assert about["summary"] in section
+        for status, answer in about["responses"].items():
+            assert re.search(rf"\b{status}\b", section), (call, status)
+            for code in answer.get("x-codes", ()):
+                assert f"`{code}`" in section, (call, code)
+        for one in about["parameters"]:
+            assert f"| `{one['name']}` |" in section, (call, one["name"])
+
+
+def test_every_link_on_the_page_leads_somewhere() -> None:
+    page = calls.page()
+    headings = [calls.slug(found) for found in re.findall(r"^#+ (.*)$", page, re.MULTILINE)]
+    assert len(set(headings)) == len(headings), "two headings have one anchor"
+    for anchor in re.findall(r"\]\(#([^)]*)\)", page):
+        assert anchor in headings
+    for file in re.findall(r"\]\(([^#)][^)]*)\)", page):
+        assert (reference.CALLS.parent / file).exists()
 
 
 def test_every_call_parameter_and_field_is_described() -> None:
@@ -31,6 +60,23 @@ def test_every_call_parameter_and_field_is_described() -> None:
     for name, schema in DOCUMENT["components"]["schemas"].items():
         for field, described in schema.get("properties", {}).items():
             assert SENTENCE.fullmatch(described.get("description", "")), (name, field)
+
+
+def test_every_code_is_described() -> None:
+    page = calls.page()
+    errors = [*RequestError.__subclasses__()]
+    errors += [narrower for error in errors for narrower in error.__subclasses__()]
+    for error in errors:
+        assert f"| `{error.code}` | {error.status} |" in page
+    assert f"| `{json.loads(bytes(internal().body))['code']}` | 500 |" in page
+    listed = {
+        code
+        for about in DESCRIBED.values()
+        for answer in about["responses"].values()
+        for code in answer.get("x-codes", ())
+    }
+    # Of a path that takes other methods alone, and so of no call.
+    assert listed == {error.code for error in errors} - {"method_not_allowed"}
 
 
 def models() -> Iterator[tuple[str, type[BaseModel]]]:

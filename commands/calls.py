@@ -1,0 +1,346 @@
+"""docs/http.md: the calls of the HTTP API as a page for people, made from /openapi.json."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from api import openapi
+from app import OPERATIONS
+from errors import PostriderError, RequestError
+
+Json = dict[str, Any]
+#: A line of a table: a field, what it may be, and what it is.
+Row = tuple[str, str, str]
+
+JSON = "application/json"
+#: Types of JSON Schema, as people say them.
+KINDS = {"integer": "whole number", "boolean": "`true` or `false`"}
+NOT_BLANK = r"\S"
+PAGE = {"items", "nextCursor"}  # fields of a list that is answered in pages
+WIDEST = 110  # characters of a line in an example
+
+INTRODUCTION = """\
+# HTTP calls
+
+Every call of the API, with its fields and codes. The page is made from `/openapi.json` by `make reference`, and a test
+keeps it equal to the code. The [README](../README.md) begins with the few calls that most need."""
+
+
+def page() -> str:
+    """Return docs/http.md."""
+    return _Page(json.loads(openapi.document(OPERATIONS, ""))).text()
+
+
+def slug(heading: str) -> str:
+    """Return the anchor that a heading has on GitHub."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operation, as /openapi.json describes it."""
+
+    method: str
+    path: str
+    about: Json
+
+    @property
+    def link(self) -> str:
+        """Itself, as a link to its heading."""
+        return f"[`{self.method} {self.path}`](#{slug(f'{self.method} {self.path}')})"
+
+    @property
+    def body(self) -> str | None:
+        """The name of the schema that it takes."""
+        return _schema_of(self.about.get("requestBody", {}))
+
+    @property
+    def given(self) -> Json:
+        """Its answer of success."""
+        found: Json = next(iter(self.about["responses"].values()))
+        return found
+
+    @property
+    def answer(self) -> str | None:
+        """The name of the schema that it gives."""
+        return _schema_of(self.given)
+
+    @property
+    def forms(self) -> list[str]:
+        """The media types that it may be answered in; JSON is one if it has a schema."""
+        return list(self.given.get("content", {}))
+
+    def statuses(self, *, refused: bool) -> list[str]:
+        """Its statuses of refusal, or of success."""
+        return [status for status in self.about["responses"] if (status >= "4") is refused]
+
+
+def _schema_of(described: Json) -> str | None:
+    schema = described.get("content", {}).get(JSON, {}).get("schema")
+    return _name(schema) if schema else None
+
+
+def _name(reference: Json) -> str:
+    return str(reference["$ref"]).rpartition("/")[2]
+
+
+class _Page:
+    def __init__(self, document: Json) -> None:
+        self._document = document
+        self._schemas: Json = document["components"]["schemas"]
+        self._calls = [
+            Call(method.upper(), path, about)
+            for path, item in document["paths"].items()
+            for method, about in item.items()
+        ]
+        self._bodies = {call.body: call for call in self._calls if call.body}
+        used = Counter(self._item(call.answer) or call.answer for call in self._calls if call.answer)
+        #: what several calls answer has a place of its own
+        self._shared = [name for name, times in used.items() if times > 1]
+
+    def text(self) -> str:
+        """Return the whole page."""
+        parts = [INTRODUCTION, "**[Every call](#every-call)**: keys, bodies, lists, errors", *self._contents()]
+        parts += ["## Every call", self._document["info"]["description"].strip()]
+        parts += [*self._fields("Problem"), *self._example("Problem"), *self._codes()]
+        told: set[str] = set()
+        for tag in self._document["tags"]:
+            parts += [f"## {tag['name']}", tag["description"]]
+            for call in self._of(tag):
+                parts += self._call(call)
+            for name in self._shared:
+                if name not in told and any(self._answers(call, name) for call in self._of(tag)):
+                    told.add(name)
+                    parts += [f"### {name}", *self._shape(name)]
+        return self._linked("\n\n".join(parts) + "\n")
+
+    def _linked(self, text: str) -> str:
+        """Return a text in which each call that it speaks of leads to its place."""
+        places = {f"`{call.method} {call.path}`": call.link for call in self._calls}
+        return re.sub(
+            r"(?<!\[)(?<!^### )`[A-Z]+ /[^`]*`", lambda found: places.get(found[0], found[0]), text, flags=re.MULTILINE
+        )
+
+    def _of(self, tag: Json) -> list[Call]:
+        return [call for call in self._calls if call.about["tags"] == [tag["name"]]]
+
+    def _answers(self, call: Call, name: str) -> bool:
+        return name in {call.answer, self._item(call.answer)}
+
+    def _contents(self) -> Iterator[str]:
+        for tag in self._document["tags"]:
+            yield f"**[{tag['name']}](#{slug(tag['name'])})**"
+            yield _table(("call", ""), ((call.link, call.about["summary"]) for call in self._of(tag)))
+
+    def _codes(self) -> Iterator[str]:
+        yield _table(
+            ("code", "status", ""), ((f"`{error.code}`", str(error.status), _first(error)) for error in _errors())
+        )
+
+    # --- a call ------------------------------------------------------------------------------------------------------
+
+    def _call(self, call: Call) -> Iterator[str]:
+        yield f"### `{call.method} {call.path}`"
+        yield f"{call.about['summary']} {call.about.get('description', '')}".strip()
+        yield _who(call)
+        if parameters := call.about["parameters"]:
+            yield _table(("parameter", "", ""), (self._parameter(one) for one in parameters))
+        if call.body:
+            yield _table(("body", "", ""), self._rows(self._schemas[call.body]))
+            yield from self._example(call.body)
+        yield from self._answer(call)
+        yield "Refused: " + " · ".join(self._refusals(call)) + "." if call.statuses(refused=True) else "Never refused."
+
+    def _parameter(self, one: Json) -> Row:
+        where = "in the path" if one["in"] == "path" else ""
+        kind, *bounds = self._kind(one["schema"])
+        said = [kind, where or ("required" if one["required"] else ""), *bounds]
+        return f"`{one['name']}`", ", ".join(filter(None, said)), one["description"]
+
+    def _answer(self, call: Call) -> Iterator[str]:
+        status = " or ".join(f"**{status}**" for status in call.statuses(refused=False))
+        also = f" By `Accept` also as {_either(call.forms[1:])}." if call.forms[1:] else ""
+        item = self._item(call.answer)
+        if call.answer is None:
+            yield f"{status} {_either(call.forms)}." if call.forms else f"{status}, without a body."
+        elif call.answer in self._shared:
+            yield f"{status} [{call.answer}](#{slug(call.answer)}).{also}"
+        elif item in self._shared:
+            yield f"{status} [A page](#lists) of [{item}](#{slug(item or '')})."
+        else:
+            yield f"{status} {self._schemas[call.answer]['description']}{also}"
+            yield from self._fields(call.answer)
+            yield from self._example(call.answer)
+
+    def _refusals(self, call: Call) -> Iterator[str]:
+        for status in call.statuses(refused=True):
+            codes = call.about["responses"][status]["x-codes"]
+            yield f"{status} {', '.join(f'`{code}`' for code in codes)}"
+
+    # --- schemas -----------------------------------------------------------------------------------------------------
+
+    def _shape(self, name: str) -> Iterator[str]:
+        yield self._schemas[name]["description"]
+        yield from self._fields(name)
+        yield from self._example(name)
+
+    def _fields(self, name: str) -> Iterator[str]:
+        """Yield a table of what is answered; fields that a shared one has too are told there."""
+        schema = self._schemas[name]
+        less = next((one for one in self._shared if one != name and self._has(schema, self._schemas[one])), None)
+        if less:
+            yield f"All of [{less}](#{slug(less)}), and:"
+            own = {
+                key: field
+                for key, field in schema["properties"].items()
+                if key not in self._schemas[less]["properties"]
+            }
+            schema = {**schema, "properties": own}
+        yield _table(("answer", "", ""), self._rows(schema, answered=True))
+
+    def _has(self, schema: Json, other: Json) -> bool:
+        return all(schema["properties"].get(key) == field for key, field in other["properties"].items())
+
+    def _item(self, name: str | None) -> str | None:
+        """Return the name of what a page has, where this is one."""
+        if name is None or set(self._schemas[name]["properties"]) != PAGE:
+            return None
+        return _name(self._schemas[name]["properties"]["items"]["items"])
+
+    def _example(self, name: str) -> Iterator[str]:
+        for example in self._schemas[name].get("examples", ()):
+            yield f"```json\n{_pretty(example)}\n```"
+
+    def _rows(self, schema: Json, before: str = "", *, answered: bool = False) -> Iterator[Row]:
+        for name, field in schema["properties"].items():
+            kind, *bounds = self._kind(field)
+            required = ["required"] if name in schema.get("required", ()) else []
+            said = [kind] if answered else [kind, *required, *bounds]
+            yield f"`{before}{name}`", ", ".join(said), field.get("description", "")
+            yield from self._inner(field, f"{before}{name}", answered=answered)
+
+    def _inner(self, field: Json, before: str, *, answered: bool) -> Iterator[Row]:
+        """Yield the fields of what a field holds; those of alternatives together."""
+        merged: dict[str, Row] = {}
+        for held, place in _held(field, before):
+            if held not in self._bodies and "properties" in self._schemas[held]:
+                for name, kind, text in self._rows(self._schemas[held], f"{place}.", answered=answered):
+                    merged[name] = (name, kind, f"{merged[name][2]} {text}" if name in merged else text)
+        yield from merged.values()
+
+    def _kind(self, field: Json) -> list[str]:
+        """Return what a value may be, then its bounds and its default."""
+        kinds = [self._one_kind(one) for one in _alternatives(field)]
+        bounds = [bound for one in _alternatives(field) for bound in _bounds(one)]
+        if field.get("default") is not None and not isinstance(field["default"], dict):
+            bounds.append(f"default {_value(field['default'])}")
+        return [" or ".join(dict.fromkeys(kinds)) + (" or null" if _is_nullable(field) else ""), *bounds]
+
+    def _one_kind(self, one: Json) -> str:
+        if "$ref" in one:
+            return "object"
+        if "const" in one or "enum" in one:
+            return _either(one.get("enum") or [one["const"]])
+        if one.get("format") == "date-time":
+            return "time"
+        if one.get("type") == "array":
+            return f"list of {self._many(one['items'])}"
+        if isinstance(one.get("additionalProperties"), dict) and one["additionalProperties"].get("type") == "string":
+            return "object of strings"
+        kind = str(one.get("type", "any JSON"))
+        return KINDS.get(kind, kind)
+
+    def _many(self, items: Json) -> str:
+        if "enum" in items:
+            return self._one_kind(items)
+        call = self._bodies.get(_name(items)) if "$ref" in items else None
+        return f"bodies of {call.link}" if call else f"{self._one_kind(_alternatives(items)[0])}s"
+
+
+def _alternatives(field: Json) -> list[Json]:
+    return [one for one in field.get("anyOf", [field]) if one.get("type") != "null"]
+
+
+def _held(field: Json, before: str) -> Iterator[tuple[str, str]]:
+    """Yield the names of the schemas that a field refers to, and where what they describe stands."""
+    for one in _alternatives(field):
+        is_list = one.get("type") == "array"
+        for held in _alternatives(one["items"] if is_list else one):
+            if "$ref" in held:
+                yield _name(held), f"{before}[]" if is_list else before
+
+
+def _is_nullable(field: Json) -> bool:
+    return {"type": "null"} in field.get("anyOf", ())
+
+
+def _bounds(one: Json) -> Iterator[str]:
+    yield from _between(one.get("minLength"), one.get("maxLength"), " characters")
+    yield from _between(one.get("minItems"), one.get("maxItems"), " of them")
+    if "exclusiveMinimum" in one:
+        yield f"more than {one['exclusiveMinimum']:,}"
+    yield from _between(one.get("minimum"), one.get("maximum"), "")
+    if pattern := one.get("pattern"):
+        yield "not blank" if pattern == NOT_BLANK else f"`{pattern}`"
+
+
+def _between(low: float | None, high: float | None, of: str) -> Iterator[str]:
+    if low is not None and high is not None:
+        yield f"{low:,} to {high:,}{of}"
+    elif high is not None:
+        yield f"at most {high:,}{of}"
+    elif low is not None:
+        yield f"at least {low:,}{of}"
+
+
+def _who(call: Call) -> str:
+    wanted = call.about.get("security", [{"key": []}])
+    if not wanted:
+        return "Needs no key."
+    return "Needs `ADMIN_KEY` in `x-admin-key`." if "admin" in wanted[0] else "Needs `x-api-key`."
+
+
+def _errors() -> list[type[PostriderError]]:
+    """Return every error that is answered, by status."""
+    found: list[type[PostriderError]] = [PostriderError]
+    for error in RequestError.__subclasses__():
+        found += [error, *error.__subclasses__()]
+    return sorted(found, key=lambda error: error.status)
+
+
+def _first(error: type[PostriderError]) -> str:
+    return (error.__doc__ or "").splitlines()[0]
+
+
+def _either(words: Iterable[object]) -> str:
+    *rest, last = [f"`{word}`" for word in words]
+    return f"{', '.join(rest)} or {last}" if rest else last
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _value(value: object) -> str:
+    return "empty" if value == "" else f"`{value if isinstance(value, str) else _json(value)}`"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _pretty(value: object, indent: str = "") -> str:
+    """Return JSON with as few lines as fit."""
+    if len(indent + _json(value)) <= WIDEST:
+        return _json(value)
+    inner = indent + "  "
+    if isinstance(value, Mapping):
+        parts = [f"{inner}{_json(name)}: {_pretty(item, inner)}" for name, item in value.items()]
+        return "{\n" + ",\n".join(parts) + f"\n{indent}}}"
+    if isinstance(value, list):
+        return "[\n" + ",\n".join(inner + _pretty(item, inner) for item in value) + f"\n{indent}]"
+    return _json(value)
