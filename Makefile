@@ -10,7 +10,7 @@ RUNS := 100
 PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo up test newcomer bench faults check format reference lock clean
+.PHONY: help install install-dev demo up test test-all newcomer bench faults check format reference lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,7 +28,10 @@ demo: install ## Do the main job once, for real, and tell it step by step
 up: install ## Run the service on this machine until Ctrl-C
 	@$(BIN)/postrider up
 
-test: install-dev ## Run all tests, with branch coverage
+test: install-dev ## Run the tests, save for the long ones; at most five minutes
+	@$(PYTEST) -m "not long"
+
+test-all: install-dev ## Run all tests, the long ones too, with branch coverage; at most fifteen minutes
 	@$(PYTEST) --cov --cov-report=term
 
 newcomer: ## Do as somebody new does: clone the last commit, and run its demo without any cache

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from sql import embedded, schema
 from sql.database import Database
 
 TEMPLATE = "postrider_template"
+SLOWEST = 10  # files that are named in the end
 _numbers = itertools.count()
 #: Files that take a minute or more begin first, so that no core waits for the last of them.
 LONGEST = (
@@ -40,6 +42,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the files that took longest: seconds of all their tests, with what made them ready, added up."""
+    took: defaultdict[str, float] = defaultdict(float)
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport):
+            took[report.nodeid.partition("::")[0]] += report.duration
+    terminalreporter.section(f"slowest {SLOWEST} files, of {sum(took.values()):.0f} s")
+    for name, seconds in sorted(took.items(), key=lambda one: -one[1])[:SLOWEST]:
+        terminalreporter.line(f"{seconds:7.1f} s  {name}")
 
 
 @contextmanager
