@@ -33,7 +33,9 @@ class Patience:
     quiet: float = 0.6
     #: a navigation up to its HTML
     navigation: float = 60.0
-    #: a chat, from a cold boot on (20-25 s measured)
+    #: a page that was just opened, up to a screen that lasts (a cold boot was measured at 20-25 s)
+    boot: float = 90.0
+    #: a chat, from a cold boot on
     chat: float = 90.0
     #: without anything new before a page that was just opened is thought to have what came in while it was closed
     arrival: float = 1.5

@@ -34,7 +34,9 @@ from app import create_app, pace_limits
 from browser.chromium import candidates
 from browser.engine import Engine
 from browser.guard import Guard
+from browser.reader import Patience
 from browser.sandbox.app import create_sandbox
+from browser.sandbox.timing import Timing
 from browser.selectors import Selectors
 from commands import selectors
 from crypto import CryptoError, Sealer, decode_secret, new_secret
@@ -178,12 +180,19 @@ def check_schema(url: str) -> None:
 # --- API ---------------------------------------------------------------------------------------------------------
 
 
-def make_api(settings: Settings, url: str) -> tuple[Starlette, Callable[[], None]]:
-    """Return the API, in development with the sandbox mounted on it, and what ends the sandbox's open streams."""
+def make_api(
+    settings: Settings,
+    url: str,
+    timing: Timing = Timing(),  # noqa: B008 - it is frozen
+) -> tuple[Starlette, Callable[[], None]]:
+    """Return the API, in development with the sandbox mounted on it, and what ends the sandbox's open streams.
+
+    `timing` is the sandbox's.
+    """
     database = Database(url, name="postrider api")
     if settings.production:
         return create_app(settings, database), lambda: None
-    sandbox = create_sandbox(settings.data_dir)
+    sandbox = create_sandbox(settings.data_dir, timing)
     return create_app(settings, database, [Mount("/sandbox", sandbox)]), sandbox.state.sandbox.stop
 
 
@@ -220,8 +229,16 @@ def _lock(file: TextIO, profiles: Path) -> None:
         ) from None
 
 
-def make_worker(settings: Settings, url: str, home: str) -> tuple[Worker, Engine]:
-    """Return a worker and its engine; the caller opens the worker's database and closes the engine."""
+def make_worker(
+    settings: Settings,
+    url: str,
+    home: str,
+    patience: Patience = Patience(),  # noqa: B008 - it is frozen
+) -> tuple[Worker, Engine]:
+    """Return a worker and its engine; the caller opens the worker's database and closes the engine.
+
+    `patience` is what it has with the pages of its accounts.
+    """
     worker = new_id("wrk_")
     database = Database(url, size=settings.seats + 10, name="postrider worker", patience=PATIENCE)
     candidates(settings.chromium_path)  # a worker without any ends now; which of them starts, the first opening tells
@@ -232,7 +249,7 @@ def make_worker(settings: Settings, url: str, home: str) -> tuple[Worker, Engine
     states = States(database, worker)
     source = selectors.source(settings)
     seats = _seats(
-        settings, database=database, lanes=lanes, states=states, home=home, engine=engine, looks=source.load()
+        settings, patience, database=database, lanes=lanes, states=states, home=home, engine=engine, looks=source.load()
     )
     source.use = seats.use
     evidence = Evidence.at(settings.evidence_url, settings.data_dir / "evidence")
@@ -315,6 +332,7 @@ def _duties(
 
 def _seats(
     settings: Settings,
+    patience: Patience,
     *,
     database: Database,
     lanes: Lanes,
@@ -339,6 +357,7 @@ def _seats(
         capacity=settings.seats,
         lease_seconds=settings.lease_seconds,
         typing_delay_ms=settings.typing_delay_ms,
+        patience=patience,
         url=url,
         unseal=_unseal(settings),
         draining=lambda account: account in lanes.draining,

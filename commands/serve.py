@@ -22,6 +22,8 @@ from starlette.routing import Route
 from api import metrics, problems
 from api.headers import Headers
 from browser.engine import Engine
+from browser.reader import Patience
+from browser.sandbox.timing import Timing
 from commands import compose
 from crypto import hash_key
 from errors import DatabaseUnavailable, PostriderError
@@ -85,17 +87,17 @@ def config(app: Starlette, host: str, port: int) -> uvicorn.Config:
     )
 
 
-def run_api(settings: Settings) -> int:
+def run_api(settings: Settings, timing: Timing = Timing()) -> int:  # noqa: B008 - it is frozen
     """Serve the API until SIGINT or SIGTERM. Returns the exit code."""
     url = compose.database_url(settings)
     compose.wait_for_database(url)
     compose.check_schema(url)
-    return uvloop.run(_api(settings, url))
+    return uvloop.run(_api(settings, url, timing))
 
 
-async def _api(settings: Settings, url: str) -> int:
+async def _api(settings: Settings, url: str, timing: Timing) -> int:
     stop = on_signals()
-    app, on_exit = compose.make_api(settings, url)
+    app, on_exit = compose.make_api(settings, url, timing)
     async with running(config(app, settings.host, settings.port), on_exit) as serving:
         fatal = asyncio.create_task(_away_for_long(app.state.context.database, settings.database_grace_seconds))
         await asyncio.wait([asyncio.create_task(stop.wait()), fatal, serving], return_when=asyncio.FIRST_COMPLETED)
@@ -116,14 +118,14 @@ async def _away_for_long(database: Database, grace: float) -> None:
     log.error("the API ends: %s", reason, extra={"event": "api.failed", "reason": reason})
 
 
-def run_worker(settings: Settings) -> int:
+def run_worker(settings: Settings, patience: Patience = Patience()) -> int:  # noqa: B008 - it is frozen
     """Work until SIGINT or SIGTERM. Returns the exit code."""
     url = compose.database_url(settings)
     compose.wait_for_database(url)
     compose.check_schema(url)
     _allow_connections()
     with compose.home(settings.profiles) as home:
-        return asyncio.run(_worker(settings, url, home))
+        return asyncio.run(_worker(settings, url, home, patience))
 
 
 def search_less_for_garbage() -> None:
@@ -139,9 +141,9 @@ def _allow_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
-async def _worker(settings: Settings, url: str, home: str) -> int:
+async def _worker(settings: Settings, url: str, home: str, patience: Patience) -> int:
     stop = on_signals()
-    worker, engine = compose.make_worker(settings, url, home)
+    worker, engine = compose.make_worker(settings, url, home, patience)
     health = config(health_app(worker, engine, settings), settings.host, settings.worker_port)
     search_less_for_garbage()
     async with worker.database, engine, running(health):
@@ -188,12 +190,17 @@ async def _serve(server: Server) -> None:
 
 
 @contextlib.asynccontextmanager
-async def house(settings: Settings, url: str) -> AsyncIterator[Worker]:
+async def house(
+    settings: Settings,
+    url: str,
+    patience: Patience = Patience(),  # noqa: B008 - it is frozen
+    timing: Timing = Timing(),  # noqa: B008 - it is frozen
+) -> AsyncIterator[Worker]:
     """Run API and worker together in this process within the block: the demo, and the tests of the whole."""
-    app, on_exit = compose.make_api(settings, url)
+    app, on_exit = compose.make_api(settings, url, timing)
     stop = asyncio.Event()
     with compose.home(settings.profiles) as home:
-        worker, engine = compose.make_worker(settings, url, home)
+        worker, engine = compose.make_worker(settings, url, home, patience)
         api = config(app, settings.host, settings.port)
         async with running(api, on_exit), worker.database, engine:
             working = asyncio.create_task(worker.run(stop))

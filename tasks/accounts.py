@@ -27,7 +27,6 @@ from tasks.trouble import RECONNECT_CAP, RECONNECTS, SETTLE_LATER, Trouble, is_a
 log = logging.getLogger(__name__)
 
 BATCH = 1000  # messages that fail in one statement
-BOOT = 90.0  # seconds; a cold boot of the page was measured at 20-25 s
 #: Gates that only a person opens; no drain opens a browser behind them.
 QUARANTINE = frozenset({"banned", "not_connected", "ui_changed", "open_elsewhere", "logged_out", "profile_unreadable"})
 
@@ -152,7 +151,7 @@ class AccountWork:
         return await self.seats.open(account)
 
     async def _main_screen(self, account: Account, session: Session) -> None:
-        screen = await session.page.wait_screen(*LASTING, timeout=BOOT)
+        screen = await session.page.wait_screen(*LASTING, timeout=self.seats.patience.boot)
         if screen is Screen.QR and account.linked:
             raise LoggedOut
         if screen is Screen.QR:
@@ -236,7 +235,7 @@ class AccountWork:
     async def _unlink(self, account: Account) -> None:
         session = self.seats.live(account.id) or await self.seats.open(account)
         async with session.busy:
-            screen = await session.page.wait_screen(*LASTING, timeout=BOOT)
+            screen = await session.page.wait_screen(*LASTING, timeout=self.seats.patience.boot)
             if screen is Screen.MAIN:
                 await session.page.settle_in()
                 await session.page.log_out()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from browser.engine import Engine, look_for
 from browser.guard import Guard
 from browser.proxy import Proxy, choose
+from browser.reader import Patience
 from browser.selectors import Selectors
 from browser.session import State, after_closing
 from browser.whatsapp import WhatsApp
@@ -71,6 +72,8 @@ class Seats:
     capacity: int
     lease_seconds: float
     typing_delay_ms: tuple[int, int]
+    #: with every page
+    patience: Patience
     #: the page of an account
     url: Callable[[Account], str]
     #: opens what was sealed for an account
@@ -193,6 +196,7 @@ class Seats:
             self.url(account),
             selectors=self.selectors,
             typing_delay_ms=self.typing_delay_ms,
+            patience=self.patience,
             proxy=proxy,
         )
         return Session(account.id, page, generation)

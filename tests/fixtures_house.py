@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fixtures_pace import PATIENCE, TIMING
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from browser.reader import Patience
+from browser.sandbox.timing import Timing
 from commands import compose, serve
 from commands.client import Client, Json
 from commands.demo import Receiver, free_ports
@@ -91,13 +94,15 @@ async def _receiver(settings: Settings, port: int) -> AsyncIterator[Receiver]:
 
 
 @asynccontextmanager
-async def house(data_dir: Path, url: str, **values: object) -> AsyncIterator[House]:
+async def house(
+    data_dir: Path, url: str, patience: Patience = PATIENCE, timing: Timing = TIMING, **values: object
+) -> AsyncIterator[House]:
     """Run everything in this process."""
     (hook,) = free_ports(1)
     settings = make_settings(data_dir, url, hook, **values)
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(_receiver(settings, hook))
-        worker = await stack.enter_async_context(serve.house(settings, url))
+        worker = await stack.enter_async_context(serve.house(settings, url, patience, timing))
         client = await stack.enter_async_context(Client(f"http://127.0.0.1:{settings.port}", KEY))
         await client.wait_up(20)
         yield House(settings, client, worker.database, receiver, worker)
@@ -124,10 +129,11 @@ class Cluster(House):
     environment: dict[str, str] = field(default_factory=dict)
 
     async def start(self, command: str, **environment: str) -> Program:
-        """Start a command as a process."""
+        """Start `api` or `worker` as a process, at the pace of tests."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "cli", command, cwd=ROOT, env={**os.environ, **self.environment, **environment}
-        )
+            sys.executable, "-m", "fixtures_pace", command, cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", **self.environment, **environment},
+        )  # fmt: skip
         program = Program(process)
         self.programs.append(program)
         return program

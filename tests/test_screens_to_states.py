@@ -11,8 +11,8 @@ from typing import Literal
 import pytest
 from fixtures_house import House, house
 from fixtures_lanes import until, value
+from fixtures_pace import PATIENCE
 
-from browser.reader import Patience
 from browser.sandbox.control import DIALOGS, LOGOUTS, WHOLE
 from browser.screens import Screen
 from errors import LoggedOut, Offline, OpenElsewhere, PageCrashed, PageHung, SendError, UiChanged, UnknownDialog
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.timeout(400)
 
 DOMS = ("legacy", "2026-08")
 LINES = 4  # accounts at once: most of a case is waiting
-BOOT = 5.0  # seconds; a page of the sandbox takes less than one
-PATIENCE = Patience(unknown=1.5, doubt=1.0, quiet=0.3, click=1.0, chat=12.0, search=0.3, arrival=0.3)
+#: A page of the sandbox takes less than a second to boot.
+HASTY = replace(PATIENCE, boot=5.0, chat=12.0, click=1.0, unknown=1.5)
 FAILURES = "select reconnects + failures_in_a_row from accounts where id = %s"
 WAY = "select string_agg(to_state, ' ' order by id) from account_changes where account_id = %s and id > %s"
 LAST = "select coalesce(max(id), 0) from account_changes"
@@ -108,13 +108,6 @@ def test_every_screen_has_a_fate() -> None:
     assert set(FATES) == {*WHOLE, *DIALOGS, *LOGOUTS}
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let seconds of waiting for WhatsApp's own page be fewer for the sandbox's."""
-    monkeypatch.setattr("browser.whatsapp.Patience", lambda: PATIENCE)
-    monkeypatch.setattr("tasks.accounts.BOOT", BOOT)
-
-
 @dataclass
 class Stage:
     """A house, and accounts in it whose pages are all of one generation."""
@@ -179,7 +172,7 @@ class Stage:
 
 @asynccontextmanager
 async def stage(tmp_path: Path, url: str, dom: str) -> AsyncIterator[Stage]:
-    async with house(tmp_path, url, rate_limit_per_minute=0) as it:
+    async with house(tmp_path, url, HASTY, rate_limit_per_minute=0) as it:
         assert it.worker
         work = it.worker.lanes.works["account"]
         assert isinstance(work, AccountWork)
