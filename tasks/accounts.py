@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from browser.screens import ERRORS, LASTING, Screen
 from browser.session import State
+from browser.whatsapp import WhatsApp
 from errors import (
     BrowserLost,
     ChromiumMissing,
@@ -151,14 +152,9 @@ class AccountWork:
         return await self.seats.open(account)
 
     async def _main_screen(self, account: Account, session: Session) -> None:
-        screen = await session.page.wait_screen(*LASTING, timeout=self.seats.patience.boot)
-        if screen is Screen.QR and account.linked:
-            raise LoggedOut
-        if screen is Screen.QR:
+        if not await on_main_screen(session.page, linked=account.linked, seconds=self.seats.patience.boot):
             with self.seats.linking(account.id):
                 await self.linking.follow(account, session)
-        elif screen is not Screen.MAIN:
-            raise ERRORS[screen]
 
     async def _mark_ready(self, account: Account, session: Session) -> None:
         own = await session.page.own()
@@ -251,3 +247,17 @@ class AccountWork:
         await self.database.all("count_reconnect", account=account.id, worker=self.seats.worker)
         pause = backoff(account.reconnects + 1, base=1, factor=2, cap=RECONNECT_CAP)
         await self.database.all("attend", lane=account.id, seconds=pause)
+
+
+async def on_main_screen(page: WhatsApp, *, linked: bool, seconds: float) -> bool:
+    """Wait until an account's page has come to its chat list; return False where it waits for a phone to be linked.
+
+    Raise LoggedOut where that had been done, PageHung after so many seconds, UiChanged, or what another screen stands
+    for.
+    """
+    screen = await page.wait_screen(*LASTING, timeout=seconds)
+    if screen is Screen.QR and linked:
+        raise LoggedOut
+    if screen not in {Screen.QR, Screen.MAIN}:
+        raise ERRORS[screen]
+    return screen is Screen.MAIN

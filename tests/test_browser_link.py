@@ -27,6 +27,7 @@ from fixtures_browser import (
     serving,
     until,
 )
+from fixtures_screens import MEETS
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -40,6 +41,7 @@ from browser.sandbox.app import create_sandbox
 from browser.sandbox.control import DIALOGS, LOGOUTS, WHOLE
 from browser.screens import ERRORS, Screen
 from browser.whatsapp import WhatsApp
+from tasks.accounts import on_main_screen
 
 __all__ = ["dom", "pages"]
 
@@ -367,10 +369,21 @@ def test_every_name_of_a_screen_is_tried() -> None:
     assert set(SCREENS) == {*WHOLE, *DIALOGS}
     assert set(LOGGED_OUT) == set(LOGOUTS)
     assert {*SCREENS.values(), Screen.QR} == set(Screen)
+    assert set(MEETS) == {*SCREENS, *LOGGED_OUT}
 
 
-async def test_every_screen_is_shown_and_recognised_and_ends(pages: Pages, dom: str) -> None:
-    async with pages.linked(dom) as (account, page):
+async def meets(page: WhatsApp) -> type[errors.SendError] | None:
+    """Bring a linked account's page to rest as for a message that is due; return what was raised."""
+    try:
+        await on_main_screen(page, linked=True, seconds=1)
+        await page.settle_in()
+    except errors.SendError as error:
+        return type(error)
+    return None
+
+
+async def test_every_screen_is_shown_and_recognised_and_met_and_ends(pages: Pages, dom: str) -> None:
+    async with pages.linked(dom, patience=replace(PATIENCE, unknown=0.3)) as (account, page):
         for name, screen in SCREENS.items():
             await pages.phone(account, "show", screen=name)
             await until(partial(shows, page, screen))
@@ -379,9 +392,12 @@ async def test_every_screen_is_shown_and_recognised_and_ends(pages: Pages, dom: 
             if screen not in {Screen.MAIN, Screen.OFFLINE, Screen.LOADING, Screen.SYNCING, Screen.UNKNOWN}:
                 with pytest.raises(ERRORS[screen]):
                     await page.open_chat(new_phone())
-            # It is shown to a page that is opened, too.
+            assert await meets(page) is MEETS[name], f"{name} in an open page"
             await page._page.reload()
             await until(partial(shows, page, screen))
+            if name in DIALOGS and screen is Screen.MAIN:
+                await until(partial(says, page, ""))
+            assert await meets(page) is MEETS[name], f"{name} in a page that is opened"
             await pages.phone(account, "show")
             await page.wait_screen(Screen.MAIN, timeout=10)
         await send(page, new_phone(), "after them all")
@@ -399,6 +415,10 @@ async def test_a_logout_says_why(pages: Pages, dom: str) -> None:
             await page.wait_screen(Screen.QR, timeout=10)
             await page._page.get_by_text(words).wait_for()
             assert "post_logout=1" in page._page.url
+            assert await meets(page) is MEETS[name], f"{name} in an open page"
+            await page._page.reload()
+            await page.wait_screen(Screen.QR, timeout=10)
+            assert await meets(page) is MEETS[name], f"{name} in a page that is opened"
             await pages.link(account, page)
 
 

@@ -1,21 +1,26 @@
-"""Every screen that the sandbox can show, in both generations of the page, and what becomes of the account."""
+"""Every screen that the sandbox can show, in both generations of the page, and what becomes of the account.
+
+Which error each is met with is tried on a page alone (test_browser_link.py), what becomes of each error in a house
+here. The whole way of every screen is a long test.
+"""
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 from fixtures_house import House, house
 from fixtures_lanes import until, value
 from fixtures_pace import PATIENCE
+from fixtures_screens import MEETS
 
 from browser.sandbox.control import DIALOGS, LOGOUTS, WHOLE
 from browser.screens import Screen
-from errors import LoggedOut, Offline, OpenElsewhere, PageCrashed, PageHung, SendError, UiChanged, UnknownDialog
+from errors import Banned, LoggedOut, Offline, OpenElsewhere, PageCrashed, PageHung, SendError, UiChanged, UnknownDialog
 from tasks import trouble
 from tasks.accounts import AccountWork
 from tasks.seats import Seats
@@ -68,44 +73,32 @@ def stops(error: type[SendError]) -> Fate:
     )
 
 
-HANGS, UNKNOWN_DIALOG = opens_anew(PageHung), opens_anew(UnknownDialog)
-ELSEWHERE, CHANGED = stops(OpenElsewhere), stops(UiChanged)
+CHANGED = stops(UiChanged)
 BAN = Fate("banned", "The page shows a ban screen.", "banned", True, "critical", "banned", "resume")  # noqa: FBT003
 OUT = Fate("auth_failed", LoggedOut().summary, "logged_out", True, "critical", None, "connect")  # noqa: FBT003
 
-#: None: nothing becomes of it, and the message goes out at once
-FATES: dict[str, dict[Moment, Fate | None]] = {
-    screen: {"idle": idle, "opening": opening}
-    for screen, idle, opening in (
-        ("loading", HANGS, HANGS),
-        ("syncing", HANGS, HANGS),
-        ("logging_out", HANGS, HANGS),
-        ("crashed", opens_anew(PageCrashed), opens_anew(PageCrashed)),
-        ("offline", waits("idle"), waits("opening")),
-        ("connecting", waits("idle"), waits("opening")),
-        ("proxy_blocked", waits("idle"), waits("opening")),
-        ("unavailable", waits("idle"), waits("opening")),
-        ("disk_full", waits("idle"), waits("opening")),
-        ("banned", BAN, BAN),
-        ("conflict_window", ELSEWHERE, ELSEWHERE),
-        ("conflict_tab", ELSEWHERE, ELSEWHERE),
-        ("conflict_browser", ELSEWHERE, ELSEWHERE),
-        ("unsupported", CHANGED, CHANGED),
-        ("deprecated", CHANGED, CHANGED),
-        ("unknown", CHANGED, CHANGED),
-        ("whats_new", None, None),
-        ("update", UNKNOWN_DIALOG, UNKNOWN_DIALOG),
-        ("unknown_dialog", UNKNOWN_DIALOG, UNKNOWN_DIALOG),
-        ("post_logout", OUT, OUT),
-        ("database_error", OUT, OUT),
-        ("sync_issue", OUT, OUT),
-        ("link_failed", OUT, OUT),
+#: by the error that a screen is met with; None: nothing becomes of it, and the message goes out at once
+FATES: dict[type[SendError] | None, dict[Moment, Fate | None]] = {
+    error: {"idle": idle, "opening": opening}
+    for error, idle, opening in (
+        (PageHung, opens_anew(PageHung), opens_anew(PageHung)),
+        (PageCrashed, opens_anew(PageCrashed), opens_anew(PageCrashed)),
+        (Offline, waits("idle"), waits("opening")),
+        (Banned, BAN, BAN),
+        (OpenElsewhere, stops(OpenElsewhere), stops(OpenElsewhere)),
+        (UiChanged, CHANGED, CHANGED),
+        (None, None, None),
+        (UnknownDialog, opens_anew(UnknownDialog), opens_anew(UnknownDialog)),
+        (LoggedOut, OUT, OUT),
     )
 }
+#: one screen for each
+EXAMPLES = {error: screen for screen, error in reversed(MEETS.items())}
 
 
 def test_every_screen_has_a_fate() -> None:
-    assert set(FATES) == {*WHOLE, *DIALOGS, *LOGOUTS}
+    assert set(MEETS) == {*WHOLE, *DIALOGS, *LOGOUTS}
+    assert set(MEETS.values()) == set(FATES)
 
 
 @dataclass
@@ -184,16 +177,32 @@ async def stage(tmp_path: Path, url: str, dom: str) -> AsyncIterator[Stage]:
 
 
 @pytest.mark.parametrize("dom", DOMS)
-async def test_every_screen_leads_to_its_state_and_back(database_url: str, tmp_path: Path, dom: str) -> None:
-    cases = iter([(screen, moment) for screen, fates in FATES.items() for moment in fates])
-    failures: list[str] = []
-    async with stage(tmp_path, database_url, dom) as it:
+async def test_every_fate_is_an_accounts_and_ends(database_url: str, tmp_path: Path, dom: str) -> None:
+    """Each fate at either moment, by one screen; the generations of the page take turns."""
+    turns: tuple[Moment, Moment] = ("idle", "opening") if dom == DOMS[0] else ("opening", "idle")
+    cases = zip(EXAMPLES.values(), itertools.cycle(turns), strict=False)
+    await play_all(database_url, tmp_path, dom, cases)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("moment", get_args(Moment))
+@pytest.mark.parametrize("dom", DOMS)
+async def test_every_screen_leads_to_its_state_and_back(
+    database_url: str, tmp_path: Path, dom: str, moment: Moment
+) -> None:
+    await play_all(database_url, tmp_path, dom, ((screen, moment) for screen in MEETS))
+
+
+async def play_all(url: str, tmp_path: Path, dom: str, cases: Iterable[tuple[str, Moment]]) -> None:
+    """Play each case, some at once."""
+    waiting, failures = iter(cases), list[str]()
+    async with stage(tmp_path, url, dom) as it:
 
         async def line() -> None:
             account, friend = await it.house.link(), str(next(it.phones))
-            for screen, moment in cases:
+            for screen, moment in waiting:
                 # To somebody who is known, which costs no reload; a dialog is met by the reload that a new chat costs.
-                phone = friend if FATES[screen][moment] else str(next(it.phones))
+                phone = friend if FATES[MEETS[screen]][moment] else str(next(it.phones))
                 try:
                     await play(it, account, phone, screen, moment)
                 except Exception as error:  # noqa: BLE001  # the other screens are tried all the same
@@ -206,7 +215,7 @@ async def test_every_screen_leads_to_its_state_and_back(database_url: str, tmp_p
 
 async def play(it: Stage, account: str, phone: str, screen: str, moment: Moment) -> None:
     """Let a message fall due while the screen is shown, and see it go when the screen has gone."""
-    text, fate = f"Meet me at the lighthouse, {screen}, {moment}", FATES[screen][moment]
+    text, fate = f"Meet me at the lighthouse, {screen}, {moment}", FATES[MEETS[screen]][moment]
     before, last = it.evidence(account), await value(it.house.database, LAST)
     if moment == "opening":
         await it.sleep(account)
