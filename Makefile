@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Of the fault bench; one takes about 40 s.
 RUNS := 100
 # More than there are cores: most tests wait for a browser.
-PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -n 5 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo up test test-all newcomer bench faults check format reference lock clean

@@ -1,15 +1,12 @@
 """The API in process: an app on a database of the test's own, and clients of it."""
 
 import base64
-import os
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, LiteralString
 
 import httpx2
-import psycopg
-from psycopg.conninfo import make_conninfo
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import Composed
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
@@ -66,17 +63,6 @@ async def new_account(client: httpx2.AsyncClient, name: str = "Shop") -> str:
     answer = await client.post("/accounts", json={"name": name, "transport": "sandbox"})
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
-
-
-@contextmanager
-def own_database(postgres: str) -> Iterator[str]:
-    """Create a migrated database for the tests of one file, for those that change nothing in it."""
-    name = f"test_api_{os.getpid()}"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(SQL("create database {} template postrider_template").format(Identifier(name)))
-    yield make_conninfo(postgres, dbname=name)
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(SQL("drop database {} with (force)").format(Identifier(name)))
 
 
 async def rows(database: Database, statement: LiteralString | Composed) -> list[tuple[Any, ...]]:

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conftest import open_folder
 from fixtures_lanes import LaneWorker, lane_worker
+from fixtures_postgres import open_folder
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from sql import embedded, schema

@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from fixtures_api import api, new_account, own_database
+from fixtures_api import api, new_account
+from fixtures_postgres import own_database
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

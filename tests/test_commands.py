@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import open_folder
+from fixtures_postgres import open_folder
 
 from commands.demo import free_ports
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import open_folder
 from faults import mistakes
 from faults.cluster import open_cluster
 from faults.kinds import KINDS
@@ -16,6 +15,7 @@ from faults.load import Order
 from faults.records import Records, Row, read_received
 from faults.run import Plan, run
 from faults.wire import Peer, Wire
+from fixtures_postgres import open_folder
 
 ORDER = Order("hello", "acc_1", "1555", "k1", 0.0, told="accepted", job="k1", told_at=1.0, answers=[202])
 ROW = Row("job_1", "k1", "hello", "1555", "sent", None, 1, ["JobCompleted"])

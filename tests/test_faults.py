@@ -6,8 +6,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from conftest import open_folder
 from fixtures_house import KEY, Cluster, cluster
+from fixtures_postgres import open_folder
 
 from sql import embedded, schema
 from sql.embedded import stop_server

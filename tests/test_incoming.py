@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import psycopg
 import pytest
-from conftest import TEMPLATE, with_database
 from fixtures_house import House, house
+from fixtures_postgres import own_database
 
 from errors import DatabaseUnavailable
 from sql.database import Database
@@ -19,11 +18,9 @@ CONTACT = "447700900012"  # Ben Okafor, whom every sandbox account has saved
 
 @pytest.fixture(scope="module")
 async def running(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"create database incoming template {TEMPLATE}")
-    url = with_database(postgres, "incoming")
-    async with house(tmp_path_factory.mktemp("house"), url) as it:
-        yield it
+    with own_database(postgres) as url:
+        async with house(tmp_path_factory.mktemp("house"), url) as it:
+            yield it
 
 
 async def arrives(running: House, account: str, phone: str, *texts: str) -> None:

@@ -5,10 +5,9 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-import psycopg
 import pytest
-from conftest import TEMPLATE, with_database
 from fixtures_house import House, house
+from fixtures_postgres import own_database
 
 from tasks.accounts import AccountWork
 
@@ -17,11 +16,9 @@ pytestmark = pytest.mark.timeout(240)
 
 @pytest.fixture(scope="module")
 async def running(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"create database main_line template {TEMPLATE}")
-    url = with_database(postgres, "main_line")
-    async with house(tmp_path_factory.mktemp("house"), url, confirm_seconds=9, send_backoff_seconds=1) as it:
-        yield it
+    with own_database(postgres) as url:
+        async with house(tmp_path_factory.mktemp("house"), url, confirm_seconds=6, send_backoff_seconds=1) as it:
+            yield it
 
 
 async def test_each_magic_number_ends_as_the_contract_says(running: House) -> None:

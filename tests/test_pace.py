@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
-from fixtures_api import own_database
 from fixtures_lanes import SENT, add_jobs, add_lanes, add_worker, lane_worker, pulse_until, until, value
+from fixtures_postgres import own_database
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb

@@ -1,7 +1,9 @@
+from collections.abc import AsyncIterator
 from itertools import product
 
 import pytest
 from fixtures_lanes import add_lanes, value
+from fixtures_postgres import own_database
 
 from browser.session import (
     OPEN,
@@ -21,33 +23,49 @@ from tasks.states import States
 PAIRS = list(product(State, State))
 
 
-@pytest.mark.parametrize(("current", "to"), PAIRS)
-async def test_every_change_is_in_the_table_or_is_refused(database: Database, current: State, to: State) -> None:
-    """And what is written is the change, its history with reason and worker, and its event."""
-    await add_lanes(database, "acc_1")
-    async with database.transaction() as tx:
-        await tx.connection.execute("update accounts set state = %s, leased_by = 'wrk_1'", [current])
-    states = States(database, "wrk_1")
+@pytest.fixture(scope="module")
+async def shared(postgres: str) -> AsyncIterator[Database]:
+    """A database for all pairs, each with an account of its own."""
+    with own_database(postgres) as url:
+        async with Database(url) as it:
+            yield it
 
+
+@pytest.mark.parametrize(("current", "to"), PAIRS)
+async def test_every_change_is_in_the_table_or_is_refused(shared: Database, current: State, to: State) -> None:
+    """And what is written is the change, its history with reason and worker, and its event."""
+    account, states = f"acc_{current}_{to}", States(shared, "wrk_1")
+    await add_lanes(shared, account)
+    async with shared.transaction() as tx:
+        await tx.connection.execute(
+            "update accounts set state = %s, leased_by = 'wrk_1' where id = %s", [current, account]
+        )
+
+    async def row() -> list[str | None]:
+        return list(
+            await value(shared, "select array[state, state_before, state_reason] from accounts where id = %s", account)
+        )
+
+    async def changes() -> list[str]:
+        line = "select array_agg(concat_ws(' ', from_state, to_state, reason, worker)) from account_changes "
+        return await value(shared, line + "where account_id = %s", account) or []
+
+    async def events() -> list[str]:
+        data = "select array_agg((body::json -> 'data')::text) from outbox where type = 'AccountStateChanged' "
+        return await value(shared, data + "and body::json #>> '{data,account}' = %s", account) or []
+
+    before = await row()
     if to is not current and to not in TRANSITIONS[current]:
         with pytest.raises(ForbiddenTransitionError, match=f"{current} cannot become {to}"):
-            await states.change("acc_1", to, "because")
-        assert await value(database, "select state from accounts") == current
-        assert await value(database, "select count(*) from account_changes") == 0
+            await states.change(account, to, "because")
+        assert (await row(), await changes(), await events()) == (before, [], [])
         return
-    await states.change("acc_1", to, "because")
-    assert await value(database, "select state || ' ' || state_reason from accounts") == f"{to} because"
+    await states.change(account, to, "because")
     changed = to is not current
-    assert await value(database, "select count(*) from account_changes") == changed
-    told = changed and not is_quiet(None, current, to)
-    assert await value(database, "select count(*) from outbox where type = 'AccountStateChanged'") == told
-    if changed:
-        line = "select concat_ws(' ', from_state, to_state, reason, worker) from account_changes"
-        assert await value(database, line) == f"{current} {to} because wrk_1"
-        assert await value(database, "select state_before from accounts") == current
-    if told:
-        data = "select (body::json -> 'data')::text from outbox"
-        assert await value(database, data) == f'{{"account":"acc_1","from":"{current}","to":"{to}","reason":"because"}}'
+    assert await row() == [to, current if changed else before[1], "because"]
+    assert await changes() == ([f"{current} {to} because wrk_1"] if changed else [])
+    told = f'{{"account":"{account}","from":"{current}","to":"{to}","reason":"because"}}'
+    assert await events() == ([told] if changed and not is_quiet(None, current, to) else [])
 
 
 def test_every_state_can_be_left_and_reached() -> None:

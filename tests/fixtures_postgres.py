@@ -1,0 +1,41 @@
+"""Databases for tests, copied from the migrated template that conftest.py makes."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psycopg
+
+TEMPLATE = "postrider_template"
+_numbers = itertools.count()
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that an embedded Postgres can use.
+
+    As root the server runs as a user of its own, who has to walk to its directory, and pytest closes its own folders to
+    others whenever another run of it starts.
+    """
+    with TemporaryDirectory(prefix="postrider-test-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def with_database(url: str, name: str) -> str:
+    base, _, query = url.partition("?")
+    return f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
+
+
+@contextmanager
+def own_database(postgres: str) -> Iterator[str]:
+    """Create a migrated database for the block and give its URL."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"create database {name} template {TEMPLATE}")
+    yield with_database(postgres, name)
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"drop database if exists {name} with (force)")
