@@ -5,7 +5,7 @@ import time
 from statistics import quantiles
 
 from bench.outbox import Outbox, open_outbox, receiving
-from commands.demo import free_ports
+from bench.ports import held_ports
 
 EVERY = 0.05  # seconds between the events of the one that is well
 
@@ -18,7 +18,7 @@ async def run(seconds: float, waiting: int, hanging: int) -> int:
         print("| | p50, ms | p99, ms | worst, ms |\n|---|---|---|---|")
         alone = await _latency(outbox, well, seconds)
         _tell("alone", alone)
-        (port,) = free_ports(1)
+        (port,) = held_ports(1)
         dead = await outbox.add_endpoints(f"http://127.0.0.1:{port}/", 1)
         hangs = await outbox.add_endpoints(hung, hanging)
         await outbox.add_events(dead, waiting)

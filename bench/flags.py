@@ -23,7 +23,6 @@ from browser.screens import Screen
 from browser.whatsapp import WhatsApp
 from commands import serve
 from commands.client import Client
-from commands.demo import free_ports
 
 REST = 20.0  # seconds until the pages have come to rest
 PATIENCE = 60.0  # seconds for each step of linking and sending
@@ -170,9 +169,10 @@ async def _stand() -> AsyncIterator[Stand]:
         )
         sandbox = create_sandbox(folder)
         app = Starlette(routes=[Mount("/sandbox", sandbox)])
-        (port,) = free_ports(1)
+        listener = serve.listen()
+        port = listener.getsockname()[1]
         config = serve.config(app, "127.0.0.1", port)
-        await stack.enter_async_context(serve.running(config, sandbox.state.sandbox.stop))
+        await stack.enter_async_context(serve.running(config, sandbox.state.sandbox.stop, listener))
         client = await stack.enter_async_context(Client(f"http://127.0.0.1:{port}", ""))
         yield Stand(client.url, client, folder / "profiles")
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import psutil
 
+from bench.ports import held_ports
 from browser.memory import measure
 from browser.process import browsers
 from commands import compose, serve
 from commands.client import Client
-from commands.demo import free_ports
 from settings import Settings
 from sql import schema
 from sql.database import Database
@@ -89,8 +89,12 @@ class House:
 @asynccontextmanager
 async def open_house(**values: object) -> AsyncIterator[House]:
     """Run a house on an embedded Postgres in a directory of its own."""
-    with tempfile.TemporaryDirectory(prefix="postrider-bench-", ignore_cleanup_errors=True) as folder:
-        api, health = free_ports(2)
+    with (
+        tempfile.TemporaryDirectory(prefix="postrider-bench-", ignore_cleanup_errors=True) as folder,
+        serve.listen() as listener,
+    ):
+        (health,) = held_ports(1)
+        api = listener.getsockname()[1]
         settings = compose.load(
             data_dir=Path(folder), database_url=None, env="development", port=api, worker_port=health, **values
         )
@@ -103,7 +107,7 @@ async def open_house(**values: object) -> AsyncIterator[House]:
             "LOG_LEVEL": "warning", **{name.upper(): str(value) for name, value in values.items()},
         }  # fmt: skip
         async with (
-            serve.running(serve.config(app, "127.0.0.1", api), on_exit),
+            serve.running(serve.config(app, "127.0.0.1", api), on_exit, listener),
             Database(url) as database,
             Client(f"http://127.0.0.1:{api}", key) as client,
         ):

@@ -12,8 +12,8 @@ import httpx2
 import psycopg
 
 from addresses import LOOPBACK
+from bench.ports import held_ports
 from commands.compose import ENDPOINT_SLOTS, PATIENCE, SLOW_SLOTS, crowded
-from commands.demo import free_ports
 from commands.serve import search_less_for_garbage
 from crypto import Sealer, new_secret
 from resolver import Resolver
@@ -151,7 +151,7 @@ async def _nothing() -> None:
 @asynccontextmanager
 async def receiving(*, hangs: bool = False) -> AsyncIterator[str]:
     """Run a receiver in a process of its own, which answers at once or never; yield its URL."""
-    (port,) = free_ports(1)
+    (port,) = held_ports(1)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.receiver", str(port), *(["hang"] if hangs else [])
     )

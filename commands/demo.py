@@ -76,13 +76,13 @@ def run_demo(data_dir: Path) -> int:
     """Run the demo in a data directory of its own, made anew; its picture goes to `data_dir`/demo.png."""
     home = data_dir / "demo"
     _clear(home)
-    api, health, receiver = free_ports(3)
-    settings = compose.load(
-        data_dir=home, database_url=None, env="development", host="127.0.0.1", port=api, worker_port=health,
-        webhook_url=f"http://127.0.0.1:{receiver}/hook", webhook_secret=new_secret("whsec_"), max_sessions=1,
-        webhook_allow_cidrs=None, api_secret=None,
-    )  # fmt: skip
-    return asyncio.run(_demo(settings, receiver, data_dir / "demo.png"))
+    with serve.listen() as api, serve.listen() as hook:
+        settings = compose.load(
+            data_dir=home, database_url=None, env="development", host="127.0.0.1", port=api.getsockname()[1],
+            webhook_url=f"http://127.0.0.1:{hook.getsockname()[1]}/hook", webhook_secret=new_secret("whsec_"),
+            max_sessions=1, webhook_allow_cidrs=None, api_secret=None,
+        )  # fmt: skip
+        return asyncio.run(_demo(settings, api, hook, data_dir / "demo.png"))
 
 
 def _clear(home: Path) -> None:
@@ -98,22 +98,13 @@ def _clear(home: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback that are free now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-async def _demo(settings: Settings, port: int, picture: Path) -> int:
+async def _demo(settings: Settings, api: socket.socket, hook: socket.socket, picture: Path) -> int:
     story = Story()
     story.tell("Starting an embedded PostgreSQL (from a Python wheel, on a Unix socket, fsync on) …")
     url = await asyncio.to_thread(compose.database_url, settings)
     await asyncio.to_thread(schema.migrate, url)
     receiver = Receiver(settings.webhook_secret.get_secret_value() if settings.webhook_secret else "")
-    async with _serving(settings, url, receiver, port) as worker:
+    async with _serving(settings, url, receiver, api, hook) as worker:
         key = settings.api_key.get_secret_value() if settings.api_key else ""
         async with Client(f"http://127.0.0.1:{settings.port}", key) as client:
             await client.wait_up(PATIENCE)
@@ -128,9 +119,14 @@ async def _demo(settings: Settings, port: int, picture: Path) -> int:
 
 
 @asynccontextmanager
-async def _serving(settings: Settings, url: str, receiver: Receiver, port: int) -> AsyncIterator[Worker]:
-    hook = Starlette(routes=[Route("/hook", receiver.receive, methods=["POST"])])
-    async with serve.running(serve.config(hook, "127.0.0.1", port)), serve.house(settings, url) as worker:
+async def _serving(
+    settings: Settings, url: str, receiver: Receiver, api: socket.socket, hook: socket.socket
+) -> AsyncIterator[Worker]:
+    app = Starlette(routes=[Route("/hook", receiver.receive, methods=["POST"])])
+    async with (
+        serve.running(serve.config(app, "127.0.0.1", hook.getsockname()[1]), listener=hook),
+        serve.house(settings, url, listener=api) as worker,
+    ):
         yield worker
 
 

@@ -164,13 +164,21 @@ def on_signals() -> asyncio.Event:
     return stop
 
 
+def listen() -> socket.socket:
+    """Return a socket that listens on a port of the loopback which nobody has."""
+    return socket.create_server(("127.0.0.1", 0))
+
+
 @contextlib.asynccontextmanager
 async def running(
-    config: uvicorn.Config, on_exit: Callable[[], None] | None = None
+    config: uvicorn.Config, on_exit: Callable[[], None] | None = None, listener: socket.socket | None = None
 ) -> AsyncIterator["asyncio.Task[None]"]:
-    """Serve within the block, beside other things; the task ends early when the port cannot be had."""
+    """Serve within the block, beside other things; the task ends early when the port cannot be had.
+
+    A `listener` is served in place of the config's port.
+    """
     server = Server(config, on_exit)
-    serving = asyncio.create_task(_serve(server))
+    serving = asyncio.create_task(_serve(server, listener))
     try:
         yield serving
     finally:
@@ -178,9 +186,9 @@ async def running(
         await serving
 
 
-async def _serve(server: Server) -> None:
+async def _serve(server: Server, listener: socket.socket | None) -> None:
     try:
-        await server.serve()
+        await server.serve([listener] if listener else None)
     except SystemExit:
         # uvicorn has said why.
         log.error(  # noqa: TRY400
@@ -195,14 +203,19 @@ async def house(
     url: str,
     patience: Patience = Patience(),  # noqa: B008 - it is frozen
     timing: Timing = Timing(),  # noqa: B008 - it is frozen
+    *,
+    listener: socket.socket,
 ) -> AsyncIterator[Worker]:
-    """Run API and worker together in this process within the block: the demo, and the tests of the whole."""
+    """Run API and worker together in this process within the block: the demo, and the tests of the whole.
+
+    `listener` listens on the settings' port.
+    """
     app, on_exit = compose.make_api(settings, url, timing)
     stop = asyncio.Event()
     with compose.home(settings.profiles) as home:
         worker, engine = compose.make_worker(settings, url, home, patience)
         api = config(app, settings.host, settings.port)
-        async with running(api, on_exit), worker.database, engine:
+        async with running(api, on_exit, listener), worker.database, engine:
             working = asyncio.create_task(worker.run(stop))
             try:
                 yield worker

@@ -1,6 +1,5 @@
 """Receivers that answer by script, and the work of an endpoint's lane against them."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ from starlette.routing import Route
 
 from addresses import LOOPBACK, Addresses
 from commands import serve
-from commands.demo import free_ports
 from crypto import Sealer, new_secret
 from resolver import Resolver
 from sql.database import Database
@@ -48,25 +46,19 @@ class Scripted:
 
 @asynccontextmanager
 async def receiving(*answers: Callable[[], Response]) -> AsyncIterator[tuple[str, Scripted]]:
-    (port,) = free_ports(1)
     scripted = Scripted(list(answers))
     app = Starlette(routes=[Route("/{path:path}", scripted.receive, methods=["POST", "GET"])])
-    async with serve.running(serve.config(app, "127.0.0.1", port)):
-        await listening(port)
-        yield f"http://127.0.0.1:{port}/hook", scripted
+    async with served(app) as origin:
+        yield f"{origin}/hook", scripted
 
 
-async def listening(port: int) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except ConnectionError:
-                await asyncio.sleep(0.01)
-            else:
-                writer.close()
-                await writer.wait_closed()
-                return
+@asynccontextmanager
+async def served(app: Starlette) -> AsyncIterator[str]:
+    """Serve an app on the loopback and give its origin; whoever connects at once waits."""
+    listener = serve.listen()
+    host, port = listener.getsockname()
+    async with serve.running(serve.config(app, host, port), listener=listener):
+        yield f"http://{host}:{port}"
 
 
 async def add_endpoint(database: Database, url: str, retry: str = "{}") -> None:

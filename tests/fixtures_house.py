@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,11 +15,12 @@ from fixtures_pace import PATIENCE, TIMING
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from bench.ports import held_ports
 from browser.reader import Patience
 from browser.sandbox.timing import Timing
 from commands import compose, serve
 from commands.client import Client, Json
-from commands.demo import Receiver, free_ports
+from commands.demo import Receiver
 from crypto import new_secret
 from settings import Settings
 from sql.database import Database
@@ -76,20 +78,19 @@ class House:
                 await asyncio.sleep(0.02)
 
 
-def make_settings(data_dir: Path, url: str | None, hook: int, **values: object) -> Settings:
-    api, health = free_ports(2)
+def make_settings(data_dir: Path, url: str | None, port: int, hook: int, **values: object) -> Settings:
     return compose.load(
-        data_dir=data_dir, database_url=url, port=api, worker_port=health, api_key=KEY,
+        data_dir=data_dir, database_url=url, port=port, worker_port=held_ports(1)[0], api_key=KEY,
         webhook_url=f"http://127.0.0.1:{hook}/hook", webhook_secret=new_secret("whsec_"), **(QUICK | values),
     )  # fmt: skip
 
 
 @asynccontextmanager
-async def _receiver(settings: Settings, port: int) -> AsyncIterator[Receiver]:
+async def _receiver(settings: Settings, listener: socket.socket) -> AsyncIterator[Receiver]:
     assert settings.webhook_secret
     receiver = Receiver(settings.webhook_secret.get_secret_value())
     app = Starlette(routes=[Route("/hook", receiver.receive, methods=["POST"])])
-    async with serve.running(serve.config(app, "127.0.0.1", port)):
+    async with serve.running(serve.config(app, *listener.getsockname()), listener=listener):
         yield receiver
 
 
@@ -98,11 +99,11 @@ async def house(
     data_dir: Path, url: str, patience: Patience = PATIENCE, timing: Timing = TIMING, **values: object
 ) -> AsyncIterator[House]:
     """Run everything in this process."""
-    (hook,) = free_ports(1)
-    settings = make_settings(data_dir, url, hook, **values)
     async with AsyncExitStack() as stack:
+        api, hook = stack.enter_context(serve.listen()), stack.enter_context(serve.listen())
+        settings = make_settings(data_dir, url, api.getsockname()[1], hook.getsockname()[1], **values)
         receiver = await stack.enter_async_context(_receiver(settings, hook))
-        worker = await stack.enter_async_context(serve.house(settings, url, patience, timing))
+        worker = await stack.enter_async_context(serve.house(settings, url, patience, timing, listener=api))
         client = await stack.enter_async_context(Client(f"http://127.0.0.1:{settings.port}", KEY))
         await client.wait_up(20)
         yield House(settings, client, worker.database, receiver, worker)
@@ -142,8 +143,8 @@ class Cluster(House):
 @asynccontextmanager
 async def cluster(data_dir: Path, url: str, **values: object) -> AsyncIterator[Cluster]:
     """Run the API as a process; workers are started by the test."""
-    (hook,) = free_ports(1)
-    settings = make_settings(data_dir, url, hook, **values)
+    hook = serve.listen()
+    settings = make_settings(data_dir, url, held_ports(1)[0], hook.getsockname()[1], **values)
     environment = {
         "DATA_DIR": str(data_dir), "DATABASE_URL": url, "PORT": str(settings.port), "API_KEY": KEY,
         "WORKER_PORT": str(settings.worker_port), "WEBHOOK_URL": settings.webhook_url or "", "LOG_LEVEL": "warning",
@@ -151,7 +152,7 @@ async def cluster(data_dir: Path, url: str, **values: object) -> AsyncIterator[C
         "TYPING_DELAY_MS": "0-0", "MAX_SESSIONS": "12",
     }  # fmt: skip
     async with AsyncExitStack() as stack:
-        receiver = await stack.enter_async_context(_receiver(settings, hook))
+        receiver = await stack.enter_async_context(_receiver(settings, stack.enter_context(hook)))
         database = await stack.enter_async_context(Database(url))
         client = await stack.enter_async_context(Client(f"http://127.0.0.1:{settings.port}", KEY))
         it = Cluster(settings, client, database, receiver, environment=environment)

@@ -1,7 +1,6 @@
 """A sandbox on a port of its own, and browser profiles to open it with."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from playwright.async_api import BrowserContext, Error, Locator, Page, Playwrigh
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from bench.ports import held_ports
 from browser.chromium import candidates
 from browser.sandbox.app import create_sandbox
 from browser.sandbox.timing import Timing
@@ -44,9 +44,7 @@ class SandboxServer:
 
     def __init__(self, data: Path, timing: Timing) -> None:
         self.data, self.timing = data, timing
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        (self.port,) = held_ports(1)
         self.url = f"http://127.0.0.1:{self.port}/sandbox/"
         self.client = httpx2.AsyncClient(base_url=self.url)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import socket
 from pathlib import Path
 
 import psutil
@@ -10,6 +9,7 @@ import pytest
 from fixtures_browser import DOMS, PATIENCE, Pages, dom, new_account, new_phone, pages, send, until
 
 import errors
+from bench.ports import held_ports
 from browser import profile
 from browser.engine import Engine
 from browser.history import Verdict
@@ -208,8 +208,7 @@ async def test_a_profile_in_use_is_refused_and_free_when_closed(pages: Pages) ->
 
 
 async def test_a_page_that_cannot_be_reached_is_offline(pages: Pages) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    (port,) = held_ports(1)
     nowhere = Pages(f"http://127.0.0.1:{port}", pages.http, pages.engine, pages.root)
     with pytest.raises(errors.Offline):
         await nowhere.open(new_account(), NEWEST)

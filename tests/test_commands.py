@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from fixtures_postgres import open_folder
 
-from commands.demo import free_ports
+from bench.ports import held_ports
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.timeout(180)
@@ -160,7 +160,7 @@ async def test_demo_does_the_main_job_and_tells_it() -> None:
 
 
 async def test_up_prints_a_curl_line_that_works_and_stops_cleanly() -> None:
-    port, worker_port = free_ports(2)
+    port, worker_port = held_ports(2)
     with open_folder() as folder:
         process = await start("up", DATA_DIR=str(folder), PORT=str(port), WORKER_PORT=str(worker_port))
         assert process.stdout

@@ -9,7 +9,7 @@ from fixtures_deliveries import SECRET, add_endpoint, begin, drain_once, make_du
 from fixtures_lanes import value
 from starlette.responses import RedirectResponse, Response
 
-from commands.demo import free_ports
+from bench.ports import held_ports
 from crypto import verify
 from errors import AddressRefused, SecretUnreadable
 from sql.database import Database
@@ -99,7 +99,7 @@ async def test_a_receiver_that_does_not_answer_is_cut_off_and_goes_to_the_slow_q
 async def test_a_refused_connection_is_tried_again_until_the_attempts_are_used_up(
     database: Database, work: DeliveryWork
 ) -> None:
-    (port,) = free_ports(1)
+    (port,) = held_ports(1)
     await add_endpoint(database, f"http://127.0.0.1:{port}/", '{"attempts": 2, "baseSeconds": 1, "factor": 2}')
     await send_one(database)
     await drain_once(database, work)

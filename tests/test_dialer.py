@@ -1,7 +1,6 @@
 """What deliveries connect to, shown at real sockets: nothing reaches a server that they may not reach."""
 
 import asyncio
-import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -19,6 +18,7 @@ from fixtures_tls import Authority, authority
 from test_addresses import CLOSED_V4, CLOSED_V6, WELL_KNOWN, dresses
 
 from addresses import LOOPBACK, Address, Addresses, network
+from bench.ports import held_ports
 from errors import AddressRefused, LookupFailed
 from resolver import Resolver
 from sql.database import Database
@@ -106,9 +106,8 @@ async def test_what_is_blocked_refused_or_silent_inside_looks_the_same_and_the_l
 ) -> None:
     monkeypatch.setattr(connecting_to, "CONNECT", 0.3)
     caplog.set_level("INFO", "tasks.dialer")
-    with silent() as full, socket.create_server(("127.0.0.1", 0)) as gone:
-        nobody = gone.getsockname()[1]
-        gone.close()
+    (nobody,) = held_ports(1)
+    with silent() as full:
         await add_endpoint(database, "", '{"attempts": 50, "baseSeconds": 1}')
         await send_one(database)
         async with working(database, ONE) as work:

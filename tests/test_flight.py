@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
-from fixtures_deliveries import add_endpoint, begin, drain_once, listening, make_due, working
+from fixtures_deliveries import add_endpoint, begin, drain_once, make_due, served, working
 from fixtures_history import waits_for_a_lock
 from fixtures_lanes import value
 from starlette.applications import Starlette
@@ -16,8 +16,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from commands import serve
-from commands.demo import free_ports
 from sql.database import Database
 from tasks import flight
 from tasks.deliver import DeliveryWork
@@ -49,13 +47,18 @@ class Busy:
 
 @asynccontextmanager
 async def busy(database: Database, answer: Callable[[], Response], seconds: float = 0.05) -> AsyncIterator[Busy]:
-    (port,) = free_ports(1)
     receiver = Busy(answer, seconds)
     app = Starlette(routes=[Route("/hook", receiver.receive, methods=["POST"])])
-    async with serve.running(serve.config(app, "127.0.0.1", port)):
-        await listening(port)
-        await add_endpoint(database, f"http://127.0.0.1:{port}/hook")
+    async with served(app) as origin:
+        await add_endpoint(database, f"{origin}/hook")
         yield receiver
+
+
+async def under_way(receiver: Busy) -> None:
+    """Wait until the receiver has a request."""
+    async with asyncio.timeout(30):
+        while not receiver.at:
+            await asyncio.sleep(0.01)
 
 
 async def add_events(database: Database, count: int) -> None:
@@ -173,10 +176,10 @@ async def test_days_of_failures_disable_it(database: Database, work: DeliveryWor
 
 
 async def test_gone_from_an_old_url_disables_nothing(database: Database, work: DeliveryWork) -> None:
-    async with busy(database, lambda: Response(status_code=410), seconds=0.3):
+    async with busy(database, lambda: Response(status_code=410), seconds=1) as receiver:
         await add_events(database, 1)
         draining = asyncio.create_task(drain_once(database, work))
-        await asyncio.sleep(0.1)
+        await under_way(receiver)
         await run(database, "update endpoints set url = 'http://127.0.0.1:9/'")
         await draining
     assert await value(database, "select status from endpoints") == "enabled"
@@ -192,8 +195,7 @@ async def test_a_worker_that_ends_takes_no_more_and_records_what_is_under_way(
         await run(database, "update endpoints set in_flight = 2")
         await add_events(database, 10)
         draining = asyncio.create_task(drain_once(database, work))
-        while not receiver.at:
-            await asyncio.sleep(0.01)
+        await under_way(receiver)
         stopping.append(True)
         await draining
     assert await value(database, "select count(*) from deliveries where state = 'delivered'") == len(receiver.at)
@@ -210,8 +212,7 @@ async def test_what_comes_in_while_a_request_hangs_does_not_wait_for_it(
     async with busy(database, ok, seconds=1.0) as receiver:
         await add_events(database, 1)
         draining = asyncio.create_task(drain_once(database, work))
-        while not receiver.at:
-            await asyncio.sleep(0.01)
+        await under_way(receiver)
         receiver.seconds = 0
         await add_events(database, 1)
         while len(receiver.at) < 2:
@@ -257,10 +258,10 @@ async def test_an_old_urls_answer_that_comes_with_the_change_disables_and_rests_
 async def test_what_a_drain_knows_of_an_endpoint_that_was_switched_on_meanwhile_is_forgotten(
     database: Database, work: DeliveryWork
 ) -> None:
-    async with busy(database, lambda: Response(status_code=500), seconds=0.3):
+    async with busy(database, lambda: Response(status_code=500), seconds=1) as receiver:
         await add_events(database, 1)
         draining = asyncio.create_task(drain_once(database, work))
-        await asyncio.sleep(0.1)
+        await under_way(receiver)
         await database.all("forget_health", endpoint="whe_1")
         await draining
     assert await value(database, "select failures || ' ' || (failing_since is null) from endpoints") == "0 true"

@@ -12,6 +12,7 @@ from fixtures_proxy import CREDENTIALS, PASSWORD, USER, TestProxy, proxy_server
 from playwright.async_api import BrowserContext
 
 import errors
+from bench.ports import held_ports
 from browser import profile
 from browser.engine import Engine, Look, look_for
 from browser.flags import TELEMETRY
@@ -37,11 +38,6 @@ async def target() -> AsyncIterator[str]:
     listener = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/"
     listener.close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 # --- reading
@@ -79,7 +75,7 @@ def test_what_is_no_proxy_is_refused_and_not_repeated(url: str) -> None:
 
 async def test_the_first_that_leads_there_is_chosen(server: TestProxy, target: str) -> None:
     assert await choose([], target) is None
-    dead = f"http://u:secret@127.0.0.1:{free_port()}"
+    dead = f"http://u:secret@127.0.0.1:{held_ports(1)[0]}"
     proxy = await choose([dead, server.url, "http://never.asked.invalid:1"], target)
     assert proxy == Proxy(server.url)
     assert server.asked == [target.removeprefix("http://").rstrip("/")]
@@ -101,7 +97,7 @@ async def test_none_that_leads_there_is_named_without_credentials(server: TestPr
 
 
 async def test_a_proxy_that_does_not_reach_the_target_is_refused(server: TestProxy) -> None:
-    with pytest.raises(errors.ProxyDown, match=rf"leads to 127\.0\.0\.1:{(port := free_port())}"):
+    with pytest.raises(errors.ProxyDown, match=rf"leads to 127\.0\.0\.1:{(port := held_ports(1)[0])}"):
         await choose([server.url], f"http://127.0.0.1:{port}/")
     with pytest.raises(errors.ProxyDown, match=r"leads to web\.whatsapp\.com:443"):
         await choose([server.url], "https://web.whatsapp.com")

@@ -11,7 +11,7 @@ from fixtures_house import Cluster, cluster
 from fixtures_lanes import until, value
 
 from bench.house import most_at_once
-from commands.demo import free_ports
+from bench.ports import held_ports
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -20,7 +20,7 @@ CODES = "select count(*) from outbox where type = 'QrIssued'"
 
 async def worker_at(it: Cluster, home: Path, **environment: str) -> Any:
     """Start a worker with a directory of profiles of its own, as on another machine."""
-    (port,) = free_ports(1)
+    (port,) = held_ports(1)
     return await it.start("worker", CHROME_USER_DATA_DIR=str(home), WORKER_PORT=str(port), **environment)
 
 

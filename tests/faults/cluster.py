@@ -19,9 +19,9 @@ from urllib.parse import parse_qs, urlsplit
 import psutil
 from psycopg.rows import class_row
 
+from bench.ports import held_ports
 from browser.process import browsers
 from commands.client import Client
-from commands.demo import free_ports
 from crypto import new_secret
 from faults.wire import Peer, Wire
 from sql import embedded, schema
@@ -204,7 +204,7 @@ def _own_disk(path: Path) -> Iterator[Path]:
 
 
 async def _assemble(folder: Path, disk: Path, url: str, accounts: int, stack: AsyncExitStack) -> Cluster:
-    api, whatsapp, receiver, *health = free_ports(6)
+    api, whatsapp, receiver, *health = held_ports(6)
     wires = {
         "client-api": Wire("client-api", _tcp(api)),
         "api-postgres": Wire("api-postgres", _socket(url)),
