@@ -1,19 +1,21 @@
-"""The commands: demo, up, api, worker, migrate, doctor, why, keys, selectors, bench."""
+"""The commands: demo, up, api, worker, migrate, doctor, why, keys, selectors, bench.
+
+Each imports what it needs when it runs, so that --help and a mistyped name wait for nothing.
+"""
+# ruff: noqa: PLC0415
 
 import asyncio
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import logs
-from bench import deliveries, fairness, flags, memory, sessions
-from commands import compose, demo, doctor, keys, selectors, serve, up, why
 from errors import OperatorError, PostriderError
-from settings import Settings
-from sql import schema
+
+if TYPE_CHECKING:
+    from settings import Settings
 
 cli = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Sends WhatsApp messages from a Postgres task table."
@@ -26,10 +28,13 @@ bench_cli = typer.Typer(no_args_is_help=True, help="Measure, on sandbox accounts
 cli.add_typer(bench_cli, name="bench")
 
 
-def _run(work: Callable[[Settings], int], *, log_level: str | None = None) -> None:
+def _run(work: "Callable[[Settings], int]", *, log_level: str | None = None) -> None:
     """Run a command on the settings; what stops it is one line on standard error, and exit code 1."""
 
     def run() -> int:
+        import logs
+        from commands import compose
+
         settings = compose.load()
         logs.configure(log_level or settings.log_level, plain=sys.stderr.isatty())
         return work(settings)
@@ -56,32 +61,42 @@ def _stop(line: str) -> None:
 @cli.command("demo")
 def _demo() -> None:
     """Do the main job once, for real: link a sandbox account, send a message, verify its webhook."""
+    from commands import demo
+
     _run(lambda settings: demo.run_demo(settings.data_dir), log_level="error")
 
 
 @cli.command("up")
 def _up() -> None:
     """Run the whole service on this machine until Ctrl-C: Postgres, API, worker, sandbox."""
+    from commands import up
+
     _run(up.run_up)
 
 
 @cli.command("api")
 def _api() -> None:
     """Serve the HTTP API."""
+    from commands import serve
+
     _run(serve.run_api)
 
 
 @cli.command("worker")
 def _worker() -> None:
     """Send messages and deliver webhooks."""
+    from commands import serve
+
     _run(serve.run_worker)
 
 
 @cli.command("migrate")
 def _migrate() -> None:
     """Bring the database's schema up to this version."""
+    from commands import compose
+    from sql import schema
 
-    def work(settings: Settings) -> int:
+    def work(settings: "Settings") -> int:
         url = compose.database_url(settings)
         compose.wait_for_database(url)
         applied = schema.migrate(url)
@@ -98,12 +113,16 @@ def _doctor(
     ] = None,
 ) -> None:
     """Check settings, database, schema, clock, Chromium and disk."""
+    from commands import doctor
+
     _run(lambda settings: doctor.run_doctor(settings, account))
 
 
 @cli.command("why")
 def _why(job: Annotated[str, typer.Argument(help="A job, by its jobId: its idempotency key, or job_…")]) -> None:
     """Say why the webhook of a job did not arrive."""
+    from commands import why
+
     _run(lambda settings: why.run_why(settings, job))
 
 
@@ -114,24 +133,32 @@ def _create(
     signed: Annotated[bool, typer.Option(help="Requests with it must be signed.")] = False,
 ) -> None:
     """Create a key and print it, once."""
+    from commands import keys
+
     _run(lambda settings: keys.create(settings, name, signed=signed))
 
 
 @keys_cli.command("list")
 def _list() -> None:
     """List the keys."""
+    from commands import keys
+
     _run(keys.show)
 
 
 @keys_cli.command("revoke")
 def _revoke(key_id: Annotated[str, typer.Argument(help="Its id, key_…")]) -> None:
     """Let a key work no more."""
+    from commands import keys
+
     _run(lambda settings: keys.revoke(settings, key_id))
 
 
 @selectors_cli.command("list")
 def _list_selectors() -> None:
     """List the versions that are here, and say which is in use."""
+    from commands import selectors
+
     _run(selectors.show)
 
 
@@ -140,18 +167,24 @@ def _use(
     version: Annotated[str, typer.Argument(help="One of the list, `shipped`, or `newest` to let new ones in.")],
 ) -> None:
     """Pin a version, for the way back from one that does harm."""
+    from commands import selectors
+
     _run(lambda settings: selectors.use(settings, version))
 
 
 @selectors_cli.command("check")
 def _check(file: Annotated[Path, typer.Argument(help="A selectors file.")]) -> None:
     """Check a selectors file."""
+    from commands import selectors
+
     _end(lambda: selectors.check(file))
 
 
 @selectors_cli.command("keygen")
 def _keygen(file: Annotated[Path, typer.Argument(help="Where the private key goes.")]) -> None:
     """Make a key to sign selectors with, and print SELECTORS_KEY."""
+    from commands import selectors
+
     _end(lambda: selectors.keygen(file))
 
 
@@ -161,6 +194,8 @@ def _sign(
     key: Annotated[Path, typer.Option(help="The private key of keygen.")],
 ) -> None:
     """Check a selectors file and write its signature beside it, into FILE.sig."""
+    from commands import selectors
+
     _end(lambda: selectors.sign(file, key))
 
 
@@ -175,6 +210,8 @@ def _sessions(
     over: Annotated[float, typer.Option(help="Seconds within which they fall due, at random.")] = 0,
 ) -> None:
     """Serve many accounts on few seats: how long messages wait, what a wake-up and the browsers take."""
+    from bench import sessions
+
     _run(lambda _: asyncio.run(sessions.run(accounts, seats, messages, recipients, over)), log_level="error")
 
 
@@ -185,6 +222,8 @@ def _memory(
     ] = None,
 ) -> None:
     """Weigh live sessions and the worker beside them."""
+    from bench import memory
+
     _run(lambda _: asyncio.run(memory.run(live or [1, 5, 10])), log_level="error")
 
 
@@ -196,6 +235,8 @@ def _deliveries(
     events: Annotated[int, typer.Option(min=100, help="Events that wait.")] = 1000,
 ) -> None:
     """Deliver webhooks to a receiver on this machine, and compare with the bare HTTP client."""
+    from bench import deliveries
+
     _run(lambda _: asyncio.run(deliveries.run(endpoints or [1, 10, 100], events)), log_level="error")
 
 
@@ -206,6 +247,8 @@ def _fairness(
     hanging: Annotated[int, typer.Option(help="Endpoints that never answer.")] = 500,
 ) -> None:
     """Measure how long the events of one endpoint take, alone and beside others that are dead or hang."""
+    from bench import fairness
+
     _run(lambda _: asyncio.run(fairness.run(seconds, waiting, hanging)), log_level="error")
 
 
@@ -223,6 +266,8 @@ def _flags(
     runs: Annotated[int, typer.Option(min=1, help="Runs of each, of which the median counts.")] = 2,
 ) -> None:
     """Weigh live sessions with Playwright's flags and with ours, and without each of ours."""
+    from bench import flags
+
     _run(lambda _: asyncio.run(flags.run(live or [1, 5, 10], chromium or [], left_out, runs)), log_level="error")
 
 

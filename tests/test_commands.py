@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 import socket
+import subprocess
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 from pathlib import Path
@@ -14,8 +15,10 @@ from pathlib import Path
 import psycopg
 import pytest
 from fixtures_postgres import open_folder
+from typer.testing import CliRunner
 
 from bench.ports import held_ports
+from cli import cli
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.timeout(180)
@@ -54,10 +57,28 @@ async def run(*arguments: str, **environment: str) -> tuple[int, str]:
         ["selectors", "use"],
     ],
 )
-async def test_every_command_has_help(command: list[str]) -> None:
-    code, output = await run(*command, "--help")
+def test_every_command_has_help(command: list[str]) -> None:
+    result = CliRunner().invoke(cli, [*command, "--help"])
+    assert result.exit_code == 0
+    assert f"Usage: {' '.join(['root', *command])}" in result.output
+
+
+async def test_help_is_had_from_the_program() -> None:
+    code, output = await run("keys", "--help")
     assert code == 0
-    assert "Usage:" in output
+    for name in ("create", "list", "revoke"):
+        assert name in output
+
+
+def test_help_waits_for_nothing_that_only_a_command_needs() -> None:
+    rooms = "'playwright', 'procrastinate', 'psycopg', 'bench', 'commands', 'api', 'tasks', 'browser'"
+    code = (
+        "import sys, cli\ntry: cli.main()\n"
+        f"except SystemExit: print(*(name for name in ({rooms}) if name in sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "Usage:" in done.stdout
+    assert done.stderr.split() == []
 
 
 @pytest.mark.parametrize(
