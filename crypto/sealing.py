@@ -1,11 +1,14 @@
 """What is at rest: AES-256-GCM."""
 
 import base64
+import binascii
+import hmac
 import secrets
 from collections.abc import Sequence
 from typing import Self
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from crypto.encoding import CryptoError
@@ -13,7 +16,11 @@ from crypto.encoding import CryptoError
 SEALED = b"\x01"  # first byte of what is sealed: the version of this layout, then nonce, ciphertext and tag
 NONCE = 12  # bytes; NIST SP 800-38D, 8.2.2
 TAG = 16  # bytes
+HEAD = len(SEALED) + NONCE + TAG  # bytes of the shortest that is sealed; as many of any are its own, by their nonce
+FIRST_BLOCK = b"\0\0\0\2"  # the counter that the text begins with; SP 800-38D, 7.1
 
+FINGERPRINT = 8  # bytes
+ABOUT_FINGERPRINTS = b"postrider: fingerprint of an encryption key"
 
 PREFIX = "sealed:"
 
@@ -24,8 +31,18 @@ def to_text(sealed: bytes) -> str:
 
 
 def from_text(text: str) -> bytes | None:
-    """Return what is sealed in a text; None for one that is not."""
-    return base64.b64decode(text.removeprefix(PREFIX), validate=True) if text.startswith(PREFIX) else None
+    """Return what is sealed in a text; None for one that is not. Raises CryptoError."""
+    if not text.startswith(PREFIX):
+        return None
+    try:
+        return base64.b64decode(text.removeprefix(PREFIX), validate=True)
+    except binascii.Error:
+        raise CryptoError(f"what follows {PREFIX} must be base64 with its padding") from None
+
+
+def fingerprint(key: bytes) -> str:
+    """Return what names a key and tells nothing of it: 64 bits of an HMAC under it, in hex."""
+    return hmac.digest(key, ABOUT_FINGERPRINTS, "sha256")[:FINGERPRINT].hex()
 
 
 class Sealer:
@@ -34,7 +51,10 @@ class Sealer:
     def __init__(self, keys: Sequence[bytes]) -> None:
         if not keys:
             raise CryptoError("at least one encryption key is needed")
+        self._keys = tuple(keys)
         self._ciphers = [AESGCM(key) for key in keys]
+        #: of its keys, in their order
+        self.fingerprints = [fingerprint(key) for key in keys]
 
     @classmethod
     def from_text(cls, text: str) -> Self:
@@ -48,12 +68,34 @@ class Sealer:
 
     def open(self, sealed: bytes, about: bytes) -> bytes:
         """Decrypt; raises CryptoError when no key fits or a byte of it, or what it belongs to, has changed."""
-        if sealed[:1] != SEALED or len(sealed) < len(SEALED) + NONCE + TAG:
+        return self._open(sealed, about)[0]
+
+    def renew(self, sealed: bytes, about: bytes) -> bytes | None:
+        """Seal it anew with the first key; None where that has sealed it. Raises CryptoError as `open`."""
+        plain, place = self._open(sealed, about)
+        return self.seal(plain, about) if place else None
+
+    def _open(self, sealed: bytes, about: bytes) -> tuple[bytes, int]:
+        if sealed[:1] != SEALED or len(sealed) < HEAD:
             raise CryptoError("this was not sealed by Postrider")
         nonce, text = sealed[1 : 1 + NONCE], sealed[1 + NONCE :]
-        for cipher in self._ciphers:
+        for place, cipher in enumerate(self._ciphers):
             try:
-                return cipher.decrypt(nonce, text, about)
+                return cipher.decrypt(nonce, text, about), place
             except InvalidTag:
                 continue
         raise CryptoError("it does not open: ENCRYPTION_KEY lacks its key, or it was changed or moved")
+
+    def place_of(self, head: bytes, beginning: bytes) -> int | None:
+        """Return the place, from 0, of the key that sealed what begins with `beginning`; None where none of them did.
+
+        `head` is its first bytes: what is large need not be read as a whole. That proves no more than that a key fits;
+        whether somebody changed it is told by `open`.
+        """
+        nonce, text = head[1 : 1 + NONCE], head[1 + NONCE :][: len(beginning)]
+        if head[:1] != SEALED or len(text) < len(beginning):
+            return None
+        for place, key in enumerate(self._keys):
+            if Cipher(algorithms.AES(key), modes.CTR(nonce + FIRST_BLOCK)).decryptor().update(text) == beginning:
+                return place
+        return None

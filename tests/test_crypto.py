@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 import crypto
-from crypto import CryptoError, Sealer
+from crypto import HEAD, CryptoError, Sealer
 
 A_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 A_ID = "msg_p5jXN8AQM9LWM0D4loKWxJek"
@@ -250,3 +250,39 @@ def test_keys_come_from_the_setting() -> None:
     assert both.open(second.seal(b"plain", b""), b"") == b"plain"
     with pytest.raises(CryptoError, match="at least one"):
         Sealer([])
+
+
+def test_a_fingerprint_names_a_key_and_stays_what_it_is() -> None:
+    assert Sealer([bytes(32), b"n" * 32]).fingerprints == ["ae04b6a07f56feb2", "5bf1ba8b57b50f0b"]
+
+
+def test_what_an_old_key_sealed_is_sealed_anew_with_the_first_and_once() -> None:
+    old, both, new = Sealer([b"o" * 32]), Sealer([b"n" * 32, b"o" * 32]), Sealer([b"n" * 32])
+    fresh = both.renew(old.seal(b"plain", b"row"), b"row")
+    assert fresh
+    assert new.open(fresh, b"row") == b"plain"
+    assert both.renew(fresh, b"row") is None
+    with pytest.raises(CryptoError, match="does not open"):
+        new.renew(old.seal(b"plain", b"row"), b"row")
+    with pytest.raises(CryptoError, match="does not open"):
+        both.renew(old.seal(b"plain", b"row"), b"other row")
+
+
+def test_the_key_of_something_large_is_told_by_its_first_bytes() -> None:
+    beginning, plain = b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfd" + bytes(1000)
+    sealer, third = Sealer([b"n" * 32, b"o" * 32]), Sealer([b"t" * 32])
+    for place, key in enumerate((b"n" * 32, b"o" * 32)):
+        head = Sealer([key]).seal(plain, b"row")[:HEAD]
+        assert sealer.place_of(head, beginning) == place
+        assert sealer.place_of(head, b"other") is None
+        assert sealer.place_of(b"\2" + head[1:], beginning) is None
+        assert sealer.place_of(head[:14], beginning) is None
+    assert sealer.place_of(third.seal(plain, b"row")[:HEAD], beginning) is None
+
+
+def test_text_that_claims_to_be_sealed_and_is_no_base64_is_refused() -> None:
+    sealed = Sealer([bytes(32)]).seal(b"plain", b"")
+    assert crypto.from_text(crypto.to_text(sealed)) == sealed
+    assert crypto.from_text("plain") is None
+    with pytest.raises(CryptoError, match="sealed: must be base64"):
+        crypto.from_text("sealed:?")
