@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, Self
 
 import psutil
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from addresses import LOOPBACK, Addresses, Network, network
 from errors import SettingsWrong
@@ -161,6 +162,19 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Cut off white space around values; what is nothing else is unset."""
+        del settings_cls, file_secret_settings
+        return _Trimmed(init_settings), _Trimmed(env_settings), _Trimmed(dotenv_settings)
+
     @field_validator("typing_delay_ms", mode="before")
     @classmethod
     def _range(cls, value: Any) -> Any:
@@ -257,6 +271,23 @@ class Settings(BaseSettings):
     def seats(self) -> int:
         """How many sessions this worker has room for."""
         return self.max_sessions or max(1, (_memory() // 2**20 - 300) // 350)
+
+
+class _Trimmed(PydanticBaseSettingsSource):
+    """A source whose values have no white space around them: a secret that is read from a file ends with a new line."""
+
+    def __init__(self, source: PydanticBaseSettingsSource) -> None:
+        super().__init__(source.settings_cls)
+        self._source = source
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return the value of one field."""
+        return self._source.get_field_value(field, field_name)
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the values that are set."""
+        values = {name: value.strip() if isinstance(value, str) else value for name, value in self._source().items()}
+        return {name: value for name, value in values.items() if value != ""}
 
 
 #: A container's limit, by the two generations of control groups; psutil tells of the host alone.

@@ -8,16 +8,16 @@ import resource
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TextIO
 from urllib.parse import urlsplit
 
 import httpx2
 import psycopg
-from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from tenacity import (
@@ -97,13 +97,17 @@ def load(**values: object) -> Settings:
         _check_receiver(settings.webhook_url, settings.addresses)
     if settings.production:
         return settings
-    generated = {
-        "api_key": settings.api_key or SecretStr(_kept(settings.data_dir / "api_key", new_secret("key_"))),
-        "admin_key": settings.admin_key or SecretStr(_kept(settings.data_dir / "admin_key", new_secret("adm_"))),
-        "encryption_key": settings.encryption_key
-        or SecretStr(_kept(settings.data_dir / "encryption_key", base64.b64encode(secrets.token_bytes(32)).decode())),
+    fresh = {
+        "api_key": new_secret("key_"),
+        "admin_key": new_secret("adm_"),
+        "encryption_key": base64.b64encode(secrets.token_bytes(32)).decode(),
     }
-    return settings.model_copy(update=generated)
+    missing = [name for name in fresh if getattr(settings, name) is None]
+    kept = {name: _kept(settings.data_dir / name, fresh[name]) for name in missing}
+    try:
+        return read(**(values | kept))
+    except SettingsWrong as error:
+        raise SettingsWrong(f"In {settings.data_dir}: {error.detail}") from None
 
 
 def _check_receiver(url: str, addresses: Addresses) -> None:
@@ -118,14 +122,18 @@ def _check_receiver(url: str, addresses: Addresses) -> None:
 
 
 def _kept(path: Path, fresh: str) -> str:
-    """Return what the file holds, or write `fresh` into it, readable by the owner alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+    """Return what the file holds, or write `fresh` into it, readable by the owner alone. Raises SettingsWrong."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all: whoever is killed here leaves no empty key.
+        with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.") as file:  # with mode 0600
             file.write(fresh)
-    except FileExistsError:
-        return path.read_text().strip()
-    return fresh
+            file.flush()
+            with suppress(FileExistsError):
+                os.link(file.name, path)
+    if text := path.read_text().strip():
+        return text
+    raise SettingsWrong(f"{path} is empty: write the secret into it again, or delete it for a new one.")
 
 
 # --- database ----------------------------------------------------------------------------------------------------

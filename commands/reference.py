@@ -20,8 +20,8 @@ def markdown() -> str:
     return f"""# Settings
 
 Environment variables, read once at the start; a file `.env` in the working directory is read too, and the environment
-goes before it. A wrong value ends the start with its name, the value (never a secret) and what is allowed. In every
-limit 0 switches it off.
+goes before it. White space around a value is cut off, and one of nothing else counts as unset. A wrong value ends the
+start with its name, the value (never a secret) and what is allowed. In every limit 0 switches it off.
 
 This page and `.env.example` are made from `settings.py` by `make reference`, and a test keeps them equal to it.
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from addresses import LOOPBACK, Addresses, network
-from commands import reference
+from commands import compose, reference
 from commands.compose import load
+from crypto import Sealer
 from errors import SettingsWrong
 from settings import Settings, read
 
@@ -82,3 +83,57 @@ def test_webhooks_may_go_to_loopback_in_development_and_where_they_are_told() ->
 def test_secrets_are_masked(tmp_path: Path) -> None:
     settings = load(data_dir=tmp_path, api_key="hunter2hunter2hunter2", database_url="postgresql://u:hunter2@h/x")
     assert "hunter2" not in repr(settings) + str(settings)
+
+
+@pytest.mark.parametrize(
+    "name", ["API_KEY", "API_SECRET", "ADMIN_KEY", "WEBHOOK_SECRET", "SELECTORS_KEY", "WEBHOOK_URL"]
+)
+@pytest.mark.parametrize("where", ["environment", "file", "argument"])
+def test_white_space_around_a_value_is_cut_off(
+    name: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value, given = "k" * 20, " \t" + "k" * 20 + " \r\n"
+    env_file, values = tmp_path / ".env", {"webhook_secret": "s"} if name == "WEBHOOK_URL" else {}
+    if where == "environment":
+        monkeypatch.setenv(name, given)
+    elif where == "file":
+        env_file.write_text(f'{name}="{given}"')
+    else:
+        values[name.lower()] = given
+    found = getattr(read(**values, _env_file=env_file), name.lower())
+    assert (found if isinstance(found, str) else found.get_secret_value()) == value
+
+
+@pytest.mark.parametrize("name", [name for name in Settings.model_fields if name != "env"])
+def test_a_value_of_nothing_but_white_space_counts_as_unset(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name.upper(), " \t\n")
+    assert getattr(read(_env_file=None), name) == Settings.model_fields[name].default
+    (tmp_path / ".env").write_text("LOG_LEVEL=error")
+    monkeypatch.setenv("LOG_LEVEL", " ")
+    assert read(_env_file=tmp_path / ".env").log_level == "error", "what the file says holds then"
+
+
+def test_in_production_white_space_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_KEY", " " * 20)
+    with pytest.raises(SettingsWrong, match="API_KEY must be set"):
+        read(**{**PRODUCTION, "api_key": None})
+
+
+def test_encryption_keys_stand_between_commas_with_white_space_or_without(tmp_path: Path) -> None:
+    other = base64.b64encode(bytes([1] * 32)).decode()
+    given = load(data_dir=tmp_path, encryption_key=f" {KEY} ,\n {other}\n", _env_file=None)
+    assert compose.sealer(given).fingerprints == Sealer.from_text(f"{KEY},{other}").fingerprints
+    for wrong in (f"{KEY},", f",{KEY}", f"{KEY},,{other}", f"{KEY} {other}"):
+        with pytest.raises(SettingsWrong, match="ENCRYPTION_KEY: each key must be 32 bytes in base64"):
+            load(data_dir=tmp_path, encryption_key=wrong, _env_file=None)
+
+
+@pytest.mark.parametrize(("name", "rule"), [("api_key", "at least 16 characters"), ("encryption_key", "in base64")])
+def test_a_kept_secret_that_was_spoilt_is_refused_by_its_place(name: str, rule: str, tmp_path: Path) -> None:
+    for text, line in (("", f"{tmp_path / name} is empty"), ("hunter2", f"In {tmp_path}: {name.upper()}: .*{rule}")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(SettingsWrong, match=line) as caught:
+            load(data_dir=tmp_path, _env_file=None)
+        assert "hunter2" not in str(caught.value)
