@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from api.context import Context
 from crypto import hash_key
-from errors import DatabaseUnavailable
-from sql.database import Transaction
+from errors import DatabaseUnavailable, SettingsWrong
+from sql.database import Row, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,10 @@ class Bootstrap:
 
 @contextlib.asynccontextmanager
 async def kept(context: Context, bootstrap: Bootstrap) -> AsyncIterator[None]:
-    """Write the rows; while the database is away, try again in the background until it is there."""
+    """Write the rows; while the database is away, try again in the background until it is there.
+
+    Raises SettingsWrong when API_KEY is a key that somebody made by `postrider keys create`.
+    """
     if await _written(context, bootstrap):
         yield
         return
@@ -48,6 +51,8 @@ async def _write_later(context: Context, bootstrap: Bootstrap) -> None:
             await asyncio.sleep(RETRY)
             if await _written(context, bootstrap):
                 return
+    except SettingsWrong as error:
+        log.error(error.detail)  # noqa: TRY400  # it says all
     except Exception:
         log.exception(
             "the key and the webhook of the settings could not be written", extra={"event": "bootstrap.failed"}
@@ -67,10 +72,21 @@ async def _write(context: Context, tx: Transaction, bootstrap: Bootstrap) -> Non
     if bootstrap.api_key is None:
         await tx.all("revoke_bootstrap_key")
     else:
+        hashed = hash_key(bootstrap.api_key)
+        if other := await tx.one("other_key", hash=hashed):
+            raise SettingsWrong(_taken(other))
         secret = bootstrap.api_secret and context.sealer.seal(bootstrap.api_secret.encode(), KEY.encode())
-        await tx.all("put_bootstrap_key", hash=hash_key(bootstrap.api_key), signing_secret=secret)
+        await tx.all("put_bootstrap_key", hash=hashed, signing_secret=secret)
     if bootstrap.webhook_url is None or bootstrap.webhook_secret is None:
         await tx.all("delete_endpoint", org=ORG, endpoint=ENDPOINT)
     else:
         sealed = context.sealer.seal(bootstrap.webhook_secret.encode(), ENDPOINT.encode())
         await tx.all("put_bootstrap_endpoint", url=bootstrap.webhook_url, secret=sealed)
+
+
+def _taken(other: Row) -> str:
+    """Return why API_KEY cannot be what it is: one key cannot be revoked, and signed, by the settings and by hand."""
+    made = f"the key {other['id']} ({other['name']}) of `postrider keys create`"
+    if other["revoked"]:
+        return f"API_KEY is {made}, which was revoked: set another API_KEY."
+    return f"API_KEY is {made}, which works by itself: set another API_KEY, and leave that one to whoever has it."

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from api import bootstrap
 from commands import compose
 from crypto import hash_key, new_secret
 from errors import OperatorError
@@ -49,11 +50,25 @@ def show(settings: Settings) -> int:
 
 
 def revoke(settings: Settings, key_id: str) -> int:
-    """Let a key work no more."""
+    """Let a key work no more. Raises OperatorError for the key of the settings, which a start would bring back."""
 
     async def work(database: Database) -> None:
+        if key_id == bootstrap.KEY:
+            raise OperatorError(
+                f"{key_id} is the key of the setting API_KEY, and every start of an API brings it back: "
+                f"{_end(settings)}, and restart every API."
+            )
         if not await database.all("revoke_key", id=key_id):
             raise OperatorError(f"There is no working key {key_id}: see `postrider keys list`.")
         print(f"{key_id} works no more.")  # noqa: T201
 
     return _run(settings, work)
+
+
+def _end(settings: Settings) -> str:
+    """Return how the key of the settings is changed."""
+    kept = settings.data_dir / "api_key"
+    key = settings.api_key and settings.api_key.get_secret_value()
+    if not settings.production and kept.exists() and kept.read_text().strip() == key:
+        return f"it was generated, so delete {kept}"
+    return "change API_KEY" if settings.production else "change or remove API_KEY"

@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import cast
 
 import uvicorn
 import uvloop
@@ -82,6 +83,7 @@ def config(app: Starlette, host: str, port: int) -> uvicorn.Config:
         server_header=False,
         access_log=False,
         log_config=None,
+        lifespan="off",  # it is `running` that enters it
         timeout_graceful_shutdown=GRACE,
         timeout_keep_alive=KEEP_ALIVE,
     )
@@ -175,15 +177,17 @@ async def running(
 ) -> AsyncIterator["asyncio.Task[None]"]:
     """Serve within the block, beside other things; the task ends early when the port cannot be had.
 
-    A `listener` is served in place of the config's port.
+    A `listener` is served in place of the config's port. Raises what the app raises at its start: uvicorn would print it,
+    and nobody else be told.
     """
-    server = Server(config, on_exit)
-    serving = asyncio.create_task(_serve(server, listener))
-    try:
-        yield serving
-    finally:
-        server.end()
-        await serving
+    server, app = Server(config, on_exit), cast("Starlette", config.app)
+    async with app.router.lifespan_context(app):
+        serving = asyncio.create_task(_serve(server, listener))
+        try:
+            yield serving
+        finally:
+            server.end()
+            await serving
 
 
 async def _serve(server: Server, listener: socket.socket | None) -> None:

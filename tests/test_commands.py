@@ -14,11 +14,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from fixtures_api import ENCRYPTION_KEY, KEY, api, rows
 from fixtures_postgres import open_folder
 from typer.testing import CliRunner
 
 from bench.ports import held_ports
 from cli import cli
+from sql.database import Database
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.timeout(180)
@@ -139,6 +141,42 @@ async def test_keys_are_made_listed_and_revoked(database_url: str, tmp_path: Pat
     code, output = await run("keys", "revoke", key_id, **environment)
     assert (code, "There is no working key" in output) == (1, True)
     assert "revoked" in (await run("keys", "list", **environment))[1]
+
+
+async def test_the_key_of_the_settings_is_not_revoked_by_hand(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    async with api(database_url):
+        pass
+    environment = {"DATABASE_URL": database_url, "DATA_DIR": str(tmp_path)}
+    for more, how in (
+        ({"API_KEY": KEY}, "change or remove API_KEY, and restart"),
+        ({}, f"delete {tmp_path / 'api_key'}, and restart"),
+        ({"ENV": "production", "API_KEY": KEY, "ENCRYPTION_KEY": ENCRYPTION_KEY}, ": change API_KEY, and restart"),
+    ):
+        code, output = await run("keys", "revoke", "key_bootstrap", **environment, **more)
+        assert (code, output.count("\n")) == (1, 1), output
+        assert how in output
+    assert await rows(database, "select revoked_at from api_keys") == [(None,)]
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+async def test_an_api_key_that_was_made_by_hand_ends_the_start_with_one_line(
+    revoked: bool, database_url: str, tmp_path: Path
+) -> None:
+    environment = {"DATABASE_URL": database_url, "DATA_DIR": str(tmp_path)}
+    _, made = await run("keys", "create", "the shop", **environment)
+    (key_id,) = re.findall(r"^id +(key_\S+)$", made, re.MULTILINE)
+    (key,) = re.findall(r"^key +(key_\S+)$", made, re.MULTILINE)
+    if revoked:
+        assert (await run("keys", "revoke", key_id, **environment))[0] == 0
+    (port,) = free_ports(1)
+    code, output = await run("api", **environment, API_KEY=key, PORT=str(port))
+    assert (code, "Traceback" in output) == (1, False), output
+    (line,) = [line for line in output.splitlines() if line.startswith("postrider: ")]
+    assert line.startswith(f"postrider: API_KEY is the key {key_id} (the shop) of `postrider keys create`, which ")
+    assert ("revoked" in line) == revoked
+    assert key not in output
 
 
 async def test_doctor_finds_everything_well_and_says_what_is_not(database_url: str, tmp_path: Path) -> None:

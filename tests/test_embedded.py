@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import open_folder
+from fixtures_postgres import open_folder
 
 from errors import DatabaseAway
 from sql import embedded

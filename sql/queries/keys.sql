@@ -8,6 +8,10 @@ values (%(signature)s, %(org)s)
 on conflict do nothing
 returning signature
 
+-- name: other_key
+-- A key that has the hash of API_KEY and is another's, revoked ones too.
+select id, name, revoked_at is not null as revoked from api_keys where key_hash = %(hash)s and id <> 'key_bootstrap'
+
 -- name: put_bootstrap_key
 insert into api_keys (id, org_id, name, key_hash, signing_secret)
 values ('key_bootstrap', 'org_default', 'API_KEY', %(hash)s, %(signing_secret)s)
