@@ -1,6 +1,8 @@
 """The HTTP API on one screen: routes, middleware, error handlers, lifespan."""
 
 import contextlib
+import os
+import socket
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from importlib.metadata import version
@@ -44,12 +46,14 @@ from api.limits import Rates
 from api.operations import Operation, routes
 from api.orders import Order
 from api.pages import Page
+from api.presence import Presence
 from api.waiting import Waiting
 from crypto import Sealer, hash_key
 from errors import IdempotencyKeyReused, QueueFull, SettingsWrong
 from resolver import Resolver
 from settings import Settings
 from sql.database import Database
+from sql.ids import new_id
 from sql.pace import Limits
 
 OPERATIONS = (
@@ -226,13 +230,25 @@ OPERATIONS = (
 )
 
 
-def create_app(settings: Settings, database: Database, mounts: Sequence[BaseRoute] = ()) -> Starlette:
-    """Return the API on a database that it opens and closes itself; `mounts` come after its own routes."""
+def create_app(
+    settings: Settings, database: Database, mounts: Sequence[BaseRoute] = (), *, process: str | None = None
+) -> Starlette:
+    """Return the API on a database that it opens and closes itself; `mounts` come after its own routes.
+
+    `process` is its id in Postgres. Its lifespan raises SettingsWrong for what only the database tells.
+    """
     context = _context(settings, database)
+    presence = Presence(
+        database,
+        process or new_id("api_"),
+        f"{socket.gethostname()}:{os.getpid()}",
+        context.version,
+        context.sealer.fingerprints,
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with database, bootstrap.kept(context, _bootstrap(settings)):
+        async with database, presence.kept(), bootstrap.kept(context, _bootstrap(settings)):
             yield
 
     app = Starlette(
@@ -243,6 +259,7 @@ def create_app(settings: Settings, database: Database, mounts: Sequence[BaseRout
     )
     app.router.redirect_slashes = False
     app.state.context = context
+    app.state.presence = presence
     app.state.openapi = openapi.document(OPERATIONS, context.version)
     return app
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 cli = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Sends WhatsApp messages from a Postgres task table."
 )
-keys_cli = typer.Typer(no_args_is_help=True, help="Create, list and revoke keys of the HTTP API.")
+keys_cli = typer.Typer(
+    no_args_is_help=True, help="Create, list and revoke keys of the HTTP API; change ENCRYPTION_KEY."
+)
 cli.add_typer(keys_cli, name="keys")
 selectors_cli = typer.Typer(no_args_is_help=True, help="Look at the selectors of WhatsApp's page, and replace them.")
 cli.add_typer(selectors_cli, name="selectors")
@@ -112,7 +114,7 @@ def _doctor(
         str | None, typer.Option(help="Open this account's page and report each selector found or missing.")
     ] = None,
 ) -> None:
-    """Check settings, database, schema, clock, Chromium and disk."""
+    """Check settings, database, schema, clock, encryption keys, Chromium and disk."""
     from commands import doctor
 
     _run(lambda settings: doctor.run_doctor(settings, account))
@@ -152,6 +154,14 @@ def _revoke(key_id: Annotated[str, typer.Argument(help="Its id, key_…")]) -> N
     from commands import keys
 
     _run(lambda settings: keys.revoke(settings, key_id))
+
+
+@keys_cli.command("reseal")
+def _reseal() -> None:
+    """Seal everything anew with the first key of ENCRYPTION_KEY, so that the others may go."""
+    from commands import reseal
+
+    _run(reseal.run_reseal)
 
 
 @selectors_cli.command("list")

@@ -30,6 +30,8 @@ FILES = 20_000
 #: bytes of the tar around each file, at most: headers for a long name, and padding
 AROUND = 4096
 LEVEL = 3
+#: what everything that is packed begins with: zstd's magic number (RFC 8878, 3.1.1)
+BEGINNING = b"\x28\xb5\x2f\xfd"
 CHUNK = 256 * 1024
 TRIES = 5
 PAUSE_SECONDS = 0.3

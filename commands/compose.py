@@ -197,11 +197,14 @@ def make_api(
 
     `timing` is the sandbox's.
     """
-    database = Database(url, name="postrider api")
+    process = new_id("api_")
+    # By the bare name `keys reseal` knows those that do not tell of their keys.
+    database = Database(url, name=f"postrider api {process}")
     if settings.production:
-        return create_app(settings, database), lambda: None
+        return create_app(settings, database, process=process), lambda: None
     sandbox = create_sandbox(settings.data_dir, timing)
-    return create_app(settings, database, [Mount("/sandbox", sandbox)]), sandbox.state.sandbox.stop
+    app = create_app(settings, database, [Mount("/sandbox", sandbox)], process=process)
+    return app, sandbox.state.sandbox.stop
 
 
 def sandbox_url(settings: Settings) -> str:

@@ -14,9 +14,11 @@ from browser.chromium import check_driver, find_chromium
 from browser.screens import Screen
 from browser.whatsapp import WhatsApp
 from commands import compose, selectors
+from commands.sealed import Survey, walk
 from errors import OperatorError, PostriderError, UiChanged
 from settings import Settings
 from sql import schema
+from sql.database import Database
 from tasks.states import Account
 
 DISK = 2**30  # bytes that should be free
@@ -26,12 +28,13 @@ SETTLING = 5.0  # seconds that a screen may take to be whole
 
 
 def run_doctor(settings: Settings, account: str | None) -> int:
-    """Check settings, database, schema, clock, Chromium and disk; with an account, its page; 1 when one is wrong."""
+    """Check settings, database, keys, Chromium and so on; with an account, its page; 1 when one is wrong."""
     print("ok    settings  every value is allowed")  # noqa: T201
     checks: list[tuple[str, Callable[[Settings], str]]] = [
         ("database", _database),
         ("schema", _schema),
         ("clock", _clock),
+        ("keys", lambda it: asyncio.run(_keys(it))),
         ("chromium", lambda it: asyncio.run(_chromium(it))),
         ("disk", _disk),
     ]
@@ -69,6 +72,23 @@ def _clock(settings: Settings) -> str:
     if off > CLOCK:
         raise OperatorError(f"This clock and Postgres's differ by {off:.1f} s; set both by NTP.")
     return f"within {max(off, 0):.2f} s of Postgres's"
+
+
+async def _keys(settings: Settings) -> str:
+    survey = Survey()
+    async with Database(compose.database_url(settings), size=1) as database:
+        await walk(database, compose.sealer(settings), survey)
+    found = f"{survey.secrets.all:,} secrets and {survey.logins.all:,} logins"
+    wrong = []
+    if survey.closed:
+        wrong.append(f"No key of ENCRYPTION_KEY opens {survey.closed}: put the key that sealed them at its end.")
+    if survey.left:
+        wrong.append(
+            f"{survey.left:,} of {found} still need an old key, or are not sealed: run `postrider keys reseal`."
+        )
+    if wrong:
+        raise OperatorError(" ".join(wrong))
+    return f"all {found} are sealed with the first key"
 
 
 async def _chromium(settings: Settings) -> str:

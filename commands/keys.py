@@ -10,6 +10,7 @@ from errors import OperatorError
 from settings import Settings
 from sql.database import Database
 from sql.ids import new_id
+from sql.sealing import admit
 
 ORG = "org_default"
 
@@ -29,8 +30,12 @@ def create(settings: Settings, name: str, *, signed: bool) -> int:
     async def work(database: Database) -> None:
         key_id, key = new_id("key_"), new_secret("key_")
         secret = new_secret("sec_") if signed else None
-        sealed = compose.sealer(settings).seal(secret.encode(), key_id.encode()) if secret else None
-        await database.all("create_key", id=key_id, org=ORG, name=name, hash=hash_key(key), signing_secret=sealed)
+        sealer = compose.sealer(settings)
+        sealed = sealer.seal(secret.encode(), key_id.encode()) if secret else None
+        async with database.transaction() as tx:
+            if sealed:
+                await admit(tx, sealer.fingerprints)
+            await tx.all("create_key", id=key_id, org=ORG, name=name, hash=hash_key(key), signing_secret=sealed)
         print(f"id      {key_id}\nkey     {key}" + (f"\nsecret  {secret}" if secret else ""))  # noqa: T201
         print("Keep it: it is not shown again.")  # noqa: T201
 

@@ -102,7 +102,8 @@ async def _api(settings: Settings, url: str, timing: Timing) -> int:
     app, on_exit = compose.make_api(settings, url, timing)
     async with running(config(app, settings.host, settings.port), on_exit) as serving:
         fatal = asyncio.create_task(_away_for_long(app.state.context.database, settings.database_grace_seconds))
-        await asyncio.wait([asyncio.create_task(stop.wait()), fatal, serving], return_when=asyncio.FIRST_COMPLETED)
+        signs = [asyncio.create_task(event.wait()) for event in (stop, app.state.presence.fatal)]
+        await asyncio.wait([*signs, fatal, serving], return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set():
         log.info("the API has stopped", extra={"event": "api.stopped"})
     return 0 if stop.is_set() else 1
@@ -177,8 +178,8 @@ async def running(
 ) -> AsyncIterator["asyncio.Task[None]"]:
     """Serve within the block, beside other things; the task ends early when the port cannot be had.
 
-    A `listener` is served in place of the config's port. Raises what the app raises at its start: uvicorn would print it,
-    and nobody else be told.
+    A `listener` is served in place of the config's port. Raises what the app raises at its start, which uvicorn would
+    only print.
     """
     server, app = Server(config, on_exit), cast("Starlette", config.app)
     async with app.router.lifespan_context(app):

@@ -10,6 +10,6 @@ LENGTH = 26  # characters of 5 bits for 128 bits
 
 
 def new_id(prefix: str) -> str:
-    """Make an id such as `job_01ktq3w8…`; prefixes are job_, acc_, whe_, key_, wrk_ and req_."""
+    """Make an id such as `job_01ktq3w8…`; prefixes are job_, acc_, whe_, key_, wrk_, api_ and req_."""
     number = time.time_ns() // 1_000_000 << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
     return prefix + "".join(ALPHABET[number >> 5 * place & 31] for place in reversed(range(LENGTH)))

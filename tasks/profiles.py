@@ -88,10 +88,10 @@ class Profiles:
         return int(row["generation"])
 
     async def _restore(self, account: str, sealed: Row) -> int:
-        directory, about = self.directory(account), _about(account, sealed["generation"])
+        directory, belongs = self.directory(account), about(account, sealed["generation"])
 
         def restore() -> None:
-            unpack(self.sealer.open(bytes(sealed["sealed"]), about), directory)
+            unpack(self.sealer.open(bytes(sealed["sealed"]), belongs), directory)
 
         try:
             await asyncio.to_thread(restore)
@@ -128,7 +128,7 @@ class Profiles:
 
         def make() -> tuple[bytes, int]:
             packed = pack(directory)
-            return self.sealer.seal(packed.data, _about(account, generation)), packed.raw_bytes
+            return self.sealer.seal(packed.data, about(account, generation)), packed.raw_bytes
 
         try:
             sealed, raw_bytes = await asyncio.to_thread(make)
@@ -188,5 +188,6 @@ class Profiles:
         return stale
 
 
-def _about(account: str, generation: int) -> bytes:
+def about(account: str, generation: int) -> bytes:
+    """Return what a sealed profile is bound to."""
     return f"{account}:{generation}".encode()

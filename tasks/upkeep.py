@@ -21,7 +21,7 @@ BATCH = 500  # rows of one statement
 TURN = 20.0  # seconds; less than a worker that stops gives what it has in hand
 
 #: What does not depend on RETENTION_DAYS, and what does.
-ALWAYS = ("forget_tokens", "forget_signatures", "forget_secrets")
+ALWAYS = ("forget_tokens", "forget_signatures", "forget_secrets", "forget_api_processes")
 BY_AGE = (
     "forget_jobs",
     "forget_history",

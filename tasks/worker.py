@@ -11,7 +11,8 @@ import procrastinate
 
 from browser.process import end_orphans
 from errors import DatabaseUnavailable
-from sql.database import Database
+from sql.database import Database, Transaction
+from sql.sealing import admit, lacking
 from tasks.duty import keep
 from tasks.lanes import PULSE, Lanes, Lost, Pulse
 from tasks.queue import Consumer
@@ -69,6 +70,9 @@ class Heartbeat:
             for account in list(self.seats.sessions):
                 self._beside(self.seats.close(account))
             return
+        if row["needed_key"] not in {None, *self.seats.profiles.sealer.fingerprints}:
+            self._end(lacking(row["needed_key"]))
+            return
         self._last = time.monotonic()
         self.seats.renewed(row["leases"], before)
         for account in held - set(row["leases"]):
@@ -105,15 +109,11 @@ class Worker:
     version: str
 
     async def run(self, stop: asyncio.Event) -> int:
-        """Work until `stop` is set; return the exit code: 0 after a clean stop, 1 when the worker had to end."""
-        await self.database.all(
-            "register_worker",
-            worker=self.id,
-            host=self.host,
-            version=self.version,
-            home=self.seats.profiles.home,
-            seats=self.seats.capacity,
-        )
+        """Work until `stop` is set; return the exit code: 0 after a clean stop, 1 when the worker had to end.
+
+        Raises SettingsWrong when everything is sealed with a key that it has not.
+        """
+        await self.database.transact(self._register)
         await self.database.all("ensure_partitions")
         await self._tidy()
         await self.seats.guard.start()
@@ -149,6 +149,19 @@ class Worker:
             return 1
         log.info("worker %s has stopped", self.id, extra={"event": "worker.stopped", "worker": self.id})
         return 0
+
+    async def _register(self, tx: Transaction) -> None:
+        fingerprints = self.seats.profiles.sealer.fingerprints
+        await admit(tx, fingerprints)
+        await tx.all(
+            "register_worker",
+            worker=self.id,
+            host=self.host,
+            version=self.version,
+            home=self.seats.profiles.home,
+            seats=self.seats.capacity,
+        )
+        await tx.all("tell_keys", worker=self.id, fingerprints=fingerprints)
 
     async def _tidy(self) -> None:
         """Remove what an earlier worker left in the directory of profiles, which nobody else uses now."""

@@ -2,19 +2,19 @@
 
 import asyncio
 import json
-import os
 import re
 import shlex
 import signal
 import socket
 import subprocess
 import sys
-from asyncio.subprocess import PIPE, STDOUT, Process
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import psycopg
 import pytest
 from fixtures_api import ENCRYPTION_KEY, KEY, api, rows
+from fixtures_commands import ROOT, run, start
 from fixtures_postgres import open_folder
 from typer.testing import CliRunner
 
@@ -22,23 +22,8 @@ from bench.ports import held_ports
 from cli import cli
 from sql.database import Database
 
-ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.timeout(180)
 SIGNED = {"WEBHOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
-
-
-async def start(*arguments: str, **environment: str) -> Process:
-    clean = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "ENV"}}
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "cli", *arguments, cwd=ROOT, env={**clean, **environment}, stdout=PIPE, stderr=STDOUT
-    )
-
-
-async def run(*arguments: str, **environment: str) -> tuple[int, str]:
-    """Run a command to its end; return its code and what it printed."""
-    process = await start(*arguments, **environment)
-    output, _ = await process.communicate()
-    return process.returncode or 0, output.decode()
 
 
 @pytest.mark.parametrize(
@@ -55,6 +40,7 @@ async def run(*arguments: str, **environment: str) -> tuple[int, str]:
         ["keys"],
         ["keys", "create"],
         ["keys", "revoke"],
+        ["keys", "reseal"],
         ["selectors"],
         ["selectors", "use"],
     ],
@@ -170,7 +156,7 @@ async def test_an_api_key_that_was_made_by_hand_ends_the_start_with_one_line(
     (key,) = re.findall(r"^key +(key_\S+)$", made, re.MULTILINE)
     if revoked:
         assert (await run("keys", "revoke", key_id, **environment))[0] == 0
-    (port,) = free_ports(1)
+    (port,) = held_ports(1)
     code, output = await run("api", **environment, API_KEY=key, PORT=str(port))
     assert (code, "Traceback" in output) == (1, False), output
     (line,) = [line for line in output.splitlines() if line.startswith("postrider: ")]
@@ -183,7 +169,7 @@ async def test_doctor_finds_everything_well_and_says_what_is_not(database_url: s
     code, output = await run("doctor", DATABASE_URL=database_url, DATA_DIR=str(tmp_path))
     assert code == 0, output
     assert [line.split()[:2] for line in output.splitlines()] == [
-        ["ok", name] for name in ("settings", "database", "schema", "clock", "chromium", "disk")
+        ["ok", name] for name in ("settings", "database", "schema", "clock", "keys", "chromium", "disk")
     ]
     code, output = await run("doctor", DATABASE_URL="postgresql://127.0.0.1:1/x", DATA_DIR=str(tmp_path))
     assert code == 1

@@ -166,3 +166,13 @@ with gone as (
     returning org_id
 )
 select count(*) as rows from gone
+
+-- name: forget_api_processes
+-- Those that ended without a word.
+with gone as (
+    delete from api_processes
+    where id in (
+        select id from api_processes where renewed_at < now() - interval '1 hour' order by renewed_at limit %(most)s)
+    returning id
+)
+select count(*) as rows from gone

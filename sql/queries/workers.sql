@@ -3,7 +3,8 @@ insert into workers (id, host, version, home, seats)
 values (%(worker)s, %(host)s, %(version)s, %(home)s, %(seats)s)
 
 -- name: renew_worker
--- The sign of life, and with it the leases. A worker that was declared dead has no row any more and gets none back.
+-- The sign of life, and with it the leases. A worker that was declared dead has no row any more and gets none back. One
+-- that was frozen may come back to secrets that are sealed anew.
 with renewed as (
     update workers
     set renewed_at = now(),
@@ -18,7 +19,9 @@ with renewed as (
     where leased_by = renewed.id and lease_until > now()
     returning accounts.id
 )
-select renewed.id, array(select id from leases) as leases from renewed
+select renewed.id, array(select id from leases) as leases,
+       (select fingerprint from sealing_keys order by sealing_keys.id desc limit 1) as needed_key
+from renewed
 
 -- name: unregister_worker
 -- What could not be given back is found by the rescue, by the row of the worker that has gone silent.

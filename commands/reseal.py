@@ -1,0 +1,134 @@
+"""`postrider keys reseal`: seal everything anew with the first ENCRYPTION_KEY, so that the others may go."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from commands import compose
+from commands.sealed import Survey, walk
+from crypto import Sealer
+from errors import DatabaseUnavailable, OperatorError
+from settings import Settings
+from sql.database import Database, Row, Transaction
+
+TELL = 3.0  # seconds between lines that say how far it is
+PAUSE = 0.5  # seconds until what others had in hand is looked at again
+PATIENCE = 60.0  # seconds in which they have to let go of something
+SILENT = 60.0  # seconds without a sign of life after which a process does not count; a worker's lease may be longer
+
+
+def run_reseal(settings: Settings) -> int:
+    """Seal everything anew, round by round, until nothing is left. Raises OperatorError while others use another key.
+
+    It may be ended at any moment and run again: what is done is done.
+    """
+    url = compose.database_url(settings)
+    compose.wait_for_database(url)
+    compose.check_schema(url)
+    asyncio.run(_reseal(settings, url))
+    return 0
+
+
+async def _reseal(settings: Settings, url: str) -> None:
+    sealer = compose.sealer(settings)
+    first = sealer.fingerprints[0]
+    silent = {"silent": max(SILENT, settings.lease_seconds + compose.TAKEOVER), "silent_api": SILENT}
+    async with Database(url, size=2, name="postrider reseal", patience=compose.PATIENCE) as database:
+        await database.transact(lambda tx: _begin(tx, first, silent))
+        print(f"The key is {first}. No process starts without it from now on.", flush=True)  # noqa: T201
+        run = Run(database, sealer)
+        try:
+            async with _told(run):
+                await run.to_the_end()
+        except DatabaseUnavailable:
+            raise OperatorError(
+                f"The database went away after {run.written:,} were sealed anew: run it again."
+            ) from None
+    print(run.told)  # noqa: T201
+    if run.survey.closed:
+        raise OperatorError(
+            f"No key of ENCRYPTION_KEY opens {run.survey.closed}: put the key that sealed them at its end and run this "
+            "again, or make them anew, see docs/deploy.md."
+        )
+    print("All that is there is sealed with it: the other keys may leave ENCRYPTION_KEY.")  # noqa: T201
+
+
+async def _begin(tx: Transaction, fingerprint: str, silent: Mapping[str, float]) -> None:
+    """Make sure that whoever lives seals with this key, and that whoever starts from now on has it."""
+    await tx.all("hold_reseal")
+    if others := await tx.all("unready_processes", fingerprint=fingerprint, **silent):
+        names = "; ".join(_name(row, fingerprint) for row in others)
+        raise OperatorError(
+            f"The first key of ENCRYPTION_KEY here is {fingerprint}, and not everybody who lives seals with it: "
+            f"{names}. Start them with the new ENCRYPTION_KEY, then run this again."
+        )
+    await tx.all("need_key", fingerprint=fingerprint)
+
+
+def _name(row: Row, fingerprint: str) -> str:
+    """Name a process that is not ready, and say why."""
+    if row["id"] is None:
+        return f"an API on {row['host']}, too old to tell its keys"
+    name = f"{row['role']} {row['id']} on {row['host']}"
+    if row["fingerprints"] is None:
+        return f"{name}, too old to tell its keys ({row['version']})"
+    further = ", and has it further on" if fingerprint in row["fingerprints"] else ""
+    return f"{name} seals with {row['fingerprints'][0]}{further}"
+
+
+@dataclass
+class Run:
+    """One run of the command."""
+
+    database: Database
+    sealer: Sealer
+    survey: Survey = field(default_factory=Survey)
+    #: rows that were written in earlier rounds
+    before: int = 0
+    rounds: int = 1
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def written(self) -> int:
+        """How many rows were written."""
+        return self.before + self.survey.written
+
+    @property
+    def told(self) -> str:
+        """How far it is."""
+        found = f"{self.survey.secrets.all:,} secrets and {self.survey.logins.all:,} logins"
+        seconds = time.monotonic() - self.began
+        return f"{seconds:6.1f} s  round {self.rounds}: {found} looked at; {self.written:,} rows sealed anew so far"
+
+    async def to_the_end(self) -> None:
+        """Walk until a round finds nothing that the first key has not sealed. Raises OperatorError."""
+        moved = time.monotonic()
+        while True:
+            await walk(self.database, self.sealer, self.survey, renew=True)
+            if not self.survey.left:
+                return
+            if self.survey.written:
+                moved = time.monotonic()
+            elif time.monotonic() - moved > PATIENCE:
+                raise OperatorError(f"{self.survey.left:,} were in the hands of others all the time: run this again.")
+            await asyncio.sleep(PAUSE if not self.survey.written else 0)
+            self.before, self.survey, self.rounds = self.written, Survey(), self.rounds + 1
+
+
+@asynccontextmanager
+async def _told(run: Run) -> AsyncIterator[None]:
+    """Print how far it is, every few seconds within the block."""
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(TELL)
+            print(run.told, flush=True)  # noqa: T201
+
+    telling = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
