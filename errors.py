@@ -12,7 +12,8 @@ PostriderError
 │   ├── UnsupportedMediaType     415
 │   ├── Invalid                  422
 │   │   └── IdempotencyKeyReused
-│   └── TooManyRequests          429
+│   ├── TooManyRequests          429
+│   └── DatabaseUnavailable · EncryptionKeyMissing      503, ours
 ├── SendError                    why a message was not sent, or may not have been
 │   ├── NotOnWhatsApp            final: the recipient's
 │   ├── NewChatsRestricted       final: the account's
@@ -172,6 +173,12 @@ class DatabaseUnavailable(RequestError):
     """The database is away; nothing was accepted."""
 
     code, status, title = "database_unavailable", 503, "Service unavailable"
+
+
+class EncryptionKeyMissing(RequestError):
+    """What this request needs was sealed with a key that Postrider has no more; its operator has to look."""
+
+    code, status, title = "encryption_key_missing", 503, "Service unavailable"
 
 
 # --- why a message was not sent ----------------------------------------------------------------------------------

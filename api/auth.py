@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from api.bodies import raw
 from api.context import Context, of
+from api.sealed import unseal
 from crypto import hash_key, sign_request
 from errors import Forbidden, Unauthorized
 from logs import bind_more
@@ -31,7 +32,7 @@ class Caller:
 
 
 async def permit(request: Request) -> Caller:
-    """Return who calls. Raises Unauthorized, or TooManyRequests of this key or address."""
+    """Return who calls. Raises Unauthorized, TooManyRequests of this key or address, EncryptionKeyMissing."""
     context = of(request)
     context.rates.count_address(request)
     hashed = hash_key(request.headers.get("x-api-key", ""))
@@ -67,7 +68,7 @@ async def _check_signature(context: Context, request: Request, key: Row) -> None
         raise Unauthorized("This key's requests must be signed: x-timestamp in unix seconds, x-signature in hex.")
     if not NEWEST <= key["now"].timestamp() - int(timestamp) <= OLDEST:
         raise Unauthorized(f"x-timestamp must be at most {OLDEST} s old and {-NEWEST} s ahead.")
-    secret = context.sealer.open(key["signing_secret"], key["id"].encode()).decode()
+    secret = unseal(context.sealer, key["signing_secret"], key["id"])
     ours = sign_request(secret, timestamp, request.method, _target(request), await raw(request))
     signature = bytes.fromhex(given)
     if not hmac.compare_digest(ours, signature):

@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from api.models import shown
-from crypto import Sealer, from_text, to_text
+from api.sealed import missing, unseal
+from crypto import CryptoError, Sealer, from_text, to_text
 from errors import FieldError, Invalid
 
 MOST_HEADERS = 20
@@ -77,13 +78,16 @@ def sealed(sealer: Sealer, endpoint: str, headers: Mapping[str, str]) -> dict[st
 
 
 def opened(sealer: Sealer, endpoint: str, kept: Mapping[str, str]) -> dict[str, str]:
-    """Return headers as they were given. Before 0.4.0 they were kept like that."""
-    return {
-        name: value
-        if (found := from_text(value)) is None
-        else sealer.open(found, f"{endpoint}/{name}".encode()).decode()
-        for name, value in kept.items()
-    }
+    """Return headers as they were given. Before 0.4.0 they were kept like that. Raises EncryptionKeyMissing."""
+    return {name: _opened(sealer, f"{endpoint}/{name}", value) for name, value in kept.items()}
+
+
+def _opened(sealer: Sealer, about: str, value: str) -> str:
+    try:
+        sealed = from_text(value)
+    except CryptoError as error:
+        raise missing(about, error) from error
+    return value if sealed is None else unseal(sealer, sealed, about)
 
 
 def merged(stored: Mapping[str, str], given: Mapping[str, str | None]) -> dict[str, str]:

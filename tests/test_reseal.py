@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 from fixtures_api import api, client_of, rows, running
-from fixtures_commands import run, start
+from fixtures_commands import ROOT, run, start
 from fixtures_deliveries import receiving, working
 from fixtures_endpoints import deliver, register
 from fixtures_lanes import add_worker, until, value
@@ -397,3 +397,37 @@ async def test_it_may_be_killed_at_any_moment_and_run_again(
         assert new.open(kept[one], one.encode()).decode() == rotated.get(one, f"of {one}")
     found = await survey(database, NEW)
     assert (found.left, found.closed, found.secrets.all) == (0, "", 2 * MANY)
+
+
+# --- a key that is missing ---------------------------------------------------------------------------------------
+
+
+async def test_what_was_sealed_with_a_key_that_is_missing_is_a_503_that_says_so(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    it = await fill(database, database_url, tmp_path / "first")
+    await database.all("need_key", fingerprint=fingerprint(OTHER))
+    async with running(database_url, encryption_key=OTHER) as app, client_of(app) as client:
+        async with client_of(app, x_api_key="k" * 20) as signing:
+            body = b'{"name":"y"}'
+            answers = [await signing.post("/accounts", content=body, headers=signed("/accounts", body, secret=SIGNING))]
+            assert (await signing.get("/accounts")).status_code == 200
+        path = f"/webhooks/{it['endpoint']}"
+        answers.append(await client.patch(path, json={"headers": {"X-New": "1"}}))
+        await sql(database, """update endpoints set headers = '{"X": "sealed:?"}'""")
+        answers.append(await client.patch(path, json={"headers": {"X-New": "1"}}))
+        for answer in answers:
+            assert (answer.status_code, answer.json()["code"]) == (503, "encryption_key_missing"), answer.text
+            assert answer.headers["retry-after"] == "60"
+        # Everything that opens nothing goes on.
+        assert (await client.get(path)).status_code == 200
+        assert (await client.patch(path, json={"headers": None})).status_code == 200
+        assert (await client.post(f"{path}/test")).status_code == 202
+        assert (await client.post(f"{path}/rotate-secret", json={})).status_code == 200
+        changed = await client.patch(f"/accounts/{it['account']}", json={"proxy": None})
+        assert (changed.status_code, changed.json()["proxy"]) == (200, None)
+
+
+def test_the_api_opens_in_one_place() -> None:
+    opening = [path.name for path in (ROOT / "api").glob("*.py") if "sealer.open(" in path.read_text()]
+    assert opening == ["sealed.py"]
