@@ -78,17 +78,14 @@ async def _keys(settings: Settings) -> str:
     survey = Survey()
     async with Database(compose.database_url(settings), size=1) as database:
         await walk(database, compose.sealer(settings), survey)
-    found = f"{survey.secrets.all:,} secrets and {survey.logins.all:,} logins"
     wrong = []
     if survey.closed:
         wrong.append(f"No key of ENCRYPTION_KEY opens {survey.closed}: put the key that sealed them at its end.")
     if survey.left:
-        wrong.append(
-            f"{survey.left:,} of {found} still need an old key, or are not sealed: run `postrider keys reseal`."
-        )
+        wrong.append(f"Of {survey.told} {survey.left:,} still need an old key: run `postrider keys reseal`.")
     if wrong:
         raise OperatorError(" ".join(wrong))
-    return f"all {found} are sealed with the first key"
+    return f"all {survey.told} are sealed with the first key"
 
 
 async def _chromium(settings: Settings) -> str:

@@ -13,7 +13,7 @@ from errors import DatabaseUnavailable, OperatorError
 from settings import Settings
 from sql.database import Database, Row, Transaction
 
-TELL = 3.0  # seconds between lines that say how far it is
+TELL = 5.0  # seconds between lines that say how far it is
 PAUSE = 0.5  # seconds until what others had in hand is looked at again
 PATIENCE = 60.0  # seconds in which they have to let go of something
 SILENT = 60.0  # seconds without a sign of life after which a process does not count; a worker's lease may be longer
@@ -43,16 +43,14 @@ async def _reseal(settings: Settings, url: str) -> None:
             async with _told(run):
                 await run.to_the_end()
         except DatabaseUnavailable:
-            raise OperatorError(
-                f"The database went away after {run.written:,} were sealed anew: run it again."
-            ) from None
+            raise OperatorError(f"The database went away. {run.told} Run this again.") from None
     print(run.told)  # noqa: T201
     if run.survey.closed:
         raise OperatorError(
             f"No key of ENCRYPTION_KEY opens {run.survey.closed}: put the key that sealed them at its end and run this "
             "again, or make them anew, see docs/deploy.md."
         )
-    print("All that is there is sealed with it: the other keys may leave ENCRYPTION_KEY.")  # noqa: T201
+    print(f"All {run.survey.told} are sealed with it: the other keys may leave ENCRYPTION_KEY.")  # noqa: T201
 
 
 async def _begin(tx: Transaction, fingerprint: str, silent: Mapping[str, float]) -> None:
@@ -84,42 +82,37 @@ class Run:
 
     database: Database
     sealer: Sealer
+    #: what the present walk finds
     survey: Survey = field(default_factory=Survey)
-    #: rows that were written in earlier rounds
+    #: how many were to be sealed anew at the beginning, and how many earlier walks have done
+    wanted: int = 0
     before: int = 0
-    rounds: int = 1
     began: float = field(default_factory=time.monotonic)
-
-    @property
-    def written(self) -> int:
-        """How many rows were written."""
-        return self.before + self.survey.written
 
     @property
     def told(self) -> str:
         """How far it is."""
-        found = f"{self.survey.secrets.all:,} secrets and {self.survey.logins.all:,} logins"
-        seconds = time.monotonic() - self.began
-        return f"{seconds:6.1f} s  round {self.rounds}: {found} looked at; {self.written:,} rows sealed anew so far"
+        done = f"{self.before + self.survey.written:,} of {self.wanted:,} sealed anew"
+        return f"{done} after {time.monotonic() - self.began:.1f} s."
 
     async def to_the_end(self) -> None:
-        """Walk until a round finds nothing that the first key has not sealed. Raises OperatorError."""
-        moved = time.monotonic()
-        while True:
+        """Count, and walk until a walk finds nothing that the first key has not sealed. Raises OperatorError."""
+        await walk(self.database, self.sealer, self.survey)
+        self.wanted, moved = self.survey.left, time.monotonic()
+        while self.survey.left:
+            self.before, self.survey = self.before + self.survey.written, Survey()
             await walk(self.database, self.sealer, self.survey, renew=True)
-            if not self.survey.left:
-                return
             if self.survey.written:
                 moved = time.monotonic()
             elif time.monotonic() - moved > PATIENCE:
                 raise OperatorError(f"{self.survey.left:,} were in the hands of others all the time: run this again.")
-            await asyncio.sleep(PAUSE if not self.survey.written else 0)
-            self.before, self.survey, self.rounds = self.written, Survey(), self.rounds + 1
+            else:
+                await asyncio.sleep(PAUSE)
 
 
 @asynccontextmanager
 async def _told(run: Run) -> AsyncIterator[None]:
-    """Print how far it is, every few seconds within the block."""
+    """Print every few seconds within the block how far it is."""
 
     async def tell() -> None:
         while True:

@@ -56,13 +56,18 @@ class Survey:
 
     secrets: Tally = field(default_factory=Tally)
     logins: Tally = field(default_factory=Tally)
-    #: rows that were sealed anew
+    #: how many were sealed anew
     written: int = 0
 
     @property
     def left(self) -> int:
         """How many were not sealed with the first key, and could be."""
         return self.secrets.left + self.logins.left
+
+    @property
+    def told(self) -> str:
+        """Say how many there are."""
+        return f"{self.secrets.all:,} secrets and {self.logins.all:,} logins"
 
     @property
     def closed(self) -> str:
@@ -128,6 +133,22 @@ def _renewed(sealer: Sealer, sealed: bytes, about: bytes) -> tuple[State, bytes 
     return State.old if fresh else State.first, fresh
 
 
+@dataclass
+class Anew:
+    """Rows that are to be written."""
+
+    #: by their ids, how many secrets each has that are sealed anew
+    counts: dict[str, int] = field(default_factory=dict)
+    stale: list[object] = field(default_factory=list)
+    fresh: list[object] = field(default_factory=list)
+
+    def add(self, row: Row, fresh: object, count: int) -> None:
+        """Add one."""
+        self.counts[row["id"]] = count
+        self.stale.append(row["sealed"])
+        self.fresh.append(fresh)
+
+
 #: In this order: a secret of an endpoint that is replaced becomes an old one.
 KINDS = (
     Kind("sealed_endpoints", "reseal_endpoints", "the secret of {}", _bare),
@@ -146,12 +167,14 @@ async def walk(database: Database, sealer: Sealer, survey: Survey, *, renew: boo
     """
     for kind in KINDS:
         async for rows in _pages(database, kind.read, kind.begin):
-            found = [(row, kind.look(kind, sealer, row, survey.secrets)) for row in rows]
-            anew = [(row["id"], row["sealed"], fresh) for row, fresh in found if fresh is not None]
-            if renew and anew:
-                ids, stale, fresh = zip(*anew, strict=True)
-                written = await database.all(kind.write, ids=list(ids), stale=list(stale), fresh=list(fresh))
-                survey.written += len(written)
+            anew = Anew()
+            for row in rows:
+                left = survey.secrets.left
+                if (fresh := kind.look(kind, sealer, row, survey.secrets)) is not None:
+                    anew.add(row, fresh, survey.secrets.left - left)
+            if renew and anew.counts:
+                written = await database.all(kind.write, ids=list(anew.counts), stale=anew.stale, fresh=anew.fresh)
+                survey.written += sum(anew.counts[row["id"]] for row in written)
     async for rows in _pages(database, "sealed_profiles", "", head=HEAD):
         for row in rows:
             state = await _login(database, sealer, row, survey, renew=renew)

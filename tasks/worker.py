@@ -113,7 +113,7 @@ class Worker:
 
         Raises SettingsWrong when everything is sealed with a key that it has not.
         """
-        await self.database.transact(self._register)
+        await self.register()
         await self.database.all("ensure_partitions")
         await self._tidy()
         await self.seats.guard.start()
@@ -149,6 +149,10 @@ class Worker:
             return 1
         log.info("worker %s has stopped", self.id, extra={"event": "worker.stopped", "worker": self.id})
         return 0
+
+    async def register(self) -> None:
+        """Write its row. Raises SettingsWrong when everything is sealed with a key that it has not."""
+        await self.database.transact(self._register)
 
     async def _register(self, tx: Transaction) -> None:
         fingerprints = self.seats.profiles.sealer.fingerprints
