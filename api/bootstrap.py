@@ -52,7 +52,7 @@ async def _write_later(context: Context, bootstrap: Bootstrap) -> None:
             if await _written(context, bootstrap):
                 return
     except SettingsWrong as error:
-        log.error(error.detail)  # noqa: TRY400  # it says all
+        log.error(error.detail, extra={"event": "bootstrap.failed"})  # noqa: TRY400  # it says all
     except Exception:
         log.exception(
             "the key and the webhook of the settings could not be written", extra={"event": "bootstrap.failed"}

@@ -17,7 +17,7 @@ from api.examples import EXAMPLES
 from api.models import Nothing
 from api.operations import Operation
 from api.problems import Problem
-from errors import RequestError
+from errors import EncryptionKeyMissing, RequestError
 
 REF = "#/components/schemas/{model}"
 KEYED = (401, 429, 503)  # statuses of every operation that needs a key
@@ -25,8 +25,8 @@ INVALID = 422  # of every operation that takes parameters
 WITH_BODY = (400, 413, 415, INVALID)  # of every operation that takes a body
 RETRY_LATER = (429, 503)  # statuses with Retry-After
 
-#: The error of each status, where an operation has none of its own.
-ERRORS = {error.status: error for error in RequestError.__subclasses__()}
+#: The error of each status that every operation may answer it with.
+ERRORS = {error.status: error for error in RequestError.__subclasses__() if error is not EncryptionKeyMissing}
 
 Json = dict[str, Any]
 
@@ -102,7 +102,10 @@ def _refused(operation: Operation) -> set[int]:
 
 def _refusal(operation: Operation, status: int) -> Json:
     """Describe one status of refusal: `x-codes` are the codes that its problem may have."""
-    errors = [ERRORS[status], *(error for error in operation.raises if error.status == status)]
+    own: list[type[RequestError]] = [*operation.raises]
+    if not operation.open:
+        own.append(EncryptionKeyMissing)  # of a key that signs
+    errors = [ERRORS[status], *(error for error in own if error.status == status)]
     says = [(error.__doc__ or "").splitlines()[0] for error in errors]
     if status == HTTPStatus.UNAUTHORIZED:
         says = [chapter(operation.path).unauthorized]

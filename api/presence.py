@@ -59,9 +59,13 @@ class Presence:
             try:
                 await self.run_once()
             except DatabaseUnavailable:
-                log.warning("the sign of life waits for the database")
+                log.warning(
+                    "the sign of life waits for the database", extra={"event": "duty.waits", "duty": "presence"}
+                )
             except SettingsWrong as error:
-                log.error(error.detail)  # noqa: TRY400  # it says all
+                log.error(  # noqa: TRY400  # it says all
+                    error.detail, extra={"event": "api.failed", "reason": error.code}
+                )
                 self.fatal.set()
             except Exception:
-                log.exception("the sign of life failed")
+                log.exception("the sign of life failed", extra={"event": "duty.failed", "duty": "presence"})

@@ -20,5 +20,8 @@ def unseal(sealer: Sealer, sealed: bytes, about: str) -> str:
 
 def missing(about: str, error: CryptoError) -> EncryptionKeyMissing:
     """Return what is answered in place of something that does not open; the log names it."""
-    log.error("what is sealed for %s does not open: %s", about, error)
+    log.error(
+        "what is sealed for %s does not open: %s", about, error,
+        extra={"event": "secret.unreadable", "about": about, "reason": str(error)},
+    )  # fmt: skip
     return EncryptionKeyMissing(retry_after=LATER)

@@ -19,7 +19,7 @@ from fixtures_lanes import add_worker, until, value
 from test_api_auth import signed
 
 from api.presence import Presence
-from commands.demo import free_ports
+from bench.ports import held_ports
 from commands.reseal import Run
 from commands.sealed import KINDS, Survey, walk
 from crypto import Sealer, from_text, hash_key, to_text, verify
@@ -279,7 +279,7 @@ async def test_an_api_that_comes_back_without_the_key_ends(database: Database, d
 async def test_a_program_that_comes_back_without_the_key_ends_with_code_1(
     command: str, table: str, database: Database, database_url: str, tmp_path: Path
 ) -> None:
-    api_port, worker_port = (str(port) for port in free_ports(2))
+    api_port, worker_port = (str(port) for port in held_ports(2))
     process = await start(
         command, DATABASE_URL=database_url, DATA_DIR=str(tmp_path), ENCRYPTION_KEY=OLD, PORT=api_port,
         WORKER_PORT=worker_port,
