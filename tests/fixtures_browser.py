@@ -42,7 +42,7 @@ TIMING = Timing(
     popup_stay=0.05,
     whats_new=0.03,
     offline=1.0,
-    hang=20.0,
+    hang=120.0,
 )
 PATIENCE = Patience(
     answer=4.0,
@@ -103,10 +103,10 @@ class Pages:
 
     async def link(self, account: str, page: WhatsApp) -> None:
         """Scan the code that the page shows, and come to rest on the chat list."""
-        await page.wait_screen(Screen.QR, timeout=10)
+        await page.wait_screen(Screen.QR, timeout=30)
         await until(page.qr)
         await self.phone(account, "scan")
-        await page.wait_screen(Screen.MAIN, timeout=10)
+        await page.wait_screen(Screen.MAIN, timeout=30)
         await page.settle_in()
 
     @asynccontextmanager
@@ -126,7 +126,7 @@ def new_account() -> str:
     return f"acc_{next(_accounts):04d}"
 
 
-async def until(ask: Callable[[], Awaitable[T]], seconds: float = 10) -> T:
+async def until(ask: Callable[[], Awaitable[T]], seconds: float = 30) -> T:
     """Ask again and again until the answer is something."""
     async with asyncio.timeout(seconds):
         for _ in itertools.count():
@@ -142,7 +142,7 @@ async def send(page: WhatsApp, phone: str, text: str) -> None:
     await page.write(text)
     anchor = await page.arm(10)
     await page.press_enter()
-    await page.confirm(text, anchor, 10)
+    await page.confirm(text, anchor, 30)
 
 
 @asynccontextmanager

@@ -49,7 +49,7 @@ async def keep_up(database: Database, *, days: float = 90, **values: Any) -> Non
 async def waits_for_a_lock(database: Database, connections: int = 1) -> None:
     """Wait until so many connections of this database wait for others."""
     waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await value(database, waiting) < connections:
             await asyncio.sleep(0.01)
 

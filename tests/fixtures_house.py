@@ -105,7 +105,7 @@ async def house(
         receiver = await stack.enter_async_context(_receiver(settings, hook))
         worker = await stack.enter_async_context(serve.house(settings, url, patience, timing, listener=api))
         client = await stack.enter_async_context(Client(f"http://127.0.0.1:{settings.port}", KEY))
-        await client.wait_up(20)
+        await client.wait_up(60)
         yield House(settings, client, worker.database, receiver, worker)
 
 
@@ -158,7 +158,7 @@ async def cluster(data_dir: Path, url: str, **values: object) -> AsyncIterator[C
         it = Cluster(settings, client, database, receiver, environment=environment)
         try:
             await it.start("api")
-            await client.wait_up(20)
+            await client.wait_up(60)
             yield it
         finally:
             for program in reversed(it.programs):

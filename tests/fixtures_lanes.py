@@ -154,7 +154,7 @@ async def value(database: Database, query: str, *values: object) -> Any:
         return row[0] if row else None
 
 
-async def until(database: Database, query: str, wanted: object, *, seconds: float = 20.0) -> None:
+async def until(database: Database, query: str, wanted: object, *, seconds: float = 60.0) -> None:
     """Wait until a query's first column has the wanted value."""
     seen: object = None
     try:

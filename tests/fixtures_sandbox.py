@@ -243,7 +243,7 @@ async def a_linked(
         assert one.errors == []
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
     """Wait until a check of the server's side holds."""
     async with asyncio.timeout(seconds):
         while not await check():

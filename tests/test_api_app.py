@@ -170,7 +170,7 @@ async def test_when_the_database_comes_back_it_works_by_itself(
 
 async def _until_200(client: httpx2.AsyncClient, path: str) -> None:
     """Ask again until the bootstrap key is there; each request waits for the pool, or is answered by the database."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while (await client.get(path)).status_code != 200:
             pass
 

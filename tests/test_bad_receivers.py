@@ -195,7 +195,7 @@ async def test_no_more_of_an_answer_is_read_than_is_kept(database: Database, wor
         await add_endpoint(database, f"http://127.0.0.1:{receiver.port}/hook")
         await send_one(database)
         await drain_once(database, work)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await endless.over.wait()
     # The rest stands in the buffers of the system's sockets.
     assert endless.sent < ENDLESS / 4

@@ -53,7 +53,7 @@ async def test_every_kind_of_text_arrives_as_it_was_given(pages: Pages, page: Wh
 
 
 async def test_a_long_text_takes_seconds_and_not_minutes(pages: Pages, page: WhatsApp, friend: str) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         await send(page, friend, LONG)
     assert LONG in await pages.received(friend)
 
@@ -87,7 +87,7 @@ async def test_the_same_text_twice_is_two_messages(pages: Pages, page: WhatsApp,
         await page.write("again")
         anchor = await page.arm(10)
         await page.press_enter()
-        ids.add((await page.confirm("again", anchor, 10)).id)
+        ids.add((await page.confirm("again", anchor, 30)).id)
     assert len(ids) == 2
     assert (await pages.received(friend))[-2:] == ["again", "again"]
 
@@ -142,7 +142,7 @@ async def test_ticks_in_the_chat_and_in_the_list(page: WhatsApp, friend: str) ->
     await page.write("ticks")
     anchor = await page.arm(10)
     await page.press_enter()
-    bubble = await page.confirm("ticks", anchor, 10)
+    bubble = await page.confirm("ticks", anchor, 30)
 
     async def read() -> bool:
         return await page.ticks([bubble.id]) == {bubble.id: Tick.READ}
@@ -160,7 +160,7 @@ async def test_settling_finds_what_was_sent(page: WhatsApp) -> None:
     await page.write("first of all")
     assert await page.arm(10) is None
     await page.press_enter()
-    bubble = await page.confirm("first of all", None, 10)
+    bubble = await page.confirm("first of all", None, 30)
     verdict, found = await page.look_for(phone, "first of all", None)
     assert verdict is Verdict.SENT
     assert found is not None
@@ -200,7 +200,7 @@ async def test_the_anchor_may_be_theirs(pages: Pages, page: WhatsApp, linked: tu
     anchor = await page.arm(10)
     assert anchor is not None
     await page.press_enter()
-    await page.confirm("hello?", anchor, 10)
+    await page.confirm("hello?", anchor, 30)
     assert (await page.look_for(phone, "hello?", anchor))[0] is Verdict.SENT
 
 
@@ -233,7 +233,7 @@ async def test_a_message_that_stays_at_the_clock(pages: Pages, page: WhatsApp, l
     assert (await page.look_for("15550000409", "held", anchor))[0] is Verdict.PENDING
     assert (await page.look_for("15550000409", "other", anchor))[0] is Verdict.UNKNOWN
     await pages.phone(linked[0], "release")
-    await page.confirm("held", anchor, 10)
+    await page.confirm("held", anchor, 30)
 
 
 async def test_a_number_whose_server_goes_away_for_a_moment(pages: Pages, page: WhatsApp) -> None:

@@ -28,7 +28,7 @@ async def test_codes_rotate_run_out_and_are_asked_for_anew(pages: Pages, dom: st
     account = new_account()
     page = await pages.open(account, dom)
     try:
-        await page.wait_screen(Screen.QR, timeout=10)
+        await page.wait_screen(Screen.QR, timeout=30)
         first = await until(page.qr)
 
         async def another() -> bool:
@@ -47,10 +47,10 @@ async def test_codes_rotate_run_out_and_are_asked_for_anew(pages: Pages, dom: st
         # The login is in the profile.
         await page.close()
         page = await pages.open(account, dom)
-        assert await page.wait_screen(Screen.MAIN, Screen.QR, timeout=10) is Screen.MAIN
+        assert await page.wait_screen(Screen.MAIN, Screen.QR, timeout=30) is Screen.MAIN
         # Unlinked by the phone.
         await pages.phone(account, "unlink")
-        await page.wait_screen(Screen.QR, timeout=10)
+        await page.wait_screen(Screen.QR, timeout=30)
         with pytest.raises(errors.NotLinked):
             await page.open_chat(new_phone())
     finally:
@@ -65,7 +65,7 @@ async def test_a_ban_a_restriction_and_a_network_that_goes(pages: Pages, dom: st
             await page.open_chat("15550000403")
         assert await page.screen() is Screen.BANNED
         await pages.phone(account, "unban")
-        await page.wait_screen(Screen.MAIN, timeout=10)
+        await page.wait_screen(Screen.MAIN, timeout=30)
 
         with pytest.raises(errors.NewChatsRestricted):
             await page.open_chat("15550000429")
@@ -74,26 +74,26 @@ async def test_a_ban_a_restriction_and_a_network_that_goes(pages: Pages, dom: st
         assert await pages.received(known) == ["before", "known chats go on"]
 
         await pages.phone(account, "offline")
-        await page.wait_screen(Screen.OFFLINE, timeout=10)
+        await page.wait_screen(Screen.OFFLINE, timeout=30)
         waiting = asyncio.create_task(page.open_chat(known))
         await pages.phone(account, "online")
         await waiting
         await page.write("while offline")
         anchor = await page.arm(10)
         await pages.phone(account, "offline")
-        await page.wait_screen(Screen.OFFLINE, timeout=10)
+        await page.wait_screen(Screen.OFFLINE, timeout=30)
         await page.press_enter()
         with pytest.raises(errors.OutcomeUnknown):
             await page.confirm("while offline", anchor, 0.5)
         await pages.phone(account, "online")
-        await page.confirm("while offline", anchor, 10)
+        await page.confirm("while offline", anchor, 30)
 
 
 async def test_an_account_that_stays_offline_waits(pages: Pages) -> None:
     patience = Patience(**{**vars(PATIENCE), "offline": 0.5})
     async with pages.linked(NEWEST, patience=patience) as (account, page):
         await pages.phone(account, "offline")
-        await page.wait_screen(Screen.OFFLINE, timeout=10)
+        await page.wait_screen(Screen.OFFLINE, timeout=30)
         with pytest.raises(errors.Offline):
             await page.open_chat(new_phone())
 
@@ -105,13 +105,13 @@ async def test_a_page_that_crashes_after_enter_is_settled(pages: Pages, dom: str
         anchor = await page.arm(10)
         await page.press_enter()
         with pytest.raises(errors.PageCrashed):
-            await page.confirm("into the crash", anchor, 10)
+            await page.confirm("into the crash", anchor, 30)
         assert await page.screen() is Screen.CRASHED
         with pytest.raises(errors.PageCrashed):
             await page.open_chat(new_phone())
         await page.close()
         again = await pages.open(account, dom)
-        await again.wait_screen(Screen.MAIN, timeout=10)
+        await again.wait_screen(Screen.MAIN, timeout=30)
         assert (await again.look_for("15550000500", "into the crash", anchor))[0] is Verdict.SENT
         await again.close()
 
@@ -128,13 +128,13 @@ async def test_an_older_profile_knows_neither_the_anchor_nor_the_message(pages: 
     await page.write("second")
     anchor = await page.arm(10)
     await page.press_enter()
-    await page.confirm("second", anchor, 10)
+    await page.confirm("second", anchor, 30)
     older = await pages.open(account, NEWEST, directory=copy)
     try:
-        await older.wait_screen(Screen.MAIN, timeout=10)
+        await older.wait_screen(Screen.MAIN, timeout=30)
         assert (await older.look_for(phone, "second", anchor))[0] is Verdict.UNKNOWN
         # The same device in another browser: WhatsApp takes it from the first.
-        await page.wait_screen(Screen.CONFLICT, timeout=10)
+        await page.wait_screen(Screen.CONFLICT, timeout=30)
         with pytest.raises(errors.OpenElsewhere):
             await page.open_chat(phone)
     finally:
@@ -146,11 +146,11 @@ async def test_a_page_that_hangs_is_left_and_works_when_opened_again(pages: Page
     async with pages.linked(NEWEST, patience=SHORT) as (account, page):
         with pytest.raises(errors.PageHung):
             await page.open_chat("15550000408")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await page.close()
         assert not page.alive
         again = await pages.open(account, NEWEST)
-        await again.wait_screen(Screen.MAIN, timeout=10)
+        await again.wait_screen(Screen.MAIN, timeout=30)
         await send(again, "15550000408", "now it works")
         assert await pages.received("15550000408") == ["now it works"]
         await again.close()
@@ -158,11 +158,11 @@ async def test_a_page_that_hangs_is_left_and_works_when_opened_again(pages: Page
 
 async def test_a_renderer_that_dies_is_a_crash(pages: Pages) -> None:
     async with pages.linked(NEWEST) as (_, page):
-        waiting = asyncio.create_task(page.wait_screen(Screen.QR, timeout=20))
+        waiting = asyncio.create_task(page.wait_screen(Screen.QR, timeout=30))
         renderer(page).kill()
         with pytest.raises(errors.PageCrashed):
             await waiting
-        await asyncio.wait_for(page.lost.wait(), 5)
+        await asyncio.wait_for(page.lost.wait(), 30)
         assert not page.alive
         with pytest.raises(errors.PageCrashed):
             await page.open_chat(new_phone())
@@ -172,7 +172,7 @@ async def test_a_browser_that_dies_is_lost(pages: Pages) -> None:
     async with pages.linked(NEWEST) as (_, page):
         for process in browsers_of(page._directory):
             process.kill()
-        await asyncio.wait_for(page.lost.wait(), 5)
+        await asyncio.wait_for(page.lost.wait(), 30)
         with pytest.raises(errors.BrowserLost):
             await page.screen()
         await page.close()
@@ -182,14 +182,14 @@ async def test_a_driver_that_dies_is_started_again(pages: Pages) -> None:
     async with Engine() as engine:
         own = Pages(pages.origin, pages.http, engine, pages.root)
         page = await own.open(new_account(), NEWEST)
-        await page.wait_screen(Screen.QR, timeout=10)
+        await page.wait_screen(Screen.QR, timeout=30)
         driver(page).kill()
-        await asyncio.wait_for(page.lost.wait(), 10)
+        await asyncio.wait_for(page.lost.wait(), 30)
         with pytest.raises(errors.BrowserLost):
             await page.screen()
         await page.close()
         page = await own.open(new_account(), NEWEST)
-        await page.wait_screen(Screen.QR, timeout=10)
+        await page.wait_screen(Screen.QR, timeout=30)
         await page.close()
 
 
@@ -222,7 +222,7 @@ async def test_a_headless_user_agent_is_refused(pages: Pages) -> None:
 
     async with Plain() as engine:
         page = await Pages(pages.origin, pages.http, engine, pages.root).open(new_account(), NEWEST)
-        await page.wait_screen(Screen.UNSUPPORTED, timeout=10)
+        await page.wait_screen(Screen.UNSUPPORTED, timeout=30)
         with pytest.raises(errors.UiChanged):
             await page.open_chat(new_phone())
         await page.close()

@@ -47,7 +47,7 @@ async def hears_again(observer: Database, before: str) -> None:
 
 
 async def listening(observer: Database) -> str:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not (pid := await value(observer, LISTENING)):
             await asyncio.sleep(0.02)
     return str(pid)
@@ -123,7 +123,7 @@ async def test_connections_that_go_silent_are_noticed_and_made_anew(
         before = await listening(observer)
         wire.silence()
         await add_jobs(observer, "a", phone="1666")
-        await until(observer, SENT, 2, seconds=30)
+        await until(observer, SENT, 2, seconds=60)
         await hears_again(observer, before)
 
 
@@ -135,11 +135,11 @@ async def test_a_server_that_says_nothing_to_anybody_is_away_within_a_bound(
         assert await database.one("the_time")
         wire.silence(dead=True)
         for _ in range(2):
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(30):
                 with pytest.raises(DatabaseUnavailable):
                     await database.one("the_time")
         wire.dead = False
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while True:
                 try:
                     assert await database.one("the_time")
@@ -154,9 +154,9 @@ async def test_an_answer_that_does_not_come_ends_its_statement(
     """The server is there and works on it, or waits for a lock."""
     monkeypatch.setattr(Connection, "patience", 0.5)
     async with Database(database_url) as database:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(30):
             with pytest.raises(DatabaseUnavailable):
-                await value(database, "select pg_sleep(20)")
+                await value(database, "select pg_sleep(120)")
         assert await database.one("the_time")
 
 
@@ -222,8 +222,8 @@ async def test_a_server_that_takes_no_writes_for_a_while_is_waited_for(observer:
         assert await value(observer, SENT) == 1
         async with observer.transaction() as tx:
             await tx.connection.execute(f"alter database {name} reset default_transaction_read_only")
-        await until(observer, SENT, 2, seconds=30)
-        async with asyncio.timeout(20):
+        await until(observer, SENT, 2, seconds=60)
+        async with asyncio.timeout(30):
             while (await client.post("/send", json=body)).status_code != 202:
                 await asyncio.sleep(0.1)
 
@@ -249,7 +249,7 @@ async def test_a_failover_to_a_standby_at_the_same_address_goes_on_there() -> No
             ours = "select (count(*) > 0)::text from pg_stat_activity where application_name like 'postrider%'"
             await until(second, ours, "true")
             await asyncio.to_thread(server.ctl, "promote", data=server.standby)
-            await until(second, SENT, 2, seconds=40)
+            await until(second, SENT, 2, seconds=60)
             await write(second, "a", phone="1777")
             await until(second, SENT, 3)
             assert await value(second, "select string_agg(id, ',') from workers") == worker.id
@@ -265,7 +265,7 @@ async def test_more_drains_than_connections_take_turns(observer: Database, datab
     for lane in lanes:
         await add_jobs(observer, lane, 3)
     async with living(database_url, pool=1) as worker:
-        await until(observer, SENT, 60, seconds=40)
+        await until(observer, SENT, 60, seconds=60)
         assert worker.recorder.most_at_once == 1
 
 
@@ -274,7 +274,7 @@ async def test_more_requests_than_connections_are_told_when_to_come_back(databas
     app = create_app(settings(), database)
     async with app.router.lifespan_context(app), client_of(app) as client:
         body = {"account": await new_account(client), "phone": "+4915112345678", "message": "hello"}
-        async with database.transaction(), database.transaction(), asyncio.timeout(12):
+        async with database.transaction(), database.transaction(), asyncio.timeout(30):
             answers = await asyncio.gather(*(client.post("/send", json=body) for _ in range(20)))
         assert {answer.status_code for answer in answers} == {503}
         assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)

@@ -111,7 +111,7 @@ async def _stop_and_start(folder: Path) -> None:
             assert (await http.get("/readyz")).status_code == 503
             assert (await http.get("/healthz")).status_code == 200
         assert embedded.start(folder) == url
-        await it.client.wait_up(30)
+        await it.client.wait_up(60)
         last = await it.send(account, "15553330001", "the last", idempotencyKey="last")
         assert (await it.ended(last, 60))["sentAt"]
         rows = {

@@ -308,7 +308,7 @@ async def test_a_wake_up_that_is_buried_under_its_drain_is_one_line_in_the_log(
         (wakeup,) = worker.lanes.in_hand
         await database.all("bury_wakeup", wakeup=wakeup)
         await until(database, SENT, 1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while worker.lanes.in_hand or "was not written" not in caplog.text:
                 await asyncio.sleep(0.01)
         await add_jobs(database, "a", phone="1666")

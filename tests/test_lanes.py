@@ -132,7 +132,7 @@ async def test_a_lane_does_not_crawl_with_many_slots(database: Database, databas
     async with lane_worker(database_url, "wrk_a", slots=10, work_seconds=0.05) as worker:
         for _ in range(10):
             await add_jobs(database, "a", phone=str(time.monotonic_ns()))
-        await until(database, SENT, 10, seconds=10)
+        await until(database, SENT, 10)
         assert worker.recorder.most_at_once == 1
 
 

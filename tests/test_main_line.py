@@ -72,7 +72,7 @@ async def test_a_ban_is_looked_at_twice_and_ended_by_a_person_only(running: Hous
     job = await running.send(account, "15550000403", "to be held")
     path = f"/accounts/{account}"
     await running.client.wait(path, "state", {"suspected_ban"}, 30)
-    await running.client.wait(path, "state", {"banned"}, 30)
+    await running.client.wait(path, "state", {"banned"}, 60)
     assert (await running.client.get(f"/jobs/{job}"))["status"] == "queued"
     await running.client.post(f"/sandbox{path}/unban")
     await running.client.post(f"{path}/resume")

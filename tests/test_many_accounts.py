@@ -74,10 +74,10 @@ async def test_waking_and_sleeping_are_recorded_and_not_sent(database_url: str, 
         account = await it.link()
         told = await value(it.database, TOLD)
         assert told == "not_started starting, starting qr_pending, qr_pending authenticated, authenticated ready"
-        await until(it.database, "select state from accounts", "hibernated", seconds=30)
+        await until(it.database, "select state from accounts", "hibernated", seconds=60)
         assert open_browsers(it) == 0
         assert (await it.ended(await it.send(account, "15554440001")))["sentAt"]
-        await until(it.database, "select state from accounts", "hibernated", seconds=30)
+        await until(it.database, "select state from accounts", "hibernated", seconds=60)
         assert await value(it.database, TOLD) == told
         recorded = "select count(*) from account_changes where to_state in ('hibernated') or from_state = 'hibernated'"
         assert await value(it.database, recorded) == 3
@@ -141,13 +141,13 @@ async def test_logout_unlinks_and_deletes_disconnect_keeps(database_url: str, tm
     async with house(tmp_path, database_url) as it:
         account = await it.link()
         await it.client.post(f"/accounts/{account}/disconnect")
-        await it.client.wait(f"/accounts/{account}", "state", {"disconnected"}, 30)
+        await it.client.wait(f"/accounts/{account}", "state", {"disconnected"}, 60)
         await until(it.database, "select whole from profiles", True)  # noqa: FBT003
         await it.client.post(f"/accounts/{account}/connect")
-        await it.client.wait(f"/accounts/{account}", "state", {"ready"}, 30)
+        await it.client.wait(f"/accounts/{account}", "state", {"ready"}, 60)
 
         await it.client.post(f"/accounts/{account}/logout")
-        await it.client.wait(f"/accounts/{account}", "state", {"disconnected"}, 30)
+        await it.client.wait(f"/accounts/{account}", "state", {"disconnected"}, 60)
         await until(it.database, "select count(*) from profiles", 0)
         assert not (it.settings.profiles / account).exists()
         await it.client.post(f"/accounts/{account}/connect")
@@ -182,6 +182,6 @@ async def test_a_page_that_hangs_and_a_browser_that_is_gone_are_opened_anew(data
             if held.is_relative_to(root):
                 process.kill()
         since = "select count(*) from account_changes where from_state = 'ready' and to_state = 'starting'"
-        await until(it.database, since, 1, seconds=30)
-        await it.client.wait(f"/accounts/{account}", "state", {"ready"}, 30)
+        await until(it.database, since, 1, seconds=60)
+        await it.client.wait(f"/accounts/{account}", "state", {"ready"}, 60)
         assert (await it.ended(await it.send(account, "15554440006")))["sentAt"]

@@ -160,7 +160,7 @@ async def test_everything_of_an_account_goes_through_its_proxy(pages: Pages, ser
         assert server.strangers == 0
         assert server.received > 10_000
         server.stop()
-        await page.wait_screen(Screen.OFFLINE, timeout=10)
+        await page.wait_screen(Screen.OFFLINE, timeout=30)
     finally:
         await page.close()
 
@@ -267,7 +267,7 @@ async def relayed(server: TestProxy, request: bytes) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request)
         writer.write_eof()
-        answer = await asyncio.wait_for(reader.read(), 10)
+        answer = await asyncio.wait_for(reader.read(), 30)
         writer.close()
         return answer
     finally:

@@ -120,14 +120,14 @@ class Stage:
 
     async def sleep(self, account: str) -> None:
         """Put the account to sleep, as soon as no drain works on it."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while (await self.house.client.get(f"/accounts/{account}"))["state"] != "hibernated":
                 await self.seats.leave(account, "idle", only_idle=True)
 
     async def shown(self, account: str) -> None:
         """Wait until the account's open page shows something that is not the chat list alone."""
         page = self.seats.sessions[account].page
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await page.screen() is Screen.MAIN and not (await page._reader.sight()).dialogs:
                 await asyncio.sleep(0.05)
 
@@ -248,10 +248,10 @@ async def play(it: Stage, account: str, phone: str, screen: str, moment: Moment)
 
 async def settled(it: Stage, account: str) -> None:
     """Wait until the account has come to rest on its chat list."""
-    await it.house.client.wait(f"/accounts/{account}", "state", {"ready"}, 30)
+    await it.house.client.wait(f"/accounts/{account}", "state", {"ready"}, 60)
     session = it.seats.sessions[account]
     async with session.busy:
-        await session.page.wait_screen(Screen.MAIN, timeout=20)
+        await session.page.wait_screen(Screen.MAIN, timeout=30)
         await session.page.settle_in()
 
 
@@ -325,7 +325,7 @@ async def test_a_page_that_loads_itself_anew_under_a_message_is_no_page_that_cha
         it.seats.sessions[account].page._box._delays = (30, 30)
         job = await it.house.send(account, phone, "x" * 80)
         page = it.seats.sessions[account].page
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while "xxx" not in str(await page._reader.ask("chat")):
                 await asyncio.sleep(0.02)
         await page._page.reload()

@@ -95,7 +95,7 @@ async def test_a_login_survives_in_another_directory(
     assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o700
     again = await pages.open(account, NEWEST, directory=elsewhere)
     try:
-        assert await again.wait_screen(Screen.MAIN, Screen.QR, timeout=10) is Screen.MAIN
+        assert await again.wait_screen(Screen.MAIN, Screen.QR, timeout=30) is Screen.MAIN
         await again.settle_in()
         assert (await again.look_for(phone, "before it was sealed", None))[0] is Verdict.SENT
         await send(again, phone, "after it was restored")
