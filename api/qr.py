@@ -43,7 +43,7 @@ def in_form(row: Row, form: str) -> Response:
     if row["state"] != "qr_pending":
         raise Conflict(f"There is no code to scan: the account is {row['state']}.")
     if row["qr"] is None:
-        raise Conflict("The page shows no code yet; ask again in a second.")
+        raise Conflict("The page shows a pairing code in place of a QR code.")
     if row["expired"]:
         raise Gone("The code expired; the next one comes within seconds.")
     answer = FORMS[form](row)

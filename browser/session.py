@@ -8,7 +8,7 @@ class State(StrEnum):
 
     not_started = "not_started"  # never asked to connect
     starting = "starting"  # a browser is being opened
-    qr_pending = "qr_pending"  # a code is shown and waits for a phone
+    qr_pending = "qr_pending"  # a code can be had and waits for a phone
     authenticated = "authenticated"  # linked, the history is still loading
     ready = "ready"  # can send
     hibernated = "hibernated"  # asleep: sealed, without a seat, wakes by itself
@@ -24,7 +24,8 @@ _TROUBLE = frozenset({State.disconnected, State.auth_failed, State.suspected_ban
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.not_started: frozenset({State.starting, State.disconnected}),
-    State.starting: _TROUBLE | {State.qr_pending, State.ready, State.hibernated},
+    # A phone may take a code in the moment before it is shown here.
+    State.starting: _TROUBLE | {State.qr_pending, State.authenticated, State.ready, State.hibernated},
     State.qr_pending: _TROUBLE | {State.starting, State.authenticated},
     State.authenticated: _TROUBLE | {State.starting, State.ready, State.hibernated},
     State.ready: _TROUBLE | {State.starting, State.hibernated},

@@ -70,17 +70,16 @@ class Client:
         return seen
 
     async def qr(self, account: str, seconds: float = 60) -> str:
-        """Wait for the account's QR code and return its payload."""
-        await self.wait(f"/accounts/{account}", "state", {"qr_pending"}, seconds)
+        """Wait for the account's QR code and return its payload. Raises OperatorError."""
         end = time.monotonic() + seconds
-        while True:
-            response = await self._http.get(f"/accounts/{account}/qr")
-            if response.is_success:
-                payload: str = response.json()["qr"]
-                return payload
+        await self.wait(f"/accounts/{account}", "state", {"qr_pending"}, seconds)
+        # One that has ended is gone until the page shows the next.
+        while (response := await self._http.get(f"/accounts/{account}/qr")).status_code == httpx2.codes.GONE:
             if time.monotonic() > end:
-                self._read(response)
+                break
             await asyncio.sleep(LOOK)
+        payload: str = self._read(response)["qr"]
+        return payload
 
     async def scan(self, account: str, phone: str | None = None) -> None:
         """Let the sandbox's phone scan the code on the account's screen; it has a number of its own."""

@@ -62,7 +62,6 @@ class Linking:
 
         Raises NotScanned, PairingRefused, and LeaseLost on a stop or when it is not wanted any more.
         """
-        await self.database.transact(lambda tx: self.states.reach(tx, account.id, State.qr_pending))
         await self.database.all(
             "close_held_gate", account=account.id, worker=self.worker, seconds=None, reason="not_linked", attend=None,
             look=SYNC,
@@ -76,7 +75,7 @@ class Linking:
 
     async def _scanned(self, tx: Transaction, account: str) -> None:
         await tx.all("mark_linked", account=account, worker=self.worker)
-        await self.states.write(tx, await self.states.held(tx, account), State.authenticated, "syncing")
+        await self.states.reach(tx, account, State.authenticated, "syncing")
 
     async def _codes(self, account: str, session: Session) -> None:
         shown = _Shown()
@@ -107,11 +106,7 @@ class Linking:
         shown.code, shown.codes = code, shown.codes + 1
         life = FIRST_LIFE if shown.codes == 1 else LIFE
         shown.end = time.monotonic() + life
-
-        async def write(tx: Transaction) -> None:
-            await wake_returned(tx, await tx.all("set_qr", account=account, worker=self.worker, qr=code, seconds=life))
-
-        await self.database.transact(write)
+        await self._show(account, "set_qr", qr=code, seconds=life)
         log.info(
             "account %s shows QR code %d of %d", account, shown.codes, CODES,
             extra={"event": "account.qr", "account": account, "codes": shown.codes},
@@ -121,9 +116,16 @@ class Linking:
         code = await session.page.pairing_code()
         if code and code != shown.code:
             shown.code = code
-            await self.database.all(
-                "set_pairing_code", account=account, worker=self.worker, code=code, seconds=PAIRING_LIFE
-            )
+            await self._show(account, "set_pairing_code", code=code, seconds=PAIRING_LIFE)
             log.info(
                 "account %s shows a pairing code", account, extra={"event": "account.pairing_code", "account": account}
             )
+
+    async def _show(self, account: str, query: str, **values: object) -> None:
+        """Write a code, and with it that there is one: whoever sees the state can have the code."""
+
+        async def write(tx: Transaction) -> None:
+            await self.states.reach(tx, account, State.qr_pending)
+            await wake_returned(tx, await tx.all(query, account=account, worker=self.worker, **values))
+
+        await self.database.transact(write)

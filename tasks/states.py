@@ -58,14 +58,14 @@ class States:
 
         await self.database.transact(work)
 
-    async def reach(self, tx: Transaction, account: str, to: State) -> None:
+    async def reach(self, tx: Transaction, account: str, to: State, reason: str | None = None) -> None:
         """Write a change, by way of `starting` where the table has no straight way."""
         row = await self.held(tx, account)
         current = State(row["state"])
         if to is not current and to not in TRANSITIONS[current]:
             await self.write(tx, row, State.starting, None)
             row = await self.held(tx, account)
-        await self.write(tx, row, to, None)
+        await self.write(tx, row, to, reason)
 
     async def held(self, tx: Transaction, account: str) -> Row:
         """Lock the account's row: id, state, state_before, linked, wanted, phone, profile_home. Raises LeaseLost."""

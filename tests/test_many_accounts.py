@@ -18,6 +18,10 @@ TOLD = (
     "select string_agg(concat_ws(' ', body::json #>> '{data,from}', body::json #>> '{data,to}'), ', ' "
     "order by created_at) from outbox where type = 'AccountStateChanged'"
 )
+SHOWN = (
+    "select count(*) from account_changes join outbox on outbox.created_at = account_changes.created_at "
+    "where to_state = 'qr_pending' and type = 'QrIssued'"
+)
 
 
 def open_browsers(it: House) -> int:
@@ -82,6 +86,61 @@ async def test_waking_and_sleeping_are_recorded_and_not_sent(database_url: str, 
         recorded = "select count(*) from account_changes where to_state in ('hibernated') or from_state = 'hibernated'"
         assert await value(it.database, recorded) == 3
         assert await value(it.database, "select reason from account_changes order by id desc limit 1") == "idle"
+
+
+async def test_whoever_waits_for_qr_pending_can_go_on_at_once(database_url: str, tmp_path: Path) -> None:
+    async with house(tmp_path, database_url) as it:
+        for _ in range(2):
+            account = (await it.client.post("/accounts", {"name": "x", "transport": "sandbox"}))["id"]
+            await it.client.post(f"/accounts/{account}/connect")
+            await saw_pending(it, account)
+            # Each of them raises on the first 409.
+            assert (await it.client.get(f"/accounts/{account}/qr"))["qr"]
+            await it.client.scan(account)
+            await it.client.wait(f"/accounts/{account}", "state", {"ready"}, 60)
+        # And there is no moment between the two, however short.
+        assert await value(it.database, SHOWN) == 2
+
+        account = (await it.client.post("/accounts", {"name": "x", "transport": "sandbox"}))["id"]
+        path = f"/accounts/{account}/pairing-code"
+        asking = asyncio.create_task(it.client._http.post(path, json={"phone": "15551230001"}, timeout=60))
+        await saw_pending(it, account)
+        code = await it.client.get(path)
+        assert code["code"]
+        assert (await asking).json() == code
+        await it.client.post(f"/sandbox/accounts/{account}/pair", {"code": code["code"]})
+        await it.client.wait(f"/accounts/{account}", "state", {"ready"}, 60)
+
+
+async def saw_pending(it: House, account: str) -> None:
+    """Look at the account all the time until a code can be had."""
+    async with asyncio.timeout(60):
+        while (await it.client.get(f"/accounts/{account}"))["state"] != "qr_pending":
+            pass
+
+
+async def test_a_code_that_was_scanned_before_it_was_written_links_as_well(database_url: str, tmp_path: Path) -> None:
+    async with house(tmp_path, database_url) as it:
+        account = (await it.client.post("/accounts", {"name": "x", "transport": "sandbox"}))["id"]
+        await it.client.post(f"/accounts/{account}/connect")
+        await it.client.wait(f"/accounts/{account}", "state", {"starting"}, 60)
+        async with it.database.transaction() as tx:
+            # The worker closes the lane's gate before it looks for a code.
+            await tx.connection.execute("select from lanes where id = %s for update", [account])
+            await phone_shows(it, account, "qr")
+            await it.client.scan(account)
+            await phone_shows(it, account, "live")
+        await it.client.wait(f"/accounts/{account}", "state", {"ready"}, 60)
+        told = await value(it.database, TOLD)
+        assert told == "not_started starting, starting authenticated, authenticated ready"
+
+
+async def phone_shows(it: House, account: str, what: str) -> None:
+    async with asyncio.timeout(9):
+        while not any(
+            shown["account"] == account and shown[what] for shown in (await it.client.get("/sandbox/overview"))["items"]
+        ):
+            await asyncio.sleep(0.05)
 
 
 async def test_all_seats_but_one_wait_for_a_phone_at_most(database_url: str, tmp_path: Path) -> None:
