@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -154,12 +154,14 @@ async def value(database: Database, query: str, *values: object) -> Any:
         return row[0] if row else None
 
 
-async def until(database: Database, query: str, wanted: object, *, seconds: float = 60.0) -> None:
+async def until(
+    database: Database, query: str, wanted: object, *, values: Sequence[object] = (), seconds: float = 60.0
+) -> None:
     """Wait until a query's first column has the wanted value."""
     seen: object = None
     try:
         async with asyncio.timeout(seconds):
-            while (seen := await value(database, query)) != wanted:
+            while (seen := await value(database, query, *values)) != wanted:
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"{query} gave {seen!r}, not {wanted!r}, after {seconds:.0f} s") from None

@@ -8,11 +8,30 @@ from pathlib import Path
 import pytest
 from fixtures_house import House, house
 from fixtures_lanes import until, value
+from fixtures_postgres import own_database
 
 from browser.process import browsers
 
 pytestmark = pytest.mark.timeout(240)
 
+
+@pytest.fixture(scope="module")
+async def roomy(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    """A house with more seats than there are accounts, for the tests whose accounts have nothing to do with others."""
+    with own_database(postgres) as url:
+        async with house(tmp_path_factory.mktemp("house"), url) as it:
+            yield it
+
+
+@pytest.fixture(scope="module")
+async def watched(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    """A house whose watchdog looks often."""
+    with own_database(postgres) as url:
+        async with house(tmp_path_factory.mktemp("house"), url, memory_limit_mb=450, watchdog_seconds=0.5) as it:
+            yield it
+
+
+PROFILES = "select count(*) from profiles where account_id = %s"
 CODES = "select count(*) from outbox where type = 'QrIssued'"
 TOLD = (
     "select string_agg(concat_ws(' ', body::json #>> '{data,from}', body::json #>> '{data,to}'), ', ' "
@@ -48,7 +67,7 @@ async def counted(it: House) -> AsyncIterator[list[int]]:
 
 async def test_more_accounts_than_seats_are_all_served_without_another_scan(database_url: str, tmp_path: Path) -> None:
     async with house(tmp_path, database_url, max_sessions=2) as it, counted(it) as counts:
-        accounts = [await it.link(str(n)) for n in range(5)]
+        accounts = await asyncio.gather(*(it.link(str(n)) for n in range(5)))
         codes = await value(it.database, CODES)
         jobs = [
             await it.send(account, f"155544400{number:02}", f"{turn} of {number}")
@@ -156,91 +175,84 @@ async def test_all_seats_but_one_wait_for_a_phone_at_most(database_url: str, tmp
         assert await value(it.database, "select count(*) from accounts where state = 'qr_pending'") == 1
 
 
-async def test_a_lost_login_asks_for_a_scan_and_keeps_nothing(database_url: str, tmp_path: Path) -> None:
-    async with house(tmp_path, database_url) as it:
-        account = await it.link()
-        await it.client.post(f"/sandbox/accounts/{account}/unlink")
-        job = await it.send(account, "15554440003", "later")
-        shown = await it.client.wait(f"/accounts/{account}", "state", {"auth_failed"}, 60)
-        assert shown["health"] == "critical"
-        assert shown["stateReason"].startswith("It was logged out")
-        await until(it.database, "select leased_by from accounts", None)
-        assert not (it.settings.profiles / account).exists()
-        assert await value(it.database, "select count(*) from profiles") == 0
-        assert (await it.client.get(f"/jobs/{job}"))["status"] == "queued"
+async def test_a_lost_login_asks_for_a_scan_and_keeps_nothing(roomy: House) -> None:
+    it, account = roomy, await roomy.link()
+    await it.client.post(f"/sandbox/accounts/{account}/unlink")
+    job = await it.send(account, "15554440003", "later")
+    shown = await it.client.wait(f"/accounts/{account}", "state", {"auth_failed"}, 60)
+    assert shown["health"] == "critical"
+    assert shown["stateReason"].startswith("It was logged out")
+    await until(it.database, "select leased_by from accounts where id = %s", None, values=[account])
+    assert not (it.settings.profiles / account).exists()
+    assert await value(it.database, PROFILES, account) == 0
+    assert (await it.client.get(f"/jobs/{job}"))["status"] == "queued"
 
-        await it.client.post(f"/accounts/{account}/connect")
-        await it.client.qr(account)
-        await it.client.scan(account, shown["phone"])
-        assert (await it.ended(job))["sentAt"]
+    await it.client.post(f"/accounts/{account}/connect")
+    await it.client.qr(account)
+    await it.client.scan(account, shown["phone"])
+    assert (await it.ended(job))["sentAt"]
 
 
-async def test_another_number_sends_nothing_of_the_old_backlog(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_another_number_sends_nothing_of_the_old_backlog(roomy: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.accounts.BATCH", 2)
-    async with house(tmp_path, database_url) as it:
-        account = await it.link()
-        await it.client.post(f"/sandbox/accounts/{account}/unlink")
-        jobs = [await it.send(account, "15554440004", f"{number} from the old number") for number in range(5)]
-        await it.client.wait(f"/accounts/{account}", "state", {"auth_failed"}, 60)
-        await it.client.post(f"/accounts/{account}/connect")
-        await it.client.qr(account)
-        await it.client.scan(account, "15550001111")
-        for job in jobs:
-            ended = await it.ended(job)
-            assert ended["error"]["code"] == "number_changed"
-            assert (await it.event(job))["type"] == "JobFailed"
-        assert await it.received("15554440004") == []
-        assert (await it.client.get(f"/accounts/{account}"))["phone"] == "15550001111"
-        assert (await it.ended(await it.send(account, "15554440004", "from the new one")))["sentAt"]
+    it, account = roomy, await roomy.link()
+    await it.client.post(f"/sandbox/accounts/{account}/unlink")
+    jobs = [await it.send(account, "15554440004", f"{number} from the old number") for number in range(5)]
+    await it.client.wait(f"/accounts/{account}", "state", {"auth_failed"}, 60)
+    await it.client.post(f"/accounts/{account}/connect")
+    await it.client.qr(account)
+    await it.client.scan(account, "15550001111")
+    for job in jobs:
+        ended = await it.ended(job)
+        assert ended["error"]["code"] == "number_changed"
+        assert (await it.event(job))["type"] == "JobFailed"
+    assert await it.received("15554440004") == []
+    assert (await it.client.get(f"/accounts/{account}"))["phone"] == "15550001111"
+    assert (await it.ended(await it.send(account, "15554440004", "from the new one")))["sentAt"]
 
 
-async def test_logout_unlinks_and_deletes_disconnect_keeps(database_url: str, tmp_path: Path) -> None:
-    async with house(tmp_path, database_url) as it:
-        account = await it.link()
-        await it.client.post(f"/accounts/{account}/disconnect")
-        await it.client.wait(f"/accounts/{account}", "state", {"disconnected"}, 60)
-        await until(it.database, "select whole from profiles", True)  # noqa: FBT003
-        await it.client.post(f"/accounts/{account}/connect")
-        await it.client.wait(f"/accounts/{account}", "state", {"ready"}, 60)
+async def test_logout_unlinks_and_deletes_disconnect_keeps(roomy: House) -> None:
+    it, account = roomy, await roomy.link()
+    await it.client.post(f"/accounts/{account}/disconnect")
+    await it.client.wait(f"/accounts/{account}", "state", {"disconnected"}, 60)
+    await until(it.database, "select whole from profiles where account_id = %s", True, values=[account])  # noqa: FBT003
+    await it.client.post(f"/accounts/{account}/connect")
+    await it.client.wait(f"/accounts/{account}", "state", {"ready"}, 60)
 
-        await it.client.post(f"/accounts/{account}/logout")
-        await it.client.wait(f"/accounts/{account}", "state", {"disconnected"}, 60)
-        await until(it.database, "select count(*) from profiles", 0)
-        assert not (it.settings.profiles / account).exists()
-        await it.client.post(f"/accounts/{account}/connect")
-        await it.client.qr(account)
-
-
-async def test_a_page_that_leaks_is_opened_anew_between_messages(database_url: str, tmp_path: Path) -> None:
-    async with house(tmp_path, database_url, memory_limit_mb=450, watchdog_seconds=1) as it:
-        account = await it.link()
-        opened = it.worker.seats.sessions[account].page if it.worker else None
-        jobs = [await it.send(account, "15554440005", f"message {n}") for n in range(3)]
-        await it.client.post(f"/sandbox/accounts/{account}/leak", {"mb": 350})
-        jobs += [await it.send(account, "15554440005", f"message {n}") for n in range(3, 12)]
-        for job in jobs:
-            assert (await it.ended(job, 120))["sentAt"]
-        async with asyncio.timeout(60):
-            while not it.worker or account not in it.worker.seats.sessions:
-                await asyncio.sleep(0.1)
-            while it.worker.seats.sessions[account].page is opened:
-                await asyncio.sleep(0.1)
-                while account not in it.worker.seats.sessions:
-                    await asyncio.sleep(0.1)
-        assert await it.received("15554440005") == [f"message {n}" for n in range(12)]
+    await it.client.post(f"/accounts/{account}/logout")
+    await it.client.wait(f"/accounts/{account}", "state", {"disconnected"}, 60)
+    await until(it.database, PROFILES, 0, values=[account])
+    assert not (it.settings.profiles / account).exists()
+    await it.client.post(f"/accounts/{account}/connect")
+    await it.client.qr(account)
 
 
-async def test_a_page_that_hangs_and_a_browser_that_is_gone_are_opened_anew(database_url: str, tmp_path: Path) -> None:
-    async with house(tmp_path, database_url, watchdog_seconds=0.5) as it:
-        account = await it.link()
-        assert it.worker
-        root = it.settings.profiles.resolve()
-        for held, process in list(browsers()):
-            if held.is_relative_to(root):
-                process.kill()
-        since = "select count(*) from account_changes where from_state = 'ready' and to_state = 'starting'"
-        await until(it.database, since, 1, seconds=60)
-        await it.client.wait(f"/accounts/{account}", "state", {"ready"}, 60)
-        assert (await it.ended(await it.send(account, "15554440006")))["sentAt"]
+async def test_a_page_that_leaks_is_opened_anew_between_messages(watched: House) -> None:
+    it, account = watched, await watched.link()
+    assert it.worker
+    sessions = it.worker.seats.sessions
+    opened = sessions[account].page
+    jobs = [await it.send(account, "15554440005", f"message {n}") for n in range(3)]
+    await it.client.post(f"/sandbox/accounts/{account}/leak", {"mb": 350})
+    jobs += [await it.send(account, "15554440005", f"message {n}") for n in range(3, 12)]
+    for job in jobs:
+        assert (await it.ended(job, 120))["sentAt"]
+    async with asyncio.timeout(60):
+        while account not in sessions or sessions[account].page is opened:
+            await asyncio.sleep(0.1)
+    assert await it.received("15554440005") == [f"message {n}" for n in range(12)]
+
+
+async def test_a_page_that_hangs_and_a_browser_that_is_gone_are_opened_anew(watched: House) -> None:
+    it, account = watched, await watched.link()
+    assert it.worker
+    profile = it.settings.profiles.resolve() / account
+    for held, process in list(browsers()):
+        if held == profile:
+            process.kill()
+    since = (
+        "select count(*) from account_changes where from_state = 'ready' and to_state = 'starting' and account_id = %s"
+    )
+    await until(it.database, since, 1, values=[account])
+    await it.client.wait(f"/accounts/{account}", "state", {"ready"}, 60)
+    assert (await it.ended(await it.send(account, "15554440006")))["sentAt"]

@@ -4,21 +4,35 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from fixtures_house import House, house
 from fixtures_lanes import until, value
+from fixtures_postgres import own_database
 
+from browser.screens import Screen
 from errors import OperatorError
 
 pytestmark = pytest.mark.timeout(240)
 
+LOOKS = 3  # at a screen, until it would have been taken for something else
+
+
+@pytest.fixture(scope="module")
+async def two_seats(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    with own_database(postgres) as url:
+        async with house(tmp_path_factory.mktemp("house"), url, max_sessions=2) as it:
+            yield it
+
 
 @pytest.fixture
-async def running(database_url: str, tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path, database_url, max_sessions=2) as it:
-        yield it
+async def running(two_seats: House) -> AsyncIterator[House]:
+    """The module's house, in which no account is left connected afterwards."""
+    yield two_seats
+    for account in (await two_seats.client.get("/accounts"))["items"]:
+        if account["state"] not in {"not_started", "disconnected"}:
+            await two_seats.client.post(f"/accounts/{account['id']}/disconnect")
+            await two_seats.client.wait(f"/accounts/{account['id']}", "state", {"disconnected"}, 60)
 
 
 async def execute(it: House, query: str, *values: object) -> None:
@@ -39,15 +53,19 @@ async def asleep(it: House, account: str) -> None:
 
 async def test_connections_lost_long_ago_do_not_keep_a_sleeper_from_waking(running: House) -> None:
     account = await running.link()
-    await execute(running, "update accounts set reconnects = 5")
+    await execute(running, "update accounts set reconnects = 5 where id = %s", account)
     await asleep(running, account)
     assert (await running.ended(await running.send(account, "15557770001")))["sentAt"]
-    assert await value(running.database, "select reconnects from accounts") == 0
+    assert await value(running.database, "select reconnects from accounts where id = %s", account) == 0
 
 
 async def test_an_account_that_could_not_be_opened_at_first_can_still_be_linked(running: House) -> None:
     account = (await running.client.post("/accounts", {"name": "x", "transport": "sandbox"}))["id"]
-    await execute(running, "update accounts set state = 'disconnected', reconnects = 6, wanted = 'connected'")
+    await execute(
+        running,
+        "update accounts set state = 'disconnected', reconnects = 6, wanted = 'connected' where id = %s",
+        account,
+    )
     await running.client.post(f"/accounts/{account}/connect")
     await running.client.qr(account)
     await running.client.scan(account)
@@ -57,10 +75,13 @@ async def test_an_account_that_could_not_be_opened_at_first_can_still_be_linked(
 async def test_a_session_that_was_closed_and_forgotten_is_opened_again(running: House) -> None:
     account = await running.link()
     assert running.worker
+    last = await value(running.database, "select max(id) from account_changes")
     await running.worker.seats.close(account)
     assert await state(running, account) == "ready"
-    changes = "select string_agg(to_state, ' ' order by id) from account_changes where reason is not null and id > 4"
-    await until(running.database, changes, "hibernated", seconds=60)
+    changes = (
+        "select to_state || ': ' || reason from account_changes where id > %s and account_id = %s order by id limit 1"
+    )
+    await until(running.database, changes, "hibernated: its browser had gone", values=[last, account])
     await running.client.wait(f"/accounts/{account}", "state", {"ready"}, 60)
     assert account in running.worker.seats.sessions
 
@@ -71,20 +92,16 @@ async def test_a_lease_that_ended_while_postgres_was_away_is_no_end(running: Hou
     await running.worker.seats.drop_ending()
     assert account in running.worker.seats.sessions, "its lease is not about to end"
     running.worker.seats.leases[account] = 0.0
-    await execute(running, "update accounts set lease_until = now() - interval '20 seconds'")
-    await until(
-        running.database,
-        "select state = 'ready' and lease_until > now() and connected_at > now() - interval '15 seconds' from accounts",
-        True,  # noqa: FBT003
-        seconds=40,
-    )
+    ended = await value(running.database, "select clock_timestamp()")
+    await execute(running, "update accounts set lease_until = now() - interval '20 seconds' where id = %s", account)
+    again = "select state = 'ready' and lease_until > now() and connected_at > %s from accounts where id = %s"
+    await until(running.database, again, True, values=[ended, account])  # noqa: FBT003
 
 
 async def test_a_gate_that_only_its_session_opens_gets_a_seat(running: House) -> None:
     account = await running.link()
     await asleep(running, account)
-    for name in ("y", "z"):
-        await running.link(name)
+    await asyncio.gather(*(running.link(name) for name in ("y", "z")))
     await execute(
         running,
         "update lanes set open_at = 'infinity', gate_reason = 'not_linked', attend_at = now() where id = %s",
@@ -93,21 +110,35 @@ async def test_a_gate_that_only_its_session_opens_gets_a_seat(running: House) ->
     assert (await running.ended(await running.send(account, "15557770002")))["sentAt"]
 
 
-@pytest.mark.parametrize("screen", ["proxy_blocked", "loading", "offline"])
-async def test_a_code_that_is_gone_was_not_scanned(running: House, screen: str) -> None:
+@pytest.mark.parametrize("screen", [Screen.PROXY_BLOCKED, Screen.LOADING, Screen.OFFLINE])
+async def test_a_code_that_is_gone_was_not_scanned(
+    running: House, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     account = (await running.client.post("/accounts", {"name": "x", "transport": "sandbox"}))["id"]
     await running.client.post(f"/accounts/{account}/connect")
     await running.client.qr(account)
+    assert running.worker
+    page, seen = running.worker.seats.sessions[account].page, list[Screen]()
+    look = page.screen
+
+    async def noted() -> Screen:
+        seen.append(await look())
+        return seen[-1]
+
+    monkeypatch.setattr(page, "screen", noted)
     await running.client.post(f"/sandbox/accounts/{account}/show", {"screen": screen})
-    await asyncio.sleep(2)  # a few looks at it
-    assert await value(running.database, "select linked from accounts") is False
-    assert await value(running.database, "select count(*) from account_changes where to_state = 'authenticated'") == 0
+    async with asyncio.timeout(60):
+        while seen.count(screen) < LOOKS:
+            await asyncio.sleep(0.02)
+    assert await value(running.database, "select linked from accounts where id = %s", account) is False
+    scanned = "select count(*) from account_changes where to_state = 'authenticated' and account_id = %s"
+    assert await value(running.database, scanned, account) == 0
     await running.client.post(f"/sandbox/accounts/{account}/show", {"screen": None})
     async with asyncio.timeout(90):
         while await state(running, account) not in {"authenticated", "ready"}:
             with suppress(OperatorError):  # the page has no code yet, or loads itself anew
                 await running.client.scan(account)
-            await asyncio.sleep(1)
+            await asyncio.sleep(0.2)
     await running.client.wait(f"/accounts/{account}", "state", {"ready"}, 60)
 
 
