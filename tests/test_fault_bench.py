@@ -137,6 +137,7 @@ def test_each_mistake_can_still_be_made(name: str, tmp_path: Path) -> None:
             compile((tmp_path / path).read_text(), path, "exec")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_some_runs_lose_and_double_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with open_folder() as folder:

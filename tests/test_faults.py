@@ -40,7 +40,7 @@ async def wait_alive(it: Cluster) -> None:
 async def test_rolling_restarts_lose_and_double_nothing(database_url: str, tmp_path: Path) -> None:
     async with cluster(tmp_path, database_url) as it:
         worker = await it.start("worker")
-        accounts = [await it.link(str(n)) for n in range(2)]
+        accounts = await asyncio.gather(*(it.link(str(n)) for n in range(2)))
         texts = {account: [f"{n} of {account}" for n in range(6)] for account in accounts}
         for n in range(6):
             for number, account in enumerate(accounts):

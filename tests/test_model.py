@@ -33,7 +33,8 @@ from sql.database import Row
 T = TypeVar("T")
 
 MINUTES = float(os.environ.get("MODEL_MINUTES", "0"))
-EXAMPLES, STEPS = 200, 20
+#: courses of events that are tried, and in the long test; and the steps of each
+EXAMPLES, MORE, STEPS = 60, 200, 20
 pytestmark = pytest.mark.timeout(300 + 120 * MINUTES)
 
 ENDED = frozenset({"sent", "delivered", "read", "failed", "cancelled"})
@@ -548,9 +549,12 @@ def test_an_older_drain_that_goes_on_anywhere_beside_a_newer_one_does_no_harm(mo
         at_once(model, partial(Model.meet, older=older, fate=fate, newer=newer), about)
 
 
-def test_whatever_happens_each_job_ends_once_and_reaches_its_recipient_at_most_once(model: type[Model]) -> None:
+@pytest.mark.parametrize("examples", [EXAMPLES, pytest.param(MORE, marks=pytest.mark.long)])
+def test_whatever_happens_each_job_ends_once_and_reaches_its_recipient_at_most_once(
+    model: type[Model], examples: int
+) -> None:
     chosen = settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         stateful_step_count=STEPS,
         deadline=None,
         derandomize=not MINUTES,
@@ -559,7 +563,7 @@ def test_whatever_happens_each_job_ends_once_and_reaches_its_recipient_at_most_o
         suppress_health_check=list(HealthCheck),
         phases=(Phase.generate, Phase.shrink),
     )
-    end = time.monotonic() + 60 * MINUTES
+    end = time.monotonic() + 60 * MINUTES * (examples == MORE)
     run_state_machine_as_test(model, settings=chosen)
     while time.monotonic() < end:
         run_state_machine_as_test(model, settings=chosen)
