@@ -97,7 +97,9 @@ async def test_a_restart_of_postgres_ends_nobody(caplog: pytest.LogCaptureFixtur
             await add_jobs(observer, "a")
             await until(observer, SENT, 1)
             # The pulse has watched for long enough to call somebody dead.
-            await asyncio.sleep(1.5)
+            async with asyncio.timeout(30):
+                while not (since := worker.pulse._judging_from) or await value(observer, "select now()") <= since:
+                    await asyncio.sleep(0.1)
             for sent, mode in enumerate(("fast", "immediate"), 2):
                 before = await value(observer, LISTENING)
                 await asyncio.to_thread(server.restart, mode)

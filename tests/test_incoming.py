@@ -2,24 +2,29 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from fixtures_house import House, house
+from fixtures_pace import PATIENCE
 from fixtures_postgres import own_database
 
+from browser.reader import Patience
 from errors import DatabaseUnavailable
 from sql.database import Database
 from tasks.accounts import AccountWork
 
 pytestmark = pytest.mark.timeout(240)
+#: with what arrives as in production: that is what these tests are about
+WAITS = replace(PATIENCE, arrival=Patience().arrival)
 CONTACT = "447700900012"  # Ben Okafor, whom every sandbox account has saved
 
 
 @pytest.fixture(scope="module")
 async def running(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
     with own_database(postgres) as url:
-        async with house(tmp_path_factory.mktemp("house"), url) as it:
+        async with house(tmp_path_factory.mktemp("house"), url, WAITS) as it:
             yield it
 
 
