@@ -68,10 +68,11 @@ async def _begin(tx: Transaction, fingerprint: str, silent: Mapping[str, float])
 def _name(row: Row, fingerprint: str) -> str:
     """Name a process that is not ready, and say why."""
     if row["id"] is None:
-        return f"an API on {row['host']}, too old to tell its keys"
-    name = f"{row['role']} {row['id']} on {row['host']}"
+        return f"an API on {row['host']} is too old to tell its keys"
+    # One that was killed counts for a minute more.
+    name = f"{row['role']} {row['id']} on {row['host']} (last seen {row['silent']} s ago)"
     if row["fingerprints"] is None:
-        return f"{name}, too old to tell its keys ({row['version']})"
+        return f"{name} is too old to tell its keys ({row['version']})"
     further = ", and has it further on" if fingerprint in row["fingerprints"] else ""
     return f"{name} seals with {row['fingerprints'][0]}{further}"
 

@@ -22,17 +22,17 @@ select pg_advisory_xact_lock(hashtext('postrider.reseal'))
 -- name: unready_processes
 -- Who lives and does not seal with this key. A restarted Postgres gives everybody time to sign in again. Processes of the
 -- API that do not tell of their keys are seen by their connections alone.
-select 'worker' as role, id, host, version, fingerprints
+select 'worker' as role, id, host, version, fingerprints, extract(epoch from now() - renewed_at)::integer as silent
 from workers
 where greatest(renewed_at, pg_postmaster_start_time()) > now() - %(silent)s * interval '1 second'
   and fingerprints[1] is distinct from %(fingerprint)s
 union all
-select 'API', id, host, version, fingerprints
+select 'API', id, host, version, fingerprints, extract(epoch from now() - renewed_at)::integer
 from api_processes
 where greatest(renewed_at, pg_postmaster_start_time()) > now() - %(silent_api)s * interval '1 second'
   and fingerprints[1] is distinct from %(fingerprint)s
 union all
-select distinct 'API', null, coalesce(host(client_addr), 'this machine'), null, null::text[]
+select distinct 'API', null, coalesce(host(client_addr), 'this machine'), null, null::text[], null::integer
 from pg_stat_activity
 where datname = current_database() and application_name = 'postrider api'
 order by role, id
