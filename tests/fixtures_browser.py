@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx2
 import pytest
@@ -84,6 +84,11 @@ class Pages:
         """Return what a recipient has received: the truth."""
         answer = await self.http.get("/sandbox/messages", params={"phone": phone})
         return [item["text"] for item in answer.json()["items"]]
+
+    async def standing(self, account: str) -> dict[str, Any]:
+        """Return how the phone's side sees an account."""
+        items = (await self.http.get("/sandbox/overview")).json()["items"]
+        return next(item for item in items if item["account"] == account)
 
     async def open(
         self, account: str, dom: str, *, directory: Path | None = None, patience: Patience = PATIENCE

@@ -58,12 +58,6 @@ async def unlinked(pages: Pages, dom: str) -> AsyncIterator[tuple[str, WhatsApp]
         await page.close()
 
 
-async def standing(pages: Pages, account: str) -> dict[str, Any]:
-    """Return how the phone's side sees an account."""
-    items = (await pages.http.get("/sandbox/overview")).json()["items"]
-    return next(item for item in items if item["account"] == account)
-
-
 # --- pairing
 
 
@@ -102,7 +96,7 @@ async def test_no_code_is_asked_for_in_an_account_that_is_linked(pages: Pages, d
         with pytest.raises(errors.PageHung, match="shows main instead of the linking screen"):
             await page.ask_pairing_code(new_phone())
         assert await page._page.evaluate("window.clicked === undefined")
-        assert (await standing(pages, account))["devices"] == 1
+        assert (await pages.standing(account))["devices"] == 1
         await pages.phone(account, "show", screen="banned")
         await page.wait_screen(Screen.BANNED, timeout=30)
         with pytest.raises(errors.Banned):
@@ -175,7 +169,7 @@ async def test_a_code_is_replaced_and_when_it_has_expired_asked_for_anew(
 async def test_whose_account_it_is(pages: Pages, dom: str) -> None:
     async with pages.linked(dom) as (account, page):
         own = await page.own()
-        assert own == Own((await standing(pages, account))["phone"], "Postrider")
+        assert own == Own((await pages.standing(account))["phone"], "Postrider")
         assert own.phone == await page.profile_phone()
         await page._page.evaluate("localStorage.setItem('me-display-name', 'a name that is not JSON')")
         await page._page.evaluate("localStorage.setItem('last-wid-md', '\"someone@lid\"')")
@@ -189,7 +183,7 @@ async def test_logging_out_unlinks(pages: Pages, dom: str) -> None:
         await until(partial(says, page, "what's new"))
         await page.log_out()
         await page.wait_screen(Screen.QR, timeout=30)
-        assert (await standing(pages, account))["devices"] == 0
+        assert (await pages.standing(account))["devices"] == 0
         assert await page.own() == Own(None, None)
         await page.log_out()  # nothing is left to do
         await pages.phone(account, "show")
@@ -207,7 +201,7 @@ async def test_no_logging_out_from_other_screens(pages: Pages, dom: str) -> None
         await page._page.evaluate("document.querySelector('[role=menuitem]').replaceWith(document.createElement('hr'))")
         with pytest.raises(errors.UiChanged, match="log_out"):
             await page.log_out()
-        assert (await standing(pages, account))["devices"] == 1
+        assert (await pages.standing(account))["devices"] == 1
 
 
 # --- restrictions

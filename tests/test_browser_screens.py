@@ -1,17 +1,18 @@
 """Each screen, recognised on a page that holds what is known of it and nothing else; and the browser itself."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 import errors
 from browser import selectors
 from browser.dialogs import close_all
 from browser.engine import Engine, Look
-from browser.flags import OFF, ON, PLAYWRIGHT_OFF, PLAYWRIGHT_ON
-from browser.process import browsers_of
+from browser.flags import FLAGS, OFF, ON, PLAYWRIGHT_OFF, PLAYWRIGHT_ON, TELEMETRY
+from browser.process import browsers, browsers_of
 from browser.reader import Patience, Reader
 from browser.screens import ERRORS, Screen, recognise
 from browser.seam import bounded
@@ -147,7 +148,7 @@ async def test_a_dialog_that_stays_is_named(reader: Reader) -> None:
         await close_all(reader)
 
 
-async def test_a_hidden_tab_a_broken_selector_and_an_odd_place(reader: Reader) -> None:
+async def test_what_is_hidden_is_passed_over_and_so_is_a_broken_selector(reader: Reader) -> None:
     await reader.page.set_content("<p hidden id='a'>x</p><p id='b'>y</p>")
     assert await reader.ask("place", alternatives=["p::nonsense(", "#a", "p"]) == [2, 1]
     assert await reader.ask("place", alternatives=["#a"]) is None
@@ -200,15 +201,48 @@ async def test_the_browser_is_started_as_it_is_meant_to_be(engine: Engine, tmp_p
     await context.close()
 
 
-async def test_telemetry_goes_nowhere(reader: Reader) -> None:
-    failed = await reader.page.evaluate(
-        "fetch('https://crashlogs.whatsapp.net/', {mode: 'no-cors'}).catch(() => 'failed')"
-    )
-    assert failed == "failed"
+async def test_telemetry_goes_nowhere(tmp_path: Path) -> None:
+    everywhere = "--host-resolver-rules=MAP * 127.0.0.1"
+    came: list[str] = []
+
+    def meet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append("somebody")
+        writer.close()
+
+    async def reached(flags: Sequence[str], directory: Path) -> int:
+        """Return how many of the hosts are connected to."""
+        engine._flags = flags
+        context = await engine.open(directory, Look(800, 600))
+        count = 0
+        for host in TELEMETRY:
+            came.clear()
+            ask = "url => fetch(url, {mode: 'no-cors'}).catch(() => {}).then(() => 0)"
+            await context.pages[0].evaluate(ask, f"https://{host}:{port}/")
+            count += bool(came)
+        await context.close()
+        return count
+
+    async with await asyncio.start_server(meet, "127.0.0.1", 0) as server, Engine() as engine:
+        port = server.sockets[0].getsockname()[1]
+        # The control: where every name leads here, these do. Chromium heeds the last rule, which is ours then.
+        assert await reached([everywhere], tmp_path / "control") == len(TELEMETRY)
+        assert await reached([everywhere, *FLAGS], tmp_path / "ours") == 0
 
 
-async def test_probe_opens_and_closes(engine: Engine) -> None:
+async def test_probe_starts_a_browser_and_leaves_none(engine: Engine, tmp_path: Path) -> None:
+    def ours() -> set[Path]:
+        own = psutil.Process()
+        return {held for held, process in browsers() if own in process.parents()}
+
+    before = ours()
     await engine.probe()
+    assert ours() == before
+    dead = tmp_path / "chromium"
+    dead.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo {engine.version}\n')
+    dead.chmod(0o755)
+    async with Engine(executable=dead) as broken:
+        with pytest.raises(errors.BrowserLost):
+            await broken.probe()
 
 
 async def test_a_browser_that_cannot_start_is_lost_and_the_others_stay(
