@@ -69,6 +69,45 @@ async def test_new_markup(profile: Profile) -> None:
     assert await main.locator("[data-icon], .message-out").count() == 0
 
 
+async def test_own_chat(linked: Profile) -> None:
+    own = "15551119999"
+    assert (await linked.server.post(f"{linked.account}/unlink")).status_code == 200
+    await linked.page.locator("[data-ref] canvas").wait_for()
+    assert (await linked.server.post(f"{linked.account}/scan", {"phone": own})).status_code == 200
+    await linked.chats.wait_for()
+    title = linked.page.locator("#main header span[title]")
+    row = linked.chats.get_by_role("row", name="(You)")
+    assert await row.count() == 0  # as any chat, it is listed once it has a message
+    await linked.send(own, "a note")
+    await linked.status("Read").wait_for()
+    assert await title.get_attribute("title") == "+1 555-111-9999 (You)"
+    await expect(linked.page.locator("#main header")).to_contain_text("Message yourself")
+    assert await linked.box.get_attribute("aria-label") == "Type a message to +1 555-111-9999 (You)"
+    await linked.goto()
+    assert await row.locator("span[title]").first.get_attribute("title") == "\u202a+1 555-111-9999 (You)\u202c"
+    names = ("message-yourself-row", "cell-frame-container")
+    marks = [await row.locator(f'[data-testid="{name}"]').count() for name in names]
+    assert marks == ([1, 0] if linked.generation == "2026-08" else [0, 0])
+    await row.click()
+    await expect(linked.bubbles).to_have_count(1)
+
+
+async def test_renamed(linked: Profile) -> None:
+    await linked.open("15551110016")
+    assert (await linked.server.post(f"{linked.account}/rename", {"css": '#main [data-tab="10"]'})).status_code == 200
+    box = linked.page.locator('[role="textbox-renamed"][data-tab="10-renamed"][aria-label$="-renamed"]')
+    await box.wait_for()
+    assert await linked.box.count() == 0
+    await box.fill("still works")
+    await box.press("Enter")
+    await linked.ticked.wait_for()
+    await linked.goto("send?phone=15551110016")
+    await box.wait_for()  # after a load, too
+    assert (await linked.server.post(f"{linked.account}/rename")).status_code == 200
+    await linked.chats.wait_for()
+    await linked.open("15551110016")
+
+
 async def test_only_trusted_input_writes(linked: Profile) -> None:
     await linked.open("15551110004")
     await linked.box.evaluate("""box => {

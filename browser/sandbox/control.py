@@ -1,4 +1,4 @@
-"""Orders to an account's pages: to show what WhatsApp shows seldom, to take memory, to hang.
+"""Orders to an account's pages: to show what WhatsApp shows seldom, to rename elements, to take memory, to hang.
 
 Every open page listens, linked or not, so that each screen can be had at any time and in both generations.
 """
@@ -38,12 +38,14 @@ class Controls:
     def __init__(self) -> None:
         self._pages: set[tuple[str, Stream]] = set()
         self._shown: dict[str, str] = {}
+        self._renamed: dict[str, str] = {}
 
     def connect(self, account: str) -> Stream:
         """Add a page; it hears first what it is to show."""
         stream = Stream()
         self._pages.add((account, stream))
         stream.push("show", {"screen": self.shown(account)})
+        stream.push("rename", {"css": self.renamed(account)})
         return stream
 
     def disconnect(self, account: str, stream: Stream) -> None:
@@ -61,6 +63,15 @@ class Controls:
         else:
             self._shown[account] = screen
         self._tell(account, "show", {"screen": screen})
+
+    def renamed(self, account: str) -> str:
+        """Return the CSS selector of what has other names on an account's pages; empty for nothing."""
+        return self._renamed.get(account, "")
+
+    def rename(self, account: str, css: str) -> None:
+        """Give what a CSS selector finds other names on an account's pages, now and whenever they are opened."""
+        self._renamed[account] = css
+        self._tell(account, "rename", {"css": css})
 
     def order(self, account: str, order: str, data: Data) -> None:
         """Let an account's pages do something once; raise Conflict when none is open."""

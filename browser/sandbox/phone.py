@@ -15,6 +15,7 @@ Act = Callable[[Sandbox, str], None]
 
 LEAK_MOST = 4096.0  # megabytes
 HANG_MOST = 3600.0  # seconds
+CSS_LONGEST = 1000
 
 
 async def scan(request: Request) -> Response:
@@ -64,6 +65,14 @@ async def show(request: Request) -> Response:
     sandbox, account = Sandbox.of(request), account_id(request)
     fields = await Fields.of(request, "screen")
     sandbox.show(account, fields.choice("screen", *WHOLE, *DIALOGS, *LOGOUTS) if "screen" in fields else None)
+    return _answer(sandbox, account)
+
+
+async def rename(request: Request) -> Response:
+    """Let what a `css` selector finds on the account's pages bear other names, as after a release; null ends it."""
+    sandbox, account = Sandbox.of(request), account_id(request)
+    fields = await Fields.of(request, "css")
+    sandbox.controls.rename(account, fields.text("css", CSS_LONGEST) if "css" in fields else "")
     return _answer(sandbox, account)
 
 
@@ -140,6 +149,7 @@ routes = [
     Route("/refuse-pairing", refuse_pairing, methods=["POST"]),
     Route("/restrict", restrict, methods=["POST"]),
     Route("/show", show, methods=["POST"]),
+    Route("/rename", rename, methods=["POST"]),
     Route("/leak", leak, methods=["POST"]),
     Route("/hang", hang, methods=["POST"]),
     Route("/crash", crash, methods=["POST"]),

@@ -59,8 +59,10 @@ class Sandbox:
         if phone == Magic.RESTRICTS:
             self.accounts.restrict(account, "new_chats")
         hang = self.timing.hang if phone == Magic.HANGS and self.post.spend(account, phone, "hang") else 0
+        own = phone == self.accounts.get(account).phone
         return {
-            "title": title(phone),
+            "title": f"{title(phone)} (You)" if own else title(phone),
+            "own": own,
             "exists": phone != Magic.ABSENT,
             "known": self.post.knows(account, phone),
             "hang": hang,

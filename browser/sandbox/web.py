@@ -45,7 +45,8 @@ async def whatsapp(request: Request) -> Response:
     if "HeadlessChrome" in request.headers.get("user-agent", ""):
         return _page("unsupported.html")
     timing = json.dumps(sandbox.timing.for_page())
-    return _page("whatsapp.html", timing=timing, shown=sandbox.controls.shown(account) or "")
+    controls = sandbox.controls
+    return _page("whatsapp.html", timing=timing, shown=controls.shown(account) or "", renamed=controls.renamed(account))
 
 
 async def to_whatsapp(request: Request) -> Response:

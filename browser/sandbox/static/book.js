@@ -79,6 +79,6 @@ export class Book extends EventTarget {
 }
 
 /** What the profile keeps of a chat. */
-const stored = ({ phone, title, at, text, mine, ack, id, unread, draft }) => ({
-  phone, title, at, text, mine, ack, id, unread, draft,
+const stored = ({ phone, title, own, at, text, mine, ack, id, unread, draft }) => ({
+  phone, title, own, at, text, mine, ack, id, unread, draft,
 });

@@ -19,8 +19,10 @@ export class Chat {
     this.node = h("div", { id: "main", class: "chat" },
       h("header", { class: "chat-header", "data-tab": "6", ...testid("conversation-header") },
         h("div", { class: "avatar" }, svg(chat.group ? GROUP : PERSON, { size: 26 })),
-        h("div", { class: "chat-title", ...testid("conversation-info-header-chat-title") },
-          h("span", { dir: "auto", title: chat.title }, chat.title))),
+        h("div", {},
+          h("div", { class: "chat-title", ...testid("conversation-info-header-chat-title") },
+            h("span", { dir: "auto", title: chat.title }, chat.title)),
+          chat.own && h("div", { class: "chat-subtitle" }, "Message yourself"))),
       this.messages.node,
       this.footer);
     this.restrict(closed);

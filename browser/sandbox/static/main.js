@@ -5,6 +5,7 @@ import { openElsewhere } from "./dialogs.js";
 import * as keys from "./keys.js";
 import { link } from "./link.js";
 import * as mutex from "./mutex.js";
+import * as rename from "./rename.js";
 import * as screens from "./screens.js";
 import * as shows from "./shows.js";
 
@@ -50,6 +51,7 @@ async function start(how = {}) {
   if (asked && app.main) await app.main.openLink(asked.phone, asked.text);
 }
 
+rename.begin();
 shows.follow();
 if (!shows.begin()) {
   await screens.runStartup();

@@ -94,6 +94,7 @@ export class MainScreen {
   async show(phone, answer, text = null) {
     const chat = this.book.chat(phone, answer.title);
     chat.known = answer.known || chat.number !== undefined;
+    chat.own = answer.own;
     if (text) chat.draft = text;
     const messages = await this.book.messages(chat);
     this.chat?.close();

@@ -19,7 +19,7 @@ export const messagesOf = (phone) =>
 /** Returns outgoing messages whose last tick is still to come, oldest first. */
 export const openMessages = () => database.read("message", (messages) => messages.index("open").getAll(1));
 
-/** Chats: {phone, title, at, text, mine, ack, id, unread, draft}; all but the first two may be missing. */
+/** Chats: {phone, title, own, at, text, mine, ack, id, unread, draft}; all but the first two may be missing. */
 export const chats = () => database.read("chat", (all) => all.getAll());
 
 /** Keeps a chat; like a draft, it may be lost when the machine dies. */

@@ -5,6 +5,7 @@ import { listen } from "./api.js";
 import * as crash from "./crash.js";
 import { openElsewhere, takeTour, updateSoon, whatsNew } from "./dialogs.js";
 import { button, h } from "./dom.js";
+import * as rename from "./rename.js";
 import * as screens from "./screens.js";
 import { timing, wait } from "./settings.js";
 
@@ -97,5 +98,6 @@ export function follow() {
     await wait(timing.reconnect);
     follow();
   };
-  listen("control", { show: ({ screen }) => show(screen), leak, hang, crash: crash.order }, again);
+  const orders = { show: ({ screen }) => show(screen), rename: rename.order, leak, hang, crash: crash.order };
+  listen("control", orders, again);
 }

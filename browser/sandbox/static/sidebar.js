@@ -126,13 +126,15 @@ const picture = (group) =>
 const headingRow = (words) =>
   h("div", { role: "row", class: "row row-heading" }, h("div", { role: "gridcell" }, words));
 
-function chatRow({ title, at, text, mine, ack, unread, group }, selected, open) {
+function chatRow({ title, own, at, text, mine, ack, unread, group }, selected, open) {
   const count = unread ? `${unread} unread message${unread > 1 ? "s" : ""}` : null;
   const preview = text.replaceAll("\n", " ");
   const frame = { class: "cell-frame", tabindex: "-1", "aria-selected": String(selected) };
   const time = `cell-time${unread ? " cell-time-unread" : ""}`;
+  // The account's own chat is a row without cell-frame-container (seen 2026-07-27).
+  const name = own ? "message-yourself-row" : "cell-frame-container";
   return h("div", { role: "row", class: "row" },
-    h("div", { ...frame, ...testid("cell-frame-container"), onclick: (event) => event.isTrusted && open() },
+    h("div", { ...frame, ...testid(name), onclick: (event) => event.isTrusted && open() },
       h("div", { class: "avatar" }, picture(group)),
       h("div", { role: "gridcell", class: "cell-line" },
         h("div", { class: "cell-title", ...testid("cell-frame-title") },
