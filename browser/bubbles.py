@@ -53,6 +53,16 @@ def read_bubbles(rows: Iterable[dict[str, Any]], selectors: Selectors) -> list[B
     return bubbles
 
 
+def read_marks(rows: Iterable[dict[str, Any]], selectors: Selectors) -> list[tuple[Tick, str]]:
+    """Read the ticks of our messages, each with what the page calls its icon."""
+    marks = []
+    for row in rows:
+        status, tick = row["status"], read_tick(row["status"], selectors)
+        if row["bubble"] and _is_outgoing(row, tick):
+            marks.append((tick, (status["label"].strip() or status["icon"].strip()) if status else ""))
+    return marks
+
+
 def _is_outgoing(row: dict[str, Any], tick: Tick) -> bool:
     """Tell ours from theirs by the first evidence there is; a run's later bubbles have no tail in the newest page."""
     if row["id"].startswith(("true_", "false_")):

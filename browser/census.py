@@ -11,11 +11,17 @@ LOG = logging.getLogger(__name__)
 
 #: what must be there before anything is done with the main screen
 BOOT = ("pane", "search")
+Together = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
 #: where one of the first is shown, the others are as well
-TOGETHER = (
+TOGETHER: Together = (
     (("chat_row", "chat_title"), ("chat_row", "chat_title")),
     (("header", "panel", "compose"), ("header", "header_title", "panel", "compose", "attach")),
     (("box", "text"), ("bubble", "meta")),
+)
+#: and in the account's own chat: it is open, and has no messages but ours
+OWN_CHAT: Together = (
+    ((), ("header", "header_title", "panel", "compose", "attach")),
+    (("bubble", "box", "text", "meta", "outgoing"), ("bubble", "box", "text", "meta", "outgoing")),
 )
 #: lines of text in the chat list that only chats bring; the words for an empty one are fewer
 LISTED = 4
@@ -43,11 +49,15 @@ class Census:
         """Return by element the alternative that shows now."""
         return {name: self._css(name) if place >= 0 else None for name, place in self.places.items()}
 
-    def missing(self, screen: Screen) -> list[str]:
-        """Name the elements that the code needs on this screen, as far as it can be told, and that are not found."""
-        return [name for name in self._needed(screen) if self.places[name] < 0]
+    def missing(self, screen: Screen, *, own_chat: bool = False) -> list[str]:
+        """Name the elements that the code needs on this screen, as far as it can be told, and that are not found.
 
-    def _needed(self, screen: Screen) -> list[str]:
+        `own_chat`: the account's own chat is open, in which every message is ours.
+        """
+        needed = self._needed(screen, TOGETHER + OWN_CHAT if own_chat else TOGETHER)
+        return [name for name in dict.fromkeys(needed) if self.places[name] < 0]
+
+    def _needed(self, screen: Screen, together: Together) -> list[str]:
         shown = {name for name, place in self.places.items() if place >= 0}
         if screen is Screen.QR:
             # A number or a code takes the place of the QR code, and an advertisement or the reload button may cover it.
@@ -56,8 +66,8 @@ class Census:
         if screen is not Screen.MAIN:
             return []
         needed = [*BOOT, "menu"]
-        for signs, others in TOGETHER:
-            if shown & set(signs) or ("chat_row" in signs and self.listed >= LISTED):
+        for signs, others in together:
+            if not signs or shown & set(signs) or ("chat_row" in signs and self.listed >= LISTED):
                 needed += others
         return needed
 

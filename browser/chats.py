@@ -18,6 +18,8 @@ from errors import NotOnWhatsApp, PageHung, UiChanged, UnknownDialog, WrongChat
 
 #: an id of the older page names its chat: true_15551234567@c.us_3EB0…
 JID = re.compile(r"_(\d+)@(?:c\.us|s\.whatsapp\.net)_")
+#: tells whether a row of the chat list is the one that is looked for
+Wanted = Callable[[dict[str, Any]], bool]
 
 
 class Chats:
@@ -71,6 +73,54 @@ class Chats:
                 if doubts.last("opened", 0 if read else self._reader.patience.doubt, seen=opened):
                     return
         raise WrongChat(f"The chat that the list calls {plain(title)!r} did not open.")
+
+    async def open_own(self, phone: str, *, reload: bool) -> bool:
+        """Open the chat of the account with itself, whose number this is; False when the list does not have it.
+
+        Then only the page's own address for it is left, which is taken with `reload`. No row that tells of unread
+        messages is clicked, so that none is read by mistake. The chat counts as open also when nothing of it bears a
+        title: whoever asks looks for what the page lacks. Raise WrongChat, or what the screen stands for.
+        """
+        marks = tuple(self._reader.selectors.texts["own_chat"])
+
+        def own(title: str) -> bool:
+            return same_number(phone, digits(title)) or plain(title).endswith(marks)
+
+        await self.settle()
+        if own(_name(await self._reader.ask("chat"))):
+            return True
+        self._known, self.unread = None, 0
+
+        def wanted(row: dict[str, Any]) -> bool:
+            return not unread_count(row) and (row["own"] or own(row["title"]))
+
+        row = await self._click_found(wanted, phone)
+        if row is None and not reload:
+            return False
+        if row is None:
+            await self._open_address(phone)
+        await self._wait_own(phone, lambda title: own(title) or bool(row and same_title(title, row["title"])), row)
+        return True
+
+    async def _wait_own(self, phone: str, own: Callable[[str], bool], row: dict[str, Any] | None) -> None:
+        patience, doubts = self._reader.patience, Doubts()
+        nameless = patience.chat / 6 if row is None else patience.doubt  # after a load it takes its time
+        async for _ in self._reader.looks(patience.chat):
+            sight = await self._reader.sight()
+            if self._screen(sight, doubts) is not Screen.MAIN:
+                continue
+            await self._answer_dialogs(sight, doubts)
+            if sight.dialogs:
+                continue
+            name = _name(await self._reader.ask("chat"))
+            if own(name):
+                self._known = (phone, name)
+                return
+            if doubts.last("wrong", patience.doubt, seen=bool(name)):
+                raise WrongChat("The page opened another chat than the account's own.")
+            if doubts.last("nameless", nameless, seen=not name):
+                return
+        raise PageHung(f"The account's own chat did not open within {patience.chat:.0f} s.")
 
     async def _unread_of(self, title: str) -> int:
         rows = await self._reader.ask("chats")
@@ -144,27 +194,28 @@ class Chats:
 
     async def _open_listed(self, phone: str) -> bool:
         """Click the number's row, in view or found by search. A saved contact's row bears a name and is not found."""
+        return await self._click_found(lambda row: digits(row["title"]) == phone, phone) is not None
 
-        def wanted(row: dict[str, Any]) -> bool:
-            return digits(row["title"]) == phone
-
-        if await self._click_row(wanted):
-            return True
-        await self._search(phone)
+    async def _click_found(self, wanted: Wanted, query: str) -> dict[str, Any] | None:
+        """Click the first wanted row, in view or found by search, and return it."""
+        if row := await self._click_row(wanted):
+            return row
+        await self._search(query)
         try:
             async for _ in self._reader.looks(self._reader.patience.search):
-                if await self._click_row(wanted):
-                    return True
-            return False
+                if row := await self._click_row(wanted):
+                    return row
+            return None
         finally:
             await self._search("")
 
-    async def _click_row(self, wanted: Callable[[dict[str, Any]], bool]) -> bool:
-        """Click the first wanted row. Opening chats sorts the list anew, so no place in it is remembered."""
+    async def _click_row(self, wanted: Wanted) -> dict[str, Any] | None:
+        """Click the first wanted row and return it. Opening chats sorts the list, so no place in it is remembered."""
         for last in (False, True):
-            row = next((row for row in await self._reader.ask("chats") if wanted(row)), None)
+            rows: list[dict[str, Any]] = await self._reader.ask("chats")
+            row = next((row for row in rows if wanted(row)), None)
             if row is None:
-                return False
+                return None
             try:
                 self.unread = unread_count(row)
                 await self._reader.click(self._reader.page.locator(row["css"]).nth(row["nth"]))
@@ -174,8 +225,8 @@ class Chats:
                     raise
                 await self.settle()
             else:
-                return True
-        return False
+                return row
+        return None
 
     async def _search(self, text: str) -> None:
         """Filter the list; by real input, since the page does not see an assigned value."""

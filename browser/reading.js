@@ -14,6 +14,9 @@
     return [];
   };
   const one = (root, alternatives) => all(root, alternatives)[0] ?? null;
+  // A node itself, or the first one in it.
+  const within = (node, alternatives) =>
+    all(node.parentElement, alternatives).find((each) => node.contains(each)) ?? null;
 
   // Text as a person reads it. innerText would drop emoji, which the page draws as pictures; `holes` counts the
   // pictures that have no alternative text.
@@ -85,19 +88,24 @@
     return null;
   };
 
-  // Of each element which alternative shows now; which cannot be parsed; how many lines the chat list has.
+  // Of each element which alternative shows now; which cannot be parsed; how many lines the chat list has. What is part
+  // of a message is looked for in the message list: the box to write in has text of the same kind.
+  const MESSAGE = new Set(["bubble", "outgoing", "incoming", "box", "text", "meta"]);
   const census = ({ css }) => {
     const broken = [];
-    const nodes = (each) => {
+    const nodes = (root, each) => {
       try {
-        return [...document.querySelectorAll(each)];
+        return [...root.querySelectorAll(each)];
       } catch {
         broken.push(each);
         return [];
       }
     };
-    const places = Object.entries(css).map(([name, alternatives]) =>
-      [name, alternatives.map((each) => nodes(each).some(shown)).indexOf(true)]);
+    const panel = one(document, css.panel) ?? document;
+    const places = Object.entries(css).map(([name, alternatives]) => {
+      const root = MESSAGE.has(name) ? panel : document;
+      return [name, alternatives.map((each) => nodes(root, each).some(shown)).indexOf(true)];
+    });
     const lines = (one(document, css.pane)?.innerText ?? "").split("\n").filter((line) => line.trim());
     return { places: Object.fromEntries(places), broken, listed: lines.length };
   };
@@ -164,6 +172,7 @@
       return {
         css: used, nth, shown: shown(row), status: mark && status(mark),
         unread: unread ? `${unread.textContent} ${label(unread)}` : "", group: !!one(row, css.chat_group),
+        own: !!within(row, css.chat_own),
         title: title?.getAttribute("title") || title?.textContent || "",
       };
     }).filter((row) => row.shown);

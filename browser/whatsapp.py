@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from playwright.async_api import BrowserContext, Page
 
-from browser.bubbles import Bubble, Tick
+from browser.bubbles import Bubble, Tick, read_marks
 from browser.census import BOOT, Census
 from browser.chats import Chats
 from browser.compose import ComposeBox
@@ -224,6 +224,18 @@ class WhatsApp:
         Banned, NotLinked, OpenElsewhere, Offline, PageCrashed.
         """
         await self._chats.open(phone, known_only=known_only)
+
+    async def open_own_chat(self, *, reload: bool) -> bool:
+        """Open the account's chat with itself; False when it is not in the chat list, and nothing tells where else.
+
+        With `reload` the page's own address for it is taken then. Raise WrongChat, or what another screen stands for.
+        """
+        phone = await self.profile_phone()
+        return phone is not None and await self._chats.open_own(phone, reload=reload)
+
+    async def marks(self) -> list[tuple[Tick, str]]:
+        """Read the ticks of our messages in the open chat's DOM, each with what the page calls its icon."""
+        return read_marks(await self._reader.ask("rows"), self._reader.selectors)
 
     async def write(self, text: str) -> None:
         """Put a text into the compose box as a person would. Raise BoxMismatch or UnknownDialog."""

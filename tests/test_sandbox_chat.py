@@ -95,7 +95,7 @@ async def test_own_chat(linked: Profile) -> None:
 async def test_renamed(linked: Profile) -> None:
     await linked.open("15551110016")
     assert (await linked.server.post(f"{linked.account}/rename", {"css": '#main [data-tab="10"]'})).status_code == 200
-    box = linked.page.locator('[role="textbox-renamed"][data-tab="10-renamed"][aria-label$="-renamed"]')
+    box = linked.page.locator('[role="renamed-textbox"][data-tab="renamed-10"][aria-label^="renamed-"]')
     await box.wait_for()
     assert await linked.box.count() == 0
     await box.fill("still works")

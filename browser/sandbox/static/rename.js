@@ -5,15 +5,16 @@ const NAMES = [
   "aria-label", "data-icon", "data-id", "data-lexical-editor", "data-pre-plain-text", "data-ref", "data-tab",
   "data-testid", "id", "role", "title",
 ];
-const ENDING = "-renamed";
+const BEGINNING = "renamed-";
 
 let wanted = "";
 
-/** Renames an element, once. */
+/** Renames an element, once; a title is the name of its picture. */
 function rename(node) {
+  if (node.tagName === "title" && !node.textContent.startsWith(BEGINNING)) node.textContent = BEGINNING + node.textContent;
   for (const name of NAMES) {
     const value = node.getAttribute(name);
-    if (value && !value.endsWith(ENDING)) node.setAttribute(name, value + ENDING);
+    if (value && !value.startsWith(BEGINNING)) node.setAttribute(name, BEGINNING + value);
   }
 }
 
