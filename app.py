@@ -237,7 +237,7 @@ def create_app(
 
     `process` is its id in Postgres. Its lifespan raises SettingsWrong for what only the database tells.
     """
-    context = _context(settings, database)
+    context = make_context(settings, database)
     presence = Presence(
         database,
         process or new_id("api_"),
@@ -264,7 +264,8 @@ def create_app(
     return app
 
 
-def _context(settings: Settings, database: Database) -> Context:
+def make_context(settings: Settings, database: Database) -> Context:
+    """Return what handlers are handed, and what accepts a job without a request. Raises SettingsWrong."""
     if settings.encryption_key is None:
         raise SettingsWrong("ENCRYPTION_KEY must be set")
     return Context(

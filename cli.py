@@ -111,13 +111,18 @@ def _migrate() -> None:
 @cli.command("doctor")
 def _doctor(
     account: Annotated[
-        str | None, typer.Option(help="Open this account's page and report each selector found or missing.")
+        str | None,
+        typer.Option(help="Look at this account's page, beside a running worker too, and report each selector."),
     ] = None,
+    *,
+    canary: Annotated[
+        bool, typer.Option("--canary", help="With --account: send one message to its own number, and time each step.")
+    ] = False,
 ) -> None:
-    """Check settings, database, schema, clock, encryption keys, Chromium and disk."""
+    """Check settings, database, schema, clock, encryption keys, Chromium and disk; of an account, its page."""
     from commands import doctor
 
-    _run(lambda settings: doctor.run_doctor(settings, account))
+    _run(lambda settings: doctor.run_doctor(settings, account, canary=canary), log_level="warning")
 
 
 @cli.command("why")

@@ -42,7 +42,7 @@ async def kill_browsers_of(directory: Path) -> None:
 
 
 async def end_orphans(root: Path) -> list[Path]:
-    """End every browser that holds a profile under a directory of profiles; return those profiles, sorted.
+    """End every browser that holds a profile in a directory of profiles; return those profiles, sorted.
 
     For a worker's start: it holds the directory's lock, so whatever runs there was left by one that died.
     """
@@ -51,7 +51,8 @@ async def end_orphans(root: Path) -> list[Path]:
 
 def _end_orphans(root: Path) -> list[Path]:
     root = root.resolve()
-    orphans = [(held, process) for held, process in browsers() if root in held.parents]
+    # No deeper: visitors have homes of their own in it.
+    orphans = [(held, process) for held, process in browsers() if held.parent == root]
     _kill([process for _, process in orphans])
     return sorted({held for held, _ in orphans})
 

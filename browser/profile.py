@@ -17,6 +17,8 @@ LOCKS = ("SingletonLock", "SingletonCookie", "SingletonSocket")
 PRIVATE = 0o700
 #: end of the name of a directory that a profile is restored in
 RESTORING = ".restoring"
+#: in a directory of profiles: the homes of visitors, each named by its identity
+VISITS = ".visits"
 
 
 def directory_of(root: Path, account_id: str) -> Path:
@@ -85,6 +87,19 @@ def delete_leftovers(root: Path) -> list[Path]:
     for path in leftovers:
         shutil.rmtree(path)
     return leftovers
+
+
+def visiting(root: Path, home: str) -> Path:
+    """Make a visitor's own directory of profiles, beside those of the worker there; nobody else may look into it."""
+    directory = root / VISITS / home
+    for each in (root, directory.parent, directory):
+        each.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    return directory
+
+
+def visits(root: Path) -> list[Path]:
+    """List the homes of visitors, those that have ended too."""
+    return _directories(root / VISITS)
 
 
 def _directories(root: Path) -> list[Path]:

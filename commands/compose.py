@@ -47,6 +47,7 @@ from sql import embedded, schema
 from sql.database import Database
 from sql.ids import new_id
 from tasks.accounts import AccountWork
+from tasks.checkups import Checkups
 from tasks.deliver import DeliveryWork
 from tasks.dialer import WITNESS, Dialer
 from tasks.evidence import Evidence
@@ -335,6 +336,7 @@ def _duties(
         ("sealing", 5.0, Sealing(seats, SEAL_EVERY).run_once),
         ("watchdog", settings.watchdog_seconds, Watchdog(database, seats, settings.memory_limit_mb).run_once),
         ("selectors", LOOK, source.run_once),
+        ("checkups", 1.0, Checkups(database, seats, lambda: source.origin).run_once),
         # In every worker: folders on other machines are out of reach.
         ("tidying", 600.0, seats.tidy),
         ("evidence", 3600.0, lambda: evidence.sweep(settings.retention_days)),

@@ -4,31 +4,30 @@ import asyncio
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 
 import psycopg
 
-from browser.census import Census
 from browser.chromium import check_driver, find_chromium
-from browser.screens import Screen
-from browser.whatsapp import WhatsApp
-from commands import compose, selectors
+from commands import checkup, compose
+from commands.canary import run_canary
 from commands.sealed import Survey, walk
-from errors import OperatorError, PostriderError, UiChanged
+from errors import OperatorError, PostriderError
 from settings import Settings
 from sql import schema
 from sql.database import Database
-from tasks.states import Account
 
 DISK = 2**30  # bytes that should be free
 CLOCK = 5.0  # seconds that our clock and Postgres's may differ; signed requests are refused beyond that
-BOOT = 90.0  # seconds
-SETTLING = 5.0  # seconds that a screen may take to be whole
 
 
-def run_doctor(settings: Settings, account: str | None) -> int:
-    """Check settings, database, keys, Chromium and so on; with an account, its page; 1 when one is wrong."""
+def run_doctor(settings: Settings, account: str | None, *, canary: bool = False) -> int:
+    """Check settings, database, keys, Chromium and so on; 1 when one is wrong.
+
+    With an account its page, too; and where nothing of that is wrong, with `canary` one message to its own number.
+    """
+    if canary and not account:
+        raise OperatorError("--canary sends from an account: name it by --account.")
     print("ok    settings  every value is allowed")  # noqa: T201
     checks: list[tuple[str, Callable[[Settings], str]]] = [
         ("database", _database),
@@ -38,16 +37,21 @@ def run_doctor(settings: Settings, account: str | None) -> int:
         ("chromium", lambda it: asyncio.run(_chromium(it))),
         ("disk", _disk),
     ]
+    wrong = max(_check(name, check, settings) for name, check in checks)
     if account:
-        checks.append(("page", lambda it: asyncio.run(_page(it, account))))
-    return max(_check(name, check, settings) for name, check in checks)
+        wrong = max(wrong, _check("page", lambda it: checkup.run_checkup(it, account), settings))
+    if account and canary and not wrong:
+        return _check("canary", lambda it: run_canary(it, account), settings)
+    if canary:
+        print("      no canary was sent, since something is wrong")  # noqa: T201
+    return wrong
 
 
 def _check(name: str, check: Callable[[Settings], str], settings: Settings) -> int:
     try:
-        print(f"ok    {name:9} {check(settings)}")  # noqa: T201
+        print(f"ok    {name:9} {check(settings)}", flush=True)  # noqa: T201
     except (PostriderError, psycopg.Error) as error:
-        print(f"WRONG {name:9} {str(error).strip().splitlines()[0]}")  # noqa: T201
+        print(f"WRONG {name:9} {str(error).strip().splitlines()[0]}", flush=True)  # noqa: T201
         return 1
     return 0
 
@@ -103,52 +107,3 @@ def _disk(settings: Settings) -> str:
     if free < DISK:
         raise OperatorError(f"Only {free // 2**20} MB are free in {settings.data_dir}.")
     return f"{free // 2**30} GB free"
-
-
-async def _page(settings: Settings, account_id: str) -> str:
-    """Open the account's page and print each element: which alternative matched, or that it is missing."""
-    found = selectors.source(settings)
-    found.load()
-    with compose.home(settings.profiles) as home:
-        worker, engine = compose.make_worker(settings, compose.database_url(settings), home)
-        async with worker.database, engine:
-            rows = await worker.database.read(Account, "account_to_drain", account=account_id, keepalive=0)
-            if not rows:
-                raise OperatorError(f"There is no account {account_id}.")
-            if not await worker.seats.lease(account_id):
-                raise OperatorError(f"Account {account_id} is open in a worker: disconnect it first.")
-            try:
-                session = await worker.seats.open(rows[0])
-                return await _fit(session.page, found.origin)
-            finally:
-                await worker.seats.leave(account_id, "looked at by doctor")
-
-
-async def _fit(page: WhatsApp, origin: str) -> str:
-    """Print what was found of each element. Raise OperatorError when one that this screen needs is missing."""
-    screen = await page.wait_screen(timeout=BOOT)
-    if screen is Screen.MAIN:
-        with suppress(UiChanged):  # what is missing is told below
-            await page.settle_in()
-    census, missing = await _census(page, screen)
-    for name, css in census.found.items():
-        tries = len(census.selectors.elements[name])
-        absent = "MISSING on this screen" if name in missing else "not on this screen"
-        print(f"      {name:17} " + (f"{census.places[name] + 1}/{tries} {css}" if css else f"-/{tries} {absent}"))  # noqa: T201
-    for css in census.broken:
-        print(f"      {css!r} is no CSS that this Chromium knows")  # noqa: T201
-    which = f"selectors {census.selectors.version} ({origin})"
-    if missing:
-        raise OperatorError(f"The screen {screen} lacks {', '.join(missing)} by {which}: see docs/selectors.md.")
-    return f"shows the screen {screen}, and {which} find what it needs"
-
-
-async def _census(page: WhatsApp, screen: Screen) -> tuple[Census, list[str]]:
-    """Look until all that the screen needs is there, for some seconds."""
-    until = time.monotonic() + SETTLING
-    while True:
-        census = await page.census()
-        missing = census.missing(screen)
-        if not missing or time.monotonic() > until:
-            return census, missing
-        await asyncio.sleep(0.2)

@@ -7,10 +7,11 @@ made is not in the copy, so whatever is opened from an older copy is a new gener
 
 import asyncio
 import logging
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from browser.process import kill_browsers_of
+from browser.process import end_orphans, kill_browsers_of
 from browser.profile import (
     delete,
     delete_leftovers,
@@ -18,6 +19,7 @@ from browser.profile import (
     prepare,
     read_generation,
     stored,
+    visits,
     write_generation,
 )
 from browser.seal import pack, unpack
@@ -175,6 +177,22 @@ class Profiles:
         named = {row["id"]: row["generation"] for row in rows}
         here = await asyncio.to_thread(stored, self.root)
         return [account for account, generation in here.items() if named.get(account) != generation]
+
+    async def sweep(self) -> None:
+        """Delete the homes of visitors that have ended: one that was killed left a login there."""
+        try:
+            for home in await self._ended_visits():
+                log.warning("deleting what a visit left in %s", home)
+                await end_orphans(home)
+                await asyncio.to_thread(shutil.rmtree, home)
+        except OSError as error:
+            # A visitor may have been another user of the machine.
+            log.warning("what a visit left cannot be deleted: %s", error)
+
+    async def _ended_visits(self) -> list[Path]:
+        left = visits(self.root)
+        rows = await self.database.all("living_homes") if left else []
+        return [home for home in left if home.name not in {row["home"] for row in rows}]
 
     async def clean(self) -> list[str]:
         """Delete what no account needs any more, at a worker's start; return the accounts."""

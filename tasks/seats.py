@@ -290,7 +290,7 @@ class Seats:
     async def leave(
         self,
         account: str,
-        reason: str,
+        reason: str | None,
         *,
         to: State | None = None,
         forget: bool = False,
@@ -316,7 +316,9 @@ class Seats:
             self.leases.pop(account, None)
             self.guard.forget(self.profiles.directory(account))
 
-    async def _put_away(self, account: str, reason: str, to: State | None, *, forget: bool, attend: bool) -> None:
+    async def _put_away(
+        self, account: str, reason: str | None, to: State | None, *, forget: bool, attend: bool
+    ) -> None:
         async with self.database.transaction() as tx:
             row = await self.states.held(tx, account)
         linked = row["linked"] and not forget
@@ -347,7 +349,8 @@ class Seats:
         await asyncio.gather(*(self._close_one(account, only_idle=True) for account in idle))
 
     async def tidy(self) -> None:
-        """Delete directories that were left on this disk by leases that were lost."""
+        """Delete directories that were left on this disk by leases that were lost, and by visitors that ended."""
+        await self.profiles.sweep()
         for account in await self.profiles.stale():
             async with self._lock(account):
                 if account not in self.leases and not self._is_claimed(account):

@@ -32,6 +32,7 @@ BY_AGE = (
     "forget_recoveries",
     "forget_changes",
     "forget_incoming",
+    "forget_checkups",
 )
 
 

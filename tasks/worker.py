@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import procrastinate
@@ -118,9 +118,7 @@ class Worker:
         await self._tidy()
         await self.seats.guard.start()
         async with self.app.open_async():
-            life = asyncio.create_task(
-                keep("heartbeat", min(HEARTBEAT, self.heartbeat.lease_seconds / 6), self.heartbeat.run_once)
-            )
+            life = self._live()
             duties = self._duties()
             running = [asyncio.create_task(consumer.run()) for consumer in self.consumers]
             log.info(
@@ -150,11 +148,30 @@ class Worker:
         log.info("worker %s has stopped", self.id, extra={"event": "worker.stopped", "worker": self.id})
         return 0
 
-    async def register(self) -> None:
-        """Write its row. Raises SettingsWrong when everything is sealed with a key that it has not."""
-        await self.database.transact(self._register)
+    @asynccontextmanager
+    async def visiting(self) -> AsyncIterator[None]:
+        """Be a worker within the block that may lease an account and works on none.
 
-    async def _register(self, tx: Transaction) -> None:
+        It has no seats, so that others send it nothing; what it leases it has to leave.
+        """
+        await self.register(seats=0)
+        try:
+            await self.seats.guard.start()
+            life = self._live()
+            try:
+                yield
+            finally:
+                await _cancel(life)
+                await self.seats.guard.close()
+        finally:
+            with suppress(DatabaseUnavailable):
+                await self.database.all("unregister_worker", worker=self.id)
+
+    async def register(self, *, seats: int | None = None) -> None:
+        """Write its row. Raises SettingsWrong when everything is sealed with a key that it has not."""
+        await self.database.transact(lambda tx: self._register(tx, self.seats.capacity if seats is None else seats))
+
+    async def _register(self, tx: Transaction, seats: int) -> None:
         fingerprints = self.seats.profiles.sealer.fingerprints
         await admit(tx, fingerprints)
         await tx.all(
@@ -163,9 +180,13 @@ class Worker:
             host=self.host,
             version=self.version,
             home=self.seats.profiles.home,
-            seats=self.seats.capacity,
+            seats=seats,
         )
         await tx.all("tell_keys", worker=self.id, fingerprints=fingerprints)
+
+    def _live(self) -> asyncio.Task[None]:
+        every = min(HEARTBEAT, self.heartbeat.lease_seconds / 6)
+        return asyncio.create_task(keep("heartbeat", every, self.heartbeat.run_once))
 
     async def _tidy(self) -> None:
         """Remove what an earlier worker left in the directory of profiles, which nobody else uses now."""
@@ -175,6 +196,7 @@ class Worker:
                 extra={"event": "browser.orphan", "directory": str(directory)},
             )  # fmt: skip
         await self.seats.profiles.clean()
+        await self.seats.profiles.sweep()
 
     def _duties(self) -> list[asyncio.Task[None]]:
         lost = Lost(self.database, self.lanes)

@@ -70,6 +70,7 @@ FENCED: dict[str, LiteralString] = {
     "restore_profile": "select 1",
     "store_profile": "select 1",
     "forget_profile": "select 1",
+    "answer_checkup": "insert into checkups (account_id, org_id) values ('a', 'org_default')",
 }
 
 #: What an unchanged claim allows whoever has the lane by now: a result that is known is never thrown away.
@@ -114,6 +115,7 @@ ALLOWED = {
     "forget_recoveries": UPKEEP,
     "forget_changes": UPKEEP,
     "forget_incoming": UPKEEP,
+    "forget_checkups": UPKEEP,
     "forget_tokens": UPKEEP,
     "forget_signatures": UPKEEP,
     "forget_secrets": UPKEEP,
@@ -207,7 +209,7 @@ async def taken_over(database: Database, claim: str) -> dict[str, Any]:
         "name": "n", "platform": "p", "qr": "q", "restriction": "monthly_cap", "home": "home", "sealed": 3,
         "whole": True, "raw_bytes": 1, "in_flight": 2, "failures": 1, "rests": 1, "failing_since": MOMENT,
         "failed_at": MOMENT,
-        "rest": 9.0, "not_ready_for": 1.0,
+        "rest": 9.0, "not_ready_for": 1.0, "answer": "{}",
     }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from fixtures_browser import until
 from browser import guardian
 from browser.guard import Guard
 from browser.process import browsers_of, end_orphans, is_running
+from browser.profile import VISITS
 
 WORKER = """
 import asyncio, sys, time
@@ -226,12 +227,14 @@ async def test_what_is_kept_ends_when_the_guard_is_closed() -> None:
 
 async def test_orphans_are_ended_and_nothing_else(worker: Worker, tmp_path: Path) -> None:
     home, other = tmp_path / "home", tmp_path / "home-of-another"
-    for directory in (home / "acc_1", home / "acc_2", other / "acc_1"):
+    visitor = home / VISITS / "visit_1" / "acc_3"
+    for directory in (home / "acc_1", home / "acc_2", other / "acc_1", visitor):
         await worker.do("open", directory, time.monotonic() + FAR)
     processes = tree(home / "acc_1") + tree(home / "acc_2")
     assert await end_orphans(home) == [home / "acc_1", home / "acc_2"]
     await gone(processes)
     assert alive(other / "acc_1")
+    assert alive(visitor)
     assert await end_orphans(home) == []
 
 

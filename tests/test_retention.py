@@ -182,6 +182,21 @@ async def test_changes_and_incoming_messages_go_some_at_a_time(database: Databas
     assert await value(database, "select max(id) from incoming") == "89"
 
 
+async def test_an_old_checkup_goes(database: Database) -> None:
+    await add_lanes(database, "a", "b")
+    for account in ("a", "b"):
+        await database.all("want_checkup", account=account)
+    await run(
+        database,
+        """
+        update checkups
+        set wanted_at = now() - case account_id when 'a' then interval '91 days' else interval '89 days' end
+        """,
+    )
+    await keep_up(database)
+    assert await value(database, "select string_agg(account_id, '') from checkups") == "b"
+
+
 async def test_links_to_evidence_go_with_it(database: Database) -> None:
     await add_lanes(database, "a")
 

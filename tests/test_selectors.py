@@ -21,16 +21,14 @@ import uvicorn
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from fixtures_browser import Pages, dom, friend, linked, new_account, page, pages
+from fixtures_browser import dom, friend, linked, page, pages
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from browser import selectors
-from browser.screens import Screen
 from browser.whatsapp import WhatsApp
-from commands import doctor
 from commands import selectors as command
 from crypto import CryptoError, new_signing_key, sign_file, verify_file
 from errors import OperatorError, SelectorsWrong, UiChanged
@@ -459,38 +457,3 @@ async def test_settling_in_tells_once_by_which_alternatives(page: WhatsApp, capl
     assert "the last of 3 alternatives is all that still finds pane (#pane-side)" in caplog.text
     assert "hold CSS that is none: a:unheard-of(b)" in caplog.text
     assert "finds search" not in caplog.text, "the only one is not the last resort"
-
-
-async def test_doctor_tells_what_fits_and_what_is_missing(
-    page: WhatsApp, friend: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(doctor, "SETTLING", 0.3)
-    await page.open_chat(friend)
-    said = await doctor._fit(page, "shipped")
-    assert said == f"shows the screen main, and selectors {SHIPPED.version} (shipped) find what it needs"
-    printed = capsys.readouterr().out
-    assert re.search(r"^ +pane +1/2 #pane-side$", printed, re.MULTILINE)
-    assert re.search(r"^ +qr +-/6 not on this screen$", printed, re.MULTILINE)
-    assert "MISSING" not in printed
-    for gone, needed in (("attach", "attach"), ("chat_row", "chat_row"), ("compose", "compose"), ("meta", "meta")):
-        page.use(replace(SHIPPED, elements=SHIPPED.elements | {gone: ["#gone"]}))
-        census = await page.census()
-        assert needed in census.missing(Screen.MAIN), gone
-    page.use(replace(SHIPPED, elements=SHIPPED.elements | {"search": ["#gone", "a:unheard-of"]}))
-    with pytest.raises(OperatorError, match=r"The screen main lacks search by selectors .* \(fetched\)"):
-        await doctor._fit(page, "fetched")
-    page.use(SHIPPED)
-    printed = capsys.readouterr().out
-    assert re.search(r"^ +search +-/2 MISSING on this screen$", printed, re.MULTILINE)
-    assert "'a:unheard-of' is no CSS that this Chromium knows" in printed
-
-
-async def test_doctor_knows_what_the_linking_screen_needs(pages: Pages, dom: str) -> None:
-    page = await pages.open(new_account(), dom)
-    try:
-        assert "shows the screen qr" in await doctor._fit(page, "shipped")
-        page.use(replace(SHIPPED, elements=SHIPPED.elements | {"qr_ref": ["#gone"]}))
-        assert (await page.census()).missing(Screen.QR) == ["qr_ref"]
-        assert (await page.census()).missing(Screen.BANNED) == []
-    finally:
-        await page.close()

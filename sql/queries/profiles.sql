@@ -67,5 +67,8 @@ with held as (
 )
 delete from profiles using held where account_id = held.id
 
+-- name: living_homes
+select home from workers where renewed_at > now() - interval '60 seconds'
+
 -- name: profiles_at_home
 select id, profile_generation as generation from accounts where profile_home = %(home)s and linked

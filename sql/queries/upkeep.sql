@@ -127,6 +127,15 @@ with gone as (
 )
 select count(*) as rows from gone
 
+-- name: forget_checkups
+with gone as (
+    delete from checkups
+    where account_id in (
+        select account_id from checkups where wanted_at < now() - %(days)s * interval '1 day' limit %(most)s)
+    returning account_id
+)
+select count(*) as rows from gone
+
 -- name: forget_incoming
 -- Who opted out stays on the list.
 with gone as (

@@ -1,0 +1,87 @@
+"""`postrider doctor --canary`: one message from an account to its own number, with the time of each step."""
+
+import asyncio
+import time
+from datetime import datetime, timedelta
+
+from api.acceptance import accept
+from api.models import iso
+from api.orders import Order
+from app import make_context
+from commands import compose
+from commands.checkup import Patient, Told, find
+from errors import OperatorError, RequestError
+from settings import Settings
+from sql.database import Database, Row
+from sql.ids import new_id
+
+LIMIT = 180.0  # seconds in which it is sent, or expires
+TICKS = 15.0  # seconds that the further ticks are waited for
+LOOK = 0.2  # seconds between looks
+OPEN = frozenset({"queued", "sending", "submitting"})
+
+
+def run_canary(settings: Settings, account: str) -> str:
+    """Send the message, print its steps, and return how it ended. Raises OperatorError where it was not sent."""
+    return asyncio.run(_canary(settings, account))
+
+
+async def _canary(settings: Settings, account: str) -> str:
+    told = Told()
+    async with Database(compose.database_url(settings), size=2, name="postrider doctor") as database:
+        patient = await find(database, account)
+        phone = _sends(patient)
+        (time_row,) = await database.all("the_time")
+        now: datetime = time_row["now"]
+        order = Order.model_validate(
+            {
+                "account": account,
+                "phone": phone,
+                "message": f"Postrider canary, {iso(now)}",
+                "idempotencyKey": new_id("canary_"),
+                "expiresAt": iso(now + timedelta(seconds=LIMIT)),
+                "metadata": {"canary": True},
+            }
+        )
+        (answer,) = await accept(make_context(settings, database), patient.org_id, [order])
+        if isinstance(answer, RequestError):
+            raise OperatorError(f"It was not accepted: {answer.detail}")
+        async with told.keeping_on():
+            job = await _followed(database, patient.org_id, answer.job_id, told)
+    if job["state"] in {"sent", "delivered", "read"}:
+        return f"{answer.job_id} is {job['state']}"
+    raise OperatorError(f"{answer.job_id} is {job['state']}: {job['error_code']}: {job['error_detail']}")
+
+
+def _sends(patient: Patient) -> str:
+    """Return the account's own number. Raises OperatorError where nothing would be sent to it now."""
+    if not patient.works:
+        raise OperatorError("No worker runs, so that nobody would send it: start one (`postrider worker`).")
+    if patient.phone is None:
+        raise OperatorError("The account's own number is not known, since it was never ready.")
+    if patient.closed:
+        until = f"until {iso(patient.opens_at)}" if patient.opens_at else "until somebody acts"
+        raise OperatorError(f"The account sends nothing {until} ({patient.closed_because}), so none was sent.")
+    return patient.phone
+
+
+async def _followed(database: Database, org: str, job_id: str, told: Told) -> Row:
+    """Print each step of the job when it comes, and return the job at its end, or when no more ticks came."""
+    printed, end = 0, time.monotonic() + LIMIT + TICKS
+    while True:
+        job = await database.one("show_job", org=org, job=job_id)
+        if job is None:
+            raise OperatorError(f"There is no job {job_id} any more.")
+        steps = job["timeline"]
+        began = datetime.fromisoformat(steps[0]["at"])
+        for step in steps[printed:]:
+            after = (datetime.fromisoformat(step["at"]) - began).total_seconds()
+            detail = f": {step['detail']}" if step["detail"] else ""
+            told.say(f"{step['at']}  {after:+8.3f} s  {step['status']}{detail}")
+            if step["status"] == "sent":
+                end = time.monotonic() + TICKS
+        printed = len(steps)
+        told.what = f"{job_id} is {job['state']}"
+        if (job["state"] not in OPEN and job["state"] not in {"sent", "delivered"}) or time.monotonic() > end:
+            return job
+        await asyncio.sleep(LOOK)

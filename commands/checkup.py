@@ -1,0 +1,274 @@
+"""`postrider doctor --account`: look at an account's page, through whoever has it open, or with a browser of our own.
+
+No login is ever open twice. A worker that has the account looks itself (tasks/checkups.py), and only an account that
+nobody has is leased and opened here.
+"""
+
+import asyncio
+import shutil
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from api.models import iso
+from browser.profile import VISITS, visiting
+from browser.screens import ERRORS, PASSING, Screen
+from browser.session import State
+from commands import compose, selectors
+from errors import DatabaseUnavailable, LoggedOut, OperatorError, ProfileElsewhere
+from settings import Settings
+from sql.database import Database
+from sql.ids import new_id
+from tasks.checkups import Checkups
+from tasks.profiles import Profiles
+from tasks.seats import Seats
+from tasks.selectors import SelectorsSource
+from tasks.states import Account
+from tasks.worker import Worker
+
+BOOT = 90.0  # seconds that a page may take from its opening; a cold boot of the real one was measured at 20-25 s
+#: Seconds until the worker that has an account has answered: longer than it waits for a message, and looks.
+PATIENCE = 120.0
+LOOK = 0.5  # seconds between looks for its answer
+TELL = 5.0  # seconds after which it is told what is waited for
+#: in which a page may still be on its way to the chat list
+OPENING = frozenset({State.starting, State.qr_pending, State.authenticated})
+VISITS_MOST = 2  # times that it is opened here, since a page may be lost
+TRIES, PAUSE = 4, 3.0  # of giving the account back while Postgres is away, and the seconds between
+
+
+@dataclass(frozen=True)
+class Patient:
+    """An account as doctor sees it."""
+
+    id: str
+    org_id: str
+    name: str
+    transport: str
+    wanted: str
+    state: str
+    state_reason: str | None
+    state_since: datetime
+    linked: bool
+    phone: str | None
+    #: a worker has it, or had it until a moment ago
+    held: bool
+    leased_by: str | None
+    host: str | None
+    version: str | None
+    #: by another doctor
+    visited: bool
+    #: the newest there is of its login is sealed
+    kept: bool
+    profile_home: str | None
+    closed: bool
+    closed_because: str | None
+    opens_at: datetime | None
+    #: a worker runs
+    works: bool
+
+    @property
+    def holder(self) -> str:
+        """Who has it."""
+        return f"{'doctor' if self.visited else 'worker'} {self.leased_by} on {self.host}, version {self.version}"
+
+
+class Told:
+    """What is waited for, told again and again."""
+
+    def __init__(self) -> None:
+        self.what = ""
+        self._began = time.monotonic()
+
+    def say(self, line: str) -> None:
+        """Print a line."""
+        print(f"      {line}", flush=True)  # noqa: T201
+
+    @asynccontextmanager
+    async def keeping_on(self) -> AsyncIterator[None]:
+        """Tell it every few seconds within the block."""
+
+        async def tell() -> None:
+            while True:
+                await asyncio.sleep(TELL)
+                self.say(f"… {time.monotonic() - self._began:3.0f} s: {self.what}")
+
+        telling = asyncio.create_task(tell())
+        try:
+            yield
+        finally:
+            telling.cancel()
+
+
+def run_checkup(settings: Settings, account: str) -> str:
+    """Print what was found of the account's page, and return how it is. Raises OperatorError for what is wrong."""
+    try:
+        return asyncio.run(_stoppable(settings, account))
+    except asyncio.CancelledError:
+        raise OperatorError("Stopped by a signal; nothing is open any more.") from None
+
+
+async def _stoppable(settings: Settings, account: str) -> str:
+    """Let a SIGTERM end it as Ctrl-C does: what is open is closed and given back first."""
+    if task := asyncio.current_task():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await _checkup(settings, account)
+
+
+async def _checkup(settings: Settings, account: str) -> str:
+    url, told = compose.database_url(settings), Told()
+    async with Database(url, size=2, name="postrider doctor") as database:
+        patient = await find(database, account)
+        because = f": {patient.state_reason}" if patient.state_reason else ""
+        told.say(f"{patient.name} ({patient.id}) is {patient.state} since {iso(patient.state_since)}{because}")
+        if not patient.held:
+            _check_openable(patient)
+        async with told.keeping_on():
+            answer = await _answer(settings, url, database, patient, told)
+    _print(told, answer)
+    return _judged(answer, patient)
+
+
+async def find(database: Database, account: str) -> Patient:
+    """Return the account. Raises OperatorError where there is none."""
+    rows = await database.read(Patient, "patient", account=account)
+    if not rows:
+        raise OperatorError(f"There is no account {account}.")
+    return rows[0]
+
+
+async def _answer(settings: Settings, url: str, database: Database, patient: Patient, told: Told) -> dict[str, Any]:
+    """Ask for a look, and see to it that somebody looks; return what was found."""
+    asked = await database.one("want_checkup", account=patient.id)
+    since, until = asked and asked["wanted_at"], time.monotonic() + PATIENCE
+    asking, visits = "", 0
+    while True:
+        if row := await database.one("checkup_since", account=patient.id, since=since):
+            answer: dict[str, Any] = row["answer"]
+            return answer
+        patient = await find(database, patient.id)
+        if not patient.held:
+            _check_openable(patient)
+            if visits == VISITS_MOST:
+                raise OperatorError(f"Its page was lost {visits} times while it was looked at.")
+            visits += await _look_here(settings, url, patient, told)
+        elif asking != patient.holder:
+            asking = patient.holder
+            told.say(f"{asking} has it, and is asked to look")
+        told.what = f"it is {patient.state}, and {patient.leased_by} has not looked yet"
+        if asking and time.monotonic() > until:
+            raise OperatorError(
+                f"It is {patient.state}; {asking}, did not look within {PATIENCE:.0f} s: see its log. "
+                "If it hangs, stop it, and ask again."
+            )
+        await asyncio.sleep(LOOK)
+
+
+# --- a look of our own -------------------------------------------------------------------------------------------
+
+
+async def _look_here(settings: Settings, url: str, patient: Patient, told: Told) -> bool:
+    """Lease the account and look at its page here, in a home of its own; False where another was faster."""
+    root, home = settings.profiles.resolve(), new_id("visit_")
+    source = selectors.source(settings)
+    source.load()
+    worker, engine = compose.make_worker(
+        settings.model_copy(update={"chrome_user_data_dir": root / VISITS / home}), url, home
+    )
+    async with worker.database, engine, worker.visiting():
+        # Only now: whoever sweeps knows by the worker's row that this home is in use.
+        await Profiles(worker.database, worker.id, home, root, compose.sealer(settings)).sweep()
+        directory = visiting(root, home)
+        try:
+            leased = await worker.seats.lease(patient.id)
+            if leased:
+                told.say("nobody has it: its page is opened here, for a moment")
+                await _open(worker, source, patient, told)
+            return leased
+        finally:
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+async def _open(worker: Worker, source: SelectorsSource, patient: Patient, told: Told) -> None:
+    try:
+        # As it is under our lease.
+        patient = await find(worker.database, patient.id)
+        _check_openable(patient)
+        rows = await worker.database.read(Account, "account_to_drain", account=patient.id, keepalive=0)
+        told.what = "its page is being opened"
+        session = await worker.seats.open(rows[0])
+        told.what = "its page is being looked at"
+        checkups = Checkups(worker.database, worker.seats, lambda: source.origin)
+        await checkups.look(session, shown=BOOT, reload=True)
+    finally:
+        told.what = "its login is being sealed"
+        await _leave(worker.seats, patient, told)
+
+
+def _check_openable(patient: Patient) -> None:
+    """Raise OperatorError where there is no login, ProfileElsewhere where it is older than what was open last."""
+    if not patient.linked:
+        raise OperatorError("It is not linked, so that it has no page to look at: connect it, and scan.")
+    if not patient.kept:
+        raise ProfileElsewhere(
+            f"Its newest login is in {patient.profile_home}, the profiles of a worker that could not seal it: "
+            "start that worker, or let it open the account, and ask again."
+        )
+
+
+async def _leave(seats: Seats, patient: Patient, told: Told) -> None:
+    """Seal the login and give the account back as it was."""
+    for tries_left in range(TRIES, -1, -1):
+        try:
+            await seats.leave(patient.id, patient.state_reason)
+            break
+        except DatabaseUnavailable:
+            if not tries_left:
+                raise
+            await asyncio.sleep(PAUSE)
+    if seats.profiles.directory(patient.id).exists():
+        told.say("its login was not sealed anew, so that the copy from before is opened next: the log says why")
+
+
+# --- what was found ----------------------------------------------------------------------------------------------
+
+
+def _print(told: Told, answer: dict[str, Any]) -> None:
+    for fit in answer.get("fits", []):
+        name, tries = fit["name"], fit["alternatives"]
+        absent = "MISSING on this screen" if name in answer["missing"] else "not on this screen"
+        told.say(f"{name:17} " + (f"{fit['place'] + 1}/{tries} {fit['css']}" if fit["css"] else f"-/{tries} {absent}"))
+    for css in answer.get("broken", []):
+        told.say(f"{css!r} is no CSS that this Chromium knows")
+    if answer.get("own_chat"):
+        ticks = ", ".join(f"{count} {tick}" for tick, count in answer["ticks"].items())
+        told.say(
+            f"its own chat was open; the ticks of its messages in view: {ticks or 'none, since it has no message'}"
+        )
+    if answer.get("note"):
+        told.say(answer["note"])
+
+
+def _judged(answer: dict[str, Any], patient: Patient) -> str:
+    """Return how the page is. Raises OperatorError with the first that is wrong."""
+    if "error" in answer:
+        raise OperatorError(f"The page could not be looked at: {answer['error']}")
+    screen, which = Screen(answer["screen"]), f"selectors {answer['version']} ({answer['origin']})"
+    if answer["missing"]:
+        raise OperatorError(
+            f"The screen {screen} lacks {', '.join(answer['missing'])} by {which}: see docs/selectors.md."
+        )
+    if answer["strange"]:
+        raise OperatorError(f"{which} do not know these ticks: {', '.join(answer['strange'])}: see docs/selectors.md.")
+    if answer["failed"]:
+        raise OperatorError(f"Its own chat was not opened: {answer['note']}")
+    passing = PASSING if patient.linked else PASSING | {Screen.QR}
+    if screen is not Screen.MAIN and not (patient.state in OPENING and screen in passing):
+        error = LoggedOut if screen is Screen.QR and patient.linked else ERRORS[screen]
+        raise OperatorError(f"It shows the screen {screen}, and {which} find what that needs: {error().summary}")
+    where = ", in its own chat too" if answer["own_chat"] else ""
+    return f"shows the screen {screen}, and {which} find what it needs{where}"

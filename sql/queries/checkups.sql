@@ -1,0 +1,48 @@
+-- name: patient
+-- An account as doctor needs to know it: who has it, whether anybody else may open its login, and whether it sends.
+-- `kept`: the newest there is of its login is sealed; a visitor's home goes with the visitor.
+select accounts.id, accounts.org_id, accounts.name, transport, wanted, state, state_reason, state_since, linked, phone,
+       coalesce(lease_until >= now() - interval '5 seconds', false) as held, leased_by,
+       holder.host, holder.version, coalesce(holder.home like 'visit\_%%', false) as visited,
+       exists (
+           select from profiles
+           where account_id = accounts.id and (whole or profile_home is null or profile_home like 'visit\_%%')) as kept,
+       profile_home,
+       orgs.paused_at is not null or open_at > now() as closed,
+       case when orgs.paused_at is not null then 'paused' else gate_reason end as closed_because,
+       case when open_at between now() and '9999-01-01' then open_at end as opens_at,
+       exists (select from workers where renewed_at > now() - interval '30 seconds' and home not like 'visit\_%%') as works
+from accounts
+join lanes using (id)
+join orgs on orgs.org_id = accounts.org_id
+left join workers as holder on holder.id = leased_by
+where accounts.id = %(account)s and deleted_at is null
+
+-- name: want_checkup
+insert into checkups (account_id, org_id)
+select id, org_id from accounts where id = %(account)s
+on conflict (account_id) do update set wanted_at = now()
+returning wanted_at
+
+-- name: checkup_since
+select answer from checkups where account_id = %(account)s and answered_at > %(since)s
+
+-- name: wanted_checkups
+-- Of the accounts that this worker has. Whoever asked waits for some minutes at most; an older wish is nobody's. `due`:
+-- messages are, so that the page is not to be kept from them for long.
+select accounts.id, state, state_reason,
+       exists (
+           select from jobs
+           where jobs.account_id = accounts.id and jobs.state = 'queued' and priority in (0, 1) and due_at <= now()
+             and open_at <= now())
+       or exists (
+           select from jobs where jobs.account_id = accounts.id and jobs.state in ('sending', 'submitting')) as due
+from checkups
+join accounts on accounts.id = checkups.account_id
+join lanes on lanes.id = accounts.id
+where leased_by = %(worker)s and coalesce(answered_at < wanted_at, true) and wanted_at > now() - interval '5 minutes'
+
+-- name: answer_checkup
+update checkups
+set answered_at = clock_timestamp(), worker = %(worker)s, answer = %(answer)s::jsonb
+where account_id = %(account)s and exists (select from accounts where id = %(account)s and leased_by = %(worker)s)

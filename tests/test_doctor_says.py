@@ -1,0 +1,152 @@
+"""What `postrider doctor --account` says of a page, and of whoever does not look at it."""
+
+import asyncio
+import base64
+import os
+import re
+import sys
+from asyncio.subprocess import PIPE, STDOUT
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from fixtures_browser import SELECTORS, Pages, dom, linked, new_account, page, pages, send
+from fixtures_house import ROOT, house
+from fixtures_lanes import add_lanes, add_worker, value
+
+from browser.checkup import examine
+from browser.profile import visiting
+from browser.screens import Screen
+from browser.whatsapp import WhatsApp
+from commands import checkup, compose
+from commands.checkup import Patient
+from crypto import Sealer
+from errors import OperatorError, ProfileElsewhere
+from sql.database import Database
+from tasks import checkups
+from tasks.profiles import Profiles
+
+__all__ = ["dom", "linked", "page", "pages"]
+NO_KEY = base64.b64encode(bytes(32)).decode()
+PATIENT = Patient(
+    id="acc_1", org_id="org_default", name="Shop", transport="sandbox", wanted="connected", state="ready",
+    state_reason=None, state_since=datetime(2026, 1, 1, tzinfo=UTC), linked=True, phone="15550000001", held=True,
+    leased_by="wrk_1", host="here:1", version="1", visited=False, kept=True, profile_home=None, closed=False,
+    closed_because=None, opens_at=None, works=True,
+)  # fmt: skip
+
+
+async def test_what_is_printed_of_it(page: WhatsApp, capsys: pytest.CaptureFixture[str]) -> None:
+    await send(page, await page.profile_phone() or "", "a note")
+    said = await told(page)
+    assert said == f"shows the screen main, and selectors {SELECTORS.version} (shipped) find what it needs"
+    printed = capsys.readouterr().out
+    assert re.search(r"^ +pane +1/2 #pane-side$", printed, re.MULTILINE)
+    assert re.search(r"^ +qr +-/6 not on this screen$", printed, re.MULTILINE)
+    assert "MISSING" not in printed
+    for gone in ("attach", "chat_row", "compose", "meta"):
+        page.use(replace(SELECTORS, elements=SELECTORS.elements | {gone: ["#gone"]}))
+        assert gone in (await page.census()).missing(Screen.MAIN), gone
+    page.use(replace(SELECTORS, elements=SELECTORS.elements | {"search": ["#gone", "a:unheard-of"]}))
+    with pytest.raises(OperatorError, match=r"The screen main lacks search by selectors .* \(shipped\)"):
+        await told(page)
+    page.use(SELECTORS)
+    printed = capsys.readouterr().out
+    assert re.search(r"^ +search +-/2 MISSING on this screen$", printed, re.MULTILINE)
+    assert "'a:unheard-of' is no CSS that this Chromium knows" in printed
+
+
+async def told(page: WhatsApp, **patient: object) -> str:
+    """Print and judge a look without a click, as the command does."""
+    found = await examine(page, shown=10, act=False, reload=False)
+    answer = asdict(found) | {"origin": "shipped"}
+    checkup._print(checkup.Told(), answer)
+    return checkup._judged(answer, PATIENT if not patient else replace(PATIENT, **patient))  # type: ignore[arg-type]
+
+
+async def test_the_linking_screen(pages: Pages, dom: str) -> None:
+    page = await pages.open(new_account(), dom)
+    try:
+        assert (await told(page, state="qr_pending", linked=False)).startswith("shows the screen qr, and selectors ")
+        with pytest.raises(OperatorError, match="It was logged out, on the phone or by WhatsApp"):
+            await told(page)
+        page.use(replace(SELECTORS, elements=SELECTORS.elements | {"qr_ref": ["#gone"]}))
+        assert (await page.census()).missing(Screen.QR) == ["qr_ref"]
+        assert (await page.census()).missing(Screen.BANNED) == []
+    finally:
+        await page.close()
+
+
+async def test_what_a_killed_one_leaves_is_swept(database: Database, tmp_path: Path) -> None:
+    await database.all("register_worker", worker="wrk_a", host="here", version="1", home="visit_living", seats=0)
+    left = {home: visiting(tmp_path, home) for home in ("visit_dead", "visit_living")}
+    for home in left.values():
+        (home / "acc_1").mkdir()
+        assert home.stat().st_mode & 0o777 == 0o700
+    await Profiles(database, "wrk_b", "home_b", tmp_path, Sealer.from_text(NO_KEY)).sweep()
+    assert [home.name for home in left.values() if home.exists()] == ["visit_living"]
+    for work in ("why_workers", "room_elsewhere"):
+        row = await database.one(work, worker="wrk_b")
+        assert row
+        assert not any(row.values()), "it works on nothing, and nothing is left to it"
+
+
+async def said(database_url: str, tmp_path: Path) -> str:
+    """Look at account a; return why that cannot be."""
+    with pytest.raises((OperatorError, ProfileElsewhere)) as raised:
+        await checkup._checkup(compose.load(data_dir=tmp_path, database_url=database_url), "a")
+    return str(raised.value)
+
+
+async def test_a_page_that_is_in_use_is_looked_at_without_a_click(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with house(tmp_path, database_url) as it:
+        account = await it.link()
+        assert it.worker
+        session = it.worker.seats.sessions[account]
+        async with session.busy:
+            monkeypatch.setattr(checkups, "BUSY", 0.1)
+            assert (await checkup._checkup(it.settings, account)).startswith("shows the screen main, and selectors ")
+        assert checkups.IN_USE in capsys.readouterr().out
+        monkeypatch.setattr(checkups, "BUSY", 30.0)
+        for limit in ("LIMIT", "WITH_LOAD"):
+            monkeypatch.setattr(checkups, limit, -checkups.SHOWN)
+        with pytest.raises(OperatorError, match="Its own chat was not opened: its own chat did not open within"):
+            await checkup._checkup(it.settings, account)
+        assert (await it.ended(await it.send(account, "15556670005", "goes on")))["sentAt"]
+
+
+async def test_who_does_not_look_is_named(
+    database: Database,
+    database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(checkup, "PATIENCE", 0.5)
+    monkeypatch.setattr(checkup, "TELL", 0.2)
+    assert await said(database_url, tmp_path) == "There is no account a."
+    await add_lanes(database, "a")
+    await add_worker(database, "wrk_old")
+    assert (await said(database_url, tmp_path)).startswith("It is not linked")
+    async with database.transaction() as tx:
+        await tx.connection.execute("update accounts set linked = true")
+    await database.all("lease_account", account="a", worker="wrk_old", lease=60)
+    text = await said(database_url, tmp_path)
+    assert text.startswith("It is not_started; worker wrk_old on here, version 0.2.0, did not look within 0 s")
+    assert "it is not_started, and wrk_old has not looked yet" in capsys.readouterr().out
+    async with database.transaction() as tx:
+        await tx.connection.execute("update accounts set lease_until = null, profile_home = 'home_x'")
+    assert (await said(database_url, tmp_path)).startswith("Its newest login is in home_x, the profiles of a")
+    assert await value(database, "select leased_by from accounts") == "wrk_old", "nothing was leased for that"
+
+
+async def test_a_canary_wants_an_account(database_url: str, tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "cli", "doctor", "--canary", cwd=ROOT, stdout=PIPE, stderr=STDOUT,
+        env={**os.environ, "DATABASE_URL": database_url, "DATA_DIR": str(tmp_path)},
+    )  # fmt: skip
+    output = (await process.communicate())[0].decode()
+    assert (process.returncode, output) == (1, "postrider: --canary sends from an account: name it by --account.\n")
