@@ -182,12 +182,18 @@ class Profiles:
         """Delete the homes of visitors that have ended: one that was killed left a login there."""
         try:
             for home in await self._ended_visits():
-                log.warning("deleting what a visit left in %s", home)
+                log.warning(
+                    "deleting what a visit left in %s", home,
+                    extra={"event": "profile.visited", "directory": str(home)},
+                )  # fmt: skip
                 await end_orphans(home)
                 await asyncio.to_thread(shutil.rmtree, home)
         except OSError as error:
             # A visitor may have been another user of the machine.
-            log.warning("what a visit left cannot be deleted: %s", error)
+            log.warning(
+                "what a visit left cannot be deleted: %s", error,
+                extra={"event": "profile.not_deleted", "reason": str(error)},
+            )  # fmt: skip
 
     async def _ended_visits(self) -> list[Path]:
         left = visits(self.root)
