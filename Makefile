@@ -7,7 +7,8 @@ BIN := .venv/bin
 # Of the fault bench; one takes about 40 s.
 RUNS := 100
 # More than there are cores: most tests wait for a browser.
-PYTEST := $(BIN)/pytest -n 5 --dist worksteal
+# With its bytecode kept: hundreds of processes load the same files.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 5 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo up test test-all newcomer bench faults check format reference lock clean

@@ -22,6 +22,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
         if isinstance(report, pytest.TestReport):
             took[report.nodeid.partition("::")[0]] += report.duration
+    if not took:
+        return
     terminalreporter.section(f"slowest {SLOWEST} files, of {sum(took.values()):.0f} s")
     for name, seconds in sorted(took.items(), key=lambda one: -one[1])[:SLOWEST]:
         terminalreporter.line(f"{seconds:7.1f} s  {name}")
