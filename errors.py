@@ -349,7 +349,7 @@ class ProfileElsewhere(AccountWaits):
 
 
 class NoSeat(AccountWaits):
-    """Every seat but one waits for a phone to scan already."""
+    """Every seat but one waits for a scan already: scan those codes first, or raise MAX_SESSIONS."""
 
     code = "no_seat"
 

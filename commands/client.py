@@ -18,7 +18,7 @@ LOOK = 0.1  # seconds between looks
 
 
 class Client:
-    """Calls the API with a key; the sandbox's phone too. Raises OperatorError on what is not 2xx."""
+    """Calls the API with a key; the sandbox's phone too. Raises OperatorError on what is not 2xx, or no answer."""
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url
@@ -34,11 +34,17 @@ class Client:
 
     async def get(self, path: str) -> Json:
         """GET a path."""
-        return self._read(await self._http.get(path))
+        return self._read(await self._ask("GET", path))
 
     async def post(self, path: str, body: Json | None = None) -> Json:
         """POST a body."""
-        return self._read(await self._http.post(path, json=body or {}))
+        return self._read(await self._ask("POST", path, body or {}))
+
+    async def _ask(self, method: str, path: str, body: Json | None = None) -> httpx2.Response:
+        try:
+            return await self._http.request(method, path, json=body)
+        except httpx2.TransportError as error:
+            raise OperatorError(f"{method} {path}: no answer ({type(error).__name__}).") from error
 
     def _read(self, response: httpx2.Response) -> Json:
         if not response.is_success:
@@ -74,7 +80,7 @@ class Client:
         end = time.monotonic() + seconds
         await self.wait(f"/accounts/{account}", "state", {"qr_pending"}, seconds)
         # One that has ended is gone until the page shows the next.
-        while (response := await self._http.get(f"/accounts/{account}/qr")).status_code == httpx2.codes.GONE:
+        while (response := await self._ask("GET", f"/accounts/{account}/qr")).status_code == httpx2.codes.GONE:
             if time.monotonic() > end:
                 break
             await asyncio.sleep(LOOK)
