@@ -5,6 +5,7 @@ Each imports what it needs when it runs, so that --help and a mistyped name wait
 # ruff: noqa: PLC0415
 
 import asyncio
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,11 +38,24 @@ def _run(work: "Callable[[Settings], int]", *, log_level: str | None = None) -> 
         import logs
         from commands import compose
 
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            # For as long as a command has no answer of its own: the embedded Postgres must not stay behind.
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, _exit)
         settings = compose.load()
         logs.configure(log_level or settings.log_level, plain=sys.stderr.isatty())
-        return work(settings)
+        try:
+            return work(settings)
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                # The interpreter's end, which stops it, is not to be cut off.
+                signal.signal(number, signal.SIG_IGN)
 
     _end(run)
+
+
+def _exit(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _end(work: Callable[[], int]) -> None:
@@ -76,20 +90,25 @@ def _up() -> None:
     _run(up.run_up)
 
 
+EndWithStdin = Annotated[
+    bool, typer.Option(hidden=True, help="End, as on SIGTERM, when standard input ends: for `up`.")
+]
+
+
 @cli.command("api")
-def _api() -> None:
+def _api(*, end_with_stdin: EndWithStdin = False) -> None:
     """Serve the HTTP API."""
     from commands import serve
 
-    _run(serve.run_api)
+    _run(lambda settings: serve.run_api(settings, end_with_stdin=end_with_stdin))
 
 
 @cli.command("worker")
-def _worker() -> None:
+def _worker(*, end_with_stdin: EndWithStdin = False) -> None:
     """Send messages and deliver webhooks."""
     from commands import serve
 
-    _run(serve.run_worker)
+    _run(lambda settings: serve.run_worker(settings, end_with_stdin=end_with_stdin))
 
 
 @cli.command("migrate")

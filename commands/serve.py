@@ -29,6 +29,7 @@ from commands import compose
 from crypto import hash_key
 from errors import DatabaseUnavailable, PostriderError
 from settings import Settings
+from sql import embedded
 from sql.database import Database
 from tasks.metrics import WORKER
 from tasks.worker import Worker
@@ -41,6 +42,7 @@ GRACE = 10  # seconds that requests in hand are given when the API stops
 LOOK = 5.0  # seconds between looks whether the database is there
 CONNECTIONS = 10_240  # and other open files of a worker; macOS allows no more
 PROBE_AGAIN = 300.0  # seconds that a probe of the browser counts for
+LAST = 60  # seconds that a process whose standard input has ended is given to stop
 
 
 class Server(uvicorn.Server):
@@ -89,16 +91,23 @@ def config(app: Starlette, host: str, port: int) -> uvicorn.Config:
     )
 
 
-def run_api(settings: Settings, timing: Timing = Timing()) -> int:  # noqa: B008 - it is frozen
-    """Serve the API until SIGINT or SIGTERM. Returns the exit code."""
+def run_api(
+    settings: Settings,
+    timing: Timing = Timing(),  # noqa: B008 - it is frozen
+    *,
+    end_with_stdin: bool = False,
+) -> int:
+    """Serve the API until a signal or, if so told, until standard input ends. Returns the exit code."""
     url = compose.database_url(settings)
     compose.wait_for_database(url)
     compose.check_schema(url)
-    return uvloop.run(_api(settings, url, timing))
+    return uvloop.run(_api(settings, url, timing, end_with_stdin=end_with_stdin))
 
 
-async def _api(settings: Settings, url: str, timing: Timing) -> int:
+async def _api(settings: Settings, url: str, timing: Timing, *, end_with_stdin: bool) -> int:
     stop = on_signals()
+    if end_with_stdin:
+        on_stdin_ended(stop.set)
     app, on_exit = compose.make_api(settings, url, timing)
     async with running(config(app, settings.host, settings.port), on_exit) as serving:
         fatal = asyncio.create_task(_away_for_long(app.state.context.database, settings.database_grace_seconds))
@@ -121,14 +130,19 @@ async def _away_for_long(database: Database, grace: float) -> None:
     log.error("the API ends: %s", reason, extra={"event": "api.failed", "reason": reason})
 
 
-def run_worker(settings: Settings, patience: Patience = Patience()) -> int:  # noqa: B008 - it is frozen
-    """Work until SIGINT or SIGTERM. Returns the exit code."""
+def run_worker(
+    settings: Settings,
+    patience: Patience = Patience(),  # noqa: B008 - it is frozen
+    *,
+    end_with_stdin: bool = False,
+) -> int:
+    """Work until a signal or, if so told, until standard input ends. Returns the exit code."""
     url = compose.database_url(settings)
     compose.wait_for_database(url)
     compose.check_schema(url)
     _allow_connections()
     with compose.home(settings.profiles) as home:
-        return asyncio.run(_worker(settings, url, home, patience))
+        return asyncio.run(_worker(settings, url, home, patience, end_with_stdin=end_with_stdin))
 
 
 def search_less_for_garbage() -> None:
@@ -144,8 +158,10 @@ def _allow_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
-async def _worker(settings: Settings, url: str, home: str, patience: Patience) -> int:
+async def _worker(settings: Settings, url: str, home: str, patience: Patience, *, end_with_stdin: bool) -> int:
     stop = on_signals()
+    if end_with_stdin:
+        on_stdin_ended(stop.set)
     worker, engine = compose.make_worker(settings, url, home, patience)
     health = config(health_app(worker, engine, settings), settings.host, settings.worker_port)
     search_less_for_garbage()
@@ -153,23 +169,52 @@ async def _worker(settings: Settings, url: str, home: str, patience: Patience) -
         return await worker.run(stop)
 
 
-def on_signals() -> asyncio.Event:
-    """Return an event that the first SIGINT or SIGTERM sets; the second one ends the process at once."""
-    stop = asyncio.Event()
+def _die() -> None:
+    embedded.leave()
+    os._exit(1)
 
-    def handle() -> None:
-        if stop.is_set():
-            os._exit(1)
+
+def on_signals(again: Callable[[], None] = _die) -> asyncio.Event:
+    """Return an event that SIGINT, SIGTERM and SIGHUP set; what a second Ctrl-C does is `again`: end at once.
+
+    Only Ctrl-C is pressed twice by people: service managers and `make` pass on a SIGTERM that each process gets anyway,
+    and shells a SIGHUP. One that is ignored, as under nohup, stays so.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def told(number: signal.Signals) -> None:
+        if number is signal.SIGINT and stop.is_set():
+            again()
+        log.info("%s: stopping", number.name)
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, handle)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, told, number)
     return stop
 
 
 def listen() -> socket.socket:
     """Return a socket that listens on a port of the loopback which nobody has."""
     return socket.create_server(("127.0.0.1", 0))
+
+
+def on_stdin_ended(stop: Callable[[], None]) -> None:
+    """Call `stop` when standard input ends: a pipe, held open by whoever started this process for as long as they live.
+
+    Nobody is left then to kill a process that does not stop, so it is ended by the clock.
+    """
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        if not os.read(0, 4096):
+            loop.remove_reader(0)
+            log.info("whoever started this process has ended, and so it ends too", extra={"event": "parent.ended"})
+            signal.alarm(LAST)
+            stop()
+
+    loop.add_reader(0, read)
 
 
 @contextlib.asynccontextmanager

@@ -62,7 +62,7 @@ async def test_an_api_that_does_not_come_up_is_waited_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(greeting, "READY", 0.2)
-    welcome = asyncio.create_task(greeting.welcome(make_settings(tmp_path, "postgresql://nowhere", 1)))
+    welcome = asyncio.create_task(greeting.welcome(make_settings(tmp_path, "postgresql://nowhere", 1, 1)))
     await Output(capsys).shows("It is waited for")
     assert not welcome.done()
     welcome.cancel()
