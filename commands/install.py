@@ -170,8 +170,7 @@ def _install_packages(follower: Follower, lock: Path) -> None:
     packages = len(re.findall(r"^[a-z0-9][^ ]*==", text, re.MULTILINE))
     (size,) = re.findall(r"^# .*Download: (\d+ MB)", text, re.MULTILINE)
     follower.tell(f"{lock.name} names {packages} packages, {size} to download where pip has not kept them.")
-    # Not compiled: Python compiles what it imports, which is less.
-    flags: list[str | Path] = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--no-compile", "-r", lock]
+    flags: list[str | Path] = ["--no-deps", "--require-hashes", "--only-binary=:all:", "-r", lock]
     _pip(follower, "Installing packages", flags, packages)
     code, tail = follower.run("Checking them", [PYTHON, "-m", "pip", "check", "--disable-pip-version-check"])
     if code != 0:
