@@ -57,7 +57,7 @@ class House:
         body = {"account": account, "phone": phone, "message": message, **rest}
         return str((await self.client.post("/send", body))["jobId"])
 
-    async def ended(self, job: str, seconds: float = 60) -> Json:
+    async def ended(self, job: str, seconds: float = 120) -> Json:
         """Wait until a job has ended and return it."""
         return await self.client.wait(f"/jobs/{job}", "status", ENDED, seconds)
 

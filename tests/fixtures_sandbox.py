@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import httpx2
 import pytest
 import uvicorn
-from playwright.async_api import BrowserContext, Error, Locator, Page, Playwright, async_playwright
+from playwright.async_api import BrowserContext, Error, Locator, Page, Playwright, async_playwright, expect
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -21,6 +21,8 @@ from commands.serve import KEEP_ALIVE
 
 USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36"
 GENERATIONS = ("2026-08", "legacy")
+
+expect.set_options(timeout=30_000)
 
 #: everything that is waited for, short; the rest as shipped
 QUICK = Timing(

@@ -8,7 +8,7 @@ from fixtures_house import House, house
 
 from browser.sandbox.control import STEPS
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture

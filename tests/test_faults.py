@@ -12,7 +12,7 @@ from fixtures_postgres import open_folder
 from sql import embedded, schema
 from sql.embedded import stop_server
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 
 async def sent_count(it: Cluster) -> int:

@@ -15,7 +15,7 @@ from errors import DatabaseUnavailable
 from sql.database import Database
 from tasks.accounts import AccountWork
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 #: with what arrives as in production: that is what these tests are about
 WAITS = replace(PATIENCE, arrival=Patience().arrival)
 CONTACT = "447700900012"  # Ben Okafor, whom every sandbox account has saved

@@ -57,7 +57,7 @@ async def test_a_thousand_events_arrive_although_workers_are_killed(database: Da
         await put_events(database, "JobCompleted", EVENTS)
         running.append(await courier(database_url))
         try:
-            await until(database, "select count(*) from deliveries where state = 'delivered'", EVENTS, seconds=90)
+            await until(database, "select count(*) from deliveries where state = 'delivered'", EVENTS, seconds=240)
         finally:
             for process in running:
                 process.kill()

@@ -11,7 +11,7 @@ from fixtures_postgres import own_database
 
 from tasks.accounts import AccountWork
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from fixtures_postgres import own_database
 
 from browser.process import browsers
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from fixtures_postgres import own_database
 from browser.screens import Screen
 from errors import OperatorError
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 LOOKS = 3  # at a screen, until it would have been taken for something else
 

@@ -25,12 +25,12 @@ from tasks import trouble
 from tasks.accounts import AccountWork
 from tasks.seats import Seats
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 DOMS = ("legacy", "2026-08")
 LINES = 4  # accounts at once: most of a case is waiting
 #: A page of the sandbox takes less than a second to boot.
-HASTY = replace(PATIENCE, boot=5.0, chat=12.0, click=1.0, unknown=1.5)
+HASTY = replace(PATIENCE, boot=8.0, chat=30.0)
 FAILURES = "select reconnects + failures_in_a_row from accounts where id = %s"
 WAY = "select string_agg(to_state, ' ' order by id) from account_changes where account_id = %s and id > %s"
 LAST = "select coalesce(max(id), 0) from account_changes"
@@ -136,7 +136,7 @@ class Stage:
         wanted = (fate.state, fate.reason, fate.health, fate.gate, fate.for_good, "queued")
         seen: tuple[object, ...] = ()
         try:
-            async with asyncio.timeout(45):
+            async with asyncio.timeout(90):
                 while seen != wanted:
                     seen = await self._stands(account, job)
                     await asyncio.sleep(0.1)

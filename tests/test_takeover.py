@@ -12,7 +12,7 @@ from fixtures_lanes import until, value
 from bench.house import most_at_once
 from bench.ports import held_ports
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 CODES = "select count(*) from outbox where type = 'QrIssued'"
 
