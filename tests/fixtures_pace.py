@@ -23,7 +23,7 @@ TIMING = Timing(
 )
 #: Bounds are ample, since a machine may be busy; what is waited for each time is short, since the sandbox is quick.
 PATIENCE = Patience(
-    answer=8.0, boot=60.0, chat=60.0, quiet=0.3, arrival=0.5, search=0.3, doubt=1.0, unknown=2.0, poll=0.05
+    answer=8.0, boot=60.0, chat=60.0, quiet=0.3, arrival=0.5, search=0.3, doubt=1.0, unknown=2.0, poll=0.1
 )  # fmt: skip
 
 if __name__ == "__main__":

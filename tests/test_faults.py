@@ -37,6 +37,7 @@ async def wait_alive(it: Cluster) -> None:
                 await asyncio.sleep(0.05)
 
 
+@pytest.mark.long
 async def test_rolling_restarts_lose_and_double_nothing(database_url: str, tmp_path: Path) -> None:
     async with cluster(tmp_path, database_url) as it:
         worker = await it.start("worker")

@@ -76,6 +76,7 @@ async def test_a_clean_stop_hands_over_within_seconds(database_url: str, tmp_pat
             assert await at_once(it, account) == 1
 
 
+@pytest.mark.long
 async def test_five_sessions_of_a_killed_worker_go_on_elsewhere(
     database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,6 +136,7 @@ async def test_a_frozen_workers_session_is_ended_before_another_one_begins(datab
         assert await at_once(it, account) == 1
 
 
+@pytest.mark.long
 async def test_a_message_frozen_before_enter_is_sent_once_by_whoever_took_over(
     database_url: str, tmp_path: Path
 ) -> None:
