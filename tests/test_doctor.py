@@ -102,6 +102,7 @@ async def test_a_ready_account_a_renamed_element_and_a_canary(database_url: str,
         assert "no canary was sent" in output
 
 
+@pytest.mark.long
 async def test_accounts_that_sleep_wait_or_are_closed(database_url: str, tmp_path: Path) -> None:
     async with cluster(tmp_path, database_url) as it:
         await worker(it, tmp_path, MAX_SESSIONS="2")
@@ -148,6 +149,7 @@ async def test_accounts_that_sleep_wait_or_are_closed(database_url: str, tmp_pat
         assert await value(it.database, "select count(*) from workers") == 1
 
 
+@pytest.mark.long
 async def test_without_a_worker_twice_at_once_and_killed(database_url: str, tmp_path: Path) -> None:
     async with cluster(tmp_path, database_url) as it:
         it.environment["LEASE_SECONDS"] = "15"

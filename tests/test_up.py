@@ -141,6 +141,7 @@ async def test_a_message_in_hand_is_finished_when_it_is_killed_and_the_next_one_
     await sent_once(client, job, "15558880001")
 
 
+@pytest.mark.long
 async def test_a_message_that_gets_no_tick_holds_nothing_up_when_the_terminal_is_closed(
     ground: Ground, client: Client
 ) -> None:
@@ -173,6 +174,7 @@ async def test_a_second_one_is_refused_while_the_first_one_runs(ground: Ground) 
     other.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("end", ["make is killed", "the terminal is closed"])
 async def test_make_keeps_nothing_alive(ground: Ground, tmp_path: Path, end: str) -> None:
     makefile = tmp_path / "Makefile"
