@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import httpx2
@@ -18,6 +19,7 @@ from browser.sandbox.app import create_sandbox
 from browser.sandbox.magic import Magic
 from browser.sandbox.problem import PHONE
 from browser.sandbox.store import HERE, Store
+from browser.sandbox.web import version_of
 
 
 async def test_scan_without_a_code_on_screen(sandbox: SandboxServer) -> None:
@@ -105,6 +107,21 @@ async def test_pages_run_no_foreign_script(sandbox: SandboxServer) -> None:
         answer = await sandbox.client.get(path)
         assert "script-src 'self'" in answer.headers["content-security-policy"]
         assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_what_a_page_loads_is_kept_until_it_changes(sandbox: SandboxServer, tmp_path: Path) -> None:
+    page = await sandbox.client.get("web/someone/")
+    addresses = re.findall(r'(?:src|href)="\.\./(static/[^"]+)"', page.text)
+    assert {address.rpartition("/")[2] for address in addresses} >= {"main.js", "whatsapp.css"}
+    for address in addresses:
+        answer = await sandbox.client.get(f"web/{address}")
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, "max-age=31536000, immutable")
+    assert (await sandbox.client.get("web/static/main.js")).headers["cache-control"] == "no-cache"
+    (tmp_path / "main.js").write_text("one")
+    before = version_of(tmp_path)
+    assert before == version_of(tmp_path)
+    (tmp_path / "main.js").write_text("another")
+    assert before != version_of(tmp_path)
 
 
 async def test_server_that_comes_back_finds_everything(open_profile: OpenProfile, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The pages themselves: WhatsApp Web's, and the phone's."""
 
+import hashlib
 import html
 import json
 import os
@@ -27,15 +28,29 @@ POLICY = {
 }
 
 
-class Fresh(StaticFiles):
-    """Files that a browser asks about each time: a profile that outlives an upgrade must not mix old and new."""
+def version_of(folder: Path) -> str:
+    """Return a name for the state of a folder's files.
+
+    It stands in the address of what WhatsApp's page loads, some thirty files at each load: a profile that outlives an
+    upgrade must not mix old and new, and no browser is to ask for the same again and again.
+    """
+    states = [f"{path.name} {(state := path.stat()).st_mtime_ns} {state.st_size}" for path in sorted(folder.iterdir())]
+    return hashlib.sha256("\n".join(states).encode()).hexdigest()[:16]
+
+
+class Kept(StaticFiles):
+    """Files that a browser may keep for a year, or has to ask about each time."""
+
+    def __init__(self, *, kept: bool) -> None:
+        super().__init__(directory=STATIC)
+        self._cached = "max-age=31536000, immutable" if kept else "no-cache"
 
     def file_response(
         self, full_path: PathLike, stat_result: os.stat_result, scope: Scope, status_code: int = 200
     ) -> Response:
         """Answer a file, or 304."""
         response = super().file_response(full_path, stat_result, scope, status_code)
-        response.headers["cache-control"] = "no-cache"
+        response.headers["cache-control"] = self._cached
         return response
 
 
@@ -46,7 +61,13 @@ async def whatsapp(request: Request) -> Response:
         return _page("unsupported.html")
     timing = json.dumps(sandbox.timing.for_page())
     controls = sandbox.controls
-    return _page("whatsapp.html", timing=timing, shown=controls.shown(account) or "", renamed=controls.renamed(account))
+    return _page(
+        "whatsapp.html",
+        timing=timing,
+        shown=controls.shown(account) or "",
+        renamed=controls.renamed(account),
+        version=version_of(STATIC),
+    )
 
 
 async def to_whatsapp(request: Request) -> Response:
@@ -88,7 +109,8 @@ def _page(name: str, **values: str) -> Response:
 routes: list[BaseRoute] = [
     Route("/", phone),
     Route("/overview", overview),
-    Mount("/web/static", Fresh(directory=STATIC)),
+    Mount("/web/static/{version}", Kept(kept=True)),
+    Mount("/web/static", Kept(kept=False)),
     Route("/web/{account}", to_whatsapp),
     Route("/web/{account}/", whatsapp),
     Route("/web/{account}/send", whatsapp),
