@@ -34,7 +34,9 @@ async def welcome(settings: Settings) -> None:
                 group.create_task(greeting.greet())
                 group.create_task(greeting.show_codes())
     except Exception:
-        log.exception("nobody is greeted and no codes are shown; everything else goes on")
+        log.exception(
+            "nobody is greeted and no codes are shown; everything else goes on", extra={"event": "greeting.failed"}
+        )
 
 
 async def _wait_up(client: Client) -> None:

@@ -186,7 +186,7 @@ def on_signals(again: Callable[[], None] = _die) -> asyncio.Event:
     def told(number: signal.Signals) -> None:
         if number is signal.SIGINT and stop.is_set():
             again()
-        log.info("%s: stopping", number.name)
+        log.info("%s: stopping", number.name, extra={"event": "process.stopping"})
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -144,7 +144,7 @@ async def _watch(stop: asyncio.Event) -> None:
             if in_front:
                 break
         await asyncio.sleep(LOOK)
-    log.info("the terminal has been closed, or make has ended: stopping")
+    log.info("the terminal has been closed, or make has ended: stopping", extra={"event": "process.stopping"})
     stop.set()
 
 

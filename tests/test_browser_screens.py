@@ -241,7 +241,7 @@ async def test_probe_starts_a_browser_and_leaves_none(engine: Engine, tmp_path: 
     dead.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo {engine.version}\n')
     dead.chmod(0o755)
     async with Engine(executable=dead) as broken:
-        with pytest.raises(errors.BrowserLost):
+        with pytest.raises(errors.ChromiumMissing, match="does not open a page"):
             await broken.probe()
 
 
