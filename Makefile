@@ -6,9 +6,10 @@ export PYTHON
 BIN := .venv/bin
 # Of the fault bench; one takes about 40 s.
 RUNS := 100
-# More than there are cores: most tests wait for a browser.
+# More than there are cores: most tests wait for a browser. Fewer make it slower and quieter.
+WORKERS := 5
 # With its bytecode kept: hundreds of processes load the same files.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 5 --dist worksteal
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo up test test-all newcomer bench faults check format reference lock clean
