@@ -129,8 +129,8 @@ async def test_what_waits_and_what_went_is_counted(client: httpx2.AsyncClient, d
     shown = (await client.get(f"/accounts/{account}")).json()
     assert shown["nextSendAt"] == (await client.get("/jobs/k2")).json()["sendAt"]
     assert shown["worker"] is None
-    await rows(database, "update lanes set open_at = '2027-01-01T00:00:00Z' returning id")
-    assert (await client.get(f"/accounts/{account}")).json()["nextSendAt"] == "2027-01-01T00:00:00.000Z"
+    await rows(database, "update lanes set open_at = '2999-01-01T00:00:00Z' returning id")
+    assert (await client.get(f"/accounts/{account}")).json()["nextSendAt"] == "2999-01-01T00:00:00.000Z"
 
 
 async def test_accounts_are_listed_by_pages_oldest_first(client: httpx2.AsyncClient) -> None:

@@ -82,7 +82,7 @@ def test_what_is_one_is_not(css: str) -> None:
 
 
 def test_versions_have_an_order() -> None:
-    names = ["2026-11-20", "2026-11-20.2", "2026-11-20.10", "2026-12-01", "2027-01-01"]
+    names = ["2026-11-20", "2026-11-20.2", "2026-11-20.10", "2026-12-01", "2999-01-01"]
     assert sorted([*names[3:], *names[:3]], key=age) == names
     assert age(SHIPPED.version)
     for wrong in ("own", "", "2026-11-20.", "../2026-11-20", "2026-11-20-2"):
@@ -248,20 +248,20 @@ def worker(receiver: Receiver, tmp_path: Path) -> Worker:
 
 async def test_signed_ones_are_fetched_used_and_kept(worker: Worker, receiver: Receiver) -> None:
     assert worker.first == SHIPPED.version
-    receiver.publish(version("2027-01-01"))
+    receiver.publish(version("2999-01-01"))
     await worker.look()
-    assert worker.used == ["2027-01-01"]
+    assert worker.used == ["2999-01-01"]
     assert worker.source.origin == "fetched"
     await worker.look()
     assert receiver.statuses == [200, 304], "what did not change is not sent again"
     await worker.source.run_once()
     assert len(receiver.statuses) == 2, "and not asked for before its time"
-    assert Worker(replace(receiver, url="https://127.0.0.1:1/"), worker.folder).first == "2027-01-01"
+    assert Worker(replace(receiver, url="https://127.0.0.1:1/"), worker.folder).first == "2999-01-01"
     other = Worker(receiver, worker.folder)
-    receiver.publish(version("2027-01-02"))
+    receiver.publish(version("2999-01-02"))
     await worker.look()
     await other.look()
-    assert worker.used[-1:] == other.used == ["2027-01-02"], "a worker of the same folder takes it too"
+    assert worker.used[-1:] == other.used == ["2999-01-02"], "a worker of the same folder takes it too"
 
 
 PACKED = Response(b"x", headers={"content-encoding": "gzip"})
@@ -270,17 +270,17 @@ PACKED = Response(b"x", headers={"content-encoding": "gzip"})
 @pytest.mark.parametrize(
     ("published", "instead", "said"),
     [
-        ((version("2027-02-01"), ELSE_PRIVATE), None, "not signed by SELECTORS_KEY"),
+        ((version("2999-02-01"), ELSE_PRIVATE), None, "not signed by SELECTORS_KEY"),
         ((version("2026-12-31"), PRIVATE), None, "older than one that was here already"),
-        ((version("2027-01-01", TEXT + "\n# changed"), PRIVATE), None, "raise the version"),
+        ((version("2999-01-01", TEXT + "\n# changed"), PRIVATE), None, "raise the version"),
         ((version("own"), PRIVATE), None, "must be a day"),
         (
-            (version("2027-02-01", TEXT.replace("[elements.pane]", "[elements.x]")), PRIVATE),
+            (version("2999-02-01", TEXT.replace("[elements.pane]", "[elements.x]")), PRIVATE),
             None,
             "lacks elements.pane",
         ),
-        ((version("2027-02-01", TEXT.replace("#pane-side", "#pane-side[", 1)), PRIVATE), None, "is no CSS selector"),
-        ((b"version = '2027-02-01", PRIVATE), None, "not TOML"),
+        ((version("2999-02-01", TEXT.replace("#pane-side", "#pane-side[", 1)), PRIVATE), None, "is no CSS selector"),
+        ((b"version = '2999-02-01", PRIVATE), None, "not TOML"),
         ((b"\xff\xfe", PRIVATE), None, "not UTF-8"),
         ((b"#" * (CAP + 1), PRIVATE), None, "larger than 1048576 bytes"),
         ((b"", PRIVATE), Response(status_code=404), "answered 404"),
@@ -292,7 +292,7 @@ async def test_what_is_wrong_is_refused_with_one_line(
     worker: Worker, caplog: pytest.LogCaptureFixture, published: tuple[bytes, str], instead: Response | None, said: str
 ) -> None:
     receiver = worker.receiver
-    receiver.publish(version("2027-01-01"))
+    receiver.publish(version("2999-01-01"))
     await worker.look()
     receiver.publish(*published)
     receiver.instead = instead
@@ -300,19 +300,19 @@ async def test_what_is_wrong_is_refused_with_one_line(
         await worker.look()
     (line,) = caplog.messages
     assert said in line
-    assert line.endswith("Selectors 2027-01-01 stay in use.")
-    assert worker.used == ["2027-01-01"]
-    assert Worker(receiver, worker.folder).first == "2027-01-01"
-    receiver.publish(version("2027-03-01"))
+    assert line.endswith("Selectors 2999-01-01 stay in use.")
+    assert worker.used == ["2999-01-01"]
+    assert Worker(receiver, worker.folder).first == "2999-01-01"
+    receiver.publish(version("2999-03-01"))
     receiver.instead = None
     await worker.look()
-    assert worker.used == ["2027-01-01", "2027-03-01"], "what is right again is taken"
+    assert worker.used == ["2999-01-01", "2999-03-01"], "what is right again is taken"
 
 
 async def test_a_server_that_is_away_or_not_trusted_changes_nothing(
     worker: Worker, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    receiver.publish(version("2027-01-01"))
+    receiver.publish(version("2999-01-01"))
     for url, tls in ((receiver.url, None), ("https://127.0.0.1:1/s.toml", receiver.tls)):
         assert worker.source.download
         worker.source.download.url, worker.source.download.tls = url, tls
@@ -333,7 +333,7 @@ async def test_older_than_the_shipped_is_refused_and_passed_over(
 
 
 async def test_the_newest_and_three_are_kept_and_one_can_be_pinned(worker: Worker, receiver: Receiver) -> None:
-    names = [f"2027-01-{day:02}" for day in range(1, 8)]
+    names = [f"2999-01-{day:02}" for day in range(1, 8)]
     for name in names[:2]:
         receiver.publish(version(name))
         await worker.look()
@@ -358,19 +358,19 @@ async def test_the_newest_and_three_are_kept_and_one_can_be_pinned(worker: Worke
 async def test_what_was_kept_is_verified_again(
     worker: Worker, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    receiver.publish(version("2027-01-01"))
+    receiver.publish(version("2999-01-01"))
     await worker.look()
-    kept = worker.folder / "2027-01-01.toml"
+    kept = worker.folder / "2999-01-01.toml"
     kept.write_bytes(kept.read_bytes() + b"\n# changed on disk")
     assert Worker(receiver, worker.folder).first == SHIPPED.version
     assert "passed over" in caplog.text
     kept.write_bytes(receiver.content)
-    assert Worker(receiver, worker.folder).first == "2027-01-01"
+    assert Worker(receiver, worker.folder).first == "2999-01-01"
     changed = Worker(receiver, worker.folder, ELSE_PUBLIC)
     assert changed.first == SHIPPED.version, "another key does not stand for it"
     receiver.publish(receiver.content, ELSE_PRIVATE)
     await changed.look()
-    assert changed.used == ["2027-01-01"], "until the same is signed by it"
+    assert changed.used == ["2999-01-01"], "until the same is signed by it"
 
 
 # --- the commands
@@ -397,9 +397,9 @@ async def test_the_commands_make_sign_check_list_and_pin(
     (public,) = re.findall(r"^SELECTORS_KEY=(\S+)$", printed, re.MULTILINE)
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert key.read_text().strip() not in printed
-    file.write_bytes(version("2027-01-01"))
+    file.write_bytes(version("2999-01-01"))
     command.check(file)
-    assert capsys.readouterr().out.startswith(f"{file} is valid: version 2027-01-01")
+    assert capsys.readouterr().out.startswith(f"{file} is valid: version 2999-01-01")
     command.sign(file, key)
     receiver.content, receiver.signature = file.read_bytes(), (tmp_path / "own.toml.sig").read_bytes()
     worker = Worker(receiver, tmp_path / "selectors", public)
@@ -407,11 +407,11 @@ async def test_the_commands_make_sign_check_list_and_pin(
     environment = {"DATA_DIR": str(tmp_path), "SELECTORS_URL": receiver.url, "SELECTORS_KEY": public}
     assert (await run("use", "shipped", **environment))[0] == 0
     await worker.source.run_once()
-    assert worker.used == ["2027-01-01", SHIPPED.version]
-    listed = f"in use  {SHIPPED.version} (pinned)\npinned  shipped\nfetched 2027-01-01\n"
+    assert worker.used == ["2999-01-01", SHIPPED.version]
+    listed = f"in use  {SHIPPED.version} (pinned)\npinned  shipped\nfetched 2999-01-01\n"
     assert (await run("list", **environment)) == (0, listed)
-    code, output = await run("use", "2027-01-02", **environment)
-    assert (code, output.startswith("postrider: Selectors 2027-01-02 are not kept")) == (1, True)
+    code, output = await run("use", "2999-01-02", **environment)
+    assert (code, output.startswith("postrider: Selectors 2999-01-02 are not kept")) == (1, True)
 
 
 def test_what_the_commands_refuse(tmp_path: Path) -> None:
@@ -432,10 +432,10 @@ def test_what_the_commands_refuse(tmp_path: Path) -> None:
 
 
 async def test_a_live_page_takes_other_selectors(page: WhatsApp) -> None:
-    other = replace(SHIPPED, version="2027-01-01", elements=SHIPPED.elements | {"search": ["#nowhere"]})
+    other = replace(SHIPPED, version="2999-01-01", elements=SHIPPED.elements | {"search": ["#nowhere"]})
     page.use(other)
     try:
-        with pytest.raises(UiChanged, match=r"no search .*selectors 2027-01-01"):
+        with pytest.raises(UiChanged, match=r"no search .*selectors 2999-01-01"):
             await page.settle_in()
     finally:
         page.use(SHIPPED)
