@@ -9,7 +9,7 @@ from api.models import iso
 from api.orders import Order
 from app import make_context
 from commands import compose
-from commands.checkup import Patient, Told, find
+from commands.checkup import ExaminedAccount, Progress, find
 from errors import OperatorError, RequestError
 from settings import Settings
 from sql.database import Database, Row
@@ -27,10 +27,10 @@ def run_canary(settings: Settings, account: str) -> str:
 
 
 async def _canary(settings: Settings, account: str) -> str:
-    told = Told()
+    progress = Progress()
     async with Database(compose.database_url(settings), size=2, name="postrider doctor") as database:
-        patient = await find(database, account)
-        phone = _sends(patient)
+        examined = await find(database, account)
+        phone = _sends(examined)
         (time_row,) = await database.all("the_time")
         now: datetime = time_row["now"]
         order = Order.model_validate(
@@ -43,29 +43,29 @@ async def _canary(settings: Settings, account: str) -> str:
                 "metadata": {"canary": True},
             }
         )
-        (answer,) = await accept(make_context(settings, database), patient.org_id, [order])
+        (answer,) = await accept(make_context(settings, database), examined.org_id, [order])
         if isinstance(answer, RequestError):
             raise OperatorError(f"It was not accepted: {answer.detail}")
-        async with told.keeping_on():
-            job = await _followed(database, patient.org_id, answer.job_id, told)
+        async with progress.kept():
+            job = await _followed(database, examined.org_id, answer.job_id, progress)
     if job["state"] in {"sent", "delivered", "read"}:
         return f"{answer.job_id} is {job['state']}"
     raise OperatorError(f"{answer.job_id} is {job['state']}: {job['error_code']}: {job['error_detail']}")
 
 
-def _sends(patient: Patient) -> str:
+def _sends(examined: ExaminedAccount) -> str:
     """Return the account's own number. Raises OperatorError where nothing would be sent to it now."""
-    if not patient.works:
+    if not examined.works:
         raise OperatorError("No worker runs, so that nobody would send it: start one (`postrider worker`).")
-    if patient.phone is None:
+    if examined.phone is None:
         raise OperatorError("The account's own number is not known, since it was never ready.")
-    if patient.closed:
-        until = f"until {iso(patient.opens_at)}" if patient.opens_at else "until somebody acts"
-        raise OperatorError(f"The account sends nothing {until} ({patient.closed_because}), so none was sent.")
-    return patient.phone
+    if examined.closed:
+        until = f"until {iso(examined.opens_at)}" if examined.opens_at else "until somebody acts"
+        raise OperatorError(f"The account sends nothing {until} ({examined.closed_because}), so none was sent.")
+    return examined.phone
 
 
-async def _followed(database: Database, org: str, job_id: str, told: Told) -> Row:
+async def _followed(database: Database, org: str, job_id: str, progress: Progress) -> Row:
     """Print each step of the job when it comes, and return the job at its end, or when no more ticks came."""
     printed, end = 0, time.monotonic() + LIMIT + TICKS
     while True:
@@ -77,11 +77,11 @@ async def _followed(database: Database, org: str, job_id: str, told: Told) -> Ro
         for step in steps[printed:]:
             after = (datetime.fromisoformat(step["at"]) - began).total_seconds()
             detail = f": {step['detail']}" if step["detail"] else ""
-            told.say(f"{step['at']}  {after:+8.3f} s  {step['status']}{detail}")
+            progress.say(f"{step['at']}  {after:+8.3f} s  {step['status']}{detail}")
             if step["status"] == "sent":
                 end = time.monotonic() + TICKS
         printed = len(steps)
-        told.what = f"{job_id} is {job['state']}"
+        progress.what = f"{job_id} is {job['state']}"
         if (job["state"] not in OPEN and job["state"] not in {"sent", "delivered"}) or time.monotonic() > end:
             return job
         await asyncio.sleep(LOOK)

@@ -8,8 +8,7 @@ import asyncio
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +18,7 @@ from browser.profile import VISITS, visiting
 from browser.screens import ERRORS, PASSING, Screen
 from browser.session import State
 from commands import compose, selectors
+from commands.tell import keep_telling, tell
 from errors import DatabaseUnavailable, LoggedOut, OperatorError, ProfileElsewhere
 from settings import Settings
 from sql.database import Database
@@ -34,7 +34,6 @@ BOOT = 90.0  # seconds that a page may take from its opening; a cold boot of the
 #: Seconds until the worker that has an account has answered: longer than it waits for a message, and looks.
 PATIENCE = 120.0
 LOOK = 0.5  # seconds between looks for its answer
-TELL = 5.0  # seconds after which it is told what is waited for
 #: in which a page may still be on its way to the chat list
 OPENING = frozenset({State.starting, State.qr_pending, State.authenticated})
 VISITS_MOST = 2  # times that it is opened here, since a page may be lost
@@ -42,7 +41,7 @@ TRIES, PAUSE = 4, 3.0  # of giving the account back while Postgres is away, and 
 
 
 @dataclass(frozen=True)
-class Patient:
+class ExaminedAccount:
     """An account as doctor sees it."""
 
     id: str
@@ -77,8 +76,8 @@ class Patient:
         return f"{'doctor' if self.visited else 'worker'} {self.leased_by} on {self.host}, version {self.version}"
 
 
-class Told:
-    """What is waited for, told again and again."""
+class Progress:
+    """What a command waits for, and what it has found, a line each."""
 
     def __init__(self) -> None:
         self.what = ""
@@ -86,22 +85,11 @@ class Told:
 
     def say(self, line: str) -> None:
         """Print a line."""
-        print(f"      {line}", flush=True)  # noqa: T201
+        tell(f"      {line}")
 
-    @asynccontextmanager
-    async def keeping_on(self) -> AsyncIterator[None]:
-        """Tell it every few seconds within the block."""
-
-        async def tell() -> None:
-            while True:
-                await asyncio.sleep(TELL)
-                self.say(f"… {time.monotonic() - self._began:3.0f} s: {self.what}")
-
-        telling = asyncio.create_task(tell())
-        try:
-            yield
-        finally:
-            telling.cancel()
+    def kept(self) -> AbstractAsyncContextManager[None]:
+        """Print what is waited for, again and again, within the block."""
+        return keep_telling(lambda: f"      … {time.monotonic() - self._began:3.0f} s: {self.what}")
 
 
 def run_checkup(settings: Settings, account: str) -> str:
@@ -120,49 +108,51 @@ async def _stoppable(settings: Settings, account: str) -> str:
 
 
 async def _checkup(settings: Settings, account: str) -> str:
-    url, told = compose.database_url(settings), Told()
+    url, progress = compose.database_url(settings), Progress()
     async with Database(url, size=2, name="postrider doctor") as database:
-        patient = await find(database, account)
-        because = f": {patient.state_reason}" if patient.state_reason else ""
-        told.say(f"{patient.name} ({patient.id}) is {patient.state} since {iso(patient.state_since)}{because}")
-        if not patient.held:
-            _check_openable(patient)
-        async with told.keeping_on():
-            answer = await _answer(settings, url, database, patient, told)
-    _print(told, answer)
-    return _judged(answer, patient)
+        examined = await find(database, account)
+        because = f": {examined.state_reason}" if examined.state_reason else ""
+        progress.say(f"{examined.name} ({examined.id}) is {examined.state} since {iso(examined.state_since)}{because}")
+        if not examined.held:
+            _check_openable(examined)
+        async with progress.kept():
+            answer = await _answer(settings, url, database, examined, progress)
+    _print(progress, answer)
+    return _judged(answer, examined)
 
 
-async def find(database: Database, account: str) -> Patient:
+async def find(database: Database, account: str) -> ExaminedAccount:
     """Return the account. Raises OperatorError where there is none."""
-    rows = await database.read(Patient, "patient", account=account)
+    rows = await database.read(ExaminedAccount, "examined_account", account=account)
     if not rows:
         raise OperatorError(f"There is no account {account}.")
     return rows[0]
 
 
-async def _answer(settings: Settings, url: str, database: Database, patient: Patient, told: Told) -> dict[str, Any]:
+async def _answer(
+    settings: Settings, url: str, database: Database, examined: ExaminedAccount, progress: Progress
+) -> dict[str, Any]:
     """Ask for a look, and see to it that somebody looks; return what was found."""
-    asked = await database.one("want_checkup", account=patient.id)
+    asked = await database.one("want_checkup", account=examined.id)
     since, until = asked and asked["wanted_at"], time.monotonic() + PATIENCE
     asking, visits = "", 0
     while True:
-        if row := await database.one("checkup_since", account=patient.id, since=since):
+        if row := await database.one("checkup_since", account=examined.id, since=since):
             answer: dict[str, Any] = row["answer"]
             return answer
-        patient = await find(database, patient.id)
-        if not patient.held:
-            _check_openable(patient)
+        examined = await find(database, examined.id)
+        if not examined.held:
+            _check_openable(examined)
             if visits == VISITS_MOST:
                 raise OperatorError(f"Its page was lost {visits} times while it was looked at.")
-            visits += await _look_here(settings, url, patient, told)
-        elif asking != patient.holder:
-            asking = patient.holder
-            told.say(f"{asking} has it, and is asked to look")
-        told.what = f"it is {patient.state}, and {patient.leased_by} has not looked yet"
+            visits += await _look_here(settings, url, examined, progress)
+        elif asking != examined.holder:
+            asking = examined.holder
+            progress.say(f"{asking} has it, and is asked to look")
+        progress.what = f"it is {examined.state}, and {examined.leased_by} has not looked yet"
         if asking and time.monotonic() > until:
             raise OperatorError(
-                f"It is {patient.state}; {asking}, did not look within {PATIENCE:.0f} s: see its log. "
+                f"It is {examined.state}; {asking}, did not look within {PATIENCE:.0f} s: see its log. "
                 "If it hangs, stop it, and ask again."
             )
         await asyncio.sleep(LOOK)
@@ -171,7 +161,7 @@ async def _answer(settings: Settings, url: str, database: Database, patient: Pat
 # --- a look of our own -------------------------------------------------------------------------------------------
 
 
-async def _look_here(settings: Settings, url: str, patient: Patient, told: Told) -> bool:
+async def _look_here(settings: Settings, url: str, examined: ExaminedAccount, progress: Progress) -> bool:
     """Lease the account and look at its page here, in a home of its own; False where another was faster."""
     root, home = settings.profiles.resolve(), new_id("visit_")
     source = selectors.source(settings)
@@ -184,76 +174,78 @@ async def _look_here(settings: Settings, url: str, patient: Patient, told: Told)
         await Profiles(worker.database, worker.id, home, root, compose.sealer(settings)).sweep()
         directory = visiting(root, home)
         try:
-            leased = await worker.seats.lease(patient.id)
+            leased = await worker.seats.lease(examined.id)
             if leased:
-                told.say("nobody has it: its page is opened here, for a moment")
-                await _open(worker, source, patient, told)
+                progress.say("nobody has it: its page is opened here, for a moment")
+                await _open(worker, source, examined, progress)
             return leased
         finally:
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
 
-async def _open(worker: Worker, source: SelectorsSource, patient: Patient, told: Told) -> None:
+async def _open(worker: Worker, source: SelectorsSource, examined: ExaminedAccount, progress: Progress) -> None:
     try:
         # As it is under our lease.
-        patient = await find(worker.database, patient.id)
-        _check_openable(patient)
-        rows = await worker.database.read(Account, "account_to_drain", account=patient.id, keepalive=0)
-        told.what = "its page is being opened"
+        examined = await find(worker.database, examined.id)
+        _check_openable(examined)
+        rows = await worker.database.read(Account, "account_to_drain", account=examined.id, keepalive=0)
+        progress.what = "its page is being opened"
         session = await worker.seats.open(rows[0])
-        told.what = "its page is being looked at"
+        progress.what = "its page is being looked at"
         checkups = Checkups(worker.database, worker.seats, lambda: source.origin)
         await checkups.look(session, shown=BOOT, reload=True)
     finally:
-        told.what = "its login is being sealed"
-        await _leave(worker.seats, patient, told)
+        progress.what = "its login is being sealed"
+        await _leave(worker.seats, examined, progress)
 
 
-def _check_openable(patient: Patient) -> None:
+def _check_openable(examined: ExaminedAccount) -> None:
     """Raise OperatorError where there is no login, ProfileElsewhere where it is older than what was open last."""
-    if not patient.linked:
+    if not examined.linked:
         raise OperatorError("It is not linked, so that it has no page to look at: connect it, and scan.")
-    if not patient.kept:
+    if not examined.kept:
         raise ProfileElsewhere(
-            f"Its newest login is in {patient.profile_home}, the profiles of a worker that could not seal it: "
+            f"Its newest login is in {examined.profile_home}, the profiles of a worker that could not seal it: "
             "start that worker, or let it open the account, and ask again."
         )
 
 
-async def _leave(seats: Seats, patient: Patient, told: Told) -> None:
+async def _leave(seats: Seats, examined: ExaminedAccount, progress: Progress) -> None:
     """Seal the login and give the account back as it was."""
     for tries_left in range(TRIES, -1, -1):
         try:
-            await seats.leave(patient.id, patient.state_reason)
+            await seats.leave(examined.id, examined.state_reason)
             break
         except DatabaseUnavailable:
             if not tries_left:
                 raise
             await asyncio.sleep(PAUSE)
-    if seats.profiles.directory(patient.id).exists():
-        told.say("its login was not sealed anew, so that the copy from before is opened next: the log says why")
+    if seats.profiles.directory(examined.id).exists():
+        progress.say("its login was not sealed anew, so that the copy from before is opened next: the log says why")
 
 
 # --- what was found ----------------------------------------------------------------------------------------------
 
 
-def _print(told: Told, answer: dict[str, Any]) -> None:
+def _print(progress: Progress, answer: dict[str, Any]) -> None:
     for fit in answer.get("fits", []):
         name, tries = fit["name"], fit["alternatives"]
         absent = "MISSING on this screen" if name in answer["missing"] else "not on this screen"
-        told.say(f"{name:17} " + (f"{fit['place'] + 1}/{tries} {fit['css']}" if fit["css"] else f"-/{tries} {absent}"))
+        progress.say(
+            f"{name:17} " + (f"{fit['place'] + 1}/{tries} {fit['css']}" if fit["css"] else f"-/{tries} {absent}")
+        )
     for css in answer.get("broken", []):
-        told.say(f"{css!r} is no CSS that this Chromium knows")
+        progress.say(f"{css!r} is no CSS that this Chromium knows")
     if answer.get("own_chat"):
         ticks = ", ".join(f"{count} {tick}" for tick, count in answer["ticks"].items())
-        told.say(
+        progress.say(
             f"its own chat was open; the ticks of its messages in view: {ticks or 'none, since it has no message'}"
         )
     if answer.get("note"):
-        told.say(answer["note"])
+        progress.say(answer["note"])
 
 
-def _judged(answer: dict[str, Any], patient: Patient) -> str:
+def _judged(answer: dict[str, Any], examined: ExaminedAccount) -> str:
     """Return how the page is. Raises OperatorError with the first that is wrong."""
     if "error" in answer:
         raise OperatorError(f"The page could not be looked at: {answer['error']}")
@@ -266,9 +258,9 @@ def _judged(answer: dict[str, Any], patient: Patient) -> str:
         raise OperatorError(f"{which} do not know these ticks: {', '.join(answer['strange'])}: see docs/selectors.md.")
     if answer["failed"]:
         raise OperatorError(f"Its own chat was not opened: {answer['note']}")
-    passing = PASSING if patient.linked else PASSING | {Screen.QR}
-    if screen is not Screen.MAIN and not (patient.state in OPENING and screen in passing):
-        error = LoggedOut if screen is Screen.QR and patient.linked else ERRORS[screen]
+    passing = PASSING if examined.linked else PASSING | {Screen.QR}
+    if screen is not Screen.MAIN and not (examined.state in OPENING and screen in passing):
+        error = LoggedOut if screen is Screen.QR and examined.linked else ERRORS[screen]
         raise OperatorError(f"It shows the screen {screen}, and {which} find what that needs: {error().summary}")
     where = ", in its own chat too" if answer["own_chat"] else ""
     return f"shows the screen {screen}, and {which} find what it needs{where}"

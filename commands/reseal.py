@@ -2,18 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from commands import compose
 from commands.sealed import Survey, walk
+from commands.tell import keep_telling, tell
 from crypto import Sealer
 from errors import DatabaseUnavailable, OperatorError
 from settings import Settings
 from sql.database import Database, Row, Transaction
 
-TELL = 5.0  # seconds between lines that say how far it is
 PAUSE = 0.5  # seconds until what others had in hand is looked at again
 PATIENCE = 60.0  # seconds in which they have to let go of something
 SILENT = 60.0  # seconds without a sign of life after which a process does not count; a worker's lease may be longer
@@ -37,20 +36,20 @@ async def _reseal(settings: Settings, url: str) -> None:
     silent = {"silent": max(SILENT, settings.lease_seconds + compose.TAKEOVER), "silent_api": SILENT}
     async with Database(url, size=2, name="postrider reseal", patience=compose.PATIENCE) as database:
         await database.transact(lambda tx: _begin(tx, first, silent))
-        print(f"The key is {first}. No process starts without it from now on.", flush=True)  # noqa: T201
+        tell(f"The key is {first}. No process starts without it from now on.")
         run = Run(database, sealer)
         try:
-            async with _told(run):
+            async with keep_telling(lambda: run.told):
                 await run.to_the_end()
         except DatabaseUnavailable:
             raise OperatorError(f"The database went away. {run.told} Run this again.") from None
-    print(run.told)  # noqa: T201
+    tell(run.told)
     if run.survey.closed:
         raise OperatorError(
             f"No key of ENCRYPTION_KEY opens {run.survey.closed}: put the key that sealed them at its end and run this "
             "again, or make them anew, see docs/deploy.md."
         )
-    print(f"All {run.survey.told} are sealed with it: the other keys may leave ENCRYPTION_KEY.")  # noqa: T201
+    tell(f"All {run.survey.told} are sealed with it: the other keys may leave ENCRYPTION_KEY.")
 
 
 async def _begin(tx: Transaction, fingerprint: str, silent: Mapping[str, float]) -> None:
@@ -109,20 +108,3 @@ class Run:
                 raise OperatorError(f"{self.survey.left:,} were in the hands of others all the time: run this again.")
             else:
                 await asyncio.sleep(PAUSE)
-
-
-@asynccontextmanager
-async def _told(run: Run) -> AsyncIterator[None]:
-    """Print every few seconds within the block how far it is."""
-
-    async def tell() -> None:
-        while True:
-            await asyncio.sleep(TELL)
-            print(run.told, flush=True)  # noqa: T201
-
-    telling = asyncio.create_task(tell())
-    try:
-        yield
-    finally:
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)

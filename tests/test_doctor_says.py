@@ -20,7 +20,7 @@ from browser.profile import visiting
 from browser.screens import Screen
 from browser.whatsapp import WhatsApp
 from commands import checkup, compose
-from commands.checkup import Patient
+from commands.checkup import ExaminedAccount
 from crypto import Sealer
 from errors import OperatorError, ProfileElsewhere
 from sql.database import Database
@@ -29,7 +29,7 @@ from tasks.profiles import Profiles
 
 __all__ = ["dom", "linked", "page", "pages"]
 NO_KEY = base64.b64encode(bytes(32)).decode()
-PATIENT = Patient(
+EXAMINED = ExaminedAccount(
     id="acc_1", org_id="org_default", name="Shop", transport="sandbox", wanted="connected", state="ready",
     state_reason=None, state_since=datetime(2026, 1, 1, tzinfo=UTC), linked=True, phone="15550000001", held=True,
     leased_by="wrk_1", host="here:1", version="1", visited=False, kept=True, profile_home=None, closed=False,
@@ -57,12 +57,12 @@ async def test_what_is_printed_of_it(page: WhatsApp, capsys: pytest.CaptureFixtu
     assert "'a:unheard-of' is no CSS that this Chromium knows" in printed
 
 
-async def told(page: WhatsApp, **patient: object) -> str:
+async def told(page: WhatsApp, **changes: object) -> str:
     """Print and judge a look without a click, as the command does."""
     found = await examine(page, shown=10, act=False, reload=False)
     answer = asdict(found) | {"origin": "shipped"}
-    checkup._print(checkup.Told(), answer)
-    return checkup._judged(answer, PATIENT if not patient else replace(PATIENT, **patient))  # type: ignore[arg-type]
+    checkup._print(checkup.Progress(), answer)
+    return checkup._judged(answer, EXAMINED if not changes else replace(EXAMINED, **changes))  # type: ignore[arg-type]
 
 
 async def test_the_linking_screen(pages: Pages, dom: str) -> None:

@@ -1,4 +1,4 @@
--- name: patient
+-- name: examined_account
 -- An account as doctor needs to know it: who has it, whether anybody else may open its login, and whether it sends.
 -- `kept`: the newest there is of its login is sealed; a visitor's home goes with the visitor.
 select accounts.id, accounts.org_id, accounts.name, transport, wanted, state, state_reason, state_since, linked, phone,
