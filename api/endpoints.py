@@ -36,8 +36,12 @@ def _events(events: list[str]) -> list[str]:
     return events
 
 
-Events = Annotated[list[EventType], Field(min_length=1), AfterValidator(_events)]
-Description = Annotated[str, Field(max_length=500)]
+Events = Annotated[
+    list[EventType],
+    Field(min_length=1, description='The types that it wants; `["*"]` is all, also those of later versions.'),
+    AfterValidator(_events),
+]
+Description = Annotated[str, Field(max_length=500, description="For people.")]
 Attempts = Annotated[int, Field(ge=1, le=50)]
 BaseSeconds = Annotated[float, Field(gt=0, le=86_400)]
 Factor = Annotated[float, Field(ge=1, le=10)]
@@ -75,15 +79,9 @@ class RetryChanges(Model):
 class NewEndpoint(Model):
     """A URL to be registered."""
 
-    url: ReceiverUrl = Field(
-        description="Where events are posted; https in production, and to public addresses unless "
-        "`WEBHOOK_ALLOW_CIDRS` allows others.",
-    )
-    events: Events = Field(
-        default=["*"],
-        description='The types that it wants; `["*"]` is all, also those of later versions.',
-    )
-    description: Description = Field(default="", description="For people.")
+    url: ReceiverUrl
+    events: Events = Field(default=["*"])
+    description: Description = ""
     signature: Signature = Field(
         default="v1",
         description="`v1` signs with a shared secret (HMAC-SHA256), `v1a` with a key pair (Ed25519).",
@@ -108,16 +106,9 @@ class EndpointChanges(Model):
 
     model_config = ConfigDict(json_schema_extra=without_defaults)
 
-    url: ReceiverUrl = Field(
-        default="",
-        description="Where events are posted; https in production, and to public addresses unless "
-        "`WEBHOOK_ALLOW_CIDRS` allows others.",
-    )
-    events: Events = Field(
-        default=["*"],
-        description='The types that it wants; `["*"]` is all, also those of later versions.',
-    )
-    description: Description = Field(default="", description="For people.")
+    url: ReceiverUrl = ""
+    events: Events = Field(default=["*"])
+    description: Description = ""
     signature: Signature = Field(
         default="v1",
         description="Another one comes with a new secret, and the old one signs too for a day.",

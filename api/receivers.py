@@ -43,7 +43,15 @@ def place(url: str) -> tuple[str, int]:
     return parts.raw_host.decode(), PORTS[parts.scheme] if parts.port is None else parts.port
 
 
-ReceiverUrl = Annotated[str, Field(max_length=LONGEST_URL), AfterValidator(well_formed)]
+ReceiverUrl = Annotated[
+    str,
+    Field(
+        max_length=LONGEST_URL,
+        description="Where events are posted; https in production, and to public addresses unless "
+        "`WEBHOOK_ALLOW_CIDRS` allows others.",
+    ),
+    AfterValidator(well_formed),
+]
 
 
 async def admit(context: Context, url: str) -> None:
