@@ -31,7 +31,7 @@ async def watched(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> As
             yield it
 
 
-ACCOUNTS = 4  # on two seats
+ACCOUNTS = 5  # on two seats
 PROFILES = "select count(*) from profiles where account_id = %s"
 CODES = "select count(*) from outbox where type = 'QrIssued'"
 TOLD = (
@@ -57,7 +57,7 @@ async def counted(it: House) -> AsyncIterator[list[int]]:
     async def count() -> None:
         while True:
             counts.append(await asyncio.to_thread(open_browsers, it))
-            await asyncio.sleep(0.2)  # it reads all processes of the machine
+            await asyncio.sleep(0.05)
 
     task = asyncio.create_task(count())
     try:
