@@ -1,6 +1,7 @@
-// Reads the page, in one call a question. An object of pure readers: each takes { css: {name: [alternatives]}, … },
-// changes nothing and returns plain data; what the data means is decided in Python.
-(() => {
+// Reads the page, in one call a question: made once a document with the selectors' alternatives of each element,
+// css: {name: [alternatives]}. A reader takes { css, … }, changes nothing (the two that scroll say so) and returns plain
+// data; what the data means is decided in Python.
+(css) => {
   const shown = (node) => node.checkVisibility({ visibilityProperty: true });
 
   // The first alternative that matches anything counts; a selector this Chromium cannot parse matches nothing.
@@ -219,5 +220,8 @@
     return list?.scrollTop !== before;
   };
 
-  return { sight, place, census, rows, notices, chats, chat, scroll, scrollChats };
-})()
+  const readers = { sight, place, census, rows, notices, chats, chat, scroll, scrollChats };
+  // As text there and back: Playwright looks at each value of an object twice, here and in its driver, and that takes
+  // more than the answer itself.
+  return (question, more) => JSON.stringify(readers[question]({ css, ...JSON.parse(more) }));
+}
