@@ -2,9 +2,11 @@
 
 import itertools
 import os
+import shutil
+import tempfile
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import psycopg
 import pytest
@@ -14,6 +16,22 @@ from sql import embedded, schema
 from sql.database import Database
 
 SLOWEST = 10  # files that are named in the end
+SHARED_MEMORY = "/dev/shm"  # noqa: S108  # Linux's file system in memory
+ROOM = 4 * 2**30  # bytes; a run takes about 1 GiB of it
+
+
+def work_in_memory() -> None:
+    """Keep temporary files in memory, unless TMPDIR says where; processes that are started inherit it.
+
+    Each of the hundreds of databases made here takes up to 0.3 s of processor time on a disk, and 0.03 s in memory.
+    """
+    with suppress(OSError):
+        usable = not os.statvfs(SHARED_MEMORY).f_flag & os.ST_NOEXEC and os.access(SHARED_MEMORY, os.W_OK)
+        if "TMPDIR" not in os.environ and usable and shutil.disk_usage(SHARED_MEMORY).free > ROOM:
+            os.environ["TMPDIR"] = tempfile.tempdir = SHARED_MEMORY
+
+
+work_in_memory()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
