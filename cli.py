@@ -36,13 +36,13 @@ def _run(work: "Callable[[Settings], int]", *, log_level: str | None = None) -> 
 
     def run() -> int:
         import logs
-        from commands import compose
+        from commands import environment
 
         for number in (signal.SIGTERM, signal.SIGHUP):
             # For as long as a command has no answer of its own: the embedded Postgres must not stay behind.
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, _exit)
-        settings = compose.load()
+        settings = environment.load()
         logs.configure(log_level or settings.log_level, plain=sys.stderr.isatty())
         try:
             return work(settings)
@@ -114,12 +114,12 @@ def _worker(*, end_with_stdin: EndWithStdin = False) -> None:
 @cli.command("migrate")
 def _migrate() -> None:
     """Bring the database's schema up to this version."""
-    from commands import compose
+    from commands import environment
     from sql import schema
 
     def work(settings: "Settings") -> int:
-        url = compose.database_url(settings)
-        compose.wait_for_database(url)
+        url = environment.database_url(settings)
+        environment.wait_for_database(url)
         applied = schema.migrate(url)
         typer.echo(f"Applied {', '.join(applied)}." if applied else "Nothing to do: the schema is up to date.")
         return 0

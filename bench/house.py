@@ -16,7 +16,7 @@ import psutil
 from bench.ports import held_ports
 from browser.memory import measure
 from browser.process import browsers
-from commands import compose, serve
+from commands import compose, environment, serve
 from commands.client import Client
 from settings import Settings
 from sql import schema
@@ -95,14 +95,14 @@ async def open_house(**values: object) -> AsyncIterator[House]:
     ):
         (health,) = held_ports(1)
         api = listener.getsockname()[1]
-        settings = compose.load(
+        settings = environment.load(
             data_dir=Path(folder), database_url=None, env="development", port=api, worker_port=health, **values
         )
-        url = await asyncio.to_thread(compose.database_url, settings)
+        url = await asyncio.to_thread(environment.database_url, settings)
         await asyncio.to_thread(schema.migrate, url)
         key = settings.api_key.get_secret_value() if settings.api_key else ""
         app, on_exit = compose.make_api(settings, url)
-        environment = {
+        variables = {
             **os.environ, "DATABASE_URL": url, "DATA_DIR": folder, "PORT": str(api), "WORKER_PORT": str(health),
             "LOG_LEVEL": "warning", **{name.upper(): str(value) for name, value in values.items()},
         }  # fmt: skip
@@ -114,8 +114,8 @@ async def open_house(**values: object) -> AsyncIterator[House]:
             await client.wait_up(30)
             watch = Watch(settings.profiles.resolve())
             watching = asyncio.create_task(watch.run())
-            house = House(settings, client, database, watch, environment)
-            house.workers["first"] = await house.start(environment)
+            house = House(settings, client, database, watch, variables)
+            house.workers["first"] = await house.start(variables)
             try:
                 yield house
             finally:

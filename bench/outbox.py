@@ -13,7 +13,8 @@ import psycopg
 
 from addresses import LOOPBACK
 from bench.ports import held_ports
-from commands.compose import ENDPOINT_SLOTS, PATIENCE, SLOW_SLOTS, crowded
+from commands.compose import ENDPOINT_SLOTS, SLOW_SLOTS, crowded
+from commands.environment import PATIENCE
 from commands.serve import search_less_for_garbage
 from crypto import Sealer, new_secret
 from resolver import Resolver

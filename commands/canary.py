@@ -8,7 +8,7 @@ from api.acceptance import accept
 from api.models import iso
 from api.orders import Order
 from app import make_context
-from commands import compose
+from commands import environment
 from commands.checkup import ExaminedAccount, Progress, find
 from errors import OperatorError, RequestError
 from settings import Settings
@@ -28,7 +28,7 @@ def run_canary(settings: Settings, account: str) -> str:
 
 async def _canary(settings: Settings, account: str) -> str:
     progress = Progress()
-    async with Database(compose.database_url(settings), size=2, name="postrider doctor") as database:
+    async with Database(environment.database_url(settings), size=2, name="postrider doctor") as database:
         examined = await find(database, account)
         phone = _sends(examined)
         (time_row,) = await database.all("the_time")

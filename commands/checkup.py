@@ -17,7 +17,7 @@ from api.models import iso
 from browser.profile import VISITS, visiting
 from browser.screens import ERRORS, PASSING, Screen
 from browser.session import State
-from commands import compose, selectors
+from commands import compose, environment, selectors
 from commands.tell import keep_telling, tell
 from errors import DatabaseUnavailable, LoggedOut, OperatorError, ProfileElsewhere
 from settings import Settings
@@ -108,7 +108,7 @@ async def _stoppable(settings: Settings, account: str) -> str:
 
 
 async def _checkup(settings: Settings, account: str) -> str:
-    url, progress = compose.database_url(settings), Progress()
+    url, progress = environment.database_url(settings), Progress()
     async with Database(url, size=2, name="postrider doctor") as database:
         examined = await find(database, account)
         because = f": {examined.state_reason}" if examined.state_reason else ""
@@ -171,7 +171,7 @@ async def _look_here(settings: Settings, url: str, examined: ExaminedAccount, pr
     )
     async with worker.database, engine, worker.visiting():
         # Only now: whoever sweeps knows by the worker's row that this home is in use.
-        await Profiles(worker.database, worker.id, home, root, compose.sealer(settings)).sweep()
+        await Profiles(worker.database, worker.id, home, root, environment.sealer(settings)).sweep()
         directory = visiting(root, home)
         try:
             leased = await worker.seats.lease(examined.id)

@@ -1,35 +1,17 @@
-"""Put the parts together: settings with what development generates, the database, the API, a worker."""
+"""Put the parts together: the API, and a worker."""
 
-import base64
-import fcntl
 import logging
 import os
 import resource
-import secrets
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from importlib.metadata import version
-from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import TextIO
 from urllib.parse import urlsplit
 
 import httpx2
-import psycopg
 from starlette.applications import Starlette
 from starlette.routing import Mount
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_exponential,
-)
 
-from addresses import Addresses, literal
-from api import receivers
 from app import create_app, pace_limits
 from browser.chromium import candidates
 from browser.engine import Engine
@@ -39,11 +21,9 @@ from browser.sandbox.app import create_sandbox
 from browser.sandbox.timing import Timing
 from browser.selectors import Selectors
 from commands import selectors
-from crypto import CryptoError, Sealer, decode_secret, new_secret
-from errors import DatabaseAway, OperatorError, SettingsWrong
+from commands.environment import PATIENCE, TAKEOVER, VERSION, sandbox_url, sealer
 from resolver import Resolver
-from settings import Settings, read
-from sql import embedded, schema
+from settings import Settings
 from sql.database import Database
 from sql.ids import new_id
 from tasks.accounts import AccountWork
@@ -71,119 +51,11 @@ from tasks.worker import Heartbeat, Worker
 
 log = logging.getLogger(__name__)
 
-VERSION = version("postrider")
-DATABASE_TRIES = 5  # 1 s · 2ⁿ apart
 #: Endpoints that one worker delivers to at once: waiting for an answer costs little, and so many may hang.
 ENDPOINT_SLOTS, SLOW_SLOTS = 1000, 1000
 CROWD = 1  # calls to the database at once of all endpoints together that are new, fail or hang
 SEAL_EVERY = 3600.0  # seconds between seals of a session that stays open; six hours is the most a login may be behind
-#: Seconds after the end of its leases until a silent worker is dead and its accounts are taken over.
-TAKEOVER = 5.0
-PATIENCE = 10.0  # seconds that a worker's drains, of which there may be many, wait for a connection
 DRAIN_PATIENCE = 25.0  # seconds a message in hand is given when the worker stops
-
-
-# --- settings ----------------------------------------------------------------------------------------------------
-
-
-def load(**values: object) -> Settings:
-    """Read the settings and, in development, generate the secrets that are not set."""
-    settings = read(**values)
-    if settings.webhook_secret:
-        try:
-            decode_secret(settings.webhook_secret.get_secret_value())
-        except CryptoError as error:
-            raise SettingsWrong(f"WEBHOOK_SECRET: {error}") from None
-    if settings.webhook_url:
-        _check_receiver(settings.webhook_url, settings.addresses)
-    if settings.production:
-        return settings
-    fresh = {
-        "api_key": new_secret("key_"),
-        "admin_key": new_secret("adm_"),
-        "encryption_key": base64.b64encode(secrets.token_bytes(32)).decode(),
-    }
-    missing = [name for name in fresh if getattr(settings, name) is None]
-    kept = {name: _kept(settings.data_dir / name, fresh[name]) for name in missing}
-    try:
-        return read(**(values | kept))
-    except SettingsWrong as error:
-        raise SettingsWrong(f"In {settings.data_dir}: {error.detail}") from None
-
-
-def _check_receiver(url: str, addresses: Addresses) -> None:
-    """Raise SettingsWrong for a URL that nothing can be delivered to. A name may have an address later."""
-    try:
-        host, port = receivers.place(receivers.well_formed(url))
-    except ValueError:  # which would repeat a password
-        raise SettingsWrong(f"WEBHOOK_URL {receivers.FAULT}.") from None
-    address = literal(host)
-    if addresses.refusal([address] if address else [], port):
-        raise SettingsWrong(f"WEBHOOK_URL={url.partition('?')[0]}: {receivers.CLOSED}.")
-
-
-def _kept(path: Path, fresh: str) -> str:
-    """Return what the file holds, or write `fresh` into it, readable by the owner alone. Raises SettingsWrong."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Whole or not at all: whoever is killed here leaves no empty key.
-        with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.") as file:  # with mode 0600
-            file.write(fresh)
-            file.flush()
-            with suppress(FileExistsError):
-                os.link(file.name, path)
-    if text := path.read_text().strip():
-        return text
-    raise SettingsWrong(f"{path} is empty: write the secret into it again, or delete it for a new one.")
-
-
-# --- database ----------------------------------------------------------------------------------------------------
-
-
-def database_url(settings: Settings) -> str:
-    """Return DATABASE_URL, or start the embedded Postgres and return its."""
-    if settings.database_url:
-        return settings.database_url.get_secret_value()
-    return embedded.start(settings.data_dir)
-
-
-def wait_for_database(url: str) -> None:
-    """Try Postgres five times, 1 s · 2ⁿ apart. Raises DatabaseAway."""
-    for attempt in Retrying(
-        retry=retry_if_exception_type(psycopg.OperationalError),
-        stop=stop_after_attempt(DATABASE_TRIES),
-        wait=wait_exponential(multiplier=1),
-        before_sleep=_tell_away,
-        retry_error_callback=lambda state: _give_up(url, state),
-    ):
-        with attempt:
-            schema.knock(url)
-
-
-def _tell_away(state: RetryCallState) -> None:
-    reason = _reason(state)
-    log.warning(
-        "the database is away, try %d of %d: %s", state.attempt_number, DATABASE_TRIES, reason,
-        extra={"event": "database.away", "reason": reason},
-    )  # fmt: skip
-
-
-def _reason(state: RetryCallState) -> str:
-    error = state.outcome.exception() if state.outcome else None
-    return str(error).strip().splitlines()[0]
-
-
-def _give_up(url: str, state: RetryCallState) -> None:
-    where = urlsplit(url)
-    raise DatabaseAway(
-        f"Postgres at {where.hostname or 'its socket'}{where.path} did not answer {DATABASE_TRIES} times: "
-        f"{_reason(state)}. Check DATABASE_URL."
-    )
-
-
-def check_schema(url: str) -> None:
-    """Raise SchemaWrong unless this code may run on the database's schema."""
-    schema.check(*schema.state(url), VERSION)
 
 
 # --- API ---------------------------------------------------------------------------------------------------------
@@ -208,37 +80,7 @@ def make_api(
     return app, sandbox.state.sandbox.stop
 
 
-def sandbox_url(settings: Settings) -> str:
-    """Return where workers reach the sandbox, which the API serves to loopback peers only."""
-    host = settings.host if settings.host not in {"0.0.0.0", "::"} else "127.0.0.1"  # noqa: S104  # compared, not bound
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/sandbox"
-
-
 # --- worker ------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def home(profiles: Path) -> Iterator[str]:
-    """Hold a directory of profiles for this process and return its identity, which a restarted worker finds again."""
-    profiles.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (profiles / "home").open("a+") as file:
-        _lock(file, profiles)
-        file.seek(0)
-        identity = file.read().strip()
-        if not identity:
-            identity = new_id("home_")
-            file.write(identity)
-            file.flush()
-        yield identity
-
-
-def _lock(file: TextIO, profiles: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OperatorError(
-            f"Another worker uses the profiles in {profiles}: give this one a CHROME_USER_DATA_DIR of its own."
-        ) from None
 
 
 def make_worker(
@@ -400,13 +242,6 @@ def _account_work(
         ),
         keepalive_days=settings.keepalive_days,
     )
-
-
-def sealer(settings: Settings) -> Sealer:
-    """Return what seals and opens secrets in the database."""
-    if settings.encryption_key is None:
-        raise OperatorError("ENCRYPTION_KEY is not set.")
-    return Sealer.from_text(settings.encryption_key.get_secret_value())
 
 
 def _unseal(settings: Settings) -> Callable[[bytes, str], str]:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from commands import compose, serve
+from commands import environment, serve
 from commands.client import Client, Json, draw
 from crypto import CryptoError, new_secret, verify
 from errors import OperatorError
@@ -77,7 +77,7 @@ def run_demo(data_dir: Path) -> int:
     home = data_dir / "demo"
     _clear(home)
     with serve.listen() as api, serve.listen() as hook:
-        settings = compose.load(
+        settings = environment.load(
             data_dir=home, database_url=None, env="development", host="127.0.0.1", port=api.getsockname()[1],
             webhook_url=f"http://127.0.0.1:{hook.getsockname()[1]}/hook", webhook_secret=new_secret("whsec_"),
             max_sessions=1, webhook_allow_cidrs=None, api_secret=None,
@@ -101,7 +101,7 @@ def _clear(home: Path) -> None:
 async def _demo(settings: Settings, api: socket.socket, hook: socket.socket, picture: Path) -> int:
     story = Story()
     story.tell("Starting an embedded PostgreSQL (from a Python wheel, on a Unix socket, fsync on) …")
-    url = await asyncio.to_thread(compose.database_url, settings)
+    url = await asyncio.to_thread(environment.database_url, settings)
     await asyncio.to_thread(schema.migrate, url)
     receiver = Receiver(settings.webhook_secret.get_secret_value() if settings.webhook_secret else "")
     async with _serving(settings, url, receiver, api, hook) as worker:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from browser.chromium import check_driver, find_chromium
-from commands import checkup, compose
+from commands import checkup, environment
 from commands.canary import run_canary
 from commands.sealed import Survey, walk
 from errors import OperatorError, PostriderError
@@ -57,18 +57,18 @@ def _check(name: str, check: Callable[[Settings], str], settings: Settings) -> i
 
 
 def _database(settings: Settings) -> str:
-    url = compose.database_url(settings)
+    url = environment.database_url(settings)
     schema.knock(url)
     return "Postgres answers" + ("" if settings.database_url else " (embedded)")
 
 
 def _schema(settings: Settings) -> str:
-    compose.check_schema(compose.database_url(settings))
-    return f"fits version {compose.VERSION}"
+    environment.check_schema(environment.database_url(settings))
+    return f"fits version {environment.VERSION}"
 
 
 def _clock(settings: Settings) -> str:
-    with psycopg.connect(compose.database_url(settings), connect_timeout=5) as connection:
+    with psycopg.connect(environment.database_url(settings), connect_timeout=5) as connection:
         began = time.monotonic()
         row = connection.execute("select clock_timestamp()").fetchone()
         took = time.monotonic() - began
@@ -80,8 +80,8 @@ def _clock(settings: Settings) -> str:
 
 async def _keys(settings: Settings) -> str:
     survey = Survey()
-    async with Database(compose.database_url(settings), size=1) as database:
-        await walk(database, compose.sealer(settings), survey)
+    async with Database(environment.database_url(settings), size=1) as database:
+        await walk(database, environment.sealer(settings), survey)
     wrong = []
     if survey.closed:
         wrong.append(f"No key of ENCRYPTION_KEY opens {survey.closed}: put the key that sealed them at its end.")

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from api import bootstrap
-from commands import compose
+from commands import environment
 from crypto import hash_key, new_secret
 from errors import OperatorError
 from settings import Settings
@@ -17,7 +17,7 @@ ORG = "org_default"
 
 def _run(settings: Settings, work: Callable[[Database], Awaitable[None]]) -> int:
     async def run() -> None:
-        async with Database(compose.database_url(settings), size=1) as database:
+        async with Database(environment.database_url(settings), size=1) as database:
             await work(database)
 
     asyncio.run(run())
@@ -30,7 +30,7 @@ def create(settings: Settings, name: str, *, signed: bool) -> int:
     async def work(database: Database) -> None:
         key_id, key = new_id("key_"), new_secret("key_")
         secret = new_secret("sec_") if signed else None
-        sealer = compose.sealer(settings)
+        sealer = environment.sealer(settings)
         sealed = sealer.seal(secret.encode(), key_id.encode()) if secret else None
         async with database.transaction() as tx:
             if sealed:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from commands import compose
+from commands import environment
 from commands.sealed import Survey, walk
 from commands.tell import keep_telling, tell
 from crypto import Sealer
@@ -23,18 +23,18 @@ def run_reseal(settings: Settings) -> int:
 
     It may be ended at any moment and run again: what is done is done.
     """
-    url = compose.database_url(settings)
-    compose.wait_for_database(url)
-    compose.check_schema(url)
+    url = environment.database_url(settings)
+    environment.wait_for_database(url)
+    environment.check_schema(url)
     asyncio.run(_reseal(settings, url))
     return 0
 
 
 async def _reseal(settings: Settings, url: str) -> None:
-    sealer = compose.sealer(settings)
+    sealer = environment.sealer(settings)
     first = sealer.fingerprints[0]
-    silent = {"silent": max(SILENT, settings.lease_seconds + compose.TAKEOVER), "silent_api": SILENT}
-    async with Database(url, size=2, name="postrider reseal", patience=compose.PATIENCE) as database:
+    silent = {"silent": max(SILENT, settings.lease_seconds + environment.TAKEOVER), "silent_api": SILENT}
+    async with Database(url, size=2, name="postrider reseal", patience=environment.PATIENCE) as database:
         await database.transact(lambda tx: _begin(tx, first, silent))
         tell(f"The key is {first}. No process starts without it from now on.")
         run = Run(database, sealer)

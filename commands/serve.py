@@ -4,9 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import resource
-import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -25,11 +23,11 @@ from api.headers import Headers
 from browser.engine import Engine
 from browser.reader import Patience
 from browser.sandbox.timing import Timing
-from commands import compose
+from commands import compose, environment
+from commands.signals import on_signals, on_stdin_ended
 from crypto import hash_key
 from errors import DatabaseUnavailable, PostriderError
 from settings import Settings
-from sql import embedded
 from sql.database import Database
 from tasks.metrics import WORKER
 from tasks.worker import Worker
@@ -42,7 +40,6 @@ GRACE = 10  # seconds that requests in hand are given when the API stops
 LOOK = 5.0  # seconds between looks whether the database is there
 CONNECTIONS = 10_240  # and other open files of a worker; macOS allows no more
 PROBE_AGAIN = 300.0  # seconds that a probe of the browser counts for
-LAST = 60  # seconds that a process whose standard input has ended is given to stop
 
 
 class Server(uvicorn.Server):
@@ -98,9 +95,9 @@ def run_api(
     end_with_stdin: bool = False,
 ) -> int:
     """Serve the API until a signal or, if so told, until standard input ends. Returns the exit code."""
-    url = compose.database_url(settings)
-    compose.wait_for_database(url)
-    compose.check_schema(url)
+    url = environment.database_url(settings)
+    environment.wait_for_database(url)
+    environment.check_schema(url)
     return uvloop.run(_api(settings, url, timing, end_with_stdin=end_with_stdin))
 
 
@@ -137,11 +134,11 @@ def run_worker(
     end_with_stdin: bool = False,
 ) -> int:
     """Work until a signal or, if so told, until standard input ends. Returns the exit code."""
-    url = compose.database_url(settings)
-    compose.wait_for_database(url)
-    compose.check_schema(url)
+    url = environment.database_url(settings)
+    environment.wait_for_database(url)
+    environment.check_schema(url)
     _allow_connections()
-    with compose.home(settings.profiles) as home:
+    with environment.home(settings.profiles) as home:
         return asyncio.run(_worker(settings, url, home, patience, end_with_stdin=end_with_stdin))
 
 
@@ -169,52 +166,9 @@ async def _worker(settings: Settings, url: str, home: str, patience: Patience, *
         return await worker.run(stop)
 
 
-def _die() -> None:
-    embedded.leave()
-    os._exit(1)
-
-
-def on_signals(again: Callable[[], None] = _die) -> asyncio.Event:
-    """Return an event that SIGINT, SIGTERM and SIGHUP set; what a second Ctrl-C does is `again`: end at once.
-
-    Only Ctrl-C is pressed twice by people: service managers and `make` pass on a SIGTERM that each process gets anyway,
-    and shells a SIGHUP. One that is ignored, as under nohup, stays so.
-    """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def told(number: signal.Signals) -> None:
-        if number is signal.SIGINT and stop.is_set():
-            again()
-        log.info("%s: stopping", number.name, extra={"event": "process.stopping"})
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, told, number)
-    return stop
-
-
 def listen() -> socket.socket:
     """Return a socket that listens on a port of the loopback which nobody has."""
     return socket.create_server(("127.0.0.1", 0))
-
-
-def on_stdin_ended(stop: Callable[[], None]) -> None:
-    """Call `stop` when standard input ends: a pipe, held open by whoever started this process for as long as they live.
-
-    Nobody is left then to kill a process that does not stop, so it is ended by the clock.
-    """
-    loop = asyncio.get_running_loop()
-
-    def read() -> None:
-        if not os.read(0, 4096):
-            loop.remove_reader(0)
-            log.info("whoever started this process has ended, and so it ends too", extra={"event": "parent.ended"})
-            signal.alarm(LAST)
-            stop()
-
-    loop.add_reader(0, read)
 
 
 @contextlib.asynccontextmanager
@@ -262,7 +216,7 @@ async def house(
     """
     app, on_exit = compose.make_api(settings, url, timing)
     stop = asyncio.Event()
-    with compose.home(settings.profiles) as home:
+    with environment.home(settings.profiles) as home:
         worker, engine = compose.make_worker(settings, url, home, patience)
         api = config(app, settings.host, settings.port)
         async with running(api, on_exit, listener), worker.database, engine:

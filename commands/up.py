@@ -11,8 +11,8 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from commands import compose, greeting
-from commands.serve import on_signals
+from commands import environment, greeting
+from commands.signals import on_signals
 from commands.tell import tell
 from commands.turn import Turn, turn
 from errors import OperatorError
@@ -32,8 +32,8 @@ def run_up(settings: Settings) -> int:
         for name, port in (("PORT", settings.port), ("WORKER_PORT", settings.worker_port)):
             _check_free(name, settings.host, port)
         try:
-            url = compose.database_url(settings)
-            compose.wait_for_database(url)
+            url = environment.database_url(settings)
+            environment.wait_for_database(url)
             schema.migrate(url)
             return asyncio.run(_up(settings, ours))
         finally:

@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import itemgetter
 
 from api.models import iso
-from commands import compose
+from commands import environment
 from commands.keys import ORG
 from errors import OperatorError
 from settings import Settings
@@ -20,7 +20,7 @@ def run_why(settings: Settings, job: str) -> int:
     """Print what became of a job's events. Raises OperatorError for a job that is not there."""
 
     async def run() -> None:
-        async with Database(compose.database_url(settings), size=1) as database:
+        async with Database(environment.database_url(settings), size=1) as database:
             for sentence in await explain(database, job, settings.retention_days):
                 print(sentence)  # noqa: T201
 

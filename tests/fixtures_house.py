@@ -18,7 +18,7 @@ from starlette.routing import Route
 from bench.ports import held_ports
 from browser.reader import Patience
 from browser.sandbox.timing import Timing
-from commands import compose, serve
+from commands import environment, serve
 from commands.client import Client, Json
 from commands.demo import Receiver
 from crypto import new_secret
@@ -79,7 +79,7 @@ class House:
 
 
 def make_settings(data_dir: Path, url: str | None, port: int, hook: int, **values: object) -> Settings:
-    return compose.load(
+    return environment.load(
         data_dir=data_dir, database_url=url, port=port, worker_port=held_ports(1)[0], api_key=KEY,
         webhook_url=f"http://127.0.0.1:{hook}/hook", webhook_secret=new_secret("whsec_"), **(QUICK | values),
     )  # fmt: skip

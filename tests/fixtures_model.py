@@ -56,7 +56,7 @@ T = TypeVar("T")
 ACCOUNT, ENDPOINT, ORG = "acc_model", "whe_model", "org_default"
 HOMES = ("home_a", "home_b")
 LEASE = 30.0  # seconds
-DEAD = 35.0  # seconds, as compose.py has it
+DEAD = 35.0  # seconds, as environment.py has it
 TTL = timedelta(days=1)
 DEDUPE = 10.0  # seconds
 POLICY = Policy(attempts=3, backoff_seconds=5, confirm_seconds=60, settle_seconds=900)

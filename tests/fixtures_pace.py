@@ -6,7 +6,7 @@ from functools import partial
 import logs
 from browser.reader import Patience
 from browser.sandbox.timing import Timing
-from commands import compose, serve
+from commands import environment, serve
 
 #: The lives of codes, the ticks of recipients and what a misbehaving number takes are as shipped; all else is short.
 TIMING = Timing(
@@ -27,7 +27,7 @@ PATIENCE = Patience(
 )  # fmt: skip
 
 if __name__ == "__main__":
-    settings = compose.load()
+    settings = environment.load()
     logs.configure(settings.log_level)
     run = {"api": partial(serve.run_api, timing=TIMING), "worker": partial(serve.run_worker, patience=PATIENCE)}
     sys.exit(run[sys.argv[1]](settings))

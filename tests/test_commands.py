@@ -184,6 +184,7 @@ async def test_up_says_so_when_its_port_is_taken(tmp_path: Path) -> None:
     assert (code, output.startswith(f"postrider: PORT={port} cannot be had on 127.0.0.1")) == (1, True)
 
 
+@pytest.mark.long
 async def test_demo_does_the_main_job_and_tells_it() -> None:
     with open_folder() as folder:
         code, output = await run("demo", DATA_DIR=str(folder))

@@ -200,6 +200,7 @@ async def _looking(it: Cluster, account: str) -> Process:
     return process
 
 
+@pytest.mark.long
 async def test_an_open_circuit_is_no_obstacle(database_url: str, tmp_path: Path) -> None:
     async with cluster(tmp_path, database_url) as it:
         await worker(it, tmp_path, BREAKER_FAILURES="1")

@@ -19,7 +19,7 @@ from browser.checkup import examine
 from browser.profile import visiting
 from browser.screens import Screen
 from browser.whatsapp import WhatsApp
-from commands import checkup, compose, tell
+from commands import checkup, environment, tell
 from commands.checkup import ExaminedAccount
 from crypto import Sealer
 from errors import OperatorError, ProfileElsewhere
@@ -95,7 +95,7 @@ async def test_what_a_killed_one_leaves_is_swept(database: Database, tmp_path: P
 async def said(database_url: str, tmp_path: Path) -> str:
     """Look at account a; return why that cannot be."""
     with pytest.raises((OperatorError, ProfileElsewhere)) as raised:
-        await checkup._checkup(compose.load(data_dir=tmp_path, database_url=database_url), "a")
+        await checkup._checkup(environment.load(data_dir=tmp_path, database_url=database_url), "a")
     return str(raised.value)
 
 

@@ -60,6 +60,7 @@ async def test_rolling_restarts_lose_and_double_nothing(database_url: str, tmp_p
             assert (await it.client.get(f"/accounts/{account}"))["state"] == "ready", "no new scan was asked for"
 
 
+@pytest.mark.long
 async def test_a_killed_worker_loses_and_doubles_nothing(database_url: str, tmp_path: Path) -> None:
     async with cluster(tmp_path, database_url) as it:
         worker = await it.start("worker")
@@ -74,6 +75,7 @@ async def test_a_killed_worker_loses_and_doubles_nothing(database_url: str, tmp_
         assert await it.received("15553330000") == texts
 
 
+@pytest.mark.long
 async def test_while_postgres_is_away_nothing_is_accepted_and_then_all_goes_on() -> None:
     with open_folder() as folder:
         await _stop_and_start(folder)

@@ -100,6 +100,7 @@ async def test_an_answer_to_a_first_message_is_news(running: House) -> None:
     assert [item["text"] for item in await recorded(running, account, 1)] == ["Who is this?"]
 
 
+@pytest.mark.long
 async def test_a_session_that_wakes_catches_up(running: House) -> None:
     account = await running.link()
     await sleeps(running, account)
@@ -113,6 +114,7 @@ async def test_a_session_that_wakes_catches_up(running: House) -> None:
     assert {item["text"] for item in items} == {f"{word} of {phone}" for word in ("one", "two") for phone in phones}
 
 
+@pytest.mark.long
 async def test_who_writes_stop_while_the_account_sleeps_is_not_written_to(running: House) -> None:
     account, phone = await running.link(), "15551240004"
     assert (await running.ended(await running.send(account, phone, "Hello")))["sentAt"]
@@ -171,6 +173,7 @@ async def test_a_number_that_was_entered_by_hand_is_not_even_opened(running: Hou
     assert ended["error"] == {"code": "recipient_opted_out", "detail": ended["error"]["detail"]}
 
 
+@pytest.mark.long
 async def test_a_saved_contact_is_told_by_what_we_wrote_to_it(running: House) -> None:
     account = await running.link()
     await arrives(running, account, CONTACT, "Hi, Ben here")

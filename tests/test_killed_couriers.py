@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from fixtures_api import rows
 from fixtures_deliveries import SECRET, add_endpoint, receiving
 from fixtures_lanes import until, value
@@ -40,6 +41,7 @@ async def courier(url: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(sys.executable, "-c", COURIER, url, cwd=ROOT)
 
 
+@pytest.mark.long
 async def test_a_thousand_events_arrive_although_workers_are_killed(database: Database, database_url: str) -> None:
     running: list[asyncio.subprocess.Process] = []
 

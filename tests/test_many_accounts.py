@@ -66,6 +66,7 @@ async def counted(it: House) -> AsyncIterator[list[int]]:
         task.cancel()
 
 
+@pytest.mark.long
 async def test_more_accounts_than_seats_are_all_served_without_another_scan(database_url: str, tmp_path: Path) -> None:
     async with house(tmp_path, database_url, max_sessions=2) as it, counted(it) as counts:
         accounts = [await it.link(str(n)) for n in range(ACCOUNTS)]
@@ -228,6 +229,7 @@ async def test_logout_unlinks_and_deletes_disconnect_keeps(roomy: House) -> None
     await it.client.qr(account)
 
 
+@pytest.mark.long
 async def test_a_page_that_leaks_is_opened_anew_between_messages(watched: House) -> None:
     it, account = watched, await watched.link()
     assert it.worker

@@ -51,6 +51,7 @@ async def asleep(it: House, account: str) -> None:
     assert await state(it, account) == "hibernated"
 
 
+@pytest.mark.long
 async def test_connections_lost_long_ago_do_not_keep_a_sleeper_from_waking(running: House) -> None:
     account = await running.link()
     await execute(running, "update accounts set reconnects = 5 where id = %s", account)
@@ -98,6 +99,7 @@ async def test_a_lease_that_ended_while_postgres_was_away_is_no_end(running: Hou
     await until(running.database, again, True, values=[ended, account])  # noqa: FBT003
 
 
+@pytest.mark.long
 async def test_a_gate_that_only_its_session_opens_gets_a_seat(running: House) -> None:
     account = await running.link()
     await asleep(running, account)

@@ -246,6 +246,7 @@ async def test_whoever_has_been_silent_for_long_does_not_count(database: Databas
     assert len(found) == 4
 
 
+@pytest.mark.long
 async def test_whoever_lacks_the_key_does_not_start_afterwards(database_url: str, tmp_path: Path) -> None:
     assert (await reseal(database_url, tmp_path, NEW))[0] == 0
     environment = {"DATABASE_URL": database_url, "DATA_DIR": str(tmp_path)}
@@ -376,6 +377,7 @@ async def many(database: Database, count: int = MANY) -> list[str]:
     return ids
 
 
+@pytest.mark.long
 async def test_it_may_be_killed_at_any_moment_and_run_again(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:

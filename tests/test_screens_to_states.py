@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import pytest
+from fixtures_browser import DOMS, EACH_DOM
 from fixtures_house import House, house
 from fixtures_lanes import until, value
 from fixtures_pace import PATIENCE
@@ -27,7 +28,6 @@ from tasks.seats import Seats
 
 pytestmark = pytest.mark.timeout(600)
 
-DOMS = ("legacy", "2026-08")
 LINES = 4  # accounts at once: most of a case is waiting
 #: A page of the sandbox takes less than a second to boot.
 HASTY = replace(PATIENCE, boot=8.0, chat=30.0)
@@ -176,7 +176,7 @@ async def stage(tmp_path: Path, url: str, dom: str) -> AsyncIterator[Stage]:
         yield Stage(it, dom)
 
 
-@pytest.mark.parametrize("dom", DOMS)
+@pytest.mark.parametrize("dom", EACH_DOM)
 async def test_every_fate_is_an_accounts_and_ends(database_url: str, tmp_path: Path, dom: str) -> None:
     """Each fate at either moment, by one screen; the generations of the page take turns."""
     turns: tuple[Moment, Moment] = ("idle", "opening") if dom == DOMS[0] else ("opening", "idle")
@@ -281,6 +281,7 @@ async def test_an_unknown_screen_can_be_read_in_its_evidence(database_url: str, 
         await it.becomes(account, job, CHANGED)
 
 
+@pytest.mark.long
 async def test_an_outage_costs_the_seat_after_five_tries_and_ends_by_itself(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,6 +336,7 @@ async def test_a_page_that_loads_itself_anew_under_a_message_is_no_page_that_cha
         assert await it.house.received(phone) == ["x" * 80]
 
 
+@pytest.mark.long
 async def test_a_box_that_is_missing_twice_stops_the_account(database_url: str, tmp_path: Path) -> None:
     async with stage(tmp_path, database_url, DOMS[-1]) as it:
         account, phone = await it.house.link(), "15553339005"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from addresses import LOOPBACK, Addresses, network
-from commands import compose, reference
-from commands.compose import load
+from commands import environment, reference
+from commands.environment import load
 from crypto import Sealer
 from errors import SettingsWrong
 from settings import Settings, read
@@ -124,7 +124,7 @@ def test_in_production_white_space_is_no_key(monkeypatch: pytest.MonkeyPatch) ->
 def test_encryption_keys_stand_between_commas_with_white_space_or_without(tmp_path: Path) -> None:
     other = base64.b64encode(bytes([1] * 32)).decode()
     given = load(data_dir=tmp_path, encryption_key=f" {KEY} ,\n {other}\n", _env_file=None)
-    assert compose.sealer(given).fingerprints == Sealer.from_text(f"{KEY},{other}").fingerprints
+    assert environment.sealer(given).fingerprints == Sealer.from_text(f"{KEY},{other}").fingerprints
     for wrong in (f"{KEY},", f",{KEY}", f"{KEY},,{other}", f"{KEY} {other}"):
         with pytest.raises(SettingsWrong, match="ENCRYPTION_KEY: each key must be 32 bytes in base64"):
             load(data_dir=tmp_path, encryption_key=wrong, _env_file=None)

@@ -61,6 +61,7 @@ async def test_a_sealed_profile_opens_on_another_machine_without_a_scan(database
         assert await at_once(it, account) == 1
 
 
+@pytest.mark.long
 async def test_a_clean_stop_hands_over_within_seconds(database_url: str, tmp_path: Path) -> None:
     async with cluster(tmp_path, database_url) as it:
         first = await worker_at(it, tmp_path / "a")
@@ -117,6 +118,7 @@ async def test_five_sessions_of_a_killed_worker_go_on_elsewhere(
             assert await at_once(it, account) == 1
 
 
+@pytest.mark.long
 async def test_a_frozen_workers_session_is_ended_before_another_one_begins(database_url: str, tmp_path: Path) -> None:
     async with cluster(tmp_path, database_url) as it:
         first, (account,) = await two_workers(it, tmp_path, 1)

@@ -112,6 +112,7 @@ async def client(ground: Ground) -> AsyncIterator[Client]:
         yield client
 
 
+@pytest.mark.long
 async def test_it_goes_on_when_a_child_is_killed_and_its_children_end_when_it_is_killed(
     ground: Ground, client: Client
 ) -> None:

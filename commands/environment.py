@@ -1,0 +1,184 @@
+"""What commands begin with: settings, with what development generates; the database; the worker's home on disk."""
+
+import base64
+import fcntl
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TextIO
+from urllib.parse import urlsplit
+
+import psycopg
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+)
+
+from addresses import Addresses, literal
+from crypto import CryptoError, Sealer, decode_secret, new_secret
+from errors import DatabaseAway, OperatorError, SettingsWrong
+from settings import Settings, read
+from sql import embedded, schema
+from sql.ids import new_id
+
+log = logging.getLogger(__name__)
+
+VERSION = version("postrider")
+DATABASE_TRIES = 5  # 1 s · 2ⁿ apart
+#: Seconds after the end of its leases until a silent worker is dead and its accounts are taken over.
+TAKEOVER = 5.0
+PATIENCE = 10.0  # seconds that a worker's drains, of which there may be many, wait for a connection
+
+
+# --- settings ----------------------------------------------------------------------------------------------------
+
+
+def load(**values: object) -> Settings:
+    """Read the settings and, in development, generate the secrets that are not set."""
+    settings = read(**values)
+    if settings.webhook_secret:
+        try:
+            decode_secret(settings.webhook_secret.get_secret_value())
+        except CryptoError as error:
+            raise SettingsWrong(f"WEBHOOK_SECRET: {error}") from None
+    if settings.webhook_url:
+        _check_receiver(settings.webhook_url, settings.addresses)
+    if settings.production:
+        return settings
+    fresh = {
+        "api_key": new_secret("key_"),
+        "admin_key": new_secret("adm_"),
+        "encryption_key": base64.b64encode(secrets.token_bytes(32)).decode(),
+    }
+    missing = [name for name in fresh if getattr(settings, name) is None]
+    kept = {name: _kept(settings.data_dir / name, fresh[name]) for name in missing}
+    try:
+        return read(**(values | kept))
+    except SettingsWrong as error:
+        raise SettingsWrong(f"In {settings.data_dir}: {error.detail}") from None
+
+
+def _check_receiver(url: str, addresses: Addresses) -> None:
+    """Raise SettingsWrong for a URL that nothing can be delivered to. A name may have an address later."""
+    # Most commands have no other need of the API's parts, and these take a third of their start.
+    from api import receivers  # noqa: PLC0415
+
+    try:
+        host, port = receivers.place(receivers.well_formed(url))
+    except ValueError:  # which would repeat a password
+        raise SettingsWrong(f"WEBHOOK_URL {receivers.FAULT}.") from None
+    address = literal(host)
+    if addresses.refusal([address] if address else [], port):
+        raise SettingsWrong(f"WEBHOOK_URL={url.partition('?')[0]}: {receivers.CLOSED}.")
+
+
+def _kept(path: Path, fresh: str) -> str:
+    """Return what the file holds, or write `fresh` into it, readable by the owner alone. Raises SettingsWrong."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all: whoever is killed here leaves no empty key.
+        with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.") as file:  # with mode 0600
+            file.write(fresh)
+            file.flush()
+            with suppress(FileExistsError):
+                os.link(file.name, path)
+    if text := path.read_text().strip():
+        return text
+    raise SettingsWrong(f"{path} is empty: write the secret into it again, or delete it for a new one.")
+
+
+def sealer(settings: Settings) -> Sealer:
+    """Return what seals and opens secrets in the database."""
+    if settings.encryption_key is None:
+        raise OperatorError("ENCRYPTION_KEY is not set.")
+    return Sealer.from_text(settings.encryption_key.get_secret_value())
+
+
+# --- database ----------------------------------------------------------------------------------------------------
+
+
+def database_url(settings: Settings) -> str:
+    """Return DATABASE_URL, or start the embedded Postgres and return its."""
+    if settings.database_url:
+        return settings.database_url.get_secret_value()
+    return embedded.start(settings.data_dir)
+
+
+def wait_for_database(url: str) -> None:
+    """Try Postgres five times, 1 s · 2ⁿ apart. Raises DatabaseAway."""
+    for attempt in Retrying(
+        retry=retry_if_exception_type(psycopg.OperationalError),
+        stop=stop_after_attempt(DATABASE_TRIES),
+        wait=wait_exponential(multiplier=1),
+        before_sleep=_tell_away,
+        retry_error_callback=lambda state: _give_up(url, state),
+    ):
+        with attempt:
+            schema.knock(url)
+
+
+def _tell_away(state: RetryCallState) -> None:
+    reason = _reason(state)
+    log.warning(
+        "the database is away, try %d of %d: %s", state.attempt_number, DATABASE_TRIES, reason,
+        extra={"event": "database.away", "reason": reason},
+    )  # fmt: skip
+
+
+def _reason(state: RetryCallState) -> str:
+    error = state.outcome.exception() if state.outcome else None
+    return str(error).strip().splitlines()[0]
+
+
+def _give_up(url: str, state: RetryCallState) -> None:
+    where = urlsplit(url)
+    raise DatabaseAway(
+        f"Postgres at {where.hostname or 'its socket'}{where.path} did not answer {DATABASE_TRIES} times: "
+        f"{_reason(state)}. Check DATABASE_URL."
+    )
+
+
+def check_schema(url: str) -> None:
+    """Raise SchemaWrong unless this code may run on the database's schema."""
+    schema.check(*schema.state(url), VERSION)
+
+
+# --- places -----------------------------------------------------------------------------------------------------------
+
+
+def sandbox_url(settings: Settings) -> str:
+    """Return where workers reach the sandbox, which the API serves to loopback peers only."""
+    host = settings.host if settings.host not in {"0.0.0.0", "::"} else "127.0.0.1"  # noqa: S104  # compared, not bound
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/sandbox"
+
+
+@contextmanager
+def home(profiles: Path) -> Iterator[str]:
+    """Hold a directory of profiles for this process and return its identity, which a restarted worker finds again."""
+    profiles.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (profiles / "home").open("a+") as file:
+        _lock(file, profiles)
+        file.seek(0)
+        identity = file.read().strip()
+        if not identity:
+            identity = new_id("home_")
+            file.write(identity)
+            file.flush()
+        yield identity
+
+
+def _lock(file: TextIO, profiles: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OperatorError(
+            f"Another worker uses the profiles in {profiles}: give this one a CHROME_USER_DATA_DIR of its own."
+        ) from None
