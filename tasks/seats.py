@@ -127,11 +127,14 @@ class Seats:
 
     async def drop(self, account: str) -> None:
         """Close a session whose lease has ended, and give it back where it is still ours."""
-        log.warning(
-            "the lease of account %s ended; closing its browser", account,
-            extra={"event": "lease.ended", "account": account},
-        )  # fmt: skip
-        await self.close(account)
+        async with self._lock(account):
+            if account not in self.sessions:
+                return  # it was being left when its lease was missed, and whoever left it has written why
+            log.warning(
+                "the lease of account %s ended; closing its browser", account,
+                extra={"event": "lease.ended", "account": account},
+            )  # fmt: skip
+            await self._close(account)
         with suppress(DatabaseUnavailable):
             if await self.lease(account):
                 await self.leave(account, "its lease had ended", attend=True, only_idle=True)

@@ -11,6 +11,7 @@ from fixtures_lanes import until, value
 from fixtures_postgres import own_database
 
 from browser.screens import Screen
+from browser.session import State
 from errors import OperatorError
 
 pytestmark = pytest.mark.timeout(600)
@@ -99,6 +100,15 @@ async def test_a_lease_that_ended_while_postgres_was_away_is_no_end(running: Hou
     await until(running.database, again, True, values=[ended, account])  # noqa: FBT003
 
 
+async def test_a_lease_that_is_missed_while_its_account_is_left_changes_nothing(running: House) -> None:
+    account = await running.link()
+    assert running.worker
+    seats = running.worker.seats
+    await asyncio.gather(seats.leave(account, "for a reason", to=State.disconnected), seats.drop(account))
+    shown = await running.client.get(f"/accounts/{account}")
+    assert (shown["state"], shown["stateReason"]) == ("disconnected", "for a reason")
+
+
 @pytest.mark.long
 async def test_a_gate_that_only_its_session_opens_gets_a_seat(running: House) -> None:
     account = await running.link()
@@ -113,7 +123,13 @@ async def test_a_gate_that_only_its_session_opens_gets_a_seat(running: House) ->
     assert (await running.ended(await running.send(account, "15557770002")))["sentAt"]
 
 
-@pytest.mark.parametrize("screen", [Screen.PROXY_BLOCKED, Screen.LOADING, Screen.OFFLINE])
+@pytest.mark.parametrize(
+    "screen",
+    [
+        Screen.OFFLINE,
+        *(pytest.param(screen, marks=pytest.mark.long) for screen in (Screen.PROXY_BLOCKED, Screen.LOADING)),
+    ],
+)
 async def test_a_code_that_is_gone_was_not_scanned(
     running: House, screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
