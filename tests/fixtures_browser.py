@@ -26,6 +26,8 @@ from commands.serve import KEEP_ALIVE
 
 T = TypeVar("T")
 DOMS = ("legacy", "2026-08")
+#: for tests that run on each: what both draw alike is seen on the newer one, and on the older one in the long tests
+EACH_DOM = [pytest.param(DOMS[0], marks=pytest.mark.long), DOMS[1]]
 SELECTORS = selectors.load()
 #: what takes a person's while on the real page takes a moment here
 TIMING = Timing(
@@ -180,7 +182,7 @@ async def pages(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pages
         sandbox.state.sandbox.stop()
 
 
-@pytest.fixture(scope="session", params=DOMS)
+@pytest.fixture(scope="session", params=EACH_DOM)
 def dom(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

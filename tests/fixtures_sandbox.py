@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import httpx2
 import pytest
 import uvicorn
+from fixtures_browser import EACH_DOM
 from playwright.async_api import BrowserContext, Error, Locator, Page, Playwright, async_playwright, expect
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -20,7 +21,6 @@ from browser.sandbox.timing import Timing
 from commands.serve import KEEP_ALIVE
 
 USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36"
-GENERATIONS = ("2026-08", "legacy")
 
 expect.set_options(timeout=30_000)
 
@@ -216,7 +216,7 @@ async def profiles(
         yield open_one
 
 
-@pytest.fixture(name="generation", params=GENERATIONS)
+@pytest.fixture(name="generation", params=EACH_DOM)
 def a_generation(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -229,7 +229,7 @@ async def a_profile(open_profile: OpenProfile) -> AsyncIterator[Profile]:
     assert one.errors == []
 
 
-@pytest.fixture(name="linked", scope="module", params=GENERATIONS)
+@pytest.fixture(name="linked", scope="module", params=EACH_DOM)
 async def a_linked(
     request: pytest.FixtureRequest,
     playwright: Playwright,

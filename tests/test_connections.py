@@ -92,7 +92,7 @@ async def test_a_worker_whose_connections_are_ended_again_and_again_goes_on(
 
 async def test_a_restart_of_postgres_ends_nobody(caplog: pytest.LogCaptureFixture) -> None:
     with own_server() as server:
-        async with Database(server.url, name="observer") as observer, living(server.url, dead=1.0) as worker:
+        async with Database(server.url, name="observer") as observer, living(server.url, dead=4.0) as worker:
             await add_lanes(observer, "a")
             await add_jobs(observer, "a")
             await until(observer, SENT, 1)

@@ -15,7 +15,7 @@ from bench.house import most_at_once
 from bench.ports import held_ports
 from browser.profile import VISITS
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.long]
 
 #: all that the operator and the receivers of webhooks see of an account, and its login
 SEEN = """
@@ -102,7 +102,6 @@ async def test_a_ready_account_a_renamed_element_and_a_canary(database_url: str,
         assert "no canary was sent" in output
 
 
-@pytest.mark.long
 async def test_accounts_that_sleep_wait_or_are_closed(database_url: str, tmp_path: Path) -> None:
     async with cluster(tmp_path, database_url) as it:
         await worker(it, tmp_path, MAX_SESSIONS="2")
@@ -149,7 +148,6 @@ async def test_accounts_that_sleep_wait_or_are_closed(database_url: str, tmp_pat
         assert await value(it.database, "select count(*) from workers") == 1
 
 
-@pytest.mark.long
 async def test_without_a_worker_twice_at_once_and_killed(database_url: str, tmp_path: Path) -> None:
     async with cluster(tmp_path, database_url) as it:
         it.environment["LEASE_SECONDS"] = "15"
@@ -200,7 +198,6 @@ async def _looking(it: Cluster, account: str) -> Process:
     return process
 
 
-@pytest.mark.long
 async def test_an_open_circuit_is_no_obstacle(database_url: str, tmp_path: Path) -> None:
     async with cluster(tmp_path, database_url) as it:
         await worker(it, tmp_path, BREAKER_FAILURES="1")

@@ -12,7 +12,7 @@ from fixtures_postgres import open_folder
 from sql import embedded, schema
 from sql.embedded import stop_server
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.long]
 
 
 async def sent_count(it: Cluster) -> int:
@@ -37,7 +37,6 @@ async def wait_alive(it: Cluster) -> None:
                 await asyncio.sleep(0.05)
 
 
-@pytest.mark.long
 async def test_rolling_restarts_lose_and_double_nothing(database_url: str, tmp_path: Path) -> None:
     async with cluster(tmp_path, database_url) as it:
         worker = await it.start("worker")
@@ -60,7 +59,6 @@ async def test_rolling_restarts_lose_and_double_nothing(database_url: str, tmp_p
             assert (await it.client.get(f"/accounts/{account}"))["state"] == "ready", "no new scan was asked for"
 
 
-@pytest.mark.long
 async def test_a_killed_worker_loses_and_doubles_nothing(database_url: str, tmp_path: Path) -> None:
     async with cluster(tmp_path, database_url) as it:
         worker = await it.start("worker")
@@ -75,7 +73,6 @@ async def test_a_killed_worker_loses_and_doubles_nothing(database_url: str, tmp_
         assert await it.received("15553330000") == texts
 
 
-@pytest.mark.long
 async def test_while_postgres_is_away_nothing_is_accepted_and_then_all_goes_on() -> None:
     with open_folder() as folder:
         await _stop_and_start(folder)

@@ -175,6 +175,7 @@ def check(headers: dict[str, str], body: bytes, key: str) -> None:
     verify([key], headers["webhook-id"], stamp, headers["webhook-signature"], body, now=float(stamp))
 
 
+@pytest.mark.long
 async def test_what_no_key_opens_is_named_and_left_and_the_rest_is_done(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:
@@ -202,6 +203,7 @@ async def test_what_no_key_opens_is_named_and_left_and_the_rest_is_done(
 # --- who lives ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_it_names_those_who_do_not_seal_with_the_first_key(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from fixtures_lanes import until, value
 from bench.house import most_at_once
 from bench.ports import held_ports
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.long]
 
 CODES = "select count(*) from outbox where type = 'QrIssued'"
 
@@ -61,7 +61,6 @@ async def test_a_sealed_profile_opens_on_another_machine_without_a_scan(database
         assert await at_once(it, account) == 1
 
 
-@pytest.mark.long
 async def test_a_clean_stop_hands_over_within_seconds(database_url: str, tmp_path: Path) -> None:
     async with cluster(tmp_path, database_url) as it:
         first = await worker_at(it, tmp_path / "a")
@@ -77,7 +76,6 @@ async def test_a_clean_stop_hands_over_within_seconds(database_url: str, tmp_pat
             assert await at_once(it, account) == 1
 
 
-@pytest.mark.long
 async def test_five_sessions_of_a_killed_worker_go_on_elsewhere(
     database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,7 +116,6 @@ async def test_five_sessions_of_a_killed_worker_go_on_elsewhere(
             assert await at_once(it, account) == 1
 
 
-@pytest.mark.long
 async def test_a_frozen_workers_session_is_ended_before_another_one_begins(database_url: str, tmp_path: Path) -> None:
     async with cluster(tmp_path, database_url) as it:
         first, (account,) = await two_workers(it, tmp_path, 1)
@@ -138,7 +135,6 @@ async def test_a_frozen_workers_session_is_ended_before_another_one_begins(datab
         assert await at_once(it, account) == 1
 
 
-@pytest.mark.long
 async def test_a_message_frozen_before_enter_is_sent_once_by_whoever_took_over(
     database_url: str, tmp_path: Path
 ) -> None:

@@ -129,6 +129,7 @@ async def test_it_goes_on_when_a_child_is_killed_and_its_children_end_when_it_is
     await (await ground.start()).shows("Ctrl-C stops it")
 
 
+@pytest.mark.long
 async def test_a_message_in_hand_is_finished_when_it_is_killed_and_the_next_one_waits(
     ground: Ground, client: Client
 ) -> None:
