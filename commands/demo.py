@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from browser.chromium import find_chromium
+from browser.sandbox.pace import PATIENCE, TIMING
 from commands import environment, serve
 from commands.client import Client, Json, draw
 from crypto import CryptoError, new_secret, verify
@@ -28,7 +30,8 @@ from tasks.worker import Worker
 
 PHONE = "15551234567"
 MESSAGE = "Hello! Your order #42 is on its way.\nIt arrives on Friday."
-PATIENCE = 60.0  # seconds for each step
+LIMIT = 60.0  # seconds for each step
+HASTY = replace(TIMING, delivered=0.4, read=1.2)  # a recipient who is at hand
 
 
 @dataclass
@@ -100,14 +103,16 @@ def _clear(home: Path) -> None:
 
 async def _demo(settings: Settings, api: socket.socket, hook: socket.socket, picture: Path) -> int:
     story = Story()
-    story.tell("Starting an embedded PostgreSQL (from a Python wheel, on a Unix socket, fsync on) …")
-    url = await asyncio.to_thread(environment.database_url, settings)
-    await asyncio.to_thread(schema.migrate, url)
+    story.tell("Starting an embedded PostgreSQL (from a Python wheel, on a Unix socket, fsync on), and a Chromium …")
+    url, _ = await asyncio.gather(
+        asyncio.to_thread(_database, settings),
+        find_chromium(settings.chromium_path, sandbox=settings.chromium_sandbox, profiles=settings.profiles.resolve()),
+    )
     receiver = Receiver(settings.webhook_secret.get_secret_value() if settings.webhook_secret else "")
     async with _serving(settings, url, receiver, api, hook) as worker:
         key = settings.api_key.get_secret_value() if settings.api_key else ""
         async with Client(f"http://127.0.0.1:{settings.port}", key) as client:
-            await client.wait_up(PATIENCE)
+            await client.wait_up(LIMIT)
             story.tell(f"The API listens on {client.url}, a worker waits for work, a receiver for webhooks.")
             account = await _link(story, client)
             job = await _send(story, client, receiver)
@@ -118,6 +123,12 @@ async def _demo(settings: Settings, api: socket.socket, hook: socket.socket, pic
     return 0
 
 
+def _database(settings: Settings) -> str:
+    url = environment.database_url(settings)
+    schema.migrate(url)
+    return url
+
+
 @asynccontextmanager
 async def _serving(
     settings: Settings, url: str, receiver: Receiver, api: socket.socket, hook: socket.socket
@@ -125,7 +136,7 @@ async def _serving(
     app = Starlette(routes=[Route("/hook", receiver.receive, methods=["POST"])])
     async with (
         serve.running(serve.config(app, "127.0.0.1", hook.getsockname()[1]), listener=hook),
-        serve.house(settings, url, listener=api) as worker,
+        serve.house(settings, url, PATIENCE, HASTY, listener=api) as worker,
     ):
         yield worker
 
@@ -134,11 +145,11 @@ async def _link(story: Story, client: Client) -> str:
     account = (await client.post("/accounts", {"name": "Demo", "transport": "sandbox"}))["id"]
     await client.post(f"/accounts/{account}/connect")
     story.tell(f"POST /accounts made {account}; a real Chromium opens the sandbox's WhatsApp Web …")
-    qr = await client.qr(account, PATIENCE)
+    qr = await client.qr(account, LIMIT)
     story.tell("It shows this QR code. The sandbox's phone scans it, as yours would with a real account:")
     story.show(draw(qr))
     await client.scan(account)
-    linked = await client.wait(f"/accounts/{account}", "state", {"ready"}, PATIENCE)
+    linked = await client.wait(f"/accounts/{account}", "state", {"ready"}, LIMIT)
     story.tell(f"Linked as +{linked['phone']}; the chat list is there.")
     return str(account)
 
@@ -150,19 +161,19 @@ async def _send(story: Story, client: Client, receiver: Receiver) -> str:
     story.tell(f"POST /send answered 202 {json.dumps(answer)}: the job is a row in Postgres.")
     story.tell("The worker opens the chat, types, writes `submitting`, presses Enter and waits for the tick …")
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(LIMIT):
             event = await receiver.events.get()
             while event["type"] != "JobCompleted":
                 event = await receiver.events.get()
     except TimeoutError:
-        raise OperatorError(f"No JobCompleted came within {PATIENCE:.0f} s.") from None
+        raise OperatorError(f"No JobCompleted came within {LIMIT:.0f} s.") from None
     story.tell(f"The webhook {event['type']} came, and its signature is good ({event['id']}):")
     story.show(json.dumps(event["data"], indent=2))
     return key
 
 
 async def _report(story: Story, client: Client, url: str, job: str) -> None:
-    seen = await client.wait(f"/jobs/{job}", "status", {"read"}, PATIENCE)
+    seen = await client.wait(f"/jobs/{job}", "status", {"read"}, LIMIT)
     story.tell(f"GET /jobs/{job} tells its life:")
     for step in seen["timeline"]:
         story.show(f"{step['at']}  {step['status']}{': ' + step['detail'] if step['detail'] else ''}")

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fixtures_pace import PATIENCE, TIMING
 from starlette.applications import Starlette
 from starlette.routing import Route
 
 from bench.ports import held_ports
 from browser.reader import Patience
+from browser.sandbox.pace import PATIENCE, TIMING
 from browser.sandbox.timing import Timing
 from commands import environment, serve
 from commands.client import Client, Json

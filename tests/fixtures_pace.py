@@ -1,30 +1,11 @@
-"""The pace of houses in tests, whose pages are the sandbox's. Also the programs that go at it: api, and worker."""
+"""Programs whose pages are the sandbox's, at its pace: api, and worker."""
 
 import sys
 from functools import partial
 
 import logs
-from browser.reader import Patience
-from browser.sandbox.timing import Timing
+from browser.sandbox.pace import PATIENCE, TIMING
 from commands import environment, serve
-
-#: The lives of codes, the ticks of recipients and what a misbehaving number takes are as shipped; all else is short.
-TIMING = Timing(
-    qr_wait=0.02,
-    sent=0.05,
-    startup=0.02,
-    syncing=0.06,
-    lookup=0.03,
-    popup_after=0.02,
-    popup_stay=0.05,
-    whats_new=0.03,
-    offline=2.0,
-    reconnect=0.1,
-)
-#: Bounds are ample, since a machine may be busy; what is waited for each time is short, since the sandbox is quick.
-PATIENCE = Patience(
-    answer=8.0, boot=60.0, chat=60.0, quiet=0.3, arrival=0.5, search=0.3, doubt=1.0, unknown=2.0, poll=0.1
-)  # fmt: skip
 
 if __name__ == "__main__":
     settings = environment.load()

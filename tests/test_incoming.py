@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from fixtures_house import House, house
-from fixtures_pace import PATIENCE
 from fixtures_postgres import own_database
 
 from browser.reader import Patience
+from browser.sandbox.pace import PATIENCE
 from errors import DatabaseUnavailable
 from sql.database import Database
 from tasks.accounts import AccountWork

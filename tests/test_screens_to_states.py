@@ -16,10 +16,10 @@ import pytest
 from fixtures_browser import DOMS
 from fixtures_house import House, house
 from fixtures_lanes import until, value
-from fixtures_pace import PATIENCE
 from fixtures_screens import MEETS
 
 from browser.sandbox.control import DIALOGS, LOGOUTS, WHOLE
+from browser.sandbox.pace import PATIENCE
 from browser.screens import Screen
 from errors import Banned, LoggedOut, Offline, OpenElsewhere, PageCrashed, PageHung, SendError, UiChanged, UnknownDialog
 from tasks import trouble
