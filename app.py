@@ -260,7 +260,7 @@ def create_app(
     app.router.redirect_slashes = False
     app.state.context = context
     app.state.presence = presence
-    app.state.openapi = openapi.document(OPERATIONS, context.version)
+    app.state.operations = OPERATIONS
     return app
 
 

@@ -1,9 +1,11 @@
 """/openapi.json, made from the table of operations and their pydantic models."""
 
+import asyncio
 import inspect
 import json
 import re
 from collections.abc import Iterable
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.chapters import CHAPTERS, EVERY_CALL, PARAMETERS, chapter
+from api.context import of
 from api.examples import EXAMPLES
 from api.models import Nothing
 from api.operations import Operation
@@ -33,12 +36,14 @@ Json = dict[str, Any]
 
 async def show_openapi(request: Request) -> Response:
     """Describe this API, as OpenAPI 3.1."""
-    return Response(request.app.state.openapi, media_type="application/json")
+    # Made when somebody asks, and not at each start: it takes as long as all the rest of making the app.
+    text = await asyncio.to_thread(document, request.app.state.operations, of(request).version)
+    return Response(text, media_type="application/json")
 
 
-def document(operations: Iterable[Operation], version: str) -> str:
+@cache
+def document(operations: tuple[Operation, ...], version: str) -> str:
     """Return an OpenAPI 3.1 document of the operations."""
-    operations = list(operations)
     paths: Json = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
