@@ -79,6 +79,24 @@ async def test_a_doing_wake_up_of_a_vanished_procrastinate_worker_is_buried(
     assert await value(database, "select string_agg(status::text, '') from procrastinate_jobs") == "todo"
 
 
+async def test_a_wake_up_that_is_ending_is_left_alone_and_the_rest_is_rescued(
+    database: Database, database_url: str
+) -> None:
+    await add_lanes(database, "a", "b")
+    for lane in "ab":
+        await add_jobs(database, lane)
+    async with database.transaction() as tx:
+        await tx.connection.execute("update procrastinate_jobs set status = 'doing', worker_id = null")
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        async with database.transaction() as tx:
+            await tx.connection.execute(
+                "select procrastinate_finish_job_v1(id, 'succeeded', true) from procrastinate_jobs where lock = 'a'"
+            )
+            rescued = asyncio.create_task(Rescue(connection).run_once())
+            await asyncio.wait([rescued], timeout=1)
+        assert await rescued == ["b"]
+
+
 async def test_a_drain_that_outlives_procrastinates_heartbeat_is_not_buried(
     database: Database, database_url: str
 ) -> None:
@@ -120,7 +138,7 @@ async def test_a_killed_worker_is_rescued(database: Database, database_url: str)
         await until(database, "select count(*) from jobs where state = 'sending'", 1)
         process.kill()
         await process.wait()
-        async with lane_worker(database_url, "wrk_a", dead=1.0) as worker:
+        async with lane_worker(database_url, "wrk_a", dead=2.0) as worker:
             await pulse_until(worker.pulse, database, 3)
             assert len({job for _, job in worker.recorder.done}) == 3
             assert await value(database, "select count(*) from workers where id = 'wrk_killed'") == 0
@@ -132,7 +150,7 @@ async def test_a_frozen_worker_is_rescued_and_finds_itself_fenced_off(database: 
         await add_jobs(database, "a", 3)
         await until(database, "select count(*) from jobs where state = 'sending'", 1)
         process.send_signal(signal.SIGSTOP)
-        async with lane_worker(database_url, "wrk_a", dead=1.0) as worker:
+        async with lane_worker(database_url, "wrk_a", dead=2.0) as worker:
             await pulse_until(worker.pulse, database, 3)
             ends = "select string_agg(id || sent_at || claimed_by, ',' order by id) from jobs where phone like '1555%'"
             before = await value(database, ends)

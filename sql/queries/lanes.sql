@@ -126,11 +126,15 @@ select count(*) as lanes from gone
 -- name: bury_lapsed
 -- The wake-up in hand of a worker that let its lease end would hold its lane up until that worker counts as dead. The next
 -- drain fences it off, should it go on.
-select procrastinate_finish_job_v1(wakeup.id, 'failed', true), lanes.id as lane
-from lanes
-join accounts using (id)
-join procrastinate_jobs as wakeup on wakeup.id = lanes.wakeup_id and wakeup.status = 'doing'
-where accounts.leased_by = lanes.drained_by and accounts.lease_until < now() - interval '5 seconds'
+with lapsed as materialized (
+    select wakeup.id, lanes.id as lane
+    from lanes
+    join accounts using (id)
+    join procrastinate_jobs as wakeup on wakeup.id = lanes.wakeup_id and wakeup.status = 'doing'
+    where accounts.leased_by = lanes.drained_by and accounts.lease_until < now() - interval '5 seconds'
+    for update of wakeup skip locked
+)
+select procrastinate_finish_job_v1(id, 'failed', true), lane from lapsed
 
 -- name: reclaim_lapsed
 -- Give lanes back whose worker lives and let its lease end: it is frozen, or cut off from Postgres.

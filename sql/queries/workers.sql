@@ -40,12 +40,17 @@ returning id, procrastinate_ids
 -- name: bury_wakeups
 -- The wake-ups that dead workers had in hand end as failed. They are never tried again: a fresh one may hold the queueing
 -- lock, and the collision would leave the lane stuck.
-select procrastinate_finish_job_v1(wakeup.id, 'failed', true), wakeup.lock as lane
-from procrastinate_jobs as wakeup
-left join lanes on lanes.id = wakeup.lock
-where wakeup.status = 'doing'
-  and (wakeup.worker_id = any (%(ids)s::bigint[])
-       or lanes.drained_by = any (%(workers)s::text[]) and lanes.wakeup_id = wakeup.id)
+with dropped as materialized (
+    select wakeup.id, wakeup.lock as lane
+    from procrastinate_jobs as wakeup
+    left join lanes on lanes.id = wakeup.lock
+    where wakeup.status = 'doing'
+      and (wakeup.worker_id = any (%(ids)s::bigint[])
+           or lanes.drained_by = any (%(workers)s::text[]) and lanes.wakeup_id = wakeup.id)
+    -- One that is ending now is nobody's to end; the function would raise.
+    for update of wakeup skip locked
+)
+select procrastinate_finish_job_v1(id, 'failed', true), lane from dropped
 
 -- name: close_sessions_of_the_dead
 -- Their browsers ended with them, or were ended by the guard; the profiles did not.
@@ -80,17 +85,21 @@ returning id
 -- Wake-ups in hand of nobody: their procrastinate worker is gone or silent, and no living worker of ours says it has
 -- them. procrastinate stops its heartbeat before a graceful stop has ended, so a drain that still runs then is known by
 -- our own rows alone.
-select procrastinate_finish_job_v1(wakeup.id, 'failed', true), wakeup.lock as lane
-from procrastinate_jobs as wakeup
-left join lanes on lanes.id = wakeup.lock
-left join procrastinate_workers on procrastinate_workers.id = wakeup.worker_id
-where wakeup.status = 'doing'
-  and (wakeup.worker_id is null
-       or procrastinate_workers.last_heartbeat < now() - %(dead)s * interval '1 second')
-  and not exists (
-      select from workers
-      where wakeup.worker_id = any (workers.procrastinate_ids)
-         or workers.id = lanes.drained_by and lanes.wakeup_id = wakeup.id)
+with orphans as materialized (
+    select wakeup.id, wakeup.lock as lane
+    from procrastinate_jobs as wakeup
+    left join lanes on lanes.id = wakeup.lock
+    left join procrastinate_workers on procrastinate_workers.id = wakeup.worker_id
+    where wakeup.status = 'doing'
+      and (wakeup.worker_id is null
+           or procrastinate_workers.last_heartbeat < now() - %(dead)s * interval '1 second')
+      and not exists (
+          select from workers
+          where wakeup.worker_id = any (workers.procrastinate_ids)
+             or workers.id = lanes.drained_by and lanes.wakeup_id = wakeup.id)
+    for update of wakeup skip locked
+)
+select procrastinate_finish_job_v1(id, 'failed', true), lane from orphans
 
 -- name: wakeups_in_hand
 -- What procrastinate believes this worker to be running, under any id it ever had there, and what its drains began.
@@ -102,6 +111,9 @@ where wakeup.status = 'doing'
        or lanes.drained_by = %(worker)s and lanes.wakeup_id = wakeup.id)
 
 -- name: bury_wakeup
-select procrastinate_finish_job_v1(id, 'failed', true), lock as lane
-from procrastinate_jobs
-where id = %(wakeup)s and status = 'doing'
+with lost as materialized (
+    select id, lock as lane from procrastinate_jobs
+    where id = %(wakeup)s and status = 'doing'
+    for update skip locked
+)
+select procrastinate_finish_job_v1(id, 'failed', true), lane from lost
