@@ -50,7 +50,8 @@ async def take(page: Page, selectors: Selectors, seconds: float = SECONDS) -> Ev
         taken = await bounded(page.evaluate_handle(f"(asked) => ({TAKING})(asked)", _asked(selectors)), seconds)
         try:
             html = await bounded(taken.evaluate("taken => taken.html"), seconds)
-            picture = await bounded(page.screenshot(timeout=seconds * 1000), seconds + 1)
+            # With its caret, which Playwright would hide by a style, and leave an empty one behind.
+            picture = await bounded(page.screenshot(timeout=seconds * 1000, caret="initial"), seconds + 1)
         finally:
             # It fails when the page went to another document meanwhile, which has no veil: then there is no picture.
             await bounded(taken.evaluate("taken => taken.unveil()"), seconds)

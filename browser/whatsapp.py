@@ -316,7 +316,7 @@ class WhatsApp:
 
     async def screenshot(self, path: Path) -> None:
         """Save a picture of the page as PNG."""
-        await bounded(self._page.screenshot(path=path), self._reader.patience.answer)
+        await bounded(self._page.screenshot(path=path, caret="initial"), self._reader.patience.answer)
 
     async def close(self) -> None:
         """Close the browser: gracefully, so that its profile is whole, and by force when it does not answer."""

@@ -61,7 +61,7 @@ async def unlinked(pages: Pages, dom: str) -> AsyncIterator[tuple[str, WhatsApp]
 # --- pairing
 
 
-@pytest.mark.parametrize("phone", ["15557654321", "4915112345678"])
+@pytest.mark.parametrize("phone", [pytest.param("15557654321", marks=pytest.mark.long), "4915112345678"])
 async def test_a_code_links_the_phone_that_it_was_asked_for(pages: Pages, dom: str, phone: str) -> None:
     async with unlinked(pages, dom) as (account, page):
         assert await page.pairing_code() is None
@@ -145,6 +145,7 @@ async def hasty(pages: Pages, root: Path) -> AsyncIterator[Pages]:
         sandbox.state.sandbox.stop()
 
 
+@pytest.mark.long
 async def test_a_code_is_replaced_and_when_it_has_expired_asked_for_anew(
     pages: Pages, dom: str, tmp_path: Path
 ) -> None:
@@ -190,6 +191,7 @@ async def test_logging_out_unlinks(pages: Pages, dom: str) -> None:
         await pages.link(account, page)
 
 
+@pytest.mark.long
 async def test_no_logging_out_from_other_screens(pages: Pages, dom: str) -> None:
     async with pages.linked(dom) as (account, page):
         await pages.phone(account, "offline")
@@ -207,7 +209,7 @@ async def test_no_logging_out_from_other_screens(pages: Pages, dom: str) -> None
 # --- restrictions
 
 
-@pytest.mark.parametrize("kind", ["new_chats", "monthly_cap"])
+@pytest.mark.parametrize("kind", ["new_chats", pytest.param("monthly_cap", marks=pytest.mark.long)])
 async def test_a_restriction_is_read_and_known_chats_go_on(pages: Pages, dom: str, kind: str) -> None:
     async with pages.linked(dom, patience=Patience(**{**vars(PATIENCE), "chat": 6.0})) as (account, page):
         known = new_phone()
@@ -263,6 +265,7 @@ async def test_only_known_chats_are_opened_where_only_they_may_be(pages: Pages, 
         assert await page._page.evaluate("window.stays")
 
 
+@pytest.mark.long
 async def test_two_contacts_of_one_name_are_not_told_apart(pages: Pages, dom: str) -> None:
     async with pages.linked(dom) as (_, page):
         await page.open_chat("447700900012")

@@ -89,6 +89,7 @@ async def test_a_ban_a_restriction_and_a_network_that_goes(pages: Pages, dom: st
         await page.confirm("while offline", anchor, 30)
 
 
+@pytest.mark.long
 async def test_an_account_that_stays_offline_waits(pages: Pages) -> None:
     patience = Patience(**{**vars(PATIENCE), "offline": 0.5})
     async with pages.linked(NEWEST, patience=patience) as (account, page):
@@ -116,6 +117,7 @@ async def test_a_page_that_crashes_after_enter_is_settled(pages: Pages, dom: str
         await again.close()
 
 
+@pytest.mark.long
 async def test_an_older_profile_knows_neither_the_anchor_nor_the_message(pages: Pages, tmp_path: Path) -> None:
     account, phone = new_account(), new_phone()
     directory, copy = tmp_path / "profile", tmp_path / "older"

@@ -146,7 +146,7 @@ async def test_the_key_of_the_settings_is_not_revoked_by_hand(
     assert await rows(database, "select revoked_at from api_keys") == [(None,)]
 
 
-@pytest.mark.parametrize("revoked", [False, True])
+@pytest.mark.parametrize("revoked", [pytest.param(False, marks=pytest.mark.long), True])
 async def test_an_api_key_that_was_made_by_hand_ends_the_start_with_one_line(
     revoked: bool, database_url: str, tmp_path: Path
 ) -> None:

@@ -99,6 +99,7 @@ async def said(database_url: str, tmp_path: Path) -> str:
     return str(raised.value)
 
 
+@pytest.mark.long
 async def test_a_page_that_is_in_use_is_looked_at_without_a_click(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from browser import profile
+from browser.bubbles import Tick
 from browser.engine import look_for
 from browser.evidence import HIDDEN, take
 from browser.screens import Screen
@@ -182,6 +183,11 @@ async def test_what_people_wrote_in_a_dialog_is_not_read(page: WhatsApp, friend:
 
 async def test_the_page_is_as_it_was_afterwards(page: WhatsApp, friend: str) -> None:
     await page.open_chat(friend)
+
+    async def read() -> bool:
+        return Tick.READ in (await page.chat_ticks()).values()
+
+    await until(read)  # or its tick changes under the comparison
     before = await page._page.content()
     await page.evidence()
     assert await page._page.content() == before

@@ -28,6 +28,7 @@ class Output:
         assert text in self.text
 
 
+@pytest.mark.long
 async def test_what_keeps_the_first_account_from_being_linked_is_said_and_its_code_is_shown_later(
     database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

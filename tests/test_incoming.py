@@ -153,6 +153,7 @@ async def _failed_again(running: House, job: str) -> None:
         await asyncio.sleep(0.1)
 
 
+@pytest.mark.long
 async def test_a_stop_that_a_person_has_read_counts(running: House) -> None:
     account, phone = await running.link(), "15551240006"
     await arrives(running, account, phone, "please stop")
@@ -202,6 +203,7 @@ async def test_a_stop_under_a_name_counts_when_a_number_opens_the_chat(running: 
     assert len(await received(running, account, 1)) == 1
 
 
+@pytest.mark.long
 async def test_what_was_opened_while_postgres_was_away_is_recorded_later(running: House) -> None:
     assert running.worker
     work = running.worker.lanes.works["account"]

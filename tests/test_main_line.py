@@ -66,6 +66,7 @@ async def test_each_magic_number_ends_as_the_contract_says(running: House) -> No
     assert dict(itertools.chain.from_iterable(results)) == expected
 
 
+@pytest.mark.long
 async def test_a_late_tick_stands_in_the_timeline_and_changes_nothing_else(running: House) -> None:
     account = await running.link()
     job = await running.send(account, "15550000409", "late")

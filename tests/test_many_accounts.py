@@ -141,6 +141,7 @@ async def saw_pending(it: House, account: str) -> None:
             pass
 
 
+@pytest.mark.long
 async def test_a_code_that_was_scanned_before_it_was_written_links_as_well(database_url: str, tmp_path: Path) -> None:
     async with house(tmp_path, database_url) as it:
         account = (await it.client.post("/accounts", {"name": "x", "transport": "sandbox"}))["id"]

@@ -74,6 +74,7 @@ async def test_an_account_that_could_not_be_opened_at_first_can_still_be_linked(
     await running.client.wait(f"/accounts/{account}", "state", {"ready"}, 60)
 
 
+@pytest.mark.long
 async def test_a_session_that_was_closed_and_forgotten_is_opened_again(running: House) -> None:
     account = await running.link()
     assert running.worker
@@ -123,13 +124,8 @@ async def test_a_gate_that_only_its_session_opens_gets_a_seat(running: House) ->
     assert (await running.ended(await running.send(account, "15557770002")))["sentAt"]
 
 
-@pytest.mark.parametrize(
-    "screen",
-    [
-        Screen.OFFLINE,
-        *(pytest.param(screen, marks=pytest.mark.long) for screen in (Screen.PROXY_BLOCKED, Screen.LOADING)),
-    ],
-)
+@pytest.mark.parametrize("screen", [Screen.PROXY_BLOCKED, Screen.LOADING, Screen.OFFLINE])
+@pytest.mark.long
 async def test_a_code_that_is_gone_was_not_scanned(
     running: House, screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +157,7 @@ async def test_a_code_that_is_gone_was_not_scanned(
     await running.client.wait(f"/accounts/{account}", "state", {"ready"}, 60)
 
 
+@pytest.mark.long
 async def test_a_browser_that_was_left_on_our_disk_is_ended(running: House) -> None:
     account = await running.link()
     await asleep(running, account)

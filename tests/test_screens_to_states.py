@@ -303,6 +303,7 @@ async def test_an_outage_costs_the_seat_after_five_tries_and_ends_by_itself(
             assert await value(it.house.database, FAILURES, account) == 0
 
 
+@pytest.mark.long
 async def test_a_ban_screen_that_goes_before_the_second_look_was_none(database_url: str, tmp_path: Path) -> None:
     async with stage(tmp_path, database_url, DOMS[-1]) as it:
         account = await it.house.link()

@@ -71,7 +71,7 @@ async def kill(_: WhatsApp, directory: Path) -> None:
     await kill_browsers_of(directory)
 
 
-@pytest.mark.parametrize("end", [close, leave_running, kill])
+@pytest.mark.parametrize("end", [kill, *(pytest.param(end, marks=pytest.mark.long) for end in (close, leave_running))])
 async def test_a_login_survives_in_another_directory(
     pages: Pages,
     tmp_path: Path,
