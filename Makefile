@@ -12,7 +12,7 @@ WORKERS := 5
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo up test test-all newcomer bench faults check format reference lock clean
+.PHONY: help install install-dev demo up test test-long test-all newcomer bench faults check format reference lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ up: install ## Run the service on this machine until Ctrl-C
 
 test: install-dev ## Run the tests, save for the long ones; at most five minutes
 	@$(PYTEST) -m "not long"
+
+test-long: install-dev ## Run the tests that `make test` leaves out
+	@$(PYTEST) -m long
 
 test-all: install-dev ## Run all tests, the long ones too, with branch coverage; at most fifteen minutes
 	@$(PYTEST) --cov --cov-report=term
