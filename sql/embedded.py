@@ -148,6 +148,9 @@ def _make(data_dir: Path) -> None:
     """
     cluster = data_dir / FOLDER
     # Before there was the mark: a server that has run has left these options behind.
+    # Each time: the initdb of one that was killed may go on for a moment, and fill again what was just removed.
+    for left in data_dir.glob(f"{MAKING}*"):
+        shutil.rmtree(left, ignore_errors=True)
     if (cluster / MADE).exists() or (cluster / "postmaster.opts").exists():
         return
     shutil.rmtree(cluster, ignore_errors=True)
@@ -155,5 +158,3 @@ def _make(data_dir: Path) -> None:
     _server(fresh).ensure_pgdata_inited()
     (fresh / MADE).touch()
     fresh.rename(cluster)
-    for left in data_dir.glob(f"{MAKING}*"):
-        shutil.rmtree(left, ignore_errors=True)

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -147,7 +148,11 @@ def test_a_start_that_is_killed_at_any_moment_is_no_hindrance(seconds: float, fo
     process.communicate()
     assert run_postgres(embedded.start(folder)).startswith("18")
     embedded.stop_server(folder)
-    assert [path.name for path in folder.glob(f"{embedded.MAKING}*")] == []
+    end = time.monotonic() + SECONDS
+    while list(folder.glob(f"{embedded.MAKING}*")):  # its initdb goes on without it for a moment
+        assert time.monotonic() < end
+        embedded.start(folder)
+        embedded.stop_server(folder)
 
 
 def test_another_program_with_the_servers_number_is_not_taken_for_it(folder: Path) -> None:
