@@ -1,15 +1,17 @@
 """`postrider demo`: the main job once, for real, told step by step."""
 
 import asyncio
+import fcntl
 import json
 import secrets
 import shutil
 import socket
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from starlette.applications import Starlette
@@ -31,6 +33,7 @@ from tasks.worker import Worker
 PHONE = "15551234567"
 MESSAGE = "Hello! Your order #42 is on its way.\nIt arrives on Friday."
 LIMIT = 60.0  # seconds for each step
+HOME, USED = "demo-", "in-use"  # begins a directory's name; a file in it that is locked while its demo runs
 HASTY = replace(TIMING, delivered=0.4, read=1.2)  # a recipient who is at hand
 
 
@@ -77,27 +80,41 @@ class Story:
 
 def run_demo(data_dir: Path) -> int:
     """Run the demo in a data directory of its own, made anew; its picture goes to `data_dir`/demo.png."""
-    home = data_dir / "demo"
-    _clear(home)
-    with serve.listen() as api, serve.listen() as hook:
+    with home(data_dir) as folder, serve.listen() as api, serve.listen() as hook:
         settings = environment.load(
-            data_dir=home, database_url=None, env="development", host="127.0.0.1", port=api.getsockname()[1],
+            data_dir=folder, database_url=None, env="development", host="127.0.0.1", port=api.getsockname()[1],
             webhook_url=f"http://127.0.0.1:{hook.getsockname()[1]}/hook", webhook_secret=new_secret("whsec_"),
             max_sessions=1, webhook_allow_cidrs=None, api_secret=None,
         )  # fmt: skip
         return asyncio.run(_demo(settings, api, hook, data_dir / "demo.png"))
 
 
-def _clear(home: Path) -> None:
-    """Remove what an earlier demo has left, one that was killed too.
+@contextmanager
+def home(data_dir: Path) -> Iterator[Path]:
+    """Make a directory of this demo's own, and remove those of demos that have ended, killed ones too.
 
-    Its server may still run there, and its browser may still write while it ends: what cannot be removed yet is out of
-    the way, and goes with the next demo.
+    Another demo may still run: in another terminal, or since `make` alone was killed.
     """
-    embedded.stop_server(home)
-    if home.exists():
-        home.rename(home.with_name(f".demo-{secrets.token_hex(4)}"))
-    for old in home.parent.glob(".demo-*"):
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        with (data_dir / "demo.lock").open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            for old in data_dir.glob(f"{HOME}*"):
+                _remove(old)
+            own = Path(mkdtemp(prefix=HOME, dir=data_dir))
+            fcntl.flock(stack.enter_context((own / USED).open("w")), fcntl.LOCK_EX)
+        yield own
+
+
+def _remove(old: Path) -> None:
+    """Remove a demo's directory, unless that one runs.
+
+    The server of one that was killed may still run there, and its browser may still write while it ends: what cannot be
+    removed yet goes with the next demo.
+    """
+    with (old / USED).open("a") as used, suppress(BlockingIOError):
+        fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        embedded.stop_server(old)
         shutil.rmtree(old, ignore_errors=True)
 
 

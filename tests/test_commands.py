@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from bench.ports import held_ports
 from cli import cli
+from commands import demo
 from sql.database import Database
 
 pytestmark = pytest.mark.timeout(600)
@@ -203,6 +204,21 @@ async def test_demo_does_the_main_job_and_tells_it() -> None:
         positions = [output.index(step) for step in steps]
         assert positions == sorted(positions)
         assert (folder / "demo.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.long
+async def test_two_demos_at_once_have_nothing_to_do_with_each_other() -> None:
+    with open_folder() as folder:
+        first, second = await asyncio.gather(*(run("demo", DATA_DIR=str(folder)) for _ in range(2)))
+        assert (first[0], second[0]) == (0, 0), first[1] + second[1]
+
+
+def test_a_demo_removes_what_ended_ones_left_and_no_other(tmp_path: Path) -> None:
+    with demo.home(tmp_path) as first, demo.home(tmp_path) as second:
+        assert first != second
+        assert sorted(tmp_path.glob("demo-*")) == sorted([first, second])
+    with demo.home(tmp_path) as third:
+        assert list(tmp_path.glob("demo-*")) == [third]
 
 
 async def test_up_prints_a_curl_line_that_works_and_stops_cleanly() -> None:
