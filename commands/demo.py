@@ -34,7 +34,7 @@ PHONE = "15551234567"
 MESSAGE = "Hello! Your order #42 is on its way.\nIt arrives on Friday."
 LIMIT = 60.0  # seconds for each step
 HOME, USED = "demo-", "in-use"  # begins a directory's name; a file in it that is locked while its demo runs
-HASTY = replace(TIMING, delivered=0.4, read=1.2)  # a recipient who is at hand
+HASTY = replace(TIMING, delivered=0.2, read=0.4)  # a recipient who is at hand
 
 
 @dataclass
