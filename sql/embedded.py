@@ -147,10 +147,10 @@ def _make(data_dir: Path) -> None:
     was killed goes on writing, so that the next has a folder of its own.
     """
     cluster = data_dir / FOLDER
-    # Before there was the mark: a server that has run has left these options behind.
     # Each time: the initdb of one that was killed may go on for a moment, and fill again what was just removed.
     for left in data_dir.glob(f"{MAKING}*"):
         shutil.rmtree(left, ignore_errors=True)
+    # Before there was the mark: a server that has run has left these options behind.
     if (cluster / MADE).exists() or (cluster / "postmaster.opts").exists():
         return
     shutil.rmtree(cluster, ignore_errors=True)

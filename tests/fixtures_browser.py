@@ -5,7 +5,7 @@ import itertools
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,8 +18,8 @@ from starlette.routing import Mount
 from browser import profile, selectors
 from browser.engine import Engine, look_for
 from browser.reader import Patience
+from browser.sandbox import pace
 from browser.sandbox.app import create_sandbox
-from browser.sandbox.timing import Timing
 from browser.screens import Screen
 from browser.whatsapp import WhatsApp
 from commands.serve import KEEP_ALIVE
@@ -30,21 +30,8 @@ DOMS = ("legacy", "2026-08")
 EACH_DOM = [pytest.param(DOMS[0], marks=pytest.mark.long), DOMS[1]]
 SELECTORS = selectors.load()
 #: what takes a person's while on the real page takes a moment here
-TIMING = Timing(
-    qr_first_life=1.5,
-    qr_life=0.3,
-    qr_wait=0.02,
-    sent=0.05,
-    delivered=0.1,
-    read=0.15,
-    startup=0.02,
-    syncing=0.06,
-    lookup=0.03,
-    popup_after=0.01,
-    popup_stay=0.05,
-    whats_new=0.03,
-    offline=1.0,
-    hang=120.0,
+TIMING = replace(
+    pace.TIMING, qr_first_life=1.5, qr_life=0.3, delivered=0.1, read=0.15, popup_after=0.01, offline=1.0, reconnect=0.5
 )
 PATIENCE = Patience(
     answer=4.0,

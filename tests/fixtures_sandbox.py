@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from starlette.routing import Mount
 
 from bench.ports import held_ports
 from browser.chromium import candidates
+from browser.sandbox import pace
 from browser.sandbox.app import create_sandbox
 from browser.sandbox.timing import Timing
 from commands.serve import KEEP_ALIVE
@@ -25,20 +27,10 @@ USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Ge
 expect.set_options(timeout=30_000)
 
 #: everything that is waited for, short; the rest as shipped
-QUICK = Timing(
-    qr_wait=0.02,
-    sent=0.1,
-    delivered=0.2,
-    read=0.3,
-    startup=0.0,
-    syncing=0.06,
-    lookup=0.0,
-    popup_stay=0.0,
-    whats_new=0.05,
-    offline=0.6,
-    hang=0.6,
-    reconnect=0.1,
-)
+QUICK = replace(
+    pace.TIMING, sent=0.1, delivered=0.2, read=0.3, startup=0.0, lookup=0.0, popup_after=0.1, popup_stay=0.0,
+    whats_new=0.05, offline=0.6, hang=0.6,
+)  # fmt: skip
 
 
 class SandboxServer:

@@ -1,6 +1,7 @@
 """A Postgres of a test's own, to be restarted and replaced; a wire to one that can go silent; a worker on it."""
 
 import asyncio
+import time
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -31,8 +32,12 @@ class Server:
     def ctl(self, *arguments: str, data: Path | None = None) -> None:
         self._run("pg_ctl", "-w", "-D", str(data or self.folder / embedded.FOLDER), *arguments)
 
-    def restart(self, mode: str) -> None:
-        self.ctl("-l", str(self.folder / embedded.FOLDER / "log"), "-m", mode, "restart")
+    def restart(self, mode: str, *, away: float) -> None:
+        """Stop the server, and start it again after so many seconds."""
+        self.ctl("-m", mode, "stop")
+        time.sleep(away)
+        cluster = self.folder / embedded.FOLDER
+        self.ctl("-l", str(cluster / "log"), "-o", f"-h '' -k {cluster}", "start")
 
     def replicate(self) -> str:
         """Copy the server into a standby that follows it and takes no writes; return its URL."""

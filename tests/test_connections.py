@@ -21,6 +21,8 @@ from sql.pool import Connection
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.timeout(120)
 
+#: Seconds of silence until a worker is dead: more than a busy machine keeps one waiting, less than Postgres is away.
+DEAD = 3.0
 #: Listeners by their last statement: the first, or their own look whether they are still connected.
 LISTENING = (
     "select string_agg(pid::text, ',') from pg_stat_activity where datname = current_database() "
@@ -92,7 +94,7 @@ async def test_a_worker_whose_connections_are_ended_again_and_again_goes_on(
 
 async def test_a_restart_of_postgres_ends_nobody(caplog: pytest.LogCaptureFixture) -> None:
     with own_server() as server:
-        async with Database(server.url, name="observer") as observer, living(server.url, dead=4.0) as worker:
+        async with Database(server.url, name="observer") as observer, living(server.url, dead=DEAD) as worker:
             await add_lanes(observer, "a")
             await add_jobs(observer, "a")
             await until(observer, SENT, 1)
@@ -102,7 +104,7 @@ async def test_a_restart_of_postgres_ends_nobody(caplog: pytest.LogCaptureFixtur
                     await asyncio.sleep(0.1)
             for sent, mode in enumerate(("fast", "immediate"), 2):
                 before = await value(observer, LISTENING)
-                await asyncio.to_thread(server.restart, mode)
+                await asyncio.to_thread(server.restart, mode, away=DEAD + 1)
                 await write(observer, "a", phone=f"155{sent}")
                 await until(observer, SENT, sent)
                 await hears_again(observer, before)

@@ -125,7 +125,7 @@ async def test_a_paused_account_sends_nothing_until_it_is_resumed(running: House
 
 
 async def test_messages_arrive_once_and_in_order_and_one_at_a_time(running: House, sound: str) -> None:
-    accounts = [sound, await running.link()]
+    accounts = [sound, *await asyncio.gather(*(running.link(str(n)) for n in range(2)))]
     sent = {account: [f"{n} of {account}" for n in range(4)] for account in accounts}
     jobs = [
         (account, await running.send(account, f"1555222{number:04}", text))
