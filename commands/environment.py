@@ -112,6 +112,17 @@ def database_url(settings: Settings) -> str:
     return embedded.start(settings.data_dir)
 
 
+def ready_database_url(settings: Settings) -> str:
+    """Return the URL of a database that answers, and on whose schema this code may run.
+
+    Raises DatabaseAway or SchemaWrong.
+    """
+    url = database_url(settings)
+    wait_for_database(url)
+    check_schema(url)
+    return url
+
+
 def wait_for_database(url: str) -> None:
     """Try Postgres five times, 1 s · 2ⁿ apart. Raises DatabaseAway."""
     for attempt in Retrying(

@@ -16,8 +16,10 @@ ORG = "org_default"
 
 
 def _run(settings: Settings, work: Callable[[Database], Awaitable[None]]) -> int:
+    url = environment.ready_database_url(settings)
+
     async def run() -> None:
-        async with Database(environment.database_url(settings), size=1) as database:
+        async with Database(url, size=1) as database:
             await work(database)
 
     asyncio.run(run())

@@ -23,9 +23,7 @@ def run_reseal(settings: Settings) -> int:
 
     It may be ended at any moment and run again: what is done is done.
     """
-    url = environment.database_url(settings)
-    environment.wait_for_database(url)
-    environment.check_schema(url)
+    url = environment.ready_database_url(settings)
     asyncio.run(_reseal(settings, url))
     return 0
 

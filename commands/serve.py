@@ -95,9 +95,7 @@ def run_api(
     end_with_stdin: bool = False,
 ) -> int:
     """Serve the API until a signal or, if so told, until standard input ends. Returns the exit code."""
-    url = environment.database_url(settings)
-    environment.wait_for_database(url)
-    environment.check_schema(url)
+    url = environment.ready_database_url(settings)
     return uvloop.run(_api(settings, url, timing, end_with_stdin=end_with_stdin))
 
 
@@ -134,9 +132,7 @@ def run_worker(
     end_with_stdin: bool = False,
 ) -> int:
     """Work until a signal or, if so told, until standard input ends. Returns the exit code."""
-    url = environment.database_url(settings)
-    environment.wait_for_database(url)
-    environment.check_schema(url)
+    url = environment.ready_database_url(settings)
     _allow_connections()
     with environment.home(settings.profiles) as home:
         return asyncio.run(_worker(settings, url, home, patience, end_with_stdin=end_with_stdin))

@@ -18,9 +18,10 @@ LONGEST_ANSWER = 200  # characters of a receiver's answer that are repeated
 
 def run_why(settings: Settings, job: str) -> int:
     """Print what became of a job's events. Raises OperatorError for a job that is not there."""
+    url = environment.ready_database_url(settings)
 
     async def run() -> None:
-        async with Database(environment.database_url(settings), size=1) as database:
+        async with Database(url, size=1) as database:
             for sentence in await explain(database, job, settings.retention_days):
                 print(sentence)  # noqa: T201
 
