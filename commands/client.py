@@ -4,6 +4,8 @@ import asyncio
 import io
 import secrets
 import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,7 +16,17 @@ from errors import OperatorError
 
 Json = dict[str, Any]
 
-LOOK = 0.1  # seconds between looks
+LOOK = 0.1  # seconds until the second look at something that is waited for
+MOST = 0.5  # seconds between looks at the most
+
+
+async def looks(seconds: float, pause: float = LOOK) -> AsyncIterator[None]:
+    """Yield at once, and again until `seconds` are over; who has waited for long need not look so often."""
+    began = time.monotonic()
+    yield
+    while (passed := time.monotonic() - began) <= seconds:
+        await asyncio.sleep(min(max(pause, passed / 10), MOST))
+        yield
 
 
 class Client:
@@ -54,36 +66,30 @@ class Client:
 
     async def wait_up(self, seconds: float) -> None:
         """Wait until the API is ready. Raises OperatorError."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            try:
+        async for _ in looks(seconds):
+            with suppress(httpx2.TransportError):
                 if (await self._http.get("/readyz")).is_success:
                     return
-            except httpx2.TransportError:
-                pass
-            await asyncio.sleep(LOOK)
         raise OperatorError(f"The API at {self.url} was not ready after {seconds:.0f} s.")
 
     async def wait(self, path: str, field: str, wanted: set[str], seconds: float) -> Json:
         """Look at a resource until the field has a wanted value. Raises OperatorError."""
-        end = time.monotonic() + seconds
-        while (seen := await self.get(path))[field] not in wanted:
-            if time.monotonic() > end:
-                raise OperatorError(
-                    f"{path}: {field} is {seen[field]} after {seconds:.0f} s, not {' or '.join(sorted(wanted))}."
-                )
-            await asyncio.sleep(LOOK)
-        return seen
+        seen: Json = {}
+        async for _ in looks(seconds):
+            if (seen := await self.get(path))[field] in wanted:
+                return seen
+        raise OperatorError(
+            f"{path}: {field} is {seen[field]} after {seconds:.0f} s, not {' or '.join(sorted(wanted))}."
+        )
 
     async def qr(self, account: str, seconds: float = 60) -> str:
         """Wait for the account's QR code and return its payload. Raises OperatorError."""
-        end = time.monotonic() + seconds
         await self.wait(f"/accounts/{account}", "state", {"qr_pending"}, seconds)
         # One that has ended is gone until the page shows the next.
-        while (response := await self._ask("GET", f"/accounts/{account}/qr")).status_code == httpx2.codes.GONE:
-            if time.monotonic() > end:
+        async for _ in looks(seconds):
+            response = await self._ask("GET", f"/accounts/{account}/qr")
+            if response.status_code != httpx2.codes.GONE:
                 break
-            await asyncio.sleep(LOOK)
         payload: str = self._read(response)["qr"]
         return payload
 

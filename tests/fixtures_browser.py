@@ -22,6 +22,7 @@ from browser.sandbox import pace
 from browser.sandbox.app import create_sandbox
 from browser.screens import Screen
 from browser.whatsapp import WhatsApp
+from commands.client import looks
 from commands.serve import KEEP_ALIVE
 
 T = TypeVar("T")
@@ -44,7 +45,7 @@ PATIENCE = Patience(
     click=1.0,
     offline=6.0,
     unknown=1.0,
-    poll=0.03,
+    poll=0.05,
 )
 _numbers = itertools.count(15551000001)
 _accounts = itertools.count(1)
@@ -122,11 +123,9 @@ def new_account() -> str:
 
 async def until(ask: Callable[[], Awaitable[T]], seconds: float = 30) -> T:
     """Ask again and again until the answer is something."""
-    async with asyncio.timeout(seconds):
-        for _ in itertools.count():
-            if answer := await ask():
-                return answer
-            await asyncio.sleep(0.02)
+    async for _ in looks(seconds, 0.02):
+        if answer := await ask():
+            return answer
     raise TimeoutError
 
 

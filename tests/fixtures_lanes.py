@@ -9,6 +9,7 @@ from typing import Any
 
 import procrastinate
 
+from commands.client import looks
 from errors import DatabaseUnavailable
 from sql.database import Database
 from tasks.lanes import Drain, Lanes, Lost, Pulse
@@ -159,12 +160,10 @@ async def until(
 ) -> None:
     """Wait until a query's first column has the wanted value."""
     seen: object = None
-    try:
-        async with asyncio.timeout(seconds):
-            while (seen := await value(database, query, *values)) != wanted:
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise AssertionError(f"{query} gave {seen!r}, not {wanted!r}, after {seconds:.0f} s") from None
+    async for _ in looks(seconds, 0.02):
+        if (seen := await value(database, query, *values)) == wanted:
+            return
+    raise AssertionError(f"{query} gave {seen!r}, not {wanted!r}, after {seconds:.0f} s")
 
 
 SENT = "select count(*) from jobs where state = 'sent'"

@@ -1,7 +1,6 @@
 """A sandbox on a port of its own, and browser profiles to open it with."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,8 @@ import httpx2
 import pytest
 import uvicorn
 from fixtures_browser import EACH_DOM
-from playwright.async_api import BrowserContext, Error, Locator, Page, Playwright, async_playwright, expect
+from fixtures_driver import Lender
+from playwright.async_api import BrowserContext, Error, Locator, Page, Playwright, expect
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -147,9 +147,8 @@ async def serve(data: Path, timing: Timing = QUICK) -> AsyncIterator[SandboxServ
 
 
 @pytest.fixture(name="playwright", scope="session")
-async def a_playwright() -> AsyncIterator[Playwright]:
-    async with async_playwright() as running:
-        yield running
+async def a_playwright(one_driver: Lender) -> Playwright:
+    return await one_driver.start()
 
 
 @pytest.fixture(name="sandbox", scope="session")
@@ -235,10 +234,3 @@ async def a_linked(
         await one.link(generation)
         yield one
         assert one.errors == []
-
-
-async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
-    """Wait until a check of the server's side holds."""
-    async with asyncio.timeout(seconds):
-        while not await check():
-            await asyncio.sleep(0.02)

@@ -3,13 +3,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from fixtures_browser import until
 from fixtures_sandbox import (  # noqa: F401 - fixtures
     QUICK,
     OpenProfile,
     SandboxServer,
     a_playwright,
     a_sandbox,
-    eventually,
     profiles,
     serve,
 )
@@ -155,7 +155,7 @@ async def test_server_that_comes_back_finds_everything(open_profile: OpenProfile
         async def all_ended() -> bool:
             return all(session["end"] for session in await server.items("sessions"))
 
-        await eventually(all_ended)
+        await until(all_ended)
 
 
 async def test_phone_page_scans_by_a_click(open_profile: OpenProfile) -> None:
