@@ -1,5 +1,6 @@
 """The real parts: an embedded Postgres with a migrated template, copied into a database per test."""
 
+import gc
 import itertools
 import os
 import shutil
@@ -8,10 +9,13 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, suppress
 
+import hypothesis
 import psycopg
 import pytest
+from fixtures_driver import Lender
 from fixtures_postgres import TEMPLATE, open_folder, own_database, with_database
 
+from browser import engine
 from sql import embedded, schema
 from sql.database import Database
 
@@ -32,6 +36,19 @@ def work_in_memory() -> None:
 
 
 work_in_memory()
+# How long a test takes is no fault of what it tests: these machines are busy.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
+# What is loaded is never garbage: to search it again and again takes a tenth of a run.
+gc.disable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Search for garbage again, among what the tests make."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -82,3 +99,13 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     """An open pool on a migrated database of the test's own."""
     async with Database(database_url) as db:
         yield db
+
+
+@pytest.fixture(scope="session", autouse=True)
+async def one_driver() -> AsyncIterator[Lender]:
+    """Let all engines of this process borrow one driver."""
+    lender = Lender()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "start_driver", lender.start)
+        yield lender
+    await lender.stop()

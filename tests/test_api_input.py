@@ -272,14 +272,14 @@ NAMES = st.sampled_from(["phone", "message", "account", "sendAt", "expiresAt", "
 BODIES = st.builds(lambda value: json.dumps(value).encode(), st.dictionaries(NAMES, VALUES, max_size=6)) | st.binary()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=BODIES)
 async def test_nothing_that_is_sent_breaks_it(client: httpx2.AsyncClient, body: bytes) -> None:
     answer = await client.post("/send", content=body, headers=JSON_TYPE)
     assert 400 <= answer.status_code < 500, (body, answer.text)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(fields=st.dictionaries(NAMES, VALUES, max_size=3))
 async def test_nothing_beside_a_good_order_breaks_it(client: httpx2.AsyncClient, fields: dict[str, Any]) -> None:
     order = {**GOOD, "idempotencyKey": accepted(), **fields}

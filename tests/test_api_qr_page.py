@@ -10,7 +10,8 @@ import pytest
 import segno
 from fixtures_api import ADMIN_KEY, api, client_of, new_account, production, rows, running
 from fixtures_browser import serving
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from fixtures_driver import Lender
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from api.scenes import LINKED, STOPPED
 from browser.chromium import candidates
@@ -239,11 +240,11 @@ async def test_a_code_is_shown_while_it_lives(client: httpx2.AsyncClient, databa
 
 
 @pytest.fixture(scope="module")
-async def chromium() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=candidates(None)[0], args=["--no-sandbox"])
-        yield browser
-        await browser.close()
+async def chromium(one_driver: Lender) -> AsyncIterator[Browser]:
+    playwright = await one_driver.start()
+    browser = await playwright.chromium.launch(executable_path=candidates(None)[0], args=["--no-sandbox"])
+    yield browser
+    await browser.close()
 
 
 @dataclass

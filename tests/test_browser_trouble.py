@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 from fixtures_browser import DOMS, PATIENCE, Pages, dom, new_account, new_phone, pages, send, until
+from fixtures_driver import let_engines_have_their_own
 
 import errors
 from bench.ports import held_ports
@@ -24,6 +25,7 @@ NEWEST = DOMS[-1]
 SHORT = Patience(**{**vars(PATIENCE), "answer": 1.0})
 
 
+@pytest.mark.long
 async def test_codes_rotate_run_out_and_are_asked_for_anew(pages: Pages, dom: str) -> None:
     account = new_account()
     page = await pages.open(account, dom)
@@ -144,6 +146,7 @@ async def test_an_older_profile_knows_neither_the_anchor_nor_the_message(pages: 
         await older.close()
 
 
+@pytest.mark.long
 async def test_a_page_that_hangs_is_left_and_works_when_opened_again(pages: Pages) -> None:
     async with pages.linked(NEWEST, patience=SHORT) as (account, page):
         with pytest.raises(errors.PageHung):
@@ -180,7 +183,9 @@ async def test_a_browser_that_dies_is_lost(pages: Pages) -> None:
         await page.close()
 
 
-async def test_a_driver_that_dies_is_started_again(pages: Pages) -> None:
+@pytest.mark.long
+async def test_a_driver_that_dies_is_started_again(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_engines_have_their_own(monkeypatch)
     async with Engine() as engine:
         own = Pages(pages.origin, pages.http, engine, pages.root)
         page = await own.open(new_account(), NEWEST)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from fixtures_driver import let_engines_have_their_own
 
 from browser import memory
 from browser.engine import Engine, Look
@@ -16,8 +17,9 @@ KEPT = 100_000_000  # bytes that a page takes
 
 
 async def test_browsers_are_weighed_with_all_their_processes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    let_engines_have_their_own(monkeypatch)  # with its end they end
     light, heavy, closed = tmp_path / "light", tmp_path / "heavy", tmp_path / "closed"
     async with Engine() as engine:
         await engine.open(light, Look(800, 600))

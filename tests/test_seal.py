@@ -206,7 +206,7 @@ def test_other_bytes_leave_no_directory(data: bytes, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_changed_archive_is_refused_or_changes_nothing(made: Path, data: st.DataObject) -> None:
     packed = bytearray(seal.pack(made).data)
