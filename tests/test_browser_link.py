@@ -239,6 +239,7 @@ async def test_a_restriction_is_read_and_known_chats_go_on(pages: Pages, dom: st
         await send(page, new_phone(), "new ones too")
 
 
+@pytest.mark.long
 async def test_only_known_chats_are_opened_where_only_they_may_be(pages: Pages, dom: str) -> None:
     async with pages.linked(dom) as (account, page):
         known, other = new_phone(), new_phone()
@@ -278,6 +279,7 @@ async def test_two_contacts_of_one_name_are_not_told_apart(pages: Pages, dom: st
             await page.open_chat("447700900012", known_only=True)
 
 
+@pytest.mark.long
 async def test_a_notice_that_comes_by_itself_keeps_no_known_chat_closed(pages: Pages, dom: str) -> None:
     async with pages.linked(dom) as (account, page):
         known = new_phone()
@@ -377,6 +379,7 @@ async def meets(page: WhatsApp) -> type[errors.SendError] | None:
     return None
 
 
+@pytest.mark.long
 async def test_every_screen_is_shown_and_recognised_and_met_and_ends(pages: Pages, dom: str) -> None:
     async with pages.linked(dom, patience=replace(PATIENCE, unknown=0.3)) as (account, page):
         for name, screen in SCREENS.items():
@@ -445,6 +448,7 @@ async def test_what_cannot_be_ordered_is_named(pages: Pages, act: str, body: dic
     assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
+@pytest.mark.long
 async def test_a_page_that_takes_memory_and_one_that_hangs(pages: Pages, dom: str) -> None:
     refused = await pages.http.post(f"/sandbox/accounts/{new_account()}/leak", json={"mb": 1})
     assert refused.status_code == 409

@@ -179,6 +179,7 @@ async def test_settling_proves_what_was_not(page: WhatsApp) -> None:
     assert (await page.look_for(phone, "never", "no-such-id"))[0] is Verdict.UNKNOWN
 
 
+@pytest.mark.long
 async def test_settling_looks_through_a_long_chat(pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp]) -> None:
     phone = new_phone()
     await send(page, phone, "the anchor")

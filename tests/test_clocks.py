@@ -61,7 +61,7 @@ async def run(database: Database, *statements: str) -> None:
             await tx.connection.execute(statement)
 
 
-@pytest.mark.parametrize("shift", [HOUR, -HOUR])
+@pytest.mark.parametrize("shift", [HOUR, pytest.param(-HOUR, marks=pytest.mark.long)])
 async def test_a_worker_whose_clock_is_an_hour_off_does_the_same(
     database: Database, database_url: str, shift: float
 ) -> None:

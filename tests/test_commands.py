@@ -70,27 +70,32 @@ def test_help_waits_for_nothing_that_only_a_command_needs() -> None:
     assert done.stderr.split() == []
 
 
+#: what is set wrong → how the line begins that says so
+WRONG = [
+    ({"PORT": "none"}, "postrider: PORT=none: "),
+    ({"WEBHOOK_URL": "http://x/", "WEBHOOK_SECRET": "hunter2"}, "postrider: WEBHOOK_SECRET: "),
+    (
+        {"WEBHOOK_URL": "http://u:hunter2@h/", **SIGNED},
+        "postrider: WEBHOOK_URL must be an http or https URL without",
+    ),
+    (
+        {"WEBHOOK_URL": "http://10.0.0.1/", **SIGNED},
+        "postrider: WEBHOOK_URL=http://10.0.0.1/: must lead to a public",
+    ),
+    (
+        {"WEBHOOK_URL": "http://shop.test:25/", "WEBHOOK_ALLOW_CIDRS": "office", **SIGNED},
+        "postrider: WEBHOOK_ALLOW_CIDRS=office: ",
+    ),
+    ({"ENV": "production"}, "postrider: DATABASE_URL, API_KEY, ENCRYPTION_KEY must be set"),
+    ({"SELECTORS_FILE": "/nowhere"}, "postrider: The selectors file /nowhere cannot be read"),
+    ({"CHROMIUM_PATH": "/nowhere"}, "postrider: CHROMIUM_PATH=/nowhere is not a program"),
+]
+
+
+# Each starts a program: one finds its fault in the settings, one in their use.
 @pytest.mark.parametrize(
     ("environment", "line"),
-    [
-        ({"PORT": "none"}, "postrider: PORT=none: "),
-        ({"WEBHOOK_URL": "http://x/", "WEBHOOK_SECRET": "hunter2"}, "postrider: WEBHOOK_SECRET: "),
-        (
-            {"WEBHOOK_URL": "http://u:hunter2@h/", **SIGNED},
-            "postrider: WEBHOOK_URL must be an http or https URL without",
-        ),
-        (
-            {"WEBHOOK_URL": "http://10.0.0.1/", **SIGNED},
-            "postrider: WEBHOOK_URL=http://10.0.0.1/: must lead to a public",
-        ),
-        (
-            {"WEBHOOK_URL": "http://shop.test:25/", "WEBHOOK_ALLOW_CIDRS": "office", **SIGNED},
-            "postrider: WEBHOOK_ALLOW_CIDRS=office: ",
-        ),
-        ({"ENV": "production"}, "postrider: DATABASE_URL, API_KEY, ENCRYPTION_KEY must be set"),
-        ({"SELECTORS_FILE": "/nowhere"}, "postrider: The selectors file /nowhere cannot be read"),
-        ({"CHROMIUM_PATH": "/nowhere"}, "postrider: CHROMIUM_PATH=/nowhere is not a program"),
-    ],
+    [WRONG[0], *(pytest.param(*each, marks=pytest.mark.long) for each in WRONG[1:-1]), WRONG[-1]],
 )
 async def test_what_is_wrong_ends_the_start_with_one_line(
     environment: dict[str, str], line: str, database_url: str, tmp_path: Path
@@ -107,8 +112,9 @@ async def test_an_unmigrated_database_is_refused_and_migrate_mends_it(postgres: 
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute("create database unmigrated")
     url = postgres.replace("/postgres?", "/unmigrated?")
-    code, output = await run("api", DATABASE_URL=url, DATA_DIR=str(tmp_path))
-    assert (code, "run `postrider migrate`" in output) == (1, True)
+    for command in (["api"], ["keys", "list"], ["why", "job_1"]):
+        code, output = await run(*command, DATABASE_URL=url, DATA_DIR=str(tmp_path))
+        assert (code, output.count("\n"), "run `postrider migrate`" in output) == (1, 1, True), output
     code, output = await run("migrate", DATABASE_URL=url, DATA_DIR=str(tmp_path))
     assert (code, output.startswith("Applied 0001.procrastinate")) == (0, True)
     code, output = await run("migrate", DATABASE_URL=url, DATA_DIR=str(tmp_path))
@@ -147,7 +153,8 @@ async def test_the_key_of_the_settings_is_not_revoked_by_hand(
     assert await rows(database, "select revoked_at from api_keys") == [(None,)]
 
 
-@pytest.mark.parametrize("revoked", [pytest.param(False, marks=pytest.mark.long), True])
+@pytest.mark.long
+@pytest.mark.parametrize("revoked", [False, True])
 async def test_an_api_key_that_was_made_by_hand_ends_the_start_with_one_line(
     revoked: bool, database_url: str, tmp_path: Path
 ) -> None:
@@ -166,6 +173,7 @@ async def test_an_api_key_that_was_made_by_hand_ends_the_start_with_one_line(
     assert key not in output
 
 
+@pytest.mark.long
 async def test_doctor_finds_everything_well_and_says_what_is_not(database_url: str, tmp_path: Path) -> None:
     code, output = await run("doctor", DATABASE_URL=database_url, DATA_DIR=str(tmp_path))
     assert code == 0, output

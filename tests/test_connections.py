@@ -70,6 +70,7 @@ async def write(database: Database, lane: str, **values: str) -> None:
 # --- connections that are ended -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["postrider worker", "postrider queue", "postrider pulse", "postrider%"])
 async def test_a_worker_whose_connections_are_ended_again_and_again_goes_on(
     observer: Database, database_url: str, name: str
@@ -92,6 +93,7 @@ async def test_a_worker_whose_connections_are_ended_again_and_again_goes_on(
         assert [consumer.procrastinate_id is not None for consumer in worker.consumers] == [True]
 
 
+@pytest.mark.long
 async def test_a_restart_of_postgres_ends_nobody(caplog: pytest.LogCaptureFixture) -> None:
     with own_server() as server:
         async with Database(server.url, name="observer") as observer, living(server.url, dead=DEAD) as worker:
@@ -232,6 +234,7 @@ async def test_a_server_that_takes_no_writes_for_a_while_is_waited_for(observer:
                 await asyncio.sleep(0.1)
 
 
+@pytest.mark.long
 async def test_a_failover_to_a_standby_at_the_same_address_goes_on_there() -> None:
     with own_server() as server:
         standby = await asyncio.to_thread(server.replicate)

@@ -24,6 +24,7 @@ async def ordered(it: House, account: str) -> str | None:
     return left
 
 
+@pytest.mark.long
 async def test_a_crash_at_any_step_loses_and_doubles_nothing(running: House) -> None:
     account = await running.link()
     for step in STEPS:

@@ -139,7 +139,9 @@ def test_a_cluster_that_has_run_is_kept_also_without_the_mark(folder: Path) -> N
     embedded.stop_server(folder)
 
 
-@pytest.mark.parametrize("seconds", [0.3, 0.6, 1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize(
+    "seconds", [*(pytest.param(seconds, marks=pytest.mark.long) for seconds in (0.3, 0.6, 1.5, 2.0, 3.0)), 1.0]
+)
 def test_a_start_that_is_killed_at_any_moment_is_no_hindrance(seconds: float, folder: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", USER, str(folder)], cwd=ROOT, stdout=subprocess.PIPE)
     with suppress(subprocess.TimeoutExpired):

@@ -93,6 +93,13 @@ async def added(page: WhatsApp, place: str, html: str) -> AsyncIterator[None]:
 # --- what of a page
 
 
+async def come_to_rest(page: WhatsApp, friend: str) -> None:
+    """Open a chat and let nothing of it move any more: neither the caret nor its message's tick."""
+    await page.open_chat(friend)
+    await page._page.evaluate("document.activeElement.blur()")
+    await until(lambda: page._page.locator("#main [aria-label=' Read ']").count())
+
+
 async def test_no_word_of_a_chat_is_kept_and_the_structure_is(
     pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp], friend: str
 ) -> None:
@@ -131,13 +138,14 @@ async def test_no_word_of_a_chat_is_kept_and_the_structure_is(
     assert evidence.png.startswith(PNG)
 
 
-@pytest.mark.parametrize("place", ["#pane-side", "#main", "#main header", "#side", "body"])
+@pytest.mark.parametrize(
+    "place",
+    [*(pytest.param(one, marks=pytest.mark.long) for one in ("#pane-side", "#main header", "#side")), "#main", "body"],
+)
 async def test_nothing_that_is_written_there_is_seen_in_the_picture(
     page: WhatsApp, friend: str, canvas: Page, place: str
 ) -> None:
-    await page.open_chat(friend)
-    await page._page.evaluate("document.activeElement.blur()")
-    await until(lambda: page._page.locator("#main [aria-label=' Read ']").count())
+    await come_to_rest(page, friend)
     bare = (await page.evidence()).png
     blob = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'><rect width='30' height='30'/></svg>"
     secrets = (
@@ -156,7 +164,7 @@ async def test_nothing_that_is_written_there_is_seen_in_the_picture(
 
 
 async def test_a_dialog_is_read_but_for_the_numbers_in_it(page: WhatsApp, friend: str, canvas: Page) -> None:
-    await page.open_chat(friend)
+    await come_to_rest(page, friend)
     pictures = []
     for words, kept in (
         ("The number +1 555-123-4567 is not here.", "The number xx xxxxxxxxxxxx is not here."),

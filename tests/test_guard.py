@@ -146,6 +146,7 @@ async def test_a_worker_that_goes_on_is_renewed_and_forgets(worker: Worker, tmp_
     assert alive(forgotten)
 
 
+@pytest.mark.long
 async def test_a_browser_that_appears_after_its_time_is_ended_too(worker: Worker, tmp_path: Path) -> None:
     over, late = tmp_path / "over", tmp_path / "late"
     await worker.do("open", over, time.monotonic() + FAR)
@@ -175,7 +176,7 @@ async def test_a_worker_that_is_killed_takes_its_browsers_with_it(
     drivers[0].kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGKILL, marks=pytest.mark.long), signal.SIGSTOP])
 async def test_a_guard_that_dies_or_hangs_is_started_again(
     worker: Worker, tmp_path: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:

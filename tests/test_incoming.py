@@ -93,6 +93,7 @@ async def test_what_arrives_is_recorded_and_told_once(running: House) -> None:
     assert set(events[0]) == {"account", "from", "text", "receivedAt"}
 
 
+@pytest.mark.long
 async def test_an_answer_to_a_first_message_is_news(running: House) -> None:
     account = await running.link()
     assert (await running.ended(await running.send(account, "15551240003", "Hello there")))["sentAt"]
@@ -192,6 +193,7 @@ async def test_a_saved_contact_is_told_by_what_we_wrote_to_it(running: House) ->
     assert ended["error"]["code"] == "recipient_opted_out"
 
 
+@pytest.mark.long
 async def test_a_stop_under_a_name_counts_when_a_number_opens_the_chat(running: House) -> None:
     account, contact = await running.link(), "447700900014"  # Carla Mendes or another; saved, and never written to
     await arrives(running, account, contact, "STOP")

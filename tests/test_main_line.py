@@ -28,6 +28,7 @@ async def sound(running: House) -> str:
     return await running.link()
 
 
+@pytest.mark.long
 async def test_each_magic_number_ends_as_the_contract_says(running: House) -> None:
     expected = {
         # phone: status, attempts, error code, messages at the recipient
@@ -78,6 +79,7 @@ async def test_a_late_tick_stands_in_the_timeline_and_changes_nothing_else(runni
     assert shown["status"] == "failed"
 
 
+@pytest.mark.long
 async def test_a_ban_is_looked_at_twice_and_ended_by_a_person_only(running: House) -> None:
     assert running.worker
     work = running.worker.lanes.works["account"]

@@ -96,6 +96,7 @@ async def test_more_accounts_than_seats_are_all_served_without_another_scan(data
             assert shown["state"] in {"ready", "hibernated"}
 
 
+@pytest.mark.long
 async def test_waking_and_sleeping_are_recorded_and_not_sent(database_url: str, tmp_path: Path) -> None:
     async with house(tmp_path, database_url, idle_seconds=0.5) as it:
         account = await it.link()
@@ -202,6 +203,7 @@ async def test_a_lost_login_asks_for_a_scan_and_keeps_nothing(roomy: House) -> N
     assert (await it.ended(job))["sentAt"]
 
 
+@pytest.mark.long
 async def test_another_number_sends_nothing_of_the_old_backlog(roomy: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.accounts.BATCH", 2)
     it, account = roomy, await roomy.link()
@@ -253,6 +255,7 @@ async def test_a_page_that_leaks_is_opened_anew_between_messages(watched: House)
     assert await it.received("15554440005") == [f"message {n}" for n in range(12)]
 
 
+@pytest.mark.long
 async def test_a_page_that_hangs_and_a_browser_that_is_gone_are_opened_anew(watched: House) -> None:
     it, account = watched, await watched.link()
     assert it.worker

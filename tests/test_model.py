@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 MINUTES = float(os.environ.get("MODEL_MINUTES", "0"))
 #: courses of events that are tried, and in the long test; and the steps of each
-EXAMPLES, MORE, STEPS = 25, 200, 20
+EXAMPLES, MORE, STEPS = 15, 200, 20
 pytestmark = pytest.mark.timeout(300 + 120 * MINUTES)
 
 ENDED = frozenset({"sent", "delivered", "read", "failed", "cancelled"})
@@ -538,11 +538,13 @@ def at_once(model: type[Model], play: Callable[[Model], None], about: str) -> No
         raise
 
 
+@pytest.mark.long
 def test_what_a_user_asks_for_at_any_step_of_a_drain_is_answered_by_what_is_so(model: type[Model]) -> None:
     for place, wish in product(PLACES, WISHES):
         at_once(model, partial(Model.interrupt, place=place, wish=wish), f"{wish} before {place}")
 
 
+@pytest.mark.long
 def test_an_older_drain_that_goes_on_anywhere_beside_a_newer_one_does_no_harm(model: type[Model]) -> None:
     for older, fate, newer in product(OLDER, (Fate.LAPSES, Fate.UNLOCKED), NEWER):
         about = f"older drain before {older}, {fate}, newer one as far as {newer}"
@@ -556,7 +558,6 @@ def test_whatever_happens_each_job_ends_once_and_reaches_its_recipient_at_most_o
     chosen = settings(
         max_examples=examples,
         stateful_step_count=STEPS,
-        deadline=None,
         derandomize=not MINUTES,
         database=None,
         print_blob=True,

@@ -395,6 +395,7 @@ async def test_a_million_that_it_has_received_hold_up_no_request(
 # --- with a receiver ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_it_arrives_each_once_and_what_happens_meanwhile_does_not_wait_for_it(
     client: httpx2.AsyncClient, database: Database
 ) -> None:

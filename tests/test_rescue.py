@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psycopg
+import pytest
 from fixtures_lanes import SENT, add_jobs, add_lanes, lane_worker, pulse_until, until, value
 
 from errors import DatabaseUnavailable
@@ -131,6 +132,7 @@ async def program(url: str, name: str, work_seconds: float) -> AsyncIterator[Pro
         await process.communicate()
 
 
+@pytest.mark.long
 async def test_a_killed_worker_is_rescued(database: Database, database_url: str) -> None:
     await add_lanes(database, "a")
     async with program(database_url, "wrk_killed", 60) as process:

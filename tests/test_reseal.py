@@ -122,6 +122,7 @@ async def fill(database: Database, url: str, folder: Path, receiver: str = "http
 # --- the whole ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_after_it_the_old_key_may_go_and_everything_opens(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:
@@ -279,6 +280,7 @@ async def test_an_api_that_comes_back_without_the_key_ends(database: Database, d
             pass
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("command", "table"), [("api", "api_processes"), ("worker", "workers")])
 async def test_a_program_that_comes_back_without_the_key_ends_with_code_1(
     command: str, table: str, database: Database, database_url: str, tmp_path: Path

@@ -1,3 +1,5 @@
+import pytest
+from fixtures_browser import until
 from fixtures_sandbox import (  # noqa: F401 - fixtures
     Profile,
     a_generation,
@@ -5,10 +7,12 @@ from fixtures_sandbox import (  # noqa: F401 - fixtures
     a_playwright,
     a_profile,
     a_sandbox,
-    eventually,
     profiles,
 )
 from playwright.async_api import expect
+
+#: what the sandbox draws and answers, page by page: the other tests use it
+pytestmark = pytest.mark.long
 
 
 async def test_a_message_gets_its_ticks_and_arrives(linked: Profile) -> None:
@@ -157,7 +161,7 @@ async def test_draft_is_kept_and_link_text_is_not_sent(linked: Profile) -> None:
         drafts = "import('../static/model.js').then((m) => m.chats()).then((all) => all.map((chat) => chat.draft))"
         return "from a link!" in await linked.page.evaluate(drafts)
 
-    await eventually(draft_is_in_the_profile)
+    await until(draft_is_in_the_profile)
     await linked.open("15551110007")
     await expect(linked.box).to_have_text("")
     await linked.open("15551110006")
@@ -258,14 +262,14 @@ async def test_messages_are_virtual_and_come_back(linked: Profile) -> None:
         await panel.evaluate("panel => panel.scrollTop = 0")
         return await end_to_end.count() == 1
 
-    await eventually(oldest_is_there)
+    await until(oldest_is_there)
     assert await linked.page.locator(f'[data-id="{newest}"]').count() == 0
 
     async def newest_is_there() -> bool:
         await panel.evaluate("panel => panel.scrollTop = panel.scrollHeight")
         return await linked.page.locator(f'[data-id="{newest}"]').count() == 1
 
-    await eventually(newest_is_there)
+    await until(newest_is_there)
 
 
 async def test_incoming_message_is_unread_until_its_chat_is_open(linked: Profile) -> None:

@@ -4,6 +4,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+from fixtures_browser import until
 from fixtures_sandbox import (  # noqa: F401 - fixtures
     QUICK,
     OpenProfile,
@@ -13,11 +15,13 @@ from fixtures_sandbox import (  # noqa: F401 - fixtures
     a_playwright,
     a_profile,
     a_sandbox,
-    eventually,
     profiles,
     serve,
 )
 from playwright.async_api import expect
+
+#: what the sandbox draws and answers, page by page: the other tests use it
+pytestmark = pytest.mark.long
 
 
 async def test_qr_code_links_and_holds_the_whole_payload(profile: Profile, generation: str) -> None:
@@ -220,7 +224,7 @@ async def test_the_record_of_sessions_shows_two_at_once(open_profile: OpenProfil
         await each.chats.wait_for()
     # The displaced page goes by itself; it was there when the other one came.
     await one.page.get_by_text("WhatsApp is open on another computer or browser.").wait_for()
-    await eventually(lambda: _sessions(one, where, 3, 1))
+    await until(lambda: _sessions(one, where, 3, 1))
     linked, first, second = await one.server.items(where)
     assert linked["end"] <= first["start"] < second["start"] < first["end"]
 
@@ -230,7 +234,7 @@ async def test_a_page_that_is_loaded_anew_is_no_second_session(profile: Profile)
     where = f"sessions?account={profile.account}"
     await profile.page.reload()
     await profile.chats.wait_for()
-    await eventually(lambda: _sessions(profile, where, 2, 1))
+    await until(lambda: _sessions(profile, where, 2, 1))
     first, second = await profile.server.items(where)
     assert first["end"] <= second["start"]
 
@@ -259,4 +263,4 @@ async def test_sessions_have_a_start_and_an_end(open_profile: OpenProfile) -> No
         [session] = await profile.server.items(where)
         return bool(session["end"] and session["end"] >= session["start"])
 
-    await eventually(ended)
+    await until(ended)

@@ -1,6 +1,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+from fixtures_browser import until
 from fixtures_sandbox import (  # noqa: F401 - fixtures
     QUICK,
     OpenProfile,
@@ -10,11 +12,13 @@ from fixtures_sandbox import (  # noqa: F401 - fixtures
     a_playwright,
     a_profile,
     a_sandbox,
-    eventually,
     profiles,
     serve,
 )
 from playwright.async_api import expect
+
+#: what the sandbox draws and answers, page by page: the other tests use it
+pytestmark = pytest.mark.long
 
 #: keeps what each dialog says, however short it stays
 NOTE = """window.said = [];
@@ -131,4 +135,4 @@ async def test_0503_is_offline_for_a_while(linked: Profile) -> None:
     async def arrived_once() -> bool:
         return len(await linked.server.items(f"messages?phone=15550000503&account={linked.account}")) == 1
 
-    await eventually(arrived_once)
+    await until(arrived_once)

@@ -176,6 +176,7 @@ async def stage(tmp_path: Path, url: str, dom: str) -> AsyncIterator[Stage]:
         yield Stage(it, dom)
 
 
+@pytest.mark.long
 async def test_every_fate_is_an_accounts_and_ends(database_url: str, tmp_path: Path) -> None:
     """Each fate by one screen, which a page shows that stood open; all screens, moments and generations: below."""
     await play_all(database_url, tmp_path, DOMS[-1], ((screen, "idle") for screen in EXAMPLES.values()))

@@ -388,6 +388,7 @@ async def run(*arguments: str, **environment: str) -> tuple[int, str]:
     return process.returncode or 0, output.decode()
 
 
+@pytest.mark.long
 async def test_the_commands_make_sign_check_list_and_pin(
     receiver: Receiver, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

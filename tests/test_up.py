@@ -168,6 +168,7 @@ async def sent_once(client: Client, job: str, phone: str) -> None:
     assert [item["text"] for item in (await client.get(f"/sandbox/messages?phone={phone}"))["items"]] == [LONG]
 
 
+@pytest.mark.long
 async def test_a_second_one_is_refused_while_the_first_one_runs(ground: Ground) -> None:
     up = await ground.started()
     other = await Terminal.start(*UP, cwd=str(ROOT), env=ground.environment)
