@@ -85,7 +85,7 @@ def _playwright(follower: Follower, what: str, verb: str) -> int:
         return line.strip("| ■") if "%" in line else line[:50] if line.startswith(("Downloading", "Get:")) else ""
 
     environment = {"PLAYWRIGHT_DOWNLOAD_CONNECTION_TIMEOUT": CONNECT_MS, **os.environ}
-    code, _ = follower.run(what, [sys.executable, "-m", "playwright", verb, SHELL], read, environment)
+    code, _ = follower.run(what, [sys.executable, "-m", "playwright", verb, SHELL], read=read, environment=environment)
     return code
 
 

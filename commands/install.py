@@ -26,6 +26,7 @@ PYTHON = VENV / "bin" / "python"
 LOCK, DEV_LOCK, PROJECT = ROOT / "requirements.lock", ROOT / "requirements-dev.lock", ROOT / "pyproject.toml"
 #: Written into the virtual environment once what is installed from a file is whole.
 MARKS = {LOCK: VENV / "runs", DEV_LOCK: VENV / "develops", PROJECT: VENV / "project"}
+PIPS = 4  # at the same time, at most
 #: Holds the path of the Chromium that was found to start.
 CHROMIUM = VENV / "chromium"
 
@@ -170,16 +171,26 @@ def _install_packages(follower: Follower, lock: Path) -> None:
     packages = len(re.findall(r"^[a-z0-9][^ ]*==", text, re.MULTILINE))
     (size,) = re.findall(r"^# .*Download: (\d+ MB)", text, re.MULTILINE)
     follower.tell(f"{lock.name} names {packages} packages, {size} to download where pip has not kept them.")
-    flags: list[str | Path] = ["--no-deps", "--require-hashes", "--only-binary=:all:", "-r", lock]
-    _pip(follower, "Installing packages", flags, packages)
+    flags: list[str | Path] = ["--no-deps", "--require-hashes", "--only-binary=:all:", "-r"]
+    _pip(follower, "Installing packages", *([*flags, part] for part in _parts(text)), packages=packages)
     code, tail = follower.run("Checking them", [PYTHON, "-m", "pip", "check", "--disable-pip-version-check"])
     if code != 0:
         raise CannotInstall(f"the packages of {lock.name} do not fit together: {'; '.join(tail)}")
     _note(lock)
 
 
-def _pip(follower: Follower, what: str, arguments: list[str | Path], packages: int = 0) -> None:
-    """Run `pip install` with a line that counts the packages. Raise CannotInstall."""
+def _parts(text: str) -> list[Path]:
+    """Write a lock's packages into a file for each processor, for a pip each: one alone uses no more than one."""
+    _, *packages = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)
+    count = min(os.cpu_count() or 1, PIPS)
+    files = [VENV / f"part-{number}.lock" for number in range(1, count + 1)]
+    for number, file in enumerate(files):
+        file.write_text("".join(packages[number::count]), encoding="utf-8")
+    return files
+
+
+def _pip(follower: Follower, what: str, *runs: list[str | Path], packages: int = 0) -> None:
+    """Run `pip install`, once for each list of arguments, with a line that counts the packages. Raise CannotInstall."""
     seen: set[str] = set()
 
     def read(line: str) -> str:
@@ -189,8 +200,8 @@ def _pip(follower: Follower, what: str, arguments: list[str | Path], packages: i
             return f"{len(seen)} of {packages}, {words[1]}"
         return "unpacking" if words[:1] == ["Installing"] else ""
 
-    command = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *arguments]
-    code, tail = follower.run(what, command, read)
+    command: list[str | Path] = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    code, tail = follower.run(what, *(command + arguments for arguments in runs), read=read)
     if code != 0:
         follower.tell("\n".join(filter(str.strip, tail)))
         raise CannotInstall("pip failed, with the words above. What it has downloaded is kept: run the command again.")

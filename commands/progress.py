@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 PULSE = 5.0  # seconds; nothing is silent for longer
@@ -38,44 +39,28 @@ class Follower:
     def run(
         self,
         what: str,
-        command: Sequence[str | Path],
+        *commands: Sequence[str | Path],
         read: Callable[[str], str] = str.strip,
         environment: Mapping[str, str] | None = None,
     ) -> tuple[int, list[str]]:
-        """Run a command; say `what` and what `read` finds in its output, at least every 5 s.
+        """Run commands side by side; say `what` and what `read` finds in their output, at least every 5 s.
 
-        `read` returns an empty text for a line that says nothing. Returns the exit code and the last lines.
+        `read` returns an empty text for a line that says nothing. Returns the exit code and the last lines of the first
+        command that fails, else of the first one.
         """
-        tail: list[str] = []
         said = ""
         self._show(what)
         shown = time.monotonic()
-        with subprocess.Popen(  # noqa: S603  # ours
-            [str(part) for part in command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=environment,
-            pass_fds=self._held,
-        ) as process:
-            lines: queue.Queue[str] = queue.Queue()
-            reader = threading.Thread(target=_read, args=(process, lines), daemon=True)
-            reader.start()
-            while reader.is_alive() or not lines.empty():
-                try:
-                    line = lines.get(timeout=FRAME)
-                except queue.Empty:
-                    pass
-                else:
-                    tail = [*tail, line][-TAIL:]
-                    said = read(line) or said
-                if time.monotonic() - shown > (FRAME if sys.stdout.isatty() else PULSE):
-                    shown = time.monotonic()
-                    self._show(f"{what}: {said}" if said else what)
+        lines: queue.Queue[str] = queue.Queue()
+        runs = [_Run(command, lines, environment, self._held) for command in commands]
+        while any(run.is_alive() for run in runs) or not lines.empty():
+            with suppress(queue.Empty):
+                said = read(lines.get(timeout=FRAME)) or said
+            if time.monotonic() - shown > (FRAME if sys.stdout.isatty() else PULSE):
+                shown = time.monotonic()
+                self._show(f"{what}: {said}" if said else what)
         self._show("")
-        return process.returncode, tail
+        return next((run.result for run in runs if run.result[0] != 0), runs[0].result)
 
     def _show(self, text: str) -> None:
         line = f"{self.seconds:5.0f} s  {text}" if text else ""
@@ -86,6 +71,36 @@ class Follower:
             self.tell(line)
 
 
-def _read(process: subprocess.Popen[str], lines: queue.Queue[str]) -> None:
-    for line in process.stdout or ():
-        lines.put(line.rstrip())
+class _Run(threading.Thread):
+    """A program that runs, whose lines are put into a queue; `result` is its exit code and its last lines."""
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        lines: queue.Queue[str],
+        environment: Mapping[str, str] | None,
+        held: Sequence[int],
+    ) -> None:
+        super().__init__(daemon=True)
+        self._lines = lines
+        self._process = subprocess.Popen(  # noqa: S603  # ours
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=environment,
+            pass_fds=held,
+        )
+        self.result: tuple[int, list[str]] = (0, [])
+        self.start()
+
+    def run(self) -> None:
+        """Read to the end."""
+        tail: list[str] = []
+        with self._process as process:
+            for line in process.stdout or ():
+                tail = [*tail, line.rstrip()][-TAIL:]
+                self._lines.put(line.rstrip())
+        self.result = (process.returncode, tail)

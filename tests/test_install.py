@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -98,3 +99,32 @@ def test_a_follower_shows_how_far_a_program_is_and_returns_its_last_lines(
     code, tail = progress.Follower().run("Working", [sys.executable, "-c", program])
     assert (code, tail[-1], len(tail)) == (3, "step 29", progress.TAIL)
     assert re.search(r"^ +0 s  Working: step \d+$", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("codes", "code", "line"), [((0, 0), 0, "0 of 0"), ((0, 3, 4), 3, "1 of 3")])
+def test_programs_run_side_by_side_and_the_first_that_fails_is_told(
+    codes: tuple[int, ...], code: int, line: str
+) -> None:
+    """Each ends only when all have begun."""
+    program = (
+        "import pathlib, sys, time\nnumber, code, count, here = sys.argv[1:]\nhere = pathlib.Path(here)\n"
+        "(here / number).touch()\nwhile len(list(here.iterdir())) < int(count): time.sleep(0.01)\n"
+        "print(number, 'of', code)\nraise SystemExit(int(code))"
+    )
+    with TemporaryDirectory() as here:
+        commands = [
+            [sys.executable, "-c", program, str(number), str(code), str(len(codes)), here]
+            for number, code in enumerate(codes)
+        ]
+        assert progress.Follower().run("Working", *commands) == (code, [line])
+
+
+def test_a_lock_is_dealt_out_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "VENV", tmp_path)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    parts = [part.read_text() for part in install._parts((ROOT / "requirements.lock").read_text())]
+    dealt = [pin for part in parts for pin in PINNED.findall(part)]
+    assert sorted(dealt) == sorted(pins("requirements.lock"))
+    hashes = "".join(parts).count("--hash=sha256:")
+    assert hashes == (ROOT / "requirements.lock").read_text().count("--hash=sha256:")
+    assert len(parts) == 3
