@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from bench.ports import held_ports
 from cli import cli
-from commands import demo
+from commands import demo, environment, keys, why
+from errors import OperatorError, SchemaWrong
 from sql.database import Database
 
 pytestmark = pytest.mark.timeout(600)
@@ -112,28 +113,34 @@ async def test_an_unmigrated_database_is_refused_and_migrate_mends_it(postgres: 
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute("create database unmigrated")
     url = postgres.replace("/postgres?", "/unmigrated?")
-    for command in (["api"], ["keys", "list"], ["why", "job_1"]):
+    for command in (["api"], ["keys", "list"]):
         code, output = await run(*command, DATABASE_URL=url, DATA_DIR=str(tmp_path))
         assert (code, output.count("\n"), "run `postrider migrate`" in output) == (1, 1, True), output
+    with pytest.raises(SchemaWrong, match="run `postrider migrate`"):
+        await asyncio.to_thread(why.run_why, environment.load(database_url=url, data_dir=tmp_path), "job_1")
     code, output = await run("migrate", DATABASE_URL=url, DATA_DIR=str(tmp_path))
     assert (code, output.startswith("Applied 0001.procrastinate")) == (0, True)
     code, output = await run("migrate", DATABASE_URL=url, DATA_DIR=str(tmp_path))
     assert (code, output) == (0, "Nothing to do: the schema is up to date.\n")
 
 
-async def test_keys_are_made_listed_and_revoked(database_url: str, tmp_path: Path) -> None:
-    environment = {"DATABASE_URL": database_url, "DATA_DIR": str(tmp_path)}
-    _, made = await run("keys", "create", "the shop", "--signed", **environment)
+async def test_keys_are_made_listed_and_revoked(
+    database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = environment.load(database_url=database_url, data_dir=tmp_path)
+    code, made = await run("keys", "create", "the shop", "--signed", DATABASE_URL=database_url, DATA_DIR=str(tmp_path))
     (key_id,) = re.findall(r"^id +(key_\S+)$", made, re.MULTILINE)
     (key,) = re.findall(r"^key +(key_\S+)$", made, re.MULTILINE)
-    assert re.search(r"^secret +sec_", made, re.MULTILINE)
-    _, listed = await run("keys", "list", **environment)
+    assert (code, bool(re.search(r"^secret +sec_", made, re.MULTILINE))) == (0, True)
+    assert await asyncio.to_thread(keys.show, of) == 0
+    listed = capsys.readouterr().out
     assert key_id in listed
     assert key not in listed
-    assert (await run("keys", "revoke", key_id, **environment))[0] == 0
-    code, output = await run("keys", "revoke", key_id, **environment)
-    assert (code, "There is no working key" in output) == (1, True)
-    assert "revoked" in (await run("keys", "list", **environment))[1]
+    assert await asyncio.to_thread(keys.revoke, of, key_id) == 0
+    with pytest.raises(OperatorError, match="There is no working key"):
+        await asyncio.to_thread(keys.revoke, of, key_id)
+    code, listed = await run("keys", "list", DATABASE_URL=database_url, DATA_DIR=str(tmp_path))
+    assert (code, "revoked" in listed) == (0, True)
 
 
 async def test_the_key_of_the_settings_is_not_revoked_by_hand(
@@ -141,15 +148,14 @@ async def test_the_key_of_the_settings_is_not_revoked_by_hand(
 ) -> None:
     async with api(database_url):
         pass
-    environment = {"DATABASE_URL": database_url, "DATA_DIR": str(tmp_path)}
     for more, how in (
-        ({"API_KEY": KEY}, "change or remove API_KEY, and restart"),
+        ({"api_key": KEY}, "change or remove API_KEY, and restart"),
         ({}, f"delete {tmp_path / 'api_key'}, and restart"),
-        ({"ENV": "production", "API_KEY": KEY, "ENCRYPTION_KEY": ENCRYPTION_KEY}, ": change API_KEY, and restart"),
+        ({"env": "production", "api_key": KEY, "encryption_key": ENCRYPTION_KEY}, ": change API_KEY, and restart"),
     ):
-        code, output = await run("keys", "revoke", "key_bootstrap", **environment, **more)
-        assert (code, output.count("\n")) == (1, 1), output
-        assert how in output
+        of = environment.load(database_url=database_url, data_dir=tmp_path, **more)
+        with pytest.raises(OperatorError, match=re.escape(how)):
+            await asyncio.to_thread(keys.revoke, of, "key_bootstrap")
     assert await rows(database, "select revoked_at from api_keys") == [(None,)]
 
 
