@@ -31,13 +31,15 @@ up: install ## Run the service on this machine until Ctrl-C
 	@$(BIN)/postrider up
 
 test: install-dev ## Run the tests, save for the long ones; at most five minutes
-	@$(PYTEST) -m "not long"
+	@$(PYTEST) -m "not long" $(COVERAGE)
 
 test-long: install-dev ## Run the tests that `make test` leaves out
 	@$(PYTEST) -m long
 
-test-all: install-dev ## Run all tests, the long ones too, with branch coverage; at most fifteen minutes
-	@$(PYTEST) --cov --cov-report=term
+# The long ones without coverage, with which they take half as long again.
+test-all: ## Run all tests, with the branch coverage of those that are not long
+	@$(MAKE) --no-print-directory test COVERAGE="--cov --cov-report=term"
+	@$(MAKE) --no-print-directory test-long
 
 newcomer: ## Do as somebody new does: clone the last commit, and run its demo without any cache
 	@.ci/newcomer
