@@ -59,6 +59,7 @@ async def test_codes_rotate_run_out_and_are_asked_for_anew(pages: Pages, dom: st
         await page.close()
 
 
+@pytest.mark.long
 async def test_a_ban_a_restriction_and_a_network_that_goes(pages: Pages, dom: str) -> None:
     async with pages.linked(dom) as (account, page):
         known = new_phone()

@@ -252,6 +252,7 @@ async def test_a_key_is_known_while_its_job_is_being_moved(client: httpx2.AsyncC
     assert await value(database, PLACES) == "0/1"
 
 
+@pytest.mark.long
 async def test_no_key_is_accepted_twice_while_its_job_moves_to_and_fro(
     client: httpx2.AsyncClient, database: Database
 ) -> None:

@@ -47,6 +47,7 @@ async def test_an_unread_chat_is_opened_and_read(pages: Pages, page: WhatsApp, l
     await until(gone)
 
 
+@pytest.mark.long
 async def test_more_unread_messages_than_the_page_keeps(pages: Pages, page: WhatsApp, linked: Linked) -> None:
     await page.open_chat(ELSEWHERE)
     said = [f"line {number}\nand one more" for number in range(75)]
