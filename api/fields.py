@@ -3,6 +3,7 @@
 import json
 import re
 import unicodedata
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from phonenumbers import NumberParseException, PhoneNumberFormat, ValidationResu
 from pydantic import AfterValidator, BeforeValidator, JsonValue, WithJsonSchema
 
 from api.models import shown
+from phones import forms
 
 LONGEST_MESSAGE = 65_536  # UTF-16 units, which is how WhatsApp's page counts
 LARGEST_METADATA = 4096  # bytes, minified
@@ -21,7 +23,7 @@ MIN_DIGITS, MAX_DIGITS = 7, 15  # of a phone number with its country code (ITU-T
 
 # --- phone -------------------------------------------------------------------------------------------------------
 
-PHONE = re.compile(r"\+?[0-9][0-9 ().\-/\u00a0]*", re.ASCII)
+PHONE = re.compile(r"\(?\+?[0-9][0-9 ().\-/]*", re.ASCII)
 PHONE_FAULTS = {
     ValidationResult.INVALID_COUNTRY_CODE: "begins with no country code",
     ValidationResult.TOO_SHORT: "is too short",
@@ -29,13 +31,26 @@ PHONE_FAULTS = {
     ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "lacks its area code",
     ValidationResult.INVALID_LENGTH: "has a length that its country does not use",
 }
+#: the category of a character that may stand in a pasted number → what it is taken for
+PASTED = {"Zs": " ", "Pd": "-", "Cf": ""}
+#: the full-width forms of ASCII, as East Asian keyboards make them
+FULL_WIDTH = {wide: wide - 0xFF01 + 0x21 for wide in range(0xFF01, 0xFF5F)}
 
 
-def _phone(text: str) -> str:
-    """Return E.164 digits without the plus sign."""
-    if len(text) > LONGEST_PHONE or not PHONE.fullmatch(text.strip()):
-        raise ValueError(f"must be a phone number with its country code, such as 15551234567, not {shown(text)}")
-    digits = re.sub(r"[^0-9]", "", text)
+def _unpasted(text: str) -> str:
+    """Return the digits of a number however it was written or pasted: with marks of direction, in full-width digits."""
+    wanted = f"must be a phone number with its country code, such as 15551234567, not {shown(text)}"
+    if len(text) > LONGEST_PHONE:
+        raise ValueError(wanted)
+    plain = "".join(PASTED.get(unicodedata.category(each), each) for each in text.translate(FULL_WIDTH)).strip()
+    if PHONE.fullmatch(plain):
+        return re.sub(r"[^0-9]", "", plain)
+    strange = [f"U+{ord(each):04X}" for each in plain if not PHONE.fullmatch(f"1{each}") and each != "+"]
+    raise ValueError(f"{wanted}: {strange[0]} has no place in one" if strange else wanted)
+
+
+def _possible(digits: str) -> str:
+    """Return a number as it is dialled, E.164 digits. Raise ValueError with what is wrong with it."""
     try:
         number = phonenumbers.parse(f"+{digits}")
         reason = phonenumbers.is_possible_number_with_reason(number)
@@ -47,14 +62,30 @@ def _phone(text: str) -> str:
     return phonenumbers.format_number(number, PhoneNumberFormat.E164).removeprefix("+")
 
 
+def _phone(text: str) -> str:
+    """Return E.164 digits without the plus sign.
+
+    Who wrote to us can be answered, also under a form of the number that nobody dials any more: the page finds a
+    Mexican account without its 1, and an account from before a country put digits in by its own form alone.
+    """
+    digits = _unpasted(text)
+    try:
+        return _possible(digits)
+    except ValueError:
+        for form in forms(digits)[1:]:
+            with suppress(ValueError):
+                return min(digits, _possible(form), key=len)
+        raise
+
+
 AS_PHONE = {"type": "string", "maxLength": LONGEST_PHONE, "examples": ["15551234567"]}
 Phone = Annotated[str, AfterValidator(_phone), WithJsonSchema(AS_PHONE)]
 
 
 def _number(text: str) -> str:
     """Return the digits of a number to look for: WhatsApp still shows forms that nobody can dial any more."""
-    digits = re.sub(r"[^0-9]", "", text)
-    if not (PHONE.fullmatch(text.strip()) and MIN_DIGITS <= len(digits) <= MAX_DIGITS):
+    digits = _unpasted(text)
+    if not MIN_DIGITS <= len(digits) <= MAX_DIGITS:
         raise ValueError(f"must be a phone number with its country code, such as 15551234567, not {shown(text)}")
     return digits
 

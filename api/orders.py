@@ -9,6 +9,7 @@ from pydantic import Field
 
 from api.fields import Key, Message, Metadata, Moment, Phone
 from api.models import Model
+from phones import subscriber
 
 
 class Order(Model):
@@ -47,4 +48,5 @@ class Order(Model):
     def content(self) -> bytes:
         """SHA-256 of everything but the key, as given and normalised: equal orders have equal content."""
         fields = self.model_dump(mode="json", exclude={"idempotency_key"})
+        fields["phone"] = subscriber(self.phone)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()

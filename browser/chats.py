@@ -13,8 +13,9 @@ from browser.reader import Doubts, Reader
 from browser.restriction import Restriction
 from browser.screens import ERRORS, PASSING, Screen, Sight, recognise, says
 from browser.seam import bounded
-from browser.words import digits, plain, same_number
+from browser.words import digits, plain
 from errors import NotOnWhatsApp, PageHung, UiChanged, UnknownDialog, WrongChat
+from phones import same_number, subscriber
 
 #: an id of the older page names its chat: true_15551234567@c.us_3EB0…
 JID = re.compile(r"_(\d+)@(?:c\.us|s\.whatsapp\.net)_")
@@ -194,7 +195,7 @@ class Chats:
 
     async def _open_listed(self, phone: str) -> bool:
         """Click the number's row, in view or found by search. A saved contact's row bears a name and is not found."""
-        return await self._click_found(lambda row: digits(row["title"]) == phone, phone) is not None
+        return await self._click_found(lambda row: same_number(digits(row["title"]), phone), phone) is not None
 
     async def _click_found(self, wanted: Wanted, query: str) -> dict[str, Any] | None:
         """Click the first wanted row, in view or found by search, and return it."""
@@ -297,12 +298,12 @@ class Chats:
         return told
 
     async def ticks(self) -> dict[str, Tick]:
-        """Read the list's rows in view: number → status of the last message, where that is ours."""
+        """Read the list's rows in view: subscriber → status of the last message, where that is ours."""
         found = {}
         for row in await self._reader.ask("chats"):
             phone = digits(row["title"])
             if phone and row["status"]:
-                found[phone] = read_tick(row["status"], self._reader.selectors)
+                found[subscriber(phone)] = read_tick(row["status"], self._reader.selectors)
         return found
 
 

@@ -309,7 +309,7 @@ class WhatsApp:
         return {bubble.id: bubble.tick for bubble in await self._reader.bubbles() if bubble.id in ids}
 
     async def chat_ticks(self) -> dict[str, Tick]:
-        """Read the chat list in view: number → status of the last message, where that is ours."""
+        """Read the chat list in view: subscriber → status of the last message, where that is ours."""
         return await self._chats.ticks()
 
     # --- the browser -----------------------------------------------------------------------------------------------

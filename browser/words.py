@@ -61,18 +61,3 @@ def digits(text: str) -> str:
 
 def _plus_first(piece: str) -> bool:
     return not piece.startswith("+")
-
-
-def same_number(asked: str, shown: str) -> bool:
-    """Tell whether two numbers are one WhatsApp account.
-
-    Three countries put a digit into mobile numbers that WhatsApp's own form of older accounts lacks, or has where the
-    dialled form lacks it: Brazil (55 11 9…), Mexico (52 1 …), Argentina (54 9 …).
-    """
-    return asked == shown or _canonical(asked) == _canonical(shown)
-
-
-def _canonical(number: str) -> str:
-    number = re.sub(r"^(55\d\d)9(\d{8})$", r"\1\2", number)
-    number = re.sub(r"^521(\d{10})$", r"52\1", number)
-    return re.sub(r"^549(\d{10})$", r"54\1", number)

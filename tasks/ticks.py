@@ -6,6 +6,7 @@ from functools import partial
 
 from browser.bubbles import Tick
 from errors import PostriderError
+from phones import subscriber
 from sql.database import Database, Row
 from tasks.duty import Beside
 from tasks.lanes import wake_returned
@@ -46,8 +47,9 @@ class Ticks:
         newest: set[str] = set()
         for row in rows:
             # The chat list shows the tick of a chat's last message, and rows come newest first.
-            in_list = chats.get(row["phone"]) if row["phone"] not in newest else None
-            newest.add(row["phone"])
+            recipient = subscriber(row["phone"])
+            in_list = chats.get(recipient) if recipient not in newest else None
+            newest.add(recipient)
             await self._write(row, seen.get(row["bubble"], in_list or Tick.PENDING))
 
     async def _write(self, row: Row, tick: Tick) -> None:

@@ -57,7 +57,9 @@ BAD_FIELDS: list[tuple[str, object, str]] = [
     ("phone", "0015551230001", "begins with no country code"),
     ("phone", "call me", 'not "call me"'),
     ("phone", "+1 555 FLOWERS", 'not "+1 555 FLOWERS"'),
-    ("phone", "١٥٥٥١٢٣٠٠٠١", "such as 15551234567"),
+    ("phone", "١٥٥٥١٢٣٠٠٠١", 'such as 15551234567, not "١٥٥٥١٢٣٠٠٠١": U+0661 has no place in one'),
+    ("phone", "+1 555\u2022123", "U+2022 has no place in one"),
+    ("phone", "1555123000²", "U+00B2 has no place in one"),
     ("phone", "1" * 10_000, "…"),
     ("message", None, "must be a valid string, not null"),
     ("message", ["Hello"], "must be a valid string, not a list"),
@@ -115,6 +117,9 @@ async def test_a_bad_field_is_named(client: httpx2.AsyncClient, field: str, valu
 
 GOOD_FIELDS = [
     ("phone", "+1 (555) 123-0001"),
+    ("phone", "\u202a+1 (555) 123\u20110001\u202c"),
+    ("phone", "\uff0b\uff11\u3000\uff15\uff15\uff15\u2009123\u20130001"),
+    ("phone", "(+1)\u00a0555/123/0001"),
     ("message", "x" * 65_536),
     ("message", "👋" * 32_768),
     ("metadata", {"a": "x" * 4088}),
@@ -131,6 +136,25 @@ GOOD_FIELDS = [
 async def test_what_is_just_within_is_accepted(client: httpx2.AsyncClient, field: str, value: object) -> None:
     answer = await client.post("/send", json=GOOD | {"idempotencyKey": accepted(), field: value})
     assert answer.status_code == 202, answer.text
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("+52 1 55 1234 5678", "525512345678"),  # WhatsApp finds it without the 1
+        ("22507010203", "22507010203"),  # an account that is older than its country's longer numbers has but this one
+        ("2250707010203", "2250707010203"),
+        ("22961234567", "22961234567"),
+        ("551187654321", "551187654321"),
+        ("+44 (0)20 7946 0018", "442079460018"),
+    ],
+)
+async def test_who_writes_under_an_older_form_of_a_number_can_be_answered(
+    client: httpx2.AsyncClient, given: str, kept: str
+) -> None:
+    answer = await client.post("/send", json=GOOD | {"idempotencyKey": accepted(), "phone": given})
+    assert answer.status_code == 202, answer.text
+    assert (await client.get(f"/jobs/{answer.json()['jobId']}")).json()["phone"] == kept
 
 
 async def test_what_is_missing_is_named_all_at_once(client: httpx2.AsyncClient) -> None:

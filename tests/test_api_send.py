@@ -39,6 +39,15 @@ async def test_twenty_equal_requests_without_a_key_make_one_job(database_url: st
     assert len(await rows(database, "select from jobs")) == 2
 
 
+async def test_one_order_to_either_form_of_a_number_is_one_job(database_url: str, database: Database) -> None:
+    async with api(database_url) as client:
+        await new_account(client)
+        for phone in ("5511987654321", "551187654321", "551132782153", "5511932782153"):
+            assert (await client.post("/send", json={"phone": phone, "message": "Olá"})).status_code == 202
+    sent = await rows(database, "select phone from jobs order by phone")
+    assert sent == [("551132782153",), ("5511932782153",), ("5511987654321",)]
+
+
 async def test_equal_requests_are_two_jobs_when_deduplication_is_off_or_long_ago(
     database_url: str, database: Database
 ) -> None:

@@ -53,6 +53,32 @@ async def test_every_kind_of_text_arrives_as_it_was_given(pages: Pages, page: Wh
     assert await pages.received(phone) == list(TEXTS.values())
 
 
+LANDLINE, MOBILE = "551132782153", "5511932782153"
+
+
+async def test_a_landline_and_a_mobile_that_differ_by_a_nine_are_two_people(pages: Pages, page: WhatsApp) -> None:
+    """In Brazil: each chat is open when the other one's message comes."""
+    order = [LANDLINE, MOBILE, LANDLINE]
+    for number, phone in enumerate(order):
+        await send(page, phone, f"{number} for {phone}")
+    for phone in (LANDLINE, MOBILE):
+        assert await pages.received(phone) == [
+            f"{number} for {each}" for number, each in enumerate(order) if each == phone
+        ]
+    ticks = await page.chat_ticks()
+    assert {LANDLINE, MOBILE} <= set(ticks)
+
+
+async def test_a_listed_chat_is_found_by_the_other_form_of_its_number(pages: Pages, page: WhatsApp) -> None:
+    await send(page, "551187654321", "by its old form")
+    await send(page, new_phone(), "another chat is open")
+    await page._page.evaluate("window.stays = true; 0")
+    await send(page, "5511987654321", "by the one that is dialled")
+    assert await page._page.evaluate("window.stays"), "the page was not loaded anew for it"
+    assert await pages.received("551187654321") == ["by its old form", "by the one that is dialled"]
+    assert "5511987654321" in await page.chat_ticks()
+
+
 async def test_a_long_text_takes_seconds_and_not_minutes(pages: Pages, page: WhatsApp, friend: str) -> None:
     async with asyncio.timeout(30):
         await send(page, friend, LONG)

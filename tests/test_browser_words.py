@@ -2,7 +2,7 @@
 import pytest
 
 from browser.compose import strokes
-from browser.words import digits, essence, plain, same_number, same_text
+from browser.words import digits, essence, plain, same_text
 
 
 @pytest.mark.parametrize(
@@ -65,25 +65,6 @@ def test_plain_makes_apostrophes_and_spaces_ordinary() -> None:
 )
 def test_the_number_in_a_title(title: str, number: str) -> None:
     assert digits(title) == number
-
-
-@pytest.mark.parametrize(
-    ("asked", "shown"),
-    [
-        ("15551234567", "15551234567"),
-        ("5511987654321", "551187654321"),
-        ("5215512345678", "525512345678"),
-        ("5491112345678", "541112345678"),
-    ],
-)
-def test_one_account_under_two_forms_of_its_number(asked: str, shown: str) -> None:
-    assert same_number(asked, shown)
-    assert same_number(shown, asked)
-
-
-def test_two_numbers_are_two() -> None:
-    assert not same_number("15551234567", "15551234568")
-    assert not same_number("447911123456", "47911123456")
 
 
 def test_strokes_keep_clusters_whole_and_lose_nothing() -> None:

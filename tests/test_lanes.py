@@ -46,14 +46,17 @@ async def test_order_is_priority_then_due_time_then_acceptance(database: Databas
     assert taken == [*urgent, *first, *second]
 
 
-async def test_a_job_that_is_tried_again_is_not_overtaken_by_one_to_the_same_recipient(database: Database) -> None:
+@pytest.mark.parametrize(("phone", "form"), [("1551", "1551"), ("55118765432", "551198765432")])
+async def test_a_job_that_is_tried_again_is_not_overtaken_by_one_to_the_same_recipient(
+    database: Database, phone: str, form: str
+) -> None:
     await add_lanes(database, "a")
-    (tried,) = await add_jobs(database, "a", phone="1551")
+    (tried,) = await add_jobs(database, "a", phone=phone)
     drain = await begin(database, "a")
     job = await take(database, drain)
     assert job
     assert job.id == tried
-    await add_jobs(database, "a", phone="1551")
+    await add_jobs(database, "a", phone=form)
     assert await take(database, drain) is None, "while it is under way"
     await database.all("try_again", job=job.id, claim=job.claim, seconds=60, code="page_hung", detail="")
     assert await take(database, drain) is None, "while it waits for its next attempt"

@@ -10,12 +10,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "app": {"api", "sql", "settings", "addresses", "resolver", "errors", "crypto", "logs"},
-    "api": {"sql", "addresses", "resolver", "errors", "crypto", "logs"},
-    "tasks": {"browser", "sql", "addresses", "resolver", "errors", "crypto", "logs"},
-    "browser": {"errors"},
+    "api": {"sql", "addresses", "resolver", "phones", "errors", "crypto", "logs"},
+    "tasks": {"browser", "sql", "addresses", "resolver", "phones", "errors", "crypto", "logs"},
+    "browser": {"phones", "errors"},
     "sql": {"errors"},
     "addresses": set(),
     "resolver": {"addresses", "errors"},
+    "phones": set(),
     "crypto": set(),
     "errors": set(),
     "settings": {"addresses", "errors"},
@@ -44,6 +45,7 @@ FOREIGN = {
     "sql": {"starlette", "httpx2", "playwright"},
     "errors": {"psycopg", "playwright", "starlette", "pydantic"},
     "crypto": {"psycopg", "playwright", "starlette", "pydantic"},
+    "phones": {"psycopg", "playwright", "starlette", "pydantic", "phonenumbers"},
     "addresses": {"psycopg", "playwright", "starlette", "pydantic", "httpx2"},
     "resolver": {"psycopg", "playwright", "starlette", "pydantic", "httpx2"},
 }

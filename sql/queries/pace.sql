@@ -73,14 +73,14 @@ with full_hour as materialized (
     where accounts.id = %(account)s and accounts.pace
       and exists (
           select from jobs where jobs.id = %(job)s and jobs.claim = %(claim)s and jobs.state = 'sending')
-      and sent.phone = %(phone)s and sent.submitted_at > now() - interval '1 hour'
+      and sent.phone = any (phone_forms(%(phone)s)) and sent.submitted_at > now() - interval '1 hour'
     order by sent.submitted_at desc
     offset %(per_hour)s - 1
     limit 1
 ), waiting as (
     select jobs.id, opens_at + (row_number() over (order by send_at, seq) - 1) * interval '1 microsecond' as due_at
     from full_hour
-    join jobs on jobs.account_id = %(account)s and jobs.phone = %(phone)s
+    join jobs on jobs.account_id = %(account)s and jobs.phone = any (phone_forms(%(phone)s))
     where jobs.state = 'queued' and jobs.due_at <= opens_at + interval '1 second'
        or jobs.id = %(job)s and jobs.claim = %(claim)s and jobs.state = 'sending'
 ), put_off as (

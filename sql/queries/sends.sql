@@ -16,11 +16,11 @@ with lane as (
           and jobs.due_at <= now() and jobs.expires_at > now()
           and not exists (
               select from jobs as tried
-              where tried.account_id = lane.id and tried.phone = jobs.phone and tried.seq < jobs.seq
+              where tried.account_id = lane.id and tried.phone = any (phone_forms(jobs.phone)) and tried.seq < jobs.seq
                 and tried.state = 'queued' and tried.attempts > 0)
           and not exists (
               select from jobs as under_way
-              where under_way.account_id = lane.id and under_way.phone = jobs.phone
+              where under_way.account_id = lane.id and under_way.phone = any (phone_forms(jobs.phone))
                 and under_way.state in ('sending', 'submitting'))
         order by jobs.due_at, jobs.seq
         limit 1

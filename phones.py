@@ -1,0 +1,69 @@
+"""Phone numbers that exist in two forms, of which both are one subscriber. Pure; `phone_forms` in SQL says the same.
+
+Some countries put digits into their numbers or took some out. WhatsApp keeps the form with which somebody registered,
+and shows it; people dial the other one.
+"""
+
+import re
+from typing import NamedTuple
+
+
+class Twins(NamedTuple):
+    """Numbers of one country that have two forms: the longer one has `digits` before its `rest`."""
+
+    #: its country code
+    code: str
+    #: a pattern of what stands between the country code and the digits
+    area: str
+    digits: str
+    #: a pattern of what stands behind them
+    rest: str
+    #: whether the digits were taken out, and not put in
+    gone: bool = False
+
+
+#: Only what one subscriber has by the national plan. Numbers are E.164 digits.
+TWINS = (
+    # Brazil put a 9 before mobile numbers, which began with 6 to 9; landlines begin with 2 to 5 and have none
+    # (Anatel, Resolução 553 of 2010; in all areas since 2016-11-06).
+    Twins("55", r"[1-9]{2}", "9", r"[6-9]\d{7}"),
+    # Mexico took out the 1 that was dialled before mobile numbers from abroad (IFT, Plan Técnico Fundamental de
+    # Numeración, since 2019-08-03).
+    Twins("52", "", "1", r"\d{10}", gone=True),
+    # Argentina's ten digits are one subscriber; from abroad a 9 is dialled before those of mobiles (Plan Fundamental de
+    # Numeración Nacional, Resolución SC 46/97).
+    Twins("54", "", "9", r"\d{10}"),
+    # Ivory Coast put its operator before each number, by the second digit for mobiles (ARTCI, since 2021-01-31).
+    # Landlines, which began with 2 and 3, are told apart by blocks, and left out.
+    Twins("225", "", "01", r"[04-9][0-3]\d{6}"),
+    Twins("225", "", "05", r"[04-9][4-6]\d{6}"),
+    Twins("225", "", "07", r"[04-9][7-9]\d{6}"),
+    # Benin put 01 before every number (ARCEP, since 2024-11-30).
+    Twins("229", "", "01", r"\d{8}"),
+)
+_LONGER = [re.compile(f"({each.code}{each.area}){each.digits}({each.rest})", re.ASCII) for each in TWINS]
+_SHORTER = [re.compile(f"({each.code}{each.area})({each.rest})", re.ASCII) for each in TWINS]
+
+
+def forms(number: str) -> tuple[str, ...]:
+    """Return the number as it was given, and the other form of it where there is one; digits only."""
+    for twins, longer, shorter in zip(TWINS, _LONGER, _SHORTER, strict=True):
+        if found := longer.fullmatch(number):
+            return number, found[1] + found[2]
+        if found := shorter.fullmatch(number):
+            return number, found[1] + twins.digits + found[2]
+    return (number,)
+
+
+def subscriber(number: str) -> str:
+    """Return the form that is dialled today: the same for both forms of one subscriber, and for no other number."""
+    for twins, longer, shorter in zip(TWINS, _LONGER, _SHORTER, strict=True):
+        found = (longer if twins.gone else shorter).fullmatch(number)
+        if found:
+            return found[1] + ("" if twins.gone else twins.digits) + found[2]
+    return number
+
+
+def same_number(one: str, other: str) -> bool:
+    """Tell whether two numbers are one subscriber's."""
+    return subscriber(one) == subscriber(other)
