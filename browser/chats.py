@@ -13,7 +13,7 @@ from browser.reader import Doubts, Reader
 from browser.restriction import Restriction
 from browser.screens import ERRORS, PASSING, Screen, Sight, recognise, says
 from browser.seam import bounded
-from browser.words import digits, plain
+from browser.words import label_number, plain, title_number
 from errors import NotOnWhatsApp, PageHung, UiChanged, UnknownDialog, WrongChat
 from phones import same_number, subscriber
 
@@ -85,7 +85,7 @@ class Chats:
         marks = tuple(self._reader.selectors.texts["own_chat"])
 
         def own(title: str) -> bool:
-            return same_number(phone, digits(title)) or plain(title).endswith(marks)
+            return same_number(phone, title_number(title)) or plain(title).endswith(marks)
 
         await self.settle()
         if own(_name(await self._reader.ask("chat"))):
@@ -195,7 +195,7 @@ class Chats:
 
     async def _open_listed(self, phone: str) -> bool:
         """Click the number's row, in view or found by search. A saved contact's row bears a name and is not found."""
-        return await self._click_found(lambda row: same_number(digits(row["title"]), phone), phone) is not None
+        return await self._click_found(lambda row: same_number(title_number(row["title"]), phone), phone) is not None
 
     async def _click_found(self, wanted: Wanted, query: str) -> dict[str, Any] | None:
         """Click the first wanted row, in view or found by search, and return it."""
@@ -265,7 +265,7 @@ class Chats:
 
     def _remember(self, phone: str, chat: dict[str, Any]) -> None:
         self._known = (phone, _name(chat))
-        if not digits(_name(chat)):
+        if _is_name(chat):
             self._names[phone] = _name(chat)
 
     def _doubt_boxless(self, refused: Restriction | None, told: Restriction | None, doubts: Doubts) -> None:
@@ -301,7 +301,7 @@ class Chats:
         """Read the list's rows in view: subscriber → status of the last message, where that is ours."""
         found = {}
         for row in await self._reader.ask("chats"):
-            phone = digits(row["title"])
+            phone = title_number(row["title"])
             if phone and row["status"]:
                 found[subscriber(phone)] = read_tick(row["status"], self._reader.selectors)
         return found
@@ -315,7 +315,8 @@ def unread_count(row: dict[str, Any]) -> int:
 
 def same_title(name: str, title: str) -> bool:
     """Tell whether the list's title is that of the chat; the unread announcement may stand before it."""
-    return bool(plain(name)) and plain(title).endswith(plain(name))
+    called = plain(name)
+    return bool(called) and re.fullmatch(rf"(?:\d[\d.,]* [^\d+]*?)?{re.escape(called)}", plain(title)) is not None
 
 
 def _name(chat: dict[str, Any]) -> str:
@@ -323,18 +324,23 @@ def _name(chat: dict[str, Any]) -> str:
     return str(chat["title"] or chat["label"])
 
 
+def numbers_of(chat: dict[str, Any]) -> list[str]:
+    """List the numbers that the open chat bears: in its header, in its box's label and in its older ids.
+
+    A contact's name may have digits in it. The label ends with the title, and says no more than that.
+    """
+    title = title_number(chat["title"])
+    repeated = bool(plain(chat["title"])) and plain(chat["label"]).endswith(plain(chat["title"]))
+    label = "" if repeated else label_number(chat["label"])
+    return [number for number in (title, label, *(jid for id_ in chat["ids"] for jid in JID.findall(id_))) if number]
+
+
 def _names(chat: dict[str, Any], phone: str) -> bool:
     """Tell whether all that bears a number in the open chat bears this one, and something does."""
-    shown = [digits(chat["label"]), digits(chat["title"]), *(jid for id_ in chat["ids"] for jid in JID.findall(id_))]
-    numbers = [number for number in shown if number]
+    numbers = numbers_of(chat)
     return bool(numbers) and all(same_number(phone, number) for number in numbers)
 
 
 def _is_name(chat: dict[str, Any]) -> bool:
     """Tell whether the chat bears a name and no number at all, as that of a saved contact."""
-    return (
-        bool(_name(chat))
-        and not digits(chat["label"])
-        and not digits(chat["title"])
-        and not any(JID.search(id_) for id_ in chat["ids"])
-    )
+    return bool(_name(chat)) and not numbers_of(chat)

@@ -10,11 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from browser.bubbles import Bubble
-from browser.chats import JID, Chats, unread_count
+from browser.chats import Chats, numbers_of, unread_count
 from browser.history import History
 from browser.reader import Doubts, Reader
 from browser.screens import says
-from browser.words import digits, plain
+from browser.words import plain
 from errors import SendError
 
 MOST = 300  # unread messages of one chat that are read; scrolling back takes its time
@@ -102,10 +102,10 @@ class Inbox:
         unread = min(max(unread, self._chats.unread, await self._divider()), MOST)
         bubbles = await self._history.newest(unread)
         self._chats.unread = 0
-        shown = [digits(chat["title"]), digits(chat["label"]), *(n for one in bubbles for n in JID.findall(one.id))]
+        shown = numbers_of({**chat, "ids": [bubble.id for bubble in bubbles]})
         return Conversation(
             name=name,
-            phone=next(filter(None, shown), None) or self._chats.phone_of(name),
+            phone=next(iter(shown), None) or self._chats.phone_of(name),
             group=any(GROUP.search(bubble.id) for bubble in bubbles)
             or says(self._reader.selectors, "group", plain(chat["label"])),
             bubbles=tuple(bubbles),

@@ -2,6 +2,11 @@
 
 import re
 import unicodedata
+from functools import lru_cache
+
+import phonenumbers
+
+from phones import forms
 
 #: emoji and the symbols that WhatsApp draws like them, keycaps included (Unicode emoji-data 16, in whole blocks)
 EMOJI = re.compile(
@@ -19,7 +24,12 @@ VARIATIONS = range(0xFE00, 0xFE10)
 FOLDED = re.compile(r"(?:…|\.\.\.)(?:readmore)?$|readmore$", re.IGNORECASE)
 FOLDED_LEAST = 100
 
-PHONE = re.compile(r"\+\d[\d\s().\-\u2010-\u2015]{4,}\d|\d[\d\s().\-\u2010-\u2015]{4,}\d")
+#: what the page puts between the digits of a number, and behind our own: "+1 555-111-9999 (You)"
+_BETWEEN, _BEHIND = r"[\d\s().\-\u2010-\u2015]{4,}", r"(?:\s*\([^()\d]+\))?"
+#: a title that is a number: as a whole, or behind an announcement ("1 unread message+55 19 …")
+TITLE = re.compile(rf"(?:\d[\d.,]* [^\d+]+(?=\+))?(\+?\d{_BETWEEN}\d){_BEHIND}")
+#: a label that ends with a number ("Type a message to +55 11 …")
+LABEL = re.compile(rf"[^+]*(\+\d{_BETWEEN}\d){_BEHIND}")
 
 
 def plain(text: str) -> str:
@@ -50,14 +60,26 @@ def same_text(sent: str, seen: str, *, holes: int = 0) -> bool:
     return start != shown and len(start) >= FOLDED_LEAST and asked.startswith(start)
 
 
-def digits(text: str) -> str:
-    """The digits of the first phone-shaped piece of a title or label; empty when it has none, as a name has not.
-
-    The piece with a plus comes first: an unread announcement can stand before it ("1 unread message+55 19 …").
-    """
-    pieces = sorted(PHONE.findall("".join(c for c in text if unicodedata.category(c) != "Cf")), key=_plus_first)
-    return re.sub(r"\D", "", pieces[0]) if pieces else ""
+def title_number(title: str) -> str:
+    """Return the digits of a title that is a phone number; empty of a name, even of one that has a number in it."""
+    return _number(TITLE, title)
 
 
-def _plus_first(piece: str) -> bool:
-    return not piece.startswith("+")
+def label_number(label: str) -> str:
+    """Return the digits of the phone number that a label ends with; empty where it ends with a name."""
+    return _number(LABEL, label)
+
+
+def _number(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.fullmatch("".join(c for c in text if unicodedata.category(c) != "Cf").strip())
+    digits = re.sub(r"\D", "", found[1]) if found else ""
+    return digits if any(map(_is_possible, forms(digits))) else ""
+
+
+@lru_cache(maxsize=1000)
+def _is_possible(digits: str) -> bool:
+    try:
+        reason = phonenumbers.is_possible_number_with_reason(phonenumbers.parse(f"+{digits}"))
+    except phonenumbers.NumberParseException:
+        return False
+    return bool(reason == phonenumbers.ValidationResult.IS_POSSIBLE)

@@ -79,6 +79,33 @@ async def test_a_listed_chat_is_found_by_the_other_form_of_its_number(pages: Pag
     assert "5511987654321" in await page.chat_ticks()
 
 
+#: contacts that every sandbox account has saved, with digits in their names
+DIGITS = {
+    "447700900036": "Marek 12345678",
+    "447700900043": "Paulo +55 21 99876-5432",
+    "447700900044": "Plumber 101-202",
+    "447700900047": "Ravi 2024-2025",
+}
+
+
+async def test_contacts_with_digits_in_their_names_get_their_messages(pages: Pages, page: WhatsApp) -> None:
+    account = (await page.own()).phone
+    for phone, name in DIGITS.items():
+        await send(page, phone, f"to {name} of {account}")
+        assert f"to {name} of {account}" in await pages.received(phone)
+
+
+async def test_a_contact_named_by_somebody_elses_number_gets_none_of_their_messages(
+    pages: Pages, page: WhatsApp
+) -> None:
+    named = "447700900043"
+    await send(page, named, "for Paulo")
+    before = await pages.received(named)
+    await send(page, "5521998765432", "for the number in his name")
+    assert await pages.received(named) == before
+    assert (await pages.received("5521998765432"))[-1] == "for the number in his name"
+
+
 async def test_a_long_text_takes_seconds_and_not_minutes(pages: Pages, page: WhatsApp, friend: str) -> None:
     async with asyncio.timeout(30):
         await send(page, friend, LONG)

@@ -1,8 +1,9 @@
 # ruff: noqa: RUF001 - the scripts of the world are what this is about
 import pytest
 
+from browser.chats import same_title
 from browser.compose import strokes
-from browser.words import digits, essence, plain, same_text
+from browser.words import essence, label_number, plain, same_text, title_number
 
 
 @pytest.mark.parametrize(
@@ -56,15 +57,41 @@ def test_plain_makes_apostrophes_and_spaces_ordinary() -> None:
     ("title", "number"),
     [
         ("\u202a+1 (555) 123-4567\u202c", "15551234567"),
-        ("Type a message to +55 11 98765\u20114321", "5511987654321"),
+        ("+1 555-111-9999 (You)", "15551119999"),
         ("1 unread message+55 19 99999-0000", "5519999990000"),
+        ("1,227 unread messages+55 19 99999-0000", "5519999990000"),
+        ("15551234567", "15551234567"),
+        ("+225 07 01 02 03", "22507010203"),
         ("12 unread messages", ""),
         ("Ada Lovelace", ""),
-        ("15551234567", "15551234567"),
+        ("Maria 12345678", ""),
+        ("Maria +55 11 98765-4321", ""),
+        ("+55 11 98765-4321 Maria", ""),
+        ("Flat 101-202", ""),
+        ("101-202", ""),
+        ("2024-2025", ""),
+        ("12345678", ""),
+        ("", ""),
     ],
 )
-def test_the_number_in_a_title(title: str, number: str) -> None:
-    assert digits(title) == number
+def test_a_title_is_a_number_as_a_whole_or_none(title: str, number: str) -> None:
+    assert title_number(title) == number
+
+
+@pytest.mark.parametrize(
+    ("label", "number"),
+    [
+        ("Type a message to +55 11 98765\u20114321", "5511987654321"),
+        ("Type a message to +1 555-111-9999 (You)", "15551119999"),
+        ("Digite uma mensagem para \u202a+55 11 98765-4321\u202c", "5511987654321"),
+        ("Type a message to Maria 12345678", ""),
+        ("Type a message to Juan 2024-2025", ""),
+        ("Type a message", ""),
+        ("", ""),
+    ],
+)
+def test_a_label_ends_with_a_number_or_a_name(label: str, number: str) -> None:
+    assert label_number(label) == number
 
 
 def test_strokes_keep_clusters_whole_and_lose_nothing() -> None:
@@ -87,3 +114,19 @@ def test_strokes_never_cut_a_cluster_where_typing_ends(typed: int) -> None:
 
 def test_the_longest_text_takes_a_bounded_number_of_strokes() -> None:
     assert len(list(strokes("x" * 65_536, 200))) < 300
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "same"),
+    [
+        ("Ann", "Ann", True),
+        ("Ann", "1 unread messageAnn", True),
+        ("Ann", "1,227 unread messagesAnn", True),
+        ("+1 555-123-4567", "2 unread messages+1 555-123-4567", True),
+        ("Ann", "Joann", False),
+        ("Ann", "Ann Marie", False),
+        ("", "Ann", False),
+    ],
+)
+def test_a_title_of_the_list_is_a_chats_as_a_whole(name: str, title: str, same: bool) -> None:
+    assert same_title(name, title) == same

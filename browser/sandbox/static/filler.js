@@ -4,10 +4,11 @@
 const NAMES = [
   "Aunt Rosa", "Badminton Tuesday", "Ben Okafor", "Book club", "Carla Mendes", "Chloé Martin", "Daniel Weiss",
   "Dentist Dr. Alami", "Dima", "Elif Yılmaz", "Emma Johansson", "Family", "Farid", "Flat 4B", "Garden neighbours",
-  "Giulia Rossi", "Grandpa Joe", "Hannah", "Ines Duarte", "Jonas Berg", "Julia & Tom", "Kwame Mensah", "Laundry rota",
-  "Lena", "Liam O’Brien", "Lucía Fernández", "Marek", "Marta Nowak", "Mum", "Nadia Haddad", "Noah", "Olivia Chen",
-  "Parents of 3a", "Paulo", "Plumber", "Priya Raman", "Quentin", "Ravi", "Running group", "Sakura Ito", "Sofia",
-  "Sunday hikers", "Tariq", "Theo", "Uncle Bob", "Vera Petrova", "Wei Zhang", "Yusuf", "Zoë", "שירה לוי",
+  "Giulia Rossi", "Grandpa Joe", "Hannah", "Ines Duarte", "Jonas Berg", "Julia & Tom", "Kwame Mensah",
+  "Laundry rota", "Lena", "Liam O’Brien", "Lucía Fernández", "Marek 12345678", "Marta Nowak", "Mum", "Nadia Haddad",
+  "Noah", "Olivia Chen", "Parents of 3a", "Paulo +55 21 99876-5432", "Plumber 101-202", "Priya Raman", "Quentin",
+  "Ravi 2024-2025", "Running group", "Sakura Ito", "Sofia", "Sunday hikers", "Tariq", "Theo", "Uncle Bob",
+  "Vera Petrova", "Wei Zhang", "Yusuf", "Zoë", "שירה לוי",
 ];
 const GROUPS = new Set([
   "Badminton Tuesday", "Book club", "Family", "Flat 4B", "Garden neighbours", "Laundry rota", "Parents of 3a",
