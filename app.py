@@ -248,7 +248,13 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with database, presence.kept(), bootstrap.kept(context, _bootstrap(settings)):
+        async with contextlib.AsyncExitStack() as stack:
+            for mount in mounts:
+                # Starlette enters the lifespan of the outermost app alone.
+                if isinstance(mount, Mount) and isinstance(mount.app, Starlette):
+                    await stack.enter_async_context(mount.app.router.lifespan_context(mount.app))
+            for kept in (database, presence.kept(), bootstrap.kept(context, _bootstrap(settings))):
+                await stack.enter_async_context(kept)
             yield
 
     app = Starlette(

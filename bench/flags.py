@@ -168,6 +168,7 @@ async def _stand() -> AsyncIterator[Stand]:
             stack.enter_context(tempfile.TemporaryDirectory(prefix="postrider-bench-", ignore_cleanup_errors=True))
         )
         sandbox = create_sandbox(folder)
+        await stack.enter_async_context(sandbox.router.lifespan_context(sandbox))
         app = Starlette(routes=[Mount("/sandbox", sandbox)])
         listener = serve.listen()
         port = listener.getsockname()[1]

@@ -20,6 +20,7 @@ from browser.engine import Engine, look_for
 from browser.reader import Patience
 from browser.sandbox import pace
 from browser.sandbox.app import create_sandbox
+from browser.sandbox.timing import Timing
 from browser.screens import Screen
 from browser.whatsapp import WhatsApp
 from commands.client import looks
@@ -155,17 +156,28 @@ async def serving(app: Starlette) -> AsyncIterator[str]:
         await task
 
 
+@asynccontextmanager
+async def sandbox_at(data: Path, timing: Timing) -> AsyncIterator[tuple[str, httpx2.AsyncClient]]:
+    """Serve a sandbox at /sandbox; yield its origin and a client of it."""
+    sandbox = create_sandbox(data, timing)
+    async with (
+        sandbox.router.lifespan_context(sandbox),
+        serving(Starlette(routes=[Mount("/sandbox", sandbox)])) as origin,
+        httpx2.AsyncClient(base_url=origin) as http,
+    ):
+        try:
+            yield origin, http
+        finally:
+            sandbox.state.sandbox.stop()
+
+
 @pytest.fixture(scope="session")
 async def pages(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pages]:
-    sandbox = create_sandbox(tmp_path_factory.mktemp("sandbox"), TIMING)
-    app = Starlette(routes=[Mount("/sandbox", sandbox)])
     async with (
-        serving(app) as origin,
-        httpx2.AsyncClient(base_url=origin) as http,
+        sandbox_at(tmp_path_factory.mktemp("sandbox"), TIMING) as (origin, http),
         Engine(executable=None, sandbox="auto") as engine,
     ):
         yield Pages(origin, http, engine, tmp_path_factory.mktemp("chrome-data"))
-        sandbox.state.sandbox.stop()
 
 
 @pytest.fixture(scope="session", params=EACH_DOM)

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from fixtures_browser import (
     PATIENCE,
@@ -21,13 +20,11 @@ from fixtures_browser import (
     new_account,
     new_phone,
     pages,
+    sandbox_at,
     send,
-    serving,
     until,
 )
 from fixtures_screens import MEETS
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
 import errors
 from browser.link import Own
@@ -35,7 +32,6 @@ from browser.memory import measure
 from browser.pairing import RENEWALS
 from browser.reader import Patience
 from browser.restriction import Restriction, read
-from browser.sandbox.app import create_sandbox
 from browser.sandbox.control import DIALOGS, LOGOUTS, WHOLE
 from browser.screens import ERRORS, Screen
 from browser.whatsapp import WhatsApp
@@ -138,11 +134,8 @@ async def test_a_number_that_is_none_is_refused(pages: Pages, dom: str) -> None:
 @asynccontextmanager
 async def hasty(pages: Pages, root: Path) -> AsyncIterator[Pages]:
     """Serve a sandbox whose pairing codes end soon."""
-    sandbox = create_sandbox(root, replace(TIMING, pairing_life=0.15, pairing_limit=0.4))
-    async with serving(Starlette(routes=[Mount("/sandbox", sandbox)])) as origin:
-        async with httpx2.AsyncClient(base_url=origin) as http:
-            yield replace(pages, origin=origin, http=http)
-        sandbox.state.sandbox.stop()
+    async with sandbox_at(root, replace(TIMING, pairing_life=0.15, pairing_limit=0.4)) as (origin, http):
+        yield replace(pages, origin=origin, http=http)
 
 
 @pytest.mark.long

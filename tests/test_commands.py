@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -235,6 +236,7 @@ def test_a_demo_removes_what_ended_ones_left_and_no_other(tmp_path: Path) -> Non
         assert list(tmp_path.glob("demo-*")) == [third]
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed here")
 async def test_up_prints_a_curl_line_that_works_and_stops_cleanly() -> None:
     port, worker_port = held_ports(2)
     with open_folder() as folder:

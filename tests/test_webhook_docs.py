@@ -317,6 +317,7 @@ async def test_an_example_takes_what_is_real_and_refuses_what_is_not(
 # --- the other way round -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed here")
 async def test_an_event_that_is_sent_by_curl_is_good(tmp_path: Path) -> None:
     secret = new_secret("whsec_")
     async with receiving(lambda: Response("Thanks!", status_code=200)) as (url, got):

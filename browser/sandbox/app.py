@@ -1,5 +1,7 @@
 """The sandbox over HTTP: our stand-in for WhatsApp Web, with a phone to scan and numbers that misbehave."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -18,7 +20,8 @@ from errors import RequestError
 def create_sandbox(data_dir: Path, timing: Timing = Timing()) -> Starlette:  # noqa: B008 - it is frozen
     """Return the sandbox on `<data_dir>/sandbox.sqlite`, to be mounted anywhere; its addresses are relative.
 
-    `state.sandbox.stop()` ends its event streams; call it before a server that is to stop, which waits for them.
+    `state.sandbox.stop()` ends its event streams; call it before a server that is to stop, which waits for them. Its
+    lifespan closes the file.
     """
     app = Starlette(
         routes=[
@@ -28,6 +31,15 @@ def create_sandbox(data_dir: Path, timing: Timing = Timing()) -> Starlette:  # n
         ],
         middleware=[Middleware(LoopbackOnly)],
         exception_handlers={RequestError: problem, HTTPException: problem},
+        lifespan=_lifespan,
     )
     app.state.sandbox = Sandbox.open(data_dir, timing)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        app.state.sandbox.store.close()
