@@ -41,13 +41,19 @@ TWINS = (
     # Benin put 01 before every number (ARCEP, since 2024-11-30).
     Twins("229", "", "01", r"\d{8}"),
 )
-_LONGER = [re.compile(f"({each.code}{each.area}){each.digits}({each.rest})", re.ASCII) for each in TWINS]
-_SHORTER = [re.compile(f"({each.code}{each.area})({each.rest})", re.ASCII) for each in TWINS]
+_PATTERNS = [
+    (
+        twins,
+        re.compile(f"({twins.code}{twins.area}){twins.digits}({twins.rest})", re.ASCII),
+        re.compile(f"({twins.code}{twins.area})({twins.rest})", re.ASCII),
+    )
+    for twins in TWINS
+]
 
 
 def forms(number: str) -> tuple[str, ...]:
     """Return the number as it was given, and the other form of it where there is one; digits only."""
-    for twins, longer, shorter in zip(TWINS, _LONGER, _SHORTER, strict=True):
+    for twins, longer, shorter in _PATTERNS:
         if found := longer.fullmatch(number):
             return number, found[1] + found[2]
         if found := shorter.fullmatch(number):
@@ -57,7 +63,7 @@ def forms(number: str) -> tuple[str, ...]:
 
 def subscriber(number: str) -> str:
     """Return the form that is dialled today: the same for both forms of one subscriber, and for no other number."""
-    for twins, longer, shorter in zip(TWINS, _LONGER, _SHORTER, strict=True):
+    for twins, longer, shorter in _PATTERNS:
         found = (longer if twins.gone else shorter).fullmatch(number)
         if found:
             return found[1] + ("" if twins.gone else twins.digits) + found[2]

@@ -107,6 +107,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.long
 async def test_a_refusal_is_told_in_the_pages_words(pages: Pages, dom: str) -> None:
     async with unlinked(pages, dom) as (account, page):
 
@@ -399,6 +400,7 @@ async def shows(page: WhatsApp, screen: Screen) -> bool:
     return await page.screen() is screen
 
 
+@pytest.mark.long
 async def test_a_logout_says_why(pages: Pages, dom: str) -> None:
     async with pages.linked(dom) as (account, page):
         for name, words in LOGGED_OUT.items():

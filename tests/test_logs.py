@@ -274,6 +274,7 @@ async def test_what_a_request_is_known_by_ends_with_it(database_url: str) -> Non
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.long
 async def test_no_line_of_a_message_that_is_sent_answered_and_told_of_has_number_text_or_key(
     database_url: str, tmp_path: Path
 ) -> None:

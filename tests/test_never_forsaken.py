@@ -61,6 +61,7 @@ async def test_connections_lost_long_ago_do_not_keep_a_sleeper_from_waking(runni
     assert await value(running.database, "select reconnects from accounts where id = %s", account) == 0
 
 
+@pytest.mark.long
 async def test_an_account_that_could_not_be_opened_at_first_can_still_be_linked(running: House) -> None:
     account = (await running.client.post("/accounts", {"name": "x", "transport": "sandbox"}))["id"]
     await execute(
@@ -89,6 +90,7 @@ async def test_a_session_that_was_closed_and_forgotten_is_opened_again(running: 
     assert account in running.worker.seats.sessions
 
 
+@pytest.mark.long
 async def test_a_lease_that_ended_while_postgres_was_away_is_no_end(running: House) -> None:
     account = await running.link()
     assert running.worker
@@ -170,6 +172,7 @@ async def test_a_browser_that_was_left_on_our_disk_is_ended(running: House) -> N
         assert await stray.wait() != 0
 
 
+@pytest.mark.long
 async def test_one_account_that_cannot_be_left_keeps_no_other(running: House, monkeypatch: pytest.MonkeyPatch) -> None:
     accounts = [await running.link(name) for name in ("x", "y")]
     assert running.worker

@@ -78,7 +78,7 @@ async def test_sql_says_the_same_of_a_hundred_thousand_numbers(database: Databas
 
 def test_every_form_leads_to_one_subscriber_and_no_stranger() -> None:
     owners: dict[str, str] = {}
-    for number in numbers(20_000):
+    for number in numbers(5_000):
         for form in forms(number):
             assert subscriber(form) == subscriber(number)
             assert set(forms(form)) == set(forms(number))

@@ -263,6 +263,7 @@ def check_evidence(pieces: set[Path], code: str | None, private: tuple[str, ...]
         assert not [words for words in private if words in html]
 
 
+@pytest.mark.long
 async def test_an_unknown_screen_can_be_read_in_its_evidence(database_url: str, tmp_path: Path) -> None:
     async with stage(tmp_path, database_url, DOMS[0]) as it:
         account = await it.house.link()
