@@ -108,6 +108,7 @@ async def test_renamed(linked: Profile) -> None:
     await linked.goto("send?phone=15551110016")
     await box.wait_for()  # after a load, too
     assert (await linked.server.post(f"{linked.account}/rename")).status_code == 200
+    await box.wait_for(state="detached")  # or the load that this causes cuts off the next one
     await linked.chats.wait_for()
     await linked.open("15551110016")
 
