@@ -1,4 +1,3 @@
-import asyncio
 import re
 import shutil
 from dataclasses import replace
@@ -38,11 +37,13 @@ async def test_qr_code_links_and_holds_the_whole_payload(profile: Profile, gener
     testids = await profile.page.locator('[data-testid="link-device-qr-code"]').count()
     assert testids == (0 if generation == "legacy" else 1)
 
-    # It is shown for a moment, so somebody has to look before it comes.
-    loading = asyncio.create_task(profile.page.get_by_text("Loading your chats [").wait_for())
+    # It is shown for a moment only, which the page itself does not miss.
+    await profile.page.evaluate("""() => new MutationObserver(() => {
+        window.loaded ||= document.body.textContent.includes("Loading your chats [");
+    }).observe(document.body, {subtree: true, childList: true, characterData: true})""")
     assert (await profile.server.post(f"{profile.account}/scan", {"qr": payload})).status_code == 200
-    await loading
     await profile.chats.wait_for()
+    assert await profile.page.evaluate("window.loaded")
     assert await profile.page.locator("#wa_web_initial_startup").count() == 0
     marker = await profile.page.evaluate("localStorage.getItem('last-wid-md')")
     assert re.fullmatch(r'"1555\d{7}:1@c\.us"', marker)
