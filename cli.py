@@ -309,7 +309,7 @@ def _flags(
 
 def main() -> None:
     """Run the command line."""
-    # Until a command begins: to search the modules that it loads for garbage takes a sixth of its start.
+    # Until a command begins: to search the modules that it loads for garbage takes a seventh of its start.
     gc.disable()
     cli()
 

@@ -32,7 +32,7 @@ class Chats:
         self._address = address
         #: the number whose chat was opened last and what the page called it: a saved contact is shown by name
         self._known: tuple[str, str] | None = None
-        #: the names that saved contacts were shown by when the page's address opened their chats
+        #: subscriber → the name that a saved contact was shown by when the page's address opened their chat
         self._names: dict[str, str] = {}
         #: how many messages nobody had read in the chat that was opened last, as far as its row told
         self.unread = 0
@@ -141,7 +141,7 @@ class Chats:
 
     async def _open_named(self, phone: str) -> bool:
         """Open a saved contact's chat by the name it had when its number opened it; not when two have that name."""
-        name = self._names.get(phone)
+        name = self._names.get(subscriber(phone))
         if name is None:
             return False
         await self._search(name)
@@ -191,7 +191,8 @@ class Chats:
 
     async def _is_open(self, phone: str) -> bool:
         chat = await self._reader.ask("chat")
-        return bool(chat["box"]) and (self._known == (phone, _name(chat)) or _names(chat, phone))
+        known, name = self._known or ("", "")
+        return bool(chat["box"]) and ((same_number(known, phone) and name == _name(chat)) or _names(chat, phone))
 
     async def _open_listed(self, phone: str) -> bool:
         """Click the number's row, in view or found by search. A saved contact's row bears a name and is not found."""
@@ -266,7 +267,7 @@ class Chats:
     def _remember(self, phone: str, chat: dict[str, Any]) -> None:
         self._known = (phone, _name(chat))
         if _is_name(chat):
-            self._names[phone] = _name(chat)
+            self._names[subscriber(phone)] = _name(chat)
 
     def _doubt_boxless(self, refused: Restriction | None, told: Restriction | None, doubts: Doubts) -> None:
         """Raise NewChatsRestricted or UiChanged when there has been no box to write in for long."""
@@ -327,11 +328,11 @@ def _name(chat: dict[str, Any]) -> str:
 def numbers_of(chat: dict[str, Any]) -> list[str]:
     """List the numbers that the open chat bears: in its header, in its box's label and in its older ids.
 
-    A contact's name may have digits in it. The label ends with the title, and says no more than that.
+    A contact's name may have a number in it, which the label repeats, and which says nothing of whose chat it is.
     """
-    title = title_number(chat["title"])
-    repeated = bool(plain(chat["title"])) and plain(chat["label"]).endswith(plain(chat["title"]))
-    label = "" if repeated else label_number(chat["label"])
+    title, label = title_number(chat["title"]), label_number(chat["label"])
+    if not title and label == label_number(chat["title"]):
+        label = ""
     return [number for number in (title, label, *(jid for id_ in chat["ids"] for jid in JID.findall(id_))) if number]
 
 

@@ -72,8 +72,11 @@ def label_number(label: str) -> str:
 
 def _number(pattern: re.Pattern[str], text: str) -> str:
     found = pattern.fullmatch("".join(c for c in text if unicodedata.category(c) != "Cf").strip())
-    digits = re.sub(r"\D", "", found[1]) if found else ""
-    return digits if any(map(_is_possible, forms(digits))) else ""
+    if found is None:
+        return ""
+    digits = re.sub(r"\D", "", found[1])
+    # The page writes a plus. Whether such a number can be is not asked: in doubt it is one, and nobody's name.
+    return digits if found[1].startswith("+") or any(map(_is_possible, forms(digits))) else ""
 
 
 @lru_cache(maxsize=1000)

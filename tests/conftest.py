@@ -39,7 +39,7 @@ work_in_memory()
 # How long a test takes is no fault of what it tests: these machines are busy.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
-# What is loaded is never garbage: to search it again and again takes a tenth of a run.
+# What is loaded is never garbage, and need not be searched again and again.
 gc.disable()
 
 

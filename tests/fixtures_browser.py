@@ -124,9 +124,10 @@ def new_account() -> str:
 
 async def until(ask: Callable[[], Awaitable[T]], seconds: float = 30) -> T:
     """Ask again and again until the answer is something."""
-    async for _ in looks(seconds, 0.02):
-        if answer := await ask():
-            return answer
+    async with asyncio.timeout(seconds):
+        async for _ in looks(seconds, 0.02):
+            if answer := await ask():
+                return answer
     raise TimeoutError
 
 

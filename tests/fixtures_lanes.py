@@ -160,9 +160,11 @@ async def until(
 ) -> None:
     """Wait until a query's first column has the wanted value."""
     seen: object = None
-    async for _ in looks(seconds, 0.02):
-        if (seen := await value(database, query, *values)) == wanted:
-            return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            async for _ in looks(seconds, 0.02):
+                if (seen := await value(database, query, *values)) == wanted:
+                    return
     raise AssertionError(f"{query} gave {seen!r}, not {wanted!r}, after {seconds:.0f} s")
 
 

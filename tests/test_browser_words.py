@@ -1,7 +1,7 @@
 # ruff: noqa: RUF001 - the scripts of the world are what this is about
 import pytest
 
-from browser.chats import same_title
+from browser.chats import numbers_of, same_title
 from browser.compose import strokes
 from browser.words import essence, label_number, plain, same_text, title_number
 
@@ -62,6 +62,7 @@ def test_plain_makes_apostrophes_and_spaces_ordinary() -> None:
         ("1,227 unread messages+55 19 99999-0000", "5519999990000"),
         ("15551234567", "15551234567"),
         ("+225 07 01 02 03", "22507010203"),
+        ("+999 123 456 789", "999123456789"),  # of no country that we know of: in doubt a number
         ("12 unread messages", ""),
         ("Ada Lovelace", ""),
         ("Maria 12345678", ""),
@@ -130,3 +131,18 @@ def test_the_longest_text_takes_a_bounded_number_of_strokes() -> None:
 )
 def test_a_title_of_the_list_is_a_chats_as_a_whole(name: str, title: str, same: bool) -> None:
     assert same_title(name, title) == same
+
+
+@pytest.mark.parametrize(
+    ("title", "label", "numbers"),
+    [
+        ("+55 11 98765-4321", "Type a message to +55 11 98765-4321", ["5511987654321", "5511987654321"]),
+        ("", "Type a message to +55 11 98765-4321", ["5511987654321"]),
+        ("Ann", "Type a message to Ann", []),
+        ("Paulo +55 21 99876-5432", "Type a message to Paulo +55 21 99876-5432", []),
+        ("Ann", "Type a message to +55 11 98765-4321", ["5511987654321"]),  # the box is still another chat's
+        ("Flat 4321", "Type a message to +55 11 98765-4321", ["5511987654321"]),
+    ],
+)
+def test_an_open_chat_bears_numbers_but_not_those_in_a_name(title: str, label: str, numbers: list[str]) -> None:
+    assert numbers_of({"title": title, "label": label, "ids": []}) == numbers
