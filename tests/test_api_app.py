@@ -1,6 +1,8 @@
 import asyncio
 import json
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
@@ -10,9 +12,10 @@ from fixtures_api import ADMIN_KEY, ENCRYPTION_KEY, api, client_of, new_account,
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import DeadlockDetected
 from psycopg.sql import SQL, Identifier
+from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Mount, Route
 
 from api.headers import request_id
 from app import OPERATIONS, create_app
@@ -22,6 +25,20 @@ from sql.database import Database
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 SECURITY = {"x-content-type-options", "content-security-policy", "referrer-policy", "cache-control", "x-request-id"}
+
+
+async def test_an_app_that_is_mounted_begins_and_ends_with_it(database_url: str) -> None:
+    told: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        told.append("begun")
+        yield
+        told.append("ended")
+
+    async with running(database_url, mounts=[Mount("/part", Starlette(lifespan=lifespan))]):
+        assert told == ["begun"]
+    assert told == ["begun", "ended"]
 
 
 # --- headers and errors ------------------------------------------------------------------------------------------
