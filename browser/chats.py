@@ -266,7 +266,8 @@ class Chats:
 
     def _remember(self, phone: str, chat: dict[str, Any]) -> None:
         self._known = (phone, _name(chat))
-        if _is_name(chat):
+        # Also where the older page's ids name its number: the list shows the name alone.
+        if chat["title"] and not title_number(chat["title"]):
             self._names[subscriber(phone)] = _name(chat)
 
     def _doubt_boxless(self, refused: Restriction | None, told: Restriction | None, doubts: Doubts) -> None:
