@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
@@ -49,23 +50,36 @@ class Rates:
 
 
 def client_address(request: Request, proxies: int) -> str:
-    """Return the client's address (IPv6: its /64) as the last of `proxies` trusted proxies saw it.
+    """Return what a client is counted as: its address (IPv6: its /64), as the last of `proxies` trusted proxies saw it.
 
-    Each proxy appends its peer to X-Forwarded-For, so the entries count from the right; what stands further left is
-    the client's own invention.
+    Each proxy appends its peer to X-Forwarded-For, so the entries count from the right, empty ones too; what stands
+    further left is the client's own invention. Clients whose entry is no address are counted together, by the nearest
+    proxy that has one, and apart from what that proxy asks itself.
     """
+    lines = request.headers.getlist("x-forwarded-for")
+    hops = [hop for line in lines for hop in line.split(",")][-proxies:] if proxies else []
     peer = request.client.host if request.client else ""
-    hops = [hop.strip() for line in request.headers.getlist("x-forwarded-for") for hop in line.split(",")]
-    seen = hops[-min(proxies, len(hops))] if proxies and hops else peer
-    address = _address(seen) or _address(peer)
-    if isinstance(address, IPv6Address):
-        return str(IPv6Address(int(address) >> 128 - IPV6_PREFIX << 128 - IPV6_PREFIX))
-    return str(address or "local")
+    seen, *nearer = [_address(hop) for hop in (*hops, peer)]
+    if seen is not None:
+        return _counted(seen)
+    by = next((address for address in nearer if address is not None), None)
+    return f"unknown, by {by}" if by is not None else "local"
+
+
+def _counted(address: IPv4Address | IPv6Address) -> str:
+    if isinstance(address, IPv4Address):
+        return str(address)
+    # Every host of a link has an address of the same fe80::/64 (RFC 4291, 2.5.6).
+    ignored = 0 if address.is_link_local else 128 - IPV6_PREFIX
+    return str(IPv6Address(int(address) >> ignored << ignored))
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
+    """Return the address of an entry, which some gateways quote, put in brackets or write with a port."""
+    bare = text.strip(' \t".')
+    host = bare[1:].partition("]")[0] if bare.startswith("[") else bare
+    for candidate in (host, host.rpartition(":")[0]):
+        with suppress(ValueError):
+            address = ip_address(candidate)
+            return getattr(address, "ipv4_mapped", None) or address
+    return None

@@ -166,6 +166,12 @@ async def test_each_address_and_each_key_has_its_rate(database_url: str) -> None
     assert health == [200] * 6
 
 
+def counted(proxies: int, *forwarded: str) -> str:
+    """Return what a request from 192.0.2.1 with these lines of X-Forwarded-For is counted as."""
+    headers = [(b"x-forwarded-for", line.encode()) for line in forwarded]
+    return client_address(Request({"type": "http", "headers": headers, "client": ("192.0.2.1", 40000)}), proxies)
+
+
 @pytest.mark.parametrize(
     ("proxies", "forwarded", "address"),
     [
@@ -176,16 +182,66 @@ async def test_each_address_and_each_key_has_its_rate(database_url: str) -> None
         (1, ["10.9.9.9", "203.0.113.9"], "203.0.113.9"),
         (2, ["10.9.9.9, 203.0.113.9, 198.51.100.1"], "203.0.113.9"),
         (2, ["198.51.100.1"], "198.51.100.1"),
-        (1, ["unknown"], "192.0.2.1"),
-        (1, ["::ffff:203.0.113.9"], "203.0.113.9"),
-        (1, ["2001:db8:1:2:3:4:5:6"], "2001:db8:1:2::"),
-        (1, [""], "192.0.2.1"),
+        (2, ["10.9.9.9, 203.0.113.9:40001, 198.51.100.1:80"], "203.0.113.9"),
+        # An empty entry is a proxy's word too: were it left out, the client's own words would take its place.
+        (1, ["10.9.9.9, "], "unknown, by 192.0.2.1"),
+        (2, ["10.9.9.9, , 198.51.100.1"], "unknown, by 198.51.100.1"),
+        (2, ["10.9.9.9, unknown, 198.51.100.1:80"], "unknown, by 198.51.100.1"),
+        (2, ["10.9.9.9, unknown, unknown"], "unknown, by 192.0.2.1"),
     ],
 )
 def test_the_address_is_what_the_trusted_proxies_saw(proxies: int, forwarded: list[str], address: str) -> None:
-    headers = [(b"x-forwarded-for", line.encode()) for line in forwarded]
-    request = Request({"type": "http", "headers": headers, "client": ("192.0.2.1", 40000)})
-    assert client_address(request, proxies) == address
+    assert counted(proxies, *forwarded) == address
+
+
+#: how gateways write one address, and what it is counted as
+WRITTEN = {
+    "203.0.113.9:40001": "203.0.113.9",
+    '"203.0.113.9:40001"': "203.0.113.9",
+    "[203.0.113.9]:40001": "203.0.113.9",
+    "203.0.113.9:": "203.0.113.9",
+    "203.0.113.9.": "203.0.113.9",
+    "::ffff:203.0.113.9": "203.0.113.9",
+    "::FFFF:203.0.113.9": "203.0.113.9",
+    "::ffff:203.0.113.9:40001": "203.0.113.9",
+    "[::ffff:cb00:7109]:40001": "203.0.113.9",
+    "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::",
+    "2001:DB8:1:2:3:4:5:6": "2001:db8:1:2::",
+    "[2001:db8:1:2::6]": "2001:db8:1:2::",
+    "[2001:db8:1:2::6]:40001": "2001:db8:1:2::",
+    '"[2001:db8:1:2::6]:40001"': "2001:db8:1:2::",
+    "2001:db8:1:2:3:4:5:6:40001": "2001:db8:1:2::",
+    "2001:db8:1:2::6:40001": "2001:db8:1:2::",  # what of it is the port cannot be told, and need not
+    "2001:db8:1:2::6%eth0": "2001:db8:1:2::",
+    # All that are on one link have fe80::/64.
+    "fe80::1%eth0": "fe80::1",
+    "[fe80::1%25eth0]:40001": "fe80::1",
+}
+UNKNOWN = (
+    "unknown", "Unknown:40001", "_hidden", "_SEVKISEK:40001", "unix:", "client.example", "client.example:40001",
+    ":40001", "[]:40001", "[", '"', "-", "203.0.113", "203.0.113.256", "203.0.113.9/32",
+    "203.0.113.9:40001:1", "1" * 50_000, "[" * 50_000, ":" * 50_000, "٢٠٣.0.113.9",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("entry", "address"), WRITTEN.items())
+def test_an_address_is_understood_as_gateways_write_it(entry: str, address: str) -> None:
+    assert counted(1, f"10.9.9.9, {entry}") == address
+
+
+@pytest.mark.parametrize("entry", UNKNOWN, ids=lambda entry: entry[:20])
+def test_clients_that_a_proxy_does_not_name_share_no_limit_with_others(entry: str) -> None:
+    assert counted(1, f"10.9.9.9, {entry}") == "unknown, by 192.0.2.1"
+
+
+async def test_behind_a_gateway_that_writes_ports_each_client_has_its_rate(database_url: str) -> None:
+    async with api(database_url, rate_limit_per_minute=3, trust_proxy_hops=1) as client:
+        statuses = [
+            (await client.get("/qr", headers={"x-forwarded-for": f"10.0.0.{port}, {address}:{port}"})).status_code
+            for address in ("198.51.100.7", "[2001:db8::1]", "198.51.100.8", "unknown")
+            for port in range(4)
+        ]
+    assert statuses == [401, 401, 401, 429] * 4
 
 
 def test_a_peer_on_a_socket_has_no_address() -> None:
