@@ -46,6 +46,7 @@ from api.limits import Rates
 from api.operations import Operation, routes
 from api.orders import Order
 from api.pages import Page
+from api.parameters import FORM
 from api.presence import Presence
 from api.waiting import Waiting
 from crypto import Sealer, hash_key
@@ -210,8 +211,19 @@ OPERATIONS = (
         qrpage.open_qr_page,
         (200, qr.Qr),
         query=qrpage.Ticket,
-        refuses=(401, 409, 410, 422, 429, 503),
+        refuses=(401, 405, 409, 410, 422, 429, 503),
         forms=(*qr.DRAWN, qrpage.HTML),
+        open=True,
+    ),
+    Operation(
+        "POST",
+        "/qr",
+        qrpage.trade_qr_token,
+        (200, qr.Qr),
+        qrpage.Trade,
+        refuses=(401, 403, 409, 410, 429, 503),
+        forms=qr.DRAWN,
+        bodies=(FORM,),
         open=True,
     ),
     Operation("GET", "/qr/state", qrpage.follow_qr_page, (200, scenes.Scene), refuses=(401, 410, 429, 503), open=True),

@@ -149,6 +149,7 @@ EXAMPLES: dict[str, Any] = {
         "expiresInSeconds": 60,
         "url": "/qr?token=5hT0…",
     },
+    "Trade": {"token": "5hT0…"},
     "Why": {"reason": "a wave of complaints"},
     "Problem": {
         "type": "about:blank",

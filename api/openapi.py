@@ -86,7 +86,7 @@ def _operation(operation: Operation) -> Json:
     if description:
         described["description"] = _unfolded(description)
     if operation.takes is not Nothing:
-        described["requestBody"] = _content(operation.takes, ("application/json",))
+        described["requestBody"] = _content(operation.takes, ("application/json", *operation.bodies))
     described["responses"] |= {str(code): _refusal(operation, code) for code in sorted(_refused(operation))}
     if operation.open or operation.admin:
         described["security"] = [{"admin": []}] if operation.admin else []

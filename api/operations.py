@@ -38,6 +38,8 @@ class Operation:
     also: tuple[int, ...] = ()
     #: other forms of the answer than JSON
     forms: tuple[str, ...] = ()
+    #: other forms of the body than JSON, with the same fields
+    bodies: tuple[str, ...] = ()
     #: needs no key
     open: bool = False
     #: needs ADMIN_KEY in place of a key

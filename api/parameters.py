@@ -1,21 +1,34 @@
-"""Reading query parameters: known ones only, each once."""
+"""Reading query parameters and forms: known fields only, each once."""
 
+from collections.abc import Iterable
 from typing import TypeVar
+from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from api.bodies import check
+from api.bodies import check, raw
 from api.models import Model
 from errors import FieldError, Invalid
 
 M = TypeVar("M", bound=Model)
 
+FORM = "application/x-www-form-urlencoded"
+
 
 def parameters(request: Request, model: type[M]) -> M:
     """Return the query parameters as `model`; raises Invalid naming each parameter."""
-    pairs = request.query_params.multi_items()
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(name for name in found if len(request.query_params.getlist(name)) > 1)
-        raise Invalid(f"{twice} stands twice.", errors=[FieldError(twice, "stands twice")])
+    return _once(request.query_params.multi_items(), model)
+
+
+async def form_fields(request: Request, model: type[M]) -> M:
+    """Return the fields of a FORM as `model`; raises Invalid naming each field."""
+    return _once(parse_qsl((await raw(request)).decode(errors="replace"), keep_blank_values=True), model)
+
+
+def _once(pairs: Iterable[tuple[str, str]], model: type[M]) -> M:
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name in found:
+            raise Invalid(f"{name} stands twice.", errors=[FieldError(name, "stands twice")])
+        found[name] = value
     return check(model, found)

@@ -1,5 +1,7 @@
-"""The page /qr: an account's code for whoever holds a token, followed as it changes. Data and words by Accept."""
+"""The page /qr: a button behind a link, and an account's code, followed as it changes. Data and words by Accept."""
 
+import secrets
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -7,14 +9,15 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from api.bodies import read
 from api.context import of
 from api.models import Model
-from api.parameters import parameters
+from api.parameters import FORM, form_fields, parameters
 from api.problems import problem
 from api.qr import FORMS, in_form, preferred
 from api.scenes import scene
-from api.visits import COOKIE, PATH, remember, trade, visited
-from errors import RequestError
+from api.visits import COOKIE, PATH, examine, remember, trade, visited
+from errors import Forbidden, MethodNotAllowed, RequestError
 
 HTML = "text/html"
 #: The page's own script and style and nothing else; pictures come as data: URLs.
@@ -22,34 +25,56 @@ POLICY = (
     "default-src 'none'; base-uri 'none'; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; "
     "img-src data:; script-src 'self'; style-src 'self'"
 )
+#: The page with the button, which has a form and no script.
+BUTTON_POLICY = (
+    "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; img-src data:; style-src 'self'"
+)
 PAGES = Environment(
     loader=PackageLoader("api"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
 
 
 class Ticket(Model):
-    """What a link to the page carries; without it, the cookie of an earlier visit counts."""
+    """What a link to the page carries; without it, the cookie counts."""
 
     token: str | None = Field(
+        default=None, description="The token of a link. Without it the cookie of an earlier `POST /qr` counts."
+    )
+
+
+class Trade(Model):
+    """What is traded for the cookie of a visit."""
+
+    token: str = Field(description="The token of the link.")
+    press: str | None = Field(
         default=None,
-        description="The token of the link. Without it the cookie of an earlier visit counts.",
+        min_length=20,
+        max_length=100,
+        description="Random text of the caller's. The same token and text again, as by a double click or after a lost "
+        "answer, get the same cookie.",
     )
 
 
 async def open_qr_page(request: Request) -> Response:
-    """Show an account's QR code to whoever holds a token.
+    """Show an account's QR code to the browser that traded a link's token.
 
-    As a page that follows the code, or by `Accept` as `GET /accounts/{id}/qr` does. The first visit spends the token
-    and gets a cookie for ten minutes.
+    Its cookie tells which account. As a page that follows the code, or by `Accept` as `GET /accounts/{id}/qr` does.
+
+    With `token` it spends nothing and shows no code, since previews of chats and scanners of mail fetch links: as a
+    page it has the button that trades the token, and any other form is answered 405.
     """
-    of(request).rates.count_address(request)
-    form = preferred(request, (*FORMS, HTML))
-    try:
-        answer = await _answer(request, form)
-    except RequestError as error:
-        answer = _refusal(error, form)
-    answer.headers["vary"] = "accept, cookie"
-    return answer
+    return await _answered(request, _open)
+
+
+async def trade_qr_token(request: Request) -> Response:
+    """Trade a link's token for a cookie that opens the page `/qr` for ten minutes.
+
+    A token is good once. The answer is the code, by `Accept` as `GET /accounts/{id}/qr` gives it; as `text/html` it is
+    a 303 to the page. While there is no code, 409 or 410 comes with the cookie all the same: ask `GET /qr` with it.
+
+    The body may be a form too, as the page's button sends it, but not one of another site (403).
+    """
+    return await _answered(request, _trade)
 
 
 async def follow_qr_page(request: Request) -> Response:
@@ -61,34 +86,55 @@ async def follow_qr_page(request: Request) -> Response:
     return scene(await visited(request, request.cookies.get(COOKIE))).answer()
 
 
-async def _answer(request: Request, form: str) -> Response:
-    token = parameters(request, Ticket).token
-    if token is None or request.method == "HEAD":  # whoever only looks whether a link works does not spend it
-        return await _present(request, form, request.cookies.get(COOKIE))
-    cookie = await trade(request, token)
+async def _answered(request: Request, work: Callable[[Request, str], Awaitable[Response]]) -> Response:
+    form = preferred(request, (*FORMS, HTML))
     try:
-        answer = _onward(request) if form == HTML else await _present(request, form, cookie)
+        of(request).rates.count_address(request)
+        answer = await work(request, form)
     except RequestError as error:
+        answer = _refusal(error, form)
+    answer.headers["vary"] = "accept, cookie"
+    return answer
+
+
+async def _open(request: Request, form: str) -> Response:
+    token = parameters(request, Ticket).token
+    if token is None:
+        return await _present(request, form, request.cookies.get(COOKIE))
+    await examine(request, token)
+    if form == HTML:
+        return _page("button.html", BUTTON_POLICY, path=PATH, token=token, press=secrets.token_urlsafe(32))
+    hint = f'A GET of a link spends nothing and shows no code. Send POST {PATH} with {{"token": "…"}}.'
+    return problem(MethodNotAllowed(hint), {"allow": "POST"})
+
+
+async def _trade(request: Request, form: str) -> Response:
+    _refuse_other_sites(request)
+    given = await _body(request)
+    cookie = await trade(request, given.token, given.press or secrets.token_urlsafe(32))
+    try:
+        answer = RedirectResponse(PATH, 303) if form == HTML else await _present(request, form, cookie)
+    except RequestError as error:  # the token is spent: the cookie comes with the refusal
         answer = _refusal(error, form)
     remember(answer, request, cookie)
     return answer
 
 
-def _onward(request: Request) -> Response:
-    """Lead a browser on to the same page without the token, so that it stays in no address bar and no bookmark.
+def _refuse_other_sites(request: Request) -> None:
+    """Raise Forbidden for a form of another site: it could put its own account's code onto a page that is open."""
+    if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        raise Forbidden("A token is traded by the button of its own page. Open the link itself.")
 
-    A browser that follows a link of another site sends no SameSite=Strict cookie along, not even after a redirect: such
-    a visit goes on from a page of ours.
-    """
-    if request.headers.get("sec-fetch-site") == "cross-site":
-        return _page("onward.html", path=PATH)
-    return RedirectResponse(PATH, 303)
+
+async def _body(request: Request) -> Trade:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return await (form_fields if kind == FORM else read)(request, Trade)
 
 
 async def _present(request: Request, form: str, cookie: str | None) -> Response:
     row = await visited(request, cookie)
     if form == HTML:
-        return _page("qr.html", scene=scene(row))
+        return _page("qr.html", POLICY, scene=scene(row))
     return in_form(row, form)
 
 
@@ -96,7 +142,7 @@ def _refusal(error: RequestError, form: str) -> Response:
     answer = problem(error)
     if form != HTML:
         return answer
-    page = _page("refusal.html", title=error.title, detail=error.detail)
+    page = _page("refusal.html", POLICY, title=error.title, detail=error.detail)
     page.status_code = error.status
     for name in ("retry-after", "www-authenticate"):
         if name in answer.headers:
@@ -104,6 +150,6 @@ def _refusal(error: RequestError, form: str) -> Response:
     return page
 
 
-def _page(name: str, **values: Any) -> HTMLResponse:
+def _page(name: str, policy: str, **values: Any) -> HTMLResponse:
     text = PAGES.get_template(name).render(values)
-    return HTMLResponse(text, headers={"content-security-policy": POLICY})
+    return HTMLResponse(text, headers={"content-security-policy": policy})

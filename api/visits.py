@@ -1,7 +1,8 @@
 """Tokens and visits: whoever is given a link to the page /qr sees one account's code, for ten minutes.
 
-The token stands in the link, so it may land in histories and logs: it lives a minute and is good for one visit. That
-visit gets a cookie, which carries on.
+The token stands in the link, so it may land in histories and logs: it lives a minute and is good for one visit. What
+opens links without a person, such as a preview, makes no visit: only the button of the page trades the token, for a
+cookie, which carries on.
 """
 
 import secrets
@@ -15,7 +16,7 @@ from api.bodies import read
 from api.context import of
 from api.models import Model, Shown, shown
 from crypto import hash_key
-from errors import FieldError, Gone, Invalid, NotFound, Unauthorized
+from errors import FieldError, Gone, Invalid, NotFound, RequestError, Unauthorized
 from sql.database import Row, Transaction
 
 PATH = "/qr"
@@ -36,17 +37,18 @@ class Guest(Model):
 
 
 class QrToken(Shown):
-    """A token, shown this once, and the page that it opens."""
+    """A token, shown this once, and the link that carries it."""
 
     qr_access_token: str = Field(description="The token, shown this once.")
     expires_in_seconds: int = Field(description="How long it is good for.")
-    url: str = Field(description="The page that it opens, once.")
+    url: str = Field(description="The link, to a page whose button shows the code, once.")
 
 
 async def generate_qr_token(request: Request) -> Response:
     """Make a link to a page that shows an account's QR code.
 
-    For somebody who has no key. It opens once, within 60 s; an address may make five an hour.
+    For somebody who has no key. It is good once, within 60 s: the page's button counts, and a preview that fetches the
+    link does not. An address may make five an hour.
     """
     await permit_admin(request)
     of(request).rates.count_qr_token(request)
@@ -73,17 +75,30 @@ async def _only_account(tx: Transaction) -> str:
     return str(some[0]["id"])
 
 
-async def trade(request: Request, token: str) -> str:
-    """Spend a token and return the cookie that it is worth. Raises Unauthorized, and Gone for one that is over."""
-    visit, hashed, database = secrets.token_urlsafe(32), hash_key(token), of(request).database
-    if await database.one("trade_qr_token", hash=hashed, visit=hash_key(visit), seconds=VISIT_SECONDS) is None:
-        row = await database.one("qr_token", hash=hashed)
-        if row is None:
-            raise Unauthorized(f"The token of this link is not valid. {NEW_LINK}")
-        if row["spent"]:
-            raise Gone(f"This link was used already, and it opens once. {NEW_LINK}")
-        raise Gone(f"This link has expired: it is good for {TOKEN_SECONDS} seconds. {NEW_LINK}")
-    return visit
+async def examine(request: Request, token: str) -> None:
+    """Spend nothing, and raise Unauthorized for a token that is none, and Gone for one that is over."""
+    row = await of(request).database.one("qr_token", hash=hash_key(token))
+    if row is None or not row["good"]:
+        raise _refused(row)
+
+
+async def trade(request: Request, token: str, press: str) -> str:
+    """Spend a token and return the cookie that it is worth. Raises Unauthorized, and Gone for one that is over.
+
+    The same `press` gets the same cookie again.
+    """
+    cookie, hashed, database = hash_key(f"{token} {press}").hex(), hash_key(token), of(request).database
+    if await database.one("trade_qr_token", hash=hashed, visit=hash_key(cookie), seconds=VISIT_SECONDS) is None:
+        raise _refused(await database.one("qr_token", hash=hashed))
+    return cookie
+
+
+def _refused(row: Row | None) -> RequestError:
+    if row is None:
+        return Unauthorized(f"The token of this link is not valid. {NEW_LINK}")
+    if row["spent"]:
+        return Gone(f"This link was used already, and its button works once. {NEW_LINK}")
+    return Gone(f"This link has expired: it is good for {TOKEN_SECONDS} seconds. {NEW_LINK}")
 
 
 async def visited(request: Request, cookie: str | None) -> Row:

@@ -13,14 +13,17 @@ where id = %(account)s and deleted_at is null
 returning account_id
 
 -- name: trade_qr_token
--- One statement, so that of two visits at the same moment one gets it.
+-- One statement, so that of two visits at the same moment one gets it, and the same visit gets it again.
 update qr_tokens
-set spent_at = now(), visit_hash = %(visit)s, visit_expires_at = now() + %(seconds)s * interval '1 second'
-where token_hash = %(hash)s and spent_at is null and expires_at > now()
+set spent_at = coalesce(spent_at, now()),
+    visit_hash = %(visit)s,
+    visit_expires_at = coalesce(visit_expires_at, now() + %(seconds)s * interval '1 second')
+where token_hash = %(hash)s
+  and (spent_at is null and expires_at > now() or visit_hash = %(visit)s and visit_expires_at > now())
 returning account_id
 
 -- name: qr_token
-select spent_at is not null as spent from qr_tokens where token_hash = %(hash)s
+select spent_at is not null as spent, spent_at is null and expires_at > now() as good from qr_tokens where token_hash = %(hash)s
 
 -- name: qr_visit
 select accounts.id, name, wanted, linked, state, qr, qr_expires_at, qr_expires_at <= now() as expired, pairing_phone,
