@@ -469,6 +469,22 @@ async def test_the_page_follows_the_account_until_it_is_linked(site: Site) -> No
     assert site.complaints == []
 
 
+async def test_a_page_names_the_account_whose_code_it_shows(site: Site) -> None:
+    """Both pages of one browser have its one cookie, and so show the account of the link that was used last."""
+    async with site.window() as page:
+        await site.visit(page)
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Shop")
+        other = await new_account(site.client, "Café")
+        await rows(site.database, PENDING)
+        link = (await site.client.post("/admin/generate-qr-token", json={"account": other})).json()["url"]
+        second = await page.context.new_page()
+        await second.goto(site.origin + link)
+        await second.get_by_role("button").click()
+        for one in (second, page):
+            await expect(one.get_by_role("img", name="QR code that links the account Café")).to_be_visible()
+            await expect(one.get_by_role("heading", level=1)).to_have_text("Café")
+
+
 async def test_the_token_is_in_no_address_bar_and_no_referer(site: Site) -> None:
     async with site.window() as page:
         asked: list[Request] = []

@@ -21,9 +21,11 @@ function say(id, text) {
 
 function show(scene) {
   page.dataset.phase = scene.phase;
+  say("account", scene.account);
   say("heading", scene.heading);
   say("text", scene.text);
   document.title = `${scene.heading} · ${scene.account} · Postrider`;
+  code.alt = `QR code that links the account ${scene.account}`;
   code.hidden = next.hidden = scene.picture === null;
   if (scene.picture === null) {
     code.removeAttribute("src");
@@ -51,7 +53,7 @@ function trouble(text) {
 }
 
 function end(detail) {
-  show({ account: document.querySelector("h1").textContent, phase: "over", picture: null, heading: "This page has ended", text: detail });
+  show({ account: document.getElementById("account").textContent, phase: "over", picture: null, heading: "This page has ended", text: detail });
 }
 
 // Returns the pause until the next look in ms, or null when there is none.
