@@ -17,6 +17,7 @@ ENV PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VER
 
 COPY pyproject.toml README.md LICENSE app.py cli.py settings.py addresses.py resolver.py phones.py errors.py logs.py ./
 COPY crypto crypto/
+COPY stopwords stopwords/
 COPY api api/
 COPY tasks tasks/
 COPY browser browser/

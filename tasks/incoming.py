@@ -16,10 +16,10 @@ from browser.whatsapp import WhatsApp
 from errors import DatabaseUnavailable, OptedOut, PostriderError
 from sql.database import Database, Row, Transaction
 from sql.ids import new_id
+from stopwords import stop_word
 from tasks.lanes import wake_returned
 from tasks.news import Memory, bare, news
 from tasks.seats import Seats, Session
-from tasks.stopwords import stop_word
 
 log = logging.getLogger(__name__)
 

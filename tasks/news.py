@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from browser.bubbles import Bubble
 from browser.incoming import Conversation, Unread
-from tasks.stopwords import stop_word
+from stopwords import stop_word
 
 
 @dataclass

@@ -11,12 +11,13 @@ ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "app": {"api", "sql", "settings", "addresses", "resolver", "errors", "crypto", "logs"},
     "api": {"sql", "addresses", "resolver", "phones", "errors", "crypto", "logs"},
-    "tasks": {"browser", "sql", "addresses", "resolver", "phones", "errors", "crypto", "logs"},
+    "tasks": {"browser", "sql", "addresses", "resolver", "phones", "stopwords", "errors", "crypto", "logs"},
     "browser": {"phones", "errors"},
     "sql": {"errors"},
     "addresses": set(),
     "resolver": {"addresses", "errors"},
     "phones": set(),
+    "stopwords": set(),
     "crypto": set(),
     "errors": set(),
     "settings": {"addresses", "errors"},
@@ -46,6 +47,7 @@ FOREIGN = {
     "errors": {"psycopg", "playwright", "starlette", "pydantic"},
     "crypto": {"psycopg", "playwright", "starlette", "pydantic"},
     "phones": {"psycopg", "playwright", "starlette", "pydantic", "phonenumbers"},
+    "stopwords": {"psycopg", "playwright", "starlette", "pydantic"},
     "addresses": {"psycopg", "playwright", "starlette", "pydantic", "httpx2"},
     "resolver": {"psycopg", "playwright", "starlette", "pydantic", "httpx2"},
 }

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.stopwords import languages, stop_word
+from stopwords import languages, stop_word
 
 EACH = sorted({word for words in languages().values() for word in words})
 AROUND = st.text(st.sampled_from("!?.,;:…\"'«»()*_~-/ \n\t🙏🛑✋🏽❤\ufe0f\u200f\u202a"), max_size=6)

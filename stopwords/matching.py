@@ -1,4 +1,4 @@
-"""STOP and its like: the words by which people ask not to be written to any more, a list per language."""
+"""Whether a message asks for no more messages."""
 
 import tomllib
 import unicodedata
@@ -17,7 +17,7 @@ LONGEST = 100  # characters
 @cache
 def languages() -> dict[str, tuple[str, ...]]:
     """Return the words as they are written in stopwords.toml, by language."""
-    lists = tomllib.loads(files("tasks").joinpath("stopwords.toml").read_text("utf-8"))
+    lists = tomllib.loads(files("stopwords").joinpath("stopwords.toml").read_text("utf-8"))
     return {language: tuple(words) for language, words in lists.items()}
 
 
