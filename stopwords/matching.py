@@ -1,50 +1,55 @@
 """Whether a message asks for no more messages."""
 
-import tomllib
-import unicodedata
-from functools import cache
-from importlib.resources import files
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
-#: combining marks that change what a letter is; those of other scripts are accents and vowel marks that many leave out
-DEVANAGARI = range(0x0900, 0x0980)
-#: categories of what may stand around the words: control and format characters, punctuation, symbols (emoji are So,
-#: their skin tones Sk), separators, and marks such as variation selectors
-AROUND = frozenset("CPSZM")
-#: a message that is longer is no keyword, and is not looked at
-LONGEST = 100  # characters
+from stopwords.folding import folded
+from stopwords.lists import lists
+
+#: a message that is longer is not looked at; a stop word, thanks and a signature have room
+LONGEST = 160  # characters
 
 
-@cache
-def languages() -> dict[str, tuple[str, ...]]:
-    """Return the words as they are written in stopwords.toml, by language."""
-    lists = tomllib.loads(files("stopwords").joinpath("stopwords.toml").read_text("utf-8"))
-    return {language: tuple(words) for language, words in lists.items()}
+class StopWords:
+    """The stop words of an org: those of all languages and its own, without those that it ignores."""
+
+    def __init__(self, add: Iterable[str] = (), ignore: Iterable[str] = ()) -> None:
+        known, added, ignored = lists(), frozenset(map(folded, add)), frozenset(map(folded, ignore))
+        self._wishes = (known.wishes | added) - ignored
+        self._courtesy = known.courtesy | ignored
+        self._clear = self._wishes - known.alone
+        self._beside_clear = self._courtesy | known.more | known.alone
+        self._longest = max(known.longest, *(len(word.split()) for word in added), 0)
+
+    def found_in(self, text: str) -> str | None:
+        """Return the words by which a message asks for no more messages, as they were written; None when it does not.
+
+        The whole message must be made of stop words, of which it needs one, and of courtesy. What one stop word allows
+        beside it, any other in the message may use.
+        """
+        words = " ".join(text.split())
+        return words if len(words) <= LONGEST and self._asks(folded(words).split()) else None
+
+    def _asks(self, words: list[str]) -> bool:
+        return made_of(words, self._wishes, self._courtesy, self._longest) or made_of(
+            words, self._clear, self._beside_clear, self._longest
+        )
 
 
-@cache
-def _wishes() -> frozenset[str]:
-    return frozenset(_folded(word) for words in languages().values() for word in words)
+def made_of(words: list[str], needed: AbstractSet[str], others: AbstractSet[str], longest: int) -> bool:
+    """Tell whether words can be cut into phrases that are all known, and one at least of which is needed.
 
-
-def stop_word(text: str) -> str | None:
-    """Return the words by which a message asks for no more messages, as they were written; None when it does not.
-
-    The whole message must be such a wish. Case, accents and what stands around the words make no difference.
+    No phrase has more than `longest` words.
     """
-    words = " ".join(text.split())
-    return words if 0 < len(words) <= LONGEST and _folded(words) in _wishes() else None
-
-
-def _folded(text: str) -> str:
-    """Take away all in which people write the same words differently."""
-    text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
-    letters = "".join(c for c in text if unicodedata.category(c) not in {"Mn", "Cf"} or ord(c) in DEVANAGARI)
-    # Turkish writes a dotless i, which people with another keyboard do not have.
-    letters = letters.replace("\u0131", "i").replace("\u2019", "'")
-    first = next((place for place, c in enumerate(letters) if not _is_around(c)), len(letters))
-    last = next((place for place in range(len(letters), first, -1) if not _is_around(letters[place - 1])), first)
-    return " ".join(letters[first:last].replace("-", " ").split())
-
-
-def _is_around(character: str) -> bool:
-    return unicodedata.category(character)[0] in AROUND and ord(character) not in DEVANAGARI
+    # The places up to which words are cut: without anything needed so far, and with it.
+    without, asked = {0}, set[int]()
+    for begin in range(len(words)):
+        if begin not in without | asked:
+            continue
+        for end in range(begin + 1, min(begin + longest, len(words)) + 1):
+            phrase = " ".join(words[begin:end])
+            if phrase in needed or (phrase in others and begin in asked):
+                asked.add(end)
+            if phrase in others and begin in without:
+                without.add(end)
+    return len(words) in asked

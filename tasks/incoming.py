@@ -16,7 +16,7 @@ from browser.whatsapp import WhatsApp
 from errors import DatabaseUnavailable, OptedOut, PostriderError
 from sql.database import Database, Row, Transaction
 from sql.ids import new_id
-from stopwords import stop_word
+from stopwords import StopWords
 from tasks.lanes import wake_returned
 from tasks.news import Memory, bare, news
 from tasks.seats import Seats, Session
@@ -141,7 +141,8 @@ class Incoming:
         theirs = {bare(bubble.id) for bubble in conversation.bubbles if not bubble.outgoing}
         rows = await self.database.all("recorded_incoming", account=account, bubbles=sorted(theirs)) if theirs else []
         recorded = {row["bubble"]: row["numbered"] for row in rows}
-        new = list(news(conversation, recorded, self._memory(page)))
+        stop_words = StopWords()
+        new = list(news(conversation, recorded, self._memory(page), stop_words))
         if not new and all(recorded.values()):
             return
         phone = phone or await self._whose(account, conversation, theirs)
@@ -156,7 +157,7 @@ class Incoming:
                 lanes += await self._insert(tx, account, conversation.name, phone, texts[bubble.id])
             earlier = await tx.all("number_incoming", account=account, bubbles=nameless, phone=phone)
             words = [bubble.text for bubble in new] + [row["text"] for row in earlier]
-            said = next(filter(None, map(stop_word, words)), None)
+            said = next(filter(None, map(stop_words.found_in, words)), None)
             if said and phone:
                 await tx.all("opt_out", id=new_id("opt_"), account=account, phone=phone, reason=said)
             await wake_returned(tx, lanes)

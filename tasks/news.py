@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from browser.bubbles import Bubble
 from browser.incoming import Conversation, Unread
-from stopwords import stop_word
+from stopwords import StopWords
 
 
 @dataclass
@@ -25,7 +25,9 @@ class Memory:
     groups: set[str] = field(default_factory=set)
 
 
-def news(conversation: Conversation, recorded: Collection[str], memory: Memory) -> Iterator[Bubble]:
+def news(
+    conversation: Conversation, recorded: Collection[str], memory: Memory, stop_words: StopWords
+) -> Iterator[Bubble]:
     """Yield the incoming messages that are to be recorded, oldest first.
 
     A chat may show months of history; new is what nobody had read when the chat was opened, what stands below the
@@ -41,7 +43,7 @@ def news(conversation: Conversation, recorded: Collection[str], memory: Memory) 
         bubble = bubbles[place]
         if bare(bubble.id) in recorded:
             continue
-        if place >= begin or (place > last_of_ours and stop_word(bubble.text)):
+        if place >= begin or (place > last_of_ours and stop_words.found_in(bubble.text)):
             yield bubble
 
 

@@ -6,6 +6,7 @@ from fixtures_browser import DOMS, Pages, dom, linked, new_phone, page, pages, s
 from browser.bubbles import Bubble, Tick
 from browser.incoming import Conversation, Unread
 from browser.whatsapp import WhatsApp
+from stopwords import StopWords
 from tasks.news import Memory, bare, news
 
 __all__ = ["dom", "linked", "page", "pages"]
@@ -39,7 +40,7 @@ async def test_an_unread_chat_is_opened_and_read(pages: Pages, page: WhatsApp, l
     assert conversation
     assert (conversation.phone, conversation.unread, conversation.group) == (phone, 3, False)
     assert texts(conversation) == ["one", "two 🎉\nin lines", "three"]
-    assert [bubble.text for bubble in news(conversation, {}, Memory())] == texts(conversation)
+    assert [bubble.text for bubble in news(conversation, {}, Memory(), StopWords())] == texts(conversation)
 
     async def gone() -> bool:
         return unread not in await page.inbox.unread()
@@ -88,7 +89,7 @@ async def test_a_saved_contact_is_a_name_until_a_number_opened_its_chat(
     conversation = await page.inbox.conversation()
     assert conversation
     assert conversation.phone == ELSEWHERE
-    assert list(news(conversation, {bare(conversation.bubbles[-1].id)}, Memory())) == []
+    assert list(news(conversation, {bare(conversation.bubbles[-1].id)}, Memory(), StopWords())) == []
 
 
 async def test_a_group_is_left_out_in_the_list_and_in_the_chat(pages: Pages, page: WhatsApp, linked: Linked) -> None:
@@ -189,7 +190,7 @@ OURS, AGAIN = bubble("ours", ours=True), bubble("again", ours=True)
     ],
 )
 def test_what_is_new(shown: Conversation, recorded: list[str], memory: Memory, expected: list[str]) -> None:
-    assert [one.id for one in news(shown, recorded, memory)] == expected
+    assert [one.id for one in news(shown, recorded, memory, StopWords())] == expected
 
 
 def test_a_message_has_one_id_in_both_generations() -> None:
