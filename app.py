@@ -25,6 +25,7 @@ from api import (
     metrics,
     openapi,
     optouts,
+    orgs,
     pace,
     pairing,
     problems,
@@ -125,6 +126,8 @@ OPERATIONS = (
     ),
     Operation("POST", "/opt-outs", optouts.create_opt_out, (201, optouts.OptOut), optouts.NewOptOut, also=(200,)),
     Operation("DELETE", "/opt-outs/{phone}", optouts.lift_opt_out, (204, None), refuses=(404, 422)),
+    Operation("GET", "/org", orgs.show_org, (200, orgs.Org)),
+    Operation("PATCH", "/org", orgs.change_org, (200, orgs.Org), orgs.OrgChanges),
     Operation("GET", "/webhooks", webhooks.list_endpoints, (200, endpoints.Endpoints), query=Page),
     Operation(
         "POST",

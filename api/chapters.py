@@ -44,6 +44,7 @@ CHAPTERS = {
         "Who is not written to. A message to somebody on this list is accepted like any other, as the list may change "
         "until it is due, and fails then with `recipient_opted_out`.",
     ),
+    "org": Chapter("The org", "What holds for all accounts of the org that the key acts for."),
     "webhooks": Chapter(
         "Webhooks",
         "An endpoint is a URL that gets events as signed requests.",

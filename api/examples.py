@@ -107,6 +107,8 @@ EXAMPLES: dict[str, Any] = {
         "reason": "asked on the phone",
         "createdAt": "2026-12-01T09:05:40.772Z",
     },
+    "OrgChanges": {"stopWords": {"add": ["leave me be"], "ignore": ["cancel"]}},
+    "Org": {"id": "org_default", "stopWords": {"add": ["leave me be"], "ignore": ["cancel"]}},
     "NewEndpoint": {"url": "https://shop.example/hooks/whatsapp", "events": ["JobCompleted", "JobFailed"]},
     "EndpointChanges": {"retry": {"attempts": 4}, "headers": {"authorization": None}},
     "Rotation": {"overlapSeconds": 3600},

@@ -1,6 +1,7 @@
 """STOP and its like: the words by which people ask not to be written to any more, a list per language. Pure."""
 
-from stopwords.lists import languages
-from stopwords.matching import LONGEST, StopWords
+from stopwords.folding import folded
+from stopwords.lists import is_listed, languages
+from stopwords.matching import StopWords, is_courtesy
 
-__all__ = ["LONGEST", "StopWords", "languages"]
+__all__ = ["StopWords", "folded", "is_courtesy", "is_listed", "languages"]

@@ -48,6 +48,11 @@ def lists() -> Lists:
     )
 
 
+def is_listed(word: str) -> bool:
+    """Tell whether it is a stop word of some language, and not one with courtesy around it."""
+    return folded(word) in lists().wishes
+
+
 def _read(name: str) -> dict[str, Any]:
     return tomllib.loads(files("stopwords").joinpath(name).read_text("utf-8"))
 

@@ -36,6 +36,13 @@ class StopWords:
         )
 
 
+def is_courtesy(text: str) -> bool:
+    """Tell whether a text says nothing but what may stand around stop words."""
+    known = lists()
+    polite = known.courtesy | known.more
+    return made_of(folded(text).split(), polite, polite, known.longest)
+
+
 def made_of(words: list[str], needed: AbstractSet[str], others: AbstractSet[str], longest: int) -> bool:
     """Tell whether words can be cut into phrases that are all known, and one at least of which is needed.
 

@@ -141,7 +141,10 @@ class Incoming:
         theirs = {bare(bubble.id) for bubble in conversation.bubbles if not bubble.outgoing}
         rows = await self.database.all("recorded_incoming", account=account, bubbles=sorted(theirs)) if theirs else []
         recorded = {row["bubble"]: row["numbered"] for row in rows}
-        stop_words = StopWords()
+        if theirs <= recorded.keys() and all(recorded.values()):
+            return
+        (own,) = await self.database.all("stop_words_of", account=account)
+        stop_words = StopWords(**own)
         new = list(news(conversation, recorded, self._memory(page), stop_words))
         if not new and all(recorded.values()):
             return

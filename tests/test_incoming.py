@@ -224,3 +224,19 @@ async def test_what_was_opened_while_postgres_was_away_is_recorded_later(running
         assert await session.page.inbox.unread() == []
         incoming.database = running.database
     assert [item["text"] for item in await recorded(running, account, 2)] == ["Hello?", "Anybody?"]
+
+
+@pytest.mark.long
+async def test_an_org_has_stop_words_of_its_own(running: House) -> None:
+    account, phone, other = await running.link(), "15551240009", "15551240010"
+    words = {"stopWords": {"add": ["pas maintenant"], "ignore": ["cancel"]}}
+    assert (await running.client._http.patch("/org", json=words)).status_code == 200
+    try:
+        await arrives(running, account, phone, "Cancel, please")
+        await arrives(running, account, other, "Pas maintenant, merci")
+        await recorded(running, account, 2)
+        listed = {item["phone"]: item["reason"] for item in (await running.client.get("/opt-outs"))["items"]}
+    finally:
+        await running.client._http.patch("/org", json={"stopWords": None})
+    assert phone not in listed
+    assert listed[other] == "Pas maintenant, merci"

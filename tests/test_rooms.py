@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "app": {"api", "sql", "settings", "addresses", "resolver", "errors", "crypto", "logs"},
-    "api": {"sql", "addresses", "resolver", "phones", "errors", "crypto", "logs"},
+    "api": {"sql", "addresses", "resolver", "phones", "stopwords", "errors", "crypto", "logs"},
     "tasks": {"browser", "sql", "addresses", "resolver", "phones", "stopwords", "errors", "crypto", "logs"},
     "browser": {"phones", "errors"},
     "sql": {"errors"},

@@ -34,6 +34,13 @@ union all
 select phone from incoming where account_id = %(account)s and bubble = any (%(bubbles)s::text[]) and phone is not null
 limit 1
 
+-- name: stop_words_of
+-- What the account's org adds to the listed stop words, and what it ignores of them.
+select added_stop_words as add, ignored_stop_words as ignore
+from accounts
+join orgs using (org_id)
+where accounts.id = %(account)s
+
 -- name: opt_out
 -- Once, however often and in whichever form of the number.
 insert into opt_outs (id, org_id, phone, account_id, reason)

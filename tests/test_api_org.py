@@ -1,0 +1,105 @@
+import json
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+from fixtures_api import api, client_of, rows, running
+
+from crypto import hash_key
+from sql.database import Database
+
+NOTHING = {"id": "org_default", "stopWords": {"add": [], "ignore": []}}
+
+
+@pytest.fixture
+async def client(database_url: str) -> AsyncIterator[httpx2.AsyncClient]:
+    async with api(database_url) as client:
+        yield client
+
+
+async def test_an_org_begins_with_the_listed_words(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/org")
+    assert (answer.status_code, answer.json()) == (200, NOTHING)
+
+
+async def test_what_is_given_changes_and_the_rest_stays(client: httpx2.AsyncClient) -> None:
+    words: dict[str, list[str]] = {"add": [], "ignore": []}
+    for change, after in (
+        ({"stopWords": {"ignore": ["Cancel", "annulla"]}}, {"ignore": ["Cancel", "annulla"]}),
+        ({"stopWords": {"add": ["leave  me be ", "静かにして"]}}, {"add": ["leave me be", "静かにして"]}),
+        ({"stopWords": {}}, {}),
+        ({}, {}),
+        ({"stopWords": {"add": None}}, {"add": []}),
+        ({"stopWords": {"add": ["shush"]}}, {"add": ["shush"]}),
+        ({"stopWords": None}, {"add": [], "ignore": []}),
+    ):
+        words |= after
+        answer = await client.patch("/org", json=change)
+        assert (answer.status_code, answer.json()) == (200, NOTHING | {"stopWords": words}), change
+        assert (await client.get("/org")).json() == answer.json()
+
+
+async def test_a_word_moves_from_one_list_to_the_other_in_one_call(client: httpx2.AsyncClient) -> None:
+    await client.patch("/org", json={"stopWords": {"ignore": ["cancel"]}})
+    answer = await client.patch("/org", json={"stopWords": {"add": ["cancel"], "ignore": []}})
+    assert answer.json()["stopWords"] == {"add": ["cancel"], "ignore": []}
+
+
+BAD: list[tuple[object, str, str]] = [
+    ("stop", "stopWords", 'must be an object, not "stop"'),
+    ({"drop": []}, "stopWords.drop", "is not a known field"),
+    ({"add": "stop"}, "stopWords.add", 'must be a valid list, not "stop"'),
+    ({"add": ["x"] * 101}, "stopWords.add", "may have 100 words and has 101"),
+    ({"ignore": ["stop"] * 101}, "stopWords.ignore", "may have 100 words and has 101"),
+    ({"add": ["ok", 5]}, "stopWords.add.1", "not 5"),
+    ({"add": ["x" * 61]}, "stopWords.add.0", f'may have 60 characters, and has 61: "{"x" * 59}…'),
+    ({"add": [""]}, "stopWords.add.0", 'must have a letter or a digit in it, not ""'),
+    ({"add": ["shush", " 🛑!\n"]}, "stopWords.add.1", 'must have a letter or a digit in it, not " 🛑!\\n"'),
+    ({"ignore": ["…"]}, "stopWords.ignore.0", 'must have a letter or a digit in it, not "…"'),
+    ({"add": ["Thank you"]}, "stopWords.add.0", 'must be more than courtesy, not "Thank you"'),
+    ({"add": ["por favor, now!"]}, "stopWords.add.0", 'must be more than courtesy, not "por favor, now!"'),
+    ({"ignore": ["cancl"]}, "stopWords.ignore.0", 'must be a listed stop word, not "cancl"'),
+    ({"ignore": ["please"]}, "stopWords.ignore.0", 'must be a listed stop word, not "please"'),
+    ({"ignore": ["cancel", "cancel please"]}, "stopWords.ignore.1", 'must be a listed stop word, not "cancel please"'),
+    (
+        {"add": ["CANCEL!"], "ignore": ["cancel"]},
+        "stopWords.ignore",
+        'must not have "cancel", which is in stopWords.add',
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "field", "why"), BAD)
+async def test_a_bad_word_is_named(client: httpx2.AsyncClient, words: object, field: str, why: str) -> None:
+    answer = await client.patch("/org", json={"stopWords": words})
+    assert answer.status_code == 422, answer.text
+    [error] = answer.json()["errors"]
+    assert error["field"] == field
+    assert why in error["message"]
+    assert (await client.get("/org")).json() == NOTHING
+
+
+async def test_what_is_kept_counts_when_a_word_is_both_added_and_ignored(client: httpx2.AsyncClient) -> None:
+    await client.patch("/org", json={"stopWords": {"ignore": ["Cancel"]}})
+    answer = await client.patch("/org", json={"stopWords": {"add": ["cancel"]}})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "stopWords.ignore")
+    assert (await client.get("/org")).json()["stopWords"] == {"add": [], "ignore": ["Cancel"]}
+
+
+async def test_as_many_and_as_long_words_as_may_be_fit_into_a_request(client: httpx2.AsyncClient) -> None:
+    words = [f"{number:03}" + "\U00020000" * 57 for number in range(100)]
+    body = json.dumps({"stopWords": {"add": words, "ignore": ["cancel"] * 100}}, ensure_ascii=False)
+    answer = await client.patch("/org", content=body.encode(), headers={"content-type": "application/json"})
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["stopWords"]["add"]) == 100
+
+
+async def test_each_org_has_its_own(database_url: str, database: Database) -> None:
+    async with running(database_url) as app, client_of(app) as client, client_of(app, x_api_key="other") as other:
+        await rows(database, "insert into orgs (org_id, name) values ('org_other', 'Other') returning org_id")
+        async with database.transaction() as tx:
+            values = {"id": "key_o", "org": "org_other", "name": "", "hash": hash_key("other"), "signing_secret": None}
+            await tx.all("create_key", **values)
+        await other.patch("/org", json={"stopWords": {"add": ["shush"]}})
+        assert (await client.get("/org")).json() == NOTHING
+        assert (await other.get("/org")).json() == {"id": "org_other", "stopWords": {"add": ["shush"], "ignore": []}}
