@@ -1,4 +1,4 @@
-"""The org that a key acts for: its stop words."""
+"""The org that a key acts for: its stop words, and how it confirms an opt-out."""
 
 from typing import Annotated, Self
 
@@ -9,6 +9,7 @@ from starlette.responses import Response
 from api.auth import permit
 from api.bodies import read
 from api.context import of
+from api.fields import Message
 from api.models import Model, Shown, shown, without_defaults
 from errors import FieldError, Invalid
 from sql.database import Row, Transaction
@@ -92,11 +93,17 @@ class OrgChanges(Model):
         default=None, description="What is named is changed; null is the listed words alone."
     )
 
+    opt_out_reply: Message | None = Field(
+        default=None,
+        description="What somebody is sent, once, who opted out by a stop word; null is nothing.",
+    )
+
     def columns(self, row: Row) -> dict[str, object]:
         """Return the parameters of change_org: what was not given is as in the row. Raises Invalid."""
-        given = "stop_words" in self.model_fields_set
-        words = self.stop_words or (StopWordChanges(add=None, ignore=None) if given else StopWordChanges())
-        return {**words.columns(row)}
+        given = self.model_fields_set
+        none = StopWordChanges(add=None, ignore=None) if "stop_words" in given else StopWordChanges()
+        reply = self.opt_out_reply if "opt_out_reply" in given else row["opt_out_reply"]
+        return {**(self.stop_words or none).columns(row), "reply": reply}
 
 
 class ShownStopWords(Shown):
@@ -111,6 +118,9 @@ class Org(Shown):
 
     id: str = Field(description="`org_…`.")
     stop_words: ShownStopWords = Field(description="How its stop words differ from the listed ones.")
+    opt_out_reply: str | None = Field(
+        description="What somebody is sent, once, who opted out by a stop word; null is nothing."
+    )
 
     @classmethod
     def of(cls, row: Row) -> Self:
@@ -127,7 +137,7 @@ async def show_org(request: Request) -> Response:
 
 
 async def change_org(request: Request) -> Response:
-    """Change the org's stop words.
+    """Change the org's stop words, or its confirmation of an opt-out.
 
     A merge patch (RFC 7396): what is left out stays as it is; null is as in the beginning. What comes in from then on
     is read by the new words.

@@ -13,10 +13,10 @@ from weakref import WeakKeyDictionary
 from browser.bubbles import Bubble
 from browser.incoming import Conversation
 from browser.whatsapp import WhatsApp
-from errors import DatabaseUnavailable, OptedOut, PostriderError
+from errors import DatabaseUnavailable, PostriderError
 from sql.database import Database, Row, Transaction
 from sql.ids import new_id
-from stopwords import StopWords
+from tasks import optouts
 from tasks.lanes import wake_returned
 from tasks.news import Memory, bare, news
 from tasks.seats import Seats, Session
@@ -37,26 +37,22 @@ class Incoming:
 
     # --- before a message is sent ----------------------------------------------------------------------------------
 
-    async def before_opening(self, account: str, phone: str, page: WhatsApp) -> None:
+    async def before_opening(self, account: str, phone: str, job: str, page: WhatsApp) -> None:
         """See to it that a page just opened has what came in while it was closed. Raise OptedOut.
 
         The chat list counts as unread only what comes in while no chat, or another one, is open.
         """
         memory = self._memory(page)
-        await self._check(account, phone)
+        await optouts.check(self.database, account, phone, job)
         if not memory.arrived:
             await page.inbox.arrival()
             memory.arrived = True
 
-    async def before_typing(self, account: str, phone: str, page: WhatsApp) -> None:
+    async def before_typing(self, account: str, phone: str, job: str, page: WhatsApp) -> None:
         """Read the open chat, which is this number's, and record what is new. Raise OptedOut, also for a STOP in it."""
         if conversation := await page.inbox.conversation():
             await self._take(account, page, conversation, phone)
-        await self._check(account, phone)
-
-    async def _check(self, account: str, phone: str) -> None:
-        if await self.database.one("opted_out", account=account, phone=phone):
-            raise OptedOut
+        await optouts.check(self.database, account, phone, job)
 
     # --- while nothing is to be sent -------------------------------------------------------------------------------
 
@@ -143,8 +139,7 @@ class Incoming:
         recorded = {row["bubble"]: row["numbered"] for row in rows}
         if theirs <= recorded.keys() and all(recorded.values()):
             return
-        (own,) = await self.database.all("stop_words_of", account=account)
-        stop_words = StopWords(**own)
+        stop_words = await optouts.stop_words(self.database, account)
         new = list(news(conversation, recorded, self._memory(page), stop_words))
         if not new and all(recorded.values()):
             return
@@ -162,7 +157,7 @@ class Incoming:
             words = [bubble.text for bubble in new] + [row["text"] for row in earlier]
             said = next(filter(None, map(stop_words.found_in, words)), None)
             if said and phone:
-                await tx.all("opt_out", id=new_id("opt_"), account=account, phone=phone, reason=said)
+                lanes += await optouts.opt_out(tx, account, phone, said)
             await wake_returned(tx, lanes)
             return bool(said)
 

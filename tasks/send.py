@@ -112,10 +112,10 @@ class Sender:
     async def _type(self, session: Session, job: Job) -> None:
         try:
             async with asyncio.timeout(MESSAGE_LIMIT):
-                await self.incoming.before_opening(job.account_id, job.phone, session.page)
+                await self.incoming.before_opening(job.account_id, job.phone, job.id, session.page)
                 # A new number that is tried while WhatsApp allows none makes the restriction last.
                 await session.page.open_chat(job.phone, known_only=session.restricted)
-                await self.incoming.before_typing(job.account_id, job.phone, session.page)
+                await self.incoming.before_typing(job.account_id, job.phone, job.id, session.page)
                 await session.page.write(job.message)
         except TimeoutError:
             raise PageHung(f"The chat was not open and the message typed within {MESSAGE_LIMIT:.0f} s.") from None

@@ -1,5 +1,6 @@
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx2
 import pytest
@@ -8,7 +9,7 @@ from fixtures_api import api, client_of, rows, running
 from crypto import hash_key
 from sql.database import Database
 
-NOTHING = {"id": "org_default", "stopWords": {"add": [], "ignore": []}}
+NOTHING: dict[str, Any] = {"id": "org_default", "stopWords": {"add": [], "ignore": []}, "optOutReply": None}
 
 
 @pytest.fixture
@@ -102,4 +103,30 @@ async def test_each_org_has_its_own(database_url: str, database: Database) -> No
             await tx.all("create_key", **values)
         await other.patch("/org", json={"stopWords": {"add": ["shush"]}})
         assert (await client.get("/org")).json() == NOTHING
-        assert (await other.get("/org")).json() == {"id": "org_other", "stopWords": {"add": ["shush"], "ignore": []}}
+        shown = {"id": "org_other", "stopWords": {"add": ["shush"], "ignore": []}, "optOutReply": None}
+        assert (await other.get("/org")).json() == shown
+
+
+async def test_the_confirmation_is_set_kept_and_taken_away(client: httpx2.AsyncClient) -> None:
+    reply = "You will get no more messages from us. 🙏"
+    for change, after in (
+        ({"optOutReply": reply}, reply),
+        ({"stopWords": {"add": []}}, reply),
+        ({}, reply),
+        ({"optOutReply": None}, None),
+    ):
+        answer = await client.patch("/org", json=change)
+        assert (answer.status_code, answer.json()) == (200, NOTHING | {"optOutReply": after}), change
+        assert (await client.get("/org")).json() == answer.json()
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [(" \n", 'something to read in it, not " \\n"'), ("", 'not ""'), (5, "not 5"), (["bye"], "not a list")],
+)
+async def test_a_bad_confirmation_is_named(client: httpx2.AsyncClient, reply: object, why: str) -> None:
+    answer = await client.patch("/org", json={"optOutReply": reply, "stopWords": {"add": ["shush"]}})
+    assert answer.status_code == 422
+    [error] = answer.json()["errors"]
+    assert (error["field"], why in error["message"]) == ("optOutReply", True)
+    assert (await client.get("/org")).json() == NOTHING

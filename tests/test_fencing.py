@@ -97,6 +97,7 @@ ALLOWED = {
     "record_incoming": SEEN,
     "number_incoming": SEEN,
     "opt_out": SEEN,
+    "confirm_opt_out": "It comes with the opt-out that the same transaction wrote; the job that it queues is fenced.",
     "register_worker": OWN,
     "tell_keys": OWN,
     "renew_worker": OWN + " The leases are those that are its own and have not ended.",

@@ -240,3 +240,50 @@ async def test_an_org_has_stop_words_of_its_own(running: House) -> None:
         await running.client._http.patch("/org", json={"stopWords": None})
     assert phone not in listed
     assert listed[other] == "Pas maintenant, merci"
+
+
+@pytest.mark.long
+async def test_a_stop_is_confirmed_once_and_then_nothing_is_sent(running: House) -> None:
+    account, phone, reply = await running.link(), "15551240011", "You will get no more messages from us."
+    assert (await running.ended(await running.send(account, phone, "Hello")))["sentAt"]
+    assert (await running.client._http.patch("/org", json={"optOutReply": reply})).status_code == 200
+    try:
+        await arrives(running, account, phone, "Stop. Thank you")
+        await recorded(running, account, 1)
+        [confirming] = [
+            job
+            for job in (await running.client.get(f"/jobs?account={account}"))["items"]
+            if job["timeline"][0]["detail"] == "confirms an opt-out"
+        ]
+        assert (await running.ended(confirming["jobId"]))["sentAt"]
+        assert (await running.event(confirming["jobId"]))["type"] == "JobCompleted"
+
+        # Neither another message nor another STOP brings anything more, not even in a new browser.
+        ended = await running.ended(await running.send(account, phone, "Buy this"))
+        assert ended["error"]["code"] == "recipient_opted_out"
+        await arrives(running, account, phone, "STOP")
+        await recorded(running, account, 2)
+        await sleeps(running, account)
+        ended = await running.ended(await running.send(account, phone, "Buy that"))
+        assert ended["error"]["code"] == "recipient_opted_out"
+        assert len((await running.client.get(f"/jobs?account={account}"))["items"]) == 4
+    finally:
+        await running.client._http.patch("/org", json={"optOutReply": None})
+    assert await running.received(phone) == ["Hello", reply]
+
+
+@pytest.mark.long
+async def test_a_stop_that_a_job_finds_is_confirmed_in_its_place(running: House) -> None:
+    account, phone = await running.link(), "15551240012"
+    assert (await running.client._http.patch("/org", json={"optOutReply": "Done."})).status_code == 200
+    try:
+        assert (await running.ended(await running.send(account, phone, "Hello")))["sentAt"]
+        await sleeps(running, account)
+        await arrives(running, account, phone, "Unsubscribe, please")
+        ended = await running.ended(await running.send(account, phone, "Buy this"))
+        assert ended["error"]["code"] == "recipient_opted_out"
+        async with asyncio.timeout(30):
+            while await running.received(phone) != ["Hello", "Done."]:
+                await asyncio.sleep(0.1)
+    finally:
+        await running.client._http.patch("/org", json={"optOutReply": None})

@@ -52,13 +52,35 @@ where id = %(account)s
       where opt_outs.org_id = accounts.org_id and phone = any (phone_forms(%(phone)s)) and lifted_at is null
   )
 on conflict (org_id, phone) where lifted_at is null do nothing
-returning phone
+returning id
+
+-- name: confirm_opt_out
+-- The org's confirmation, where it has one, once for each opt-out: a job like any other that goes before what waits, and
+-- that this opt-out lets through. No order has its content_hash, so that none joins it.
+with confirmed as (
+    update opt_outs
+    set reply_job = %(job)s
+    from orgs
+    where opt_outs.id = %(id)s and orgs.org_id = opt_outs.org_id and orgs.opt_out_reply is not null
+    returning opt_outs.org_id, opt_outs.account_id, opt_outs.phone, orgs.opt_out_reply as message
+), queued as (
+    insert into jobs (
+        id, org_id, account_id, content_hash, phone, message, priority, due_at, send_at, expires_at, timeline
+    )
+    select %(job)s, org_id, account_id, sha256(convert_to(%(job)s, 'utf8')), phone, message, 1, now(), now(),
+           now() + %(within)s::interval, step('queued', 'confirms an opt-out')
+    from confirmed
+    returning account_id
+)
+select array[lanes.id] as lanes from queued join lanes on lanes.id = account_id where open_at <= now()
 
 -- name: opted_out
+-- Its own confirmation is let through.
 select opt_outs.id
 from opt_outs
 join accounts using (org_id)
 where accounts.id = %(account)s and opt_outs.phone = any (phone_forms(%(phone)s)) and lifted_at is null
+  and reply_job is distinct from %(job)s
 limit 1
 
 -- name: list_incoming

@@ -1,0 +1,116 @@
+"""Opt-outs by a stop word, and their confirmation, on a real database."""
+
+from typing import Any
+
+import pytest
+from fixtures_api import rows
+from fixtures_lanes import add_jobs, add_lanes, value
+
+from errors import OptedOut
+from sql.database import Database
+from tasks import optouts
+from tasks.lanes import wake_returned
+
+PHONE, REPLY = "15551230001", "You will get no more messages from us."
+WAKEUPS = "select count(*) from procrastinate_jobs where status = 'todo'"
+
+
+async def says_stop(database: Database, phone: str = PHONE, account: str = "a") -> list[str]:
+    """Have somebody opt out, and return the jobs that confirm it."""
+    known = {row[0] for row in await rows(database, "select id from jobs")}
+    async with database.transaction() as tx:
+        await wake_returned(tx, await optouts.opt_out(tx, account, phone, "STOP"))
+    return [row[0] for row in await rows(database, "select id from jobs order by seq") if row[0] not in known]
+
+
+async def with_reply(database: Database) -> None:
+    await add_lanes(database, "a", "b")
+    await value(database, "update orgs set opt_out_reply = %s returning 1", REPLY)
+
+
+async def is_let_through(database: Database, job: str, phone: str = PHONE) -> bool:
+    try:
+        await optouts.check(database, "a", phone, job)
+    except OptedOut:
+        return False
+    return True
+
+
+async def test_without_a_confirmation_an_opt_out_sends_nothing(database: Database) -> None:
+    await add_lanes(database, "a")
+    assert await says_stop(database) == []
+    assert await rows(database, "select phone, account_id, reason, reply_job from opt_outs") == [
+        (PHONE, "a", "STOP", None)
+    ]
+
+
+async def test_an_opt_out_is_confirmed_once_by_a_job_of_the_account_that_was_told(database: Database) -> None:
+    await with_reply(database)
+    [job] = await says_stop(database)
+    found: dict[str, Any] = await value(database, "select to_json(jobs) from jobs")
+    assert {name: found[name] for name in ("account_id", "phone", "message", "priority", "state", "metadata")} == {
+        "account_id": "a", "phone": PHONE, "message": REPLY, "priority": 1, "state": "queued", "metadata": None,
+    }  # fmt: skip
+    assert [step["detail"] for step in found["timeline"]] == ["confirms an opt-out"]
+    assert await value(database, "select expires_at - send_at = interval '5 minutes' from jobs")
+    assert await value(database, WAKEUPS) == 1
+    assert await says_stop(database) == []
+    assert await says_stop(database, account="b") == [], "who has told one account has told the org"
+    assert await value(database, "select reply_job from opt_outs") == job
+
+
+async def test_only_its_confirmation_is_let_through(database: Database) -> None:
+    await with_reply(database)
+    [mine] = await says_stop(database)
+    [other] = await says_stop(database, "15551230002")
+    [order] = await add_jobs(database, "a")
+    assert await is_let_through(database, mine)
+    assert not await is_let_through(database, other)
+    assert not await is_let_through(database, order)
+    assert await is_let_through(database, order, "15551230003")
+
+
+async def test_a_second_opt_out_after_the_first_was_lifted_is_confirmed_again(database: Database) -> None:
+    await with_reply(database)
+    [first] = await says_stop(database)
+    await database.all("lift_opt_out", org="org_default", phone=PHONE)
+    [second] = await says_stop(database)
+    assert second != first
+    assert await is_let_through(database, second)
+    assert not await is_let_through(database, first)
+
+
+async def test_who_was_entered_by_hand_is_answered_nothing(database: Database) -> None:
+    await with_reply(database)
+    await database.all("add_opt_out", id="opt_1", org="org_default", phone=PHONE, reason="by hand")
+    assert await says_stop(database) == []
+    assert not await is_let_through(database, "job_any")
+
+
+async def test_the_other_form_of_a_number_is_the_same_person(database: Database) -> None:
+    await with_reply(database)
+    [job] = await says_stop(database, "5511987654321")
+    assert await says_stop(database, "551187654321") == []
+    assert await is_let_through(database, job, "551187654321")
+
+
+async def test_a_closed_lane_is_not_woken(database: Database) -> None:
+    await with_reply(database)
+    await database.all("close_gate", lane="a", seconds=None, reason="paused")
+    [_] = await says_stop(database)
+    assert await value(database, WAKEUPS) == 0
+
+
+async def test_a_confirmation_that_cannot_be_queued_loses_no_opt_out(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    await with_reply(database)
+    async with database.transaction() as tx:
+        await tx.connection.execute("alter table jobs add check (message not like 'You will%')")
+    assert await says_stop(database) == []
+    assert not await is_let_through(database, "job_any")
+    assert await value(database, "select reply_job is null from opt_outs")
+    [line] = [one for one in caplog.records if one.name == "tasks.optouts"]
+    assert (line.levelname, line.__dict__["event"]) == ("ERROR", "opt_out.unconfirmed")
+    assert REPLY not in caplog.text
+    assert PHONE not in caplog.text
