@@ -95,7 +95,7 @@ class OrgChanges(Model):
 
     opt_out_reply: Message | None = Field(
         default=None,
-        description="What somebody is sent, once, who opted out by a stop word; null is nothing.",
+        description="What people who opt out by a stop word are sent, once; null is nothing.",
     )
 
     def columns(self, row: Row) -> dict[str, object]:
@@ -119,7 +119,7 @@ class Org(Shown):
     id: str = Field(description="`org_…`.")
     stop_words: ShownStopWords = Field(description="How its stop words differ from the listed ones.")
     opt_out_reply: str | None = Field(
-        description="What somebody is sent, once, who opted out by a stop word; null is nothing."
+        description="What people who opt out by a stop word are sent, once; null is nothing."
     )
 
     @classmethod

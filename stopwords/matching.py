@@ -24,13 +24,13 @@ class StopWords:
     def found_in(self, text: str) -> str | None:
         """Return the words by which a message asks for no more messages, as they were written; None when it does not.
 
-        The whole message must be made of stop words, of which it needs one, and of courtesy. What one stop word allows
-        beside it, any other in the message may use.
+        The whole message must be made of stop words, at least one, and of courtesy.
         """
         words = " ".join(text.split())
         return words if len(words) <= LONGEST and self._asks(folded(words).split()) else None
 
     def _asks(self, words: list[str]) -> bool:
+        # Courtesy goes with every stop word; what is to stop, and how soon, only with those that stay clear beside it.
         return made_of(words, self._wishes, self._courtesy, self._longest) or made_of(
             words, self._clear, self._beside_clear, self._longest
         )
@@ -48,7 +48,7 @@ def made_of(words: list[str], needed: AbstractSet[str], others: AbstractSet[str]
 
     No phrase has more than `longest` words.
     """
-    # The places up to which words are cut: without anything needed so far, and with it.
+    # Places where a cut can be made, all before them being known phrases: none of them needed, or one at least.
     without, asked = {0}, set[int]()
     for begin in range(len(words)):
         if begin not in without | asked:

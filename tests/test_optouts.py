@@ -55,7 +55,7 @@ async def test_an_opt_out_is_confirmed_once_by_a_job_of_the_account_that_was_tol
     assert await value(database, "select expires_at - send_at = interval '5 minutes' from jobs")
     assert await value(database, WAKEUPS) == 1
     assert await says_stop(database) == []
-    assert await says_stop(database, account="b") == [], "who has told one account has told the org"
+    assert await says_stop(database, account="b") == [], "an opt-out holds for all accounts of the org"
     assert await value(database, "select reply_job from opt_outs") == job
 
 

@@ -7,7 +7,7 @@ alter table orgs
     add column opt_out_reply text;
 comment on column orgs.added_stop_words is 'What its people write beside the listed stop words, as it was given.';
 comment on column orgs.ignored_stop_words is 'Listed stop words that are no opt-out for it, as they were given.';
-comment on column orgs.opt_out_reply is 'What somebody is answered who opted out by a stop word; null is nothing.';
+comment on column orgs.opt_out_reply is 'What people who opt out by a stop word are sent, once; null is nothing.';
 
 alter table opt_outs add column reply_job text;
 comment on column opt_outs.reply_job is
