@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, JsonValue, WithJsonSchema
 
 from api.models import shown
 from phones import forms
+from texts import even_breaks
 
 LONGEST_MESSAGE = 65_536  # UTF-16 units, which is how WhatsApp's page counts
 LARGEST_METADATA = 4096  # bytes, minified
@@ -97,6 +98,7 @@ Number = Annotated[str, AfterValidator(_number), WithJsonSchema(AS_PHONE)]
 
 
 def _message(text: str) -> str:
+    text = even_breaks(text)
     units = len(text.encode("utf-16-le")) // 2
     if units > LONGEST_MESSAGE:
         raise ValueError(f"may have {LONGEST_MESSAGE:,} UTF-16 units and has {units:,}")

@@ -157,6 +157,18 @@ async def test_who_writes_under_an_older_form_of_a_number_can_be_answered(
     assert (await client.get(f"/jobs/{answer.json()['jobId']}")).json()["phone"] == kept
 
 
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\u2028", "\u2029", "\x85", "\x0b", "\n"])
+async def test_line_ends_are_made_equal(client: httpx2.AsyncClient, end: str) -> None:
+    """Also those of two requests that are one."""
+    body = GOOD | {"idempotencyKey": accepted()}
+    answer = await client.post("/send", json=body | {"message": f"Pedido 42{end}-{end}Total: 10"})
+    assert answer.status_code == 202, answer.text
+    job = await client.get(f"/jobs/{answer.json()['jobId']}")
+    assert job.json()["message"] == "Pedido 42\n-\nTotal: 10"
+    again = await client.post("/send", json=body | {"message": "Pedido 42\n-\nTotal: 10"})
+    assert again.json() == answer.json()
+
+
 async def test_what_is_missing_is_named_all_at_once(client: httpx2.AsyncClient) -> None:
     answer = await client.post("/send", json={"metadata": 1})
     assert answer.status_code == 422
