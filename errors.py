@@ -21,14 +21,16 @@ PostriderError
 │   ├── NumberChanged            final: meant for another sender
 │   ├── DailyCapExceeded         final, unless it is put off until the next day
 │   ├── OutcomeUnknown           final: never sent again on a guess
+│   ├── Refused                  final: WhatsApp's
 │   ├── Expired                  final: waited too long
 │   ├── AttemptFailed            tried again, counted
 │   │   ├── PageHung · PageCrashed · BrowserLost
-│   │   ├── WrongChat · BoxMismatch
-│   │   └── UnknownDialog
+│   │   ├── WrongChat · BoxMismatch · EnterNotTaken
+│   │   └── OutcomesUnknown      the account's: what was sent last is in doubt
 │   └── AccountWaits             tried again when the account can, not counted
 │       ├── NotLinked (PairingRefused) · Offline · ProxyDown · Banned · LeaseLost · ProfileElsewhere
-│       └── OpenElsewhere · ProfileUnreadable · UiChanged      stops until somebody has looked
+│       ├── OpenElsewhere · ProfileUnreadable                  stops until somebody has looked
+│       └── UiChanged (UnknownDialog · EnterRefused)           the same, or until the page is known again
 ├── DeliveryError                why a request to a receiver was not made
 │   ├── AddressRefused           the receiver's: closed to deliveries, or allowed by the operator and out of reach
 │   ├── NameUnknown              the receiver's: a name without address
@@ -239,9 +241,22 @@ class OutcomeUnknown(SendError):
 
     code = "outcome_unknown"
 
-    def __init__(self, detail: str | None = None, *, bubble: str | None = None) -> None:
+    def __init__(self, detail: str | None = None, *, bubble: str | None = None, reason: str | None = None) -> None:
         super().__init__(detail)
         #: id of the message's bubble that is still at the clock; its tick may come later
+        self.bubble = bubble
+        #: why it cannot be told, a browser.history.Reason
+        self.reason = reason
+
+
+class Refused(SendError):
+    """WhatsApp Web says that the message was not sent."""
+
+    code = "refused_by_whatsapp"
+
+    def __init__(self, detail: str | None = None, *, bubble: str | None = None) -> None:
+        super().__init__(detail)
+        #: id of the message's bubble
         self.bubble = bubble
 
 
@@ -276,6 +291,12 @@ class BrowserLost(AttemptFailed):
     code = "browser_lost"
 
 
+class OutcomesUnknown(AttemptFailed):
+    """Three messages in a row have ended without a tick."""
+
+    code = "outcome_unknown"
+
+
 class WrongChat(AttemptFailed):
     """The page opened another chat than the one asked for."""
 
@@ -288,10 +309,10 @@ class BoxMismatch(AttemptFailed):
     code = "box_mismatch"
 
 
-class UnknownDialog(AttemptFailed):
-    """A dialog that Postrider does not know is in the way."""
+class EnterNotTaken(AttemptFailed):
+    """The page did not take Enter: the message still stands in the box, and nothing has left."""
 
-    code = "unknown_dialog"
+    code = "enter_not_taken"
 
 
 class AccountWaits(SendError):
@@ -370,6 +391,14 @@ class UiChanged(AccountWaits):
     """The self-check did not recognise the page; sending stops until somebody has looked."""
 
     code = "ui_changed"
+
+
+class UnknownDialog(UiChanged):
+    """A dialog that Postrider does not know is in the way."""
+
+
+class EnterRefused(UiChanged):
+    """The page takes neither Enter nor its send button; nothing has left."""
 
 
 # --- why a request to a receiver was not made ---------------------------------------------------------------------

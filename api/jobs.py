@@ -26,6 +26,12 @@ class Fault(Shown):
 
     code: str = Field(description="For programs, such as `not_on_whatsapp` or `outcome_unknown`.")
     detail: str | None = Field(description="The same in a sentence.")
+    reason: str | None = Field(
+        default=None,
+        exclude_if=lambda reason: reason is None,
+        description="Why the outcome is unknown, with `outcome_unknown`: `other_outgoing`, `rows_missing`, "
+        "`older_profile`, `anchor_lost`, `unreadable` or `at_the_clock`. Else it is not there.",
+    )
 
 
 class Step(Shown):
@@ -65,7 +71,8 @@ class Job(Shown):
     @classmethod
     def of(cls, row: Row) -> Self:
         """Make it of a row of jobs."""
-        error = Fault(code=row["error_code"], detail=row["error_detail"]) if row["error_code"] else None
+        code, detail, reason = row["error_code"], row["error_detail"], row["error_reason"]
+        error = Fault(code=code, detail=detail, reason=reason) if code else None
         return cls.model_validate(
             {
                 **row,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Any
 
 from browser.selectors import Selectors
@@ -26,64 +26,120 @@ class Tick(IntEnum):
     READ = 3  # two blue ticks
 
 
+class Side(Enum):
+    """Whose a row of the message list is."""
+
+    OURS = "ours"
+    THEIRS = "theirs"
+    NOTICE = "notice"  # the page's own words
+    HIDDEN = "hidden"  # far from the view: it has its id and no content
+    UNKNOWN = "unknown"  # of a kind that nobody knows
+
+
 @dataclass(frozen=True)
 class Bubble:
-    """One message in the open chat."""
+    """One row of the open chat that has an id: a message, in most cases."""
 
     id: str
     text: str
     tick: Tick
-    outgoing: bool
+    side: Side
     #: pictures in the text, such as emoji, that do not name themselves
     holes: int = 0
+    #: it has words that can be read
+    written: bool = True
+    #: why the page says that it was not sent
+    failure: str = ""
+    #: what the page calls its status
+    mark: str = ""
+
+    @property
+    def outgoing(self) -> bool:
+        """Whether it is a message of ours."""
+        return self.side is Side.OURS
+
+    @property
+    def is_message(self) -> bool:
+        """Whether it is a message of either side, and can be read."""
+        return self.side in {Side.OURS, Side.THEIRS}
 
     def says(self, text: str) -> bool:
         """Tell whether this is the text, as far as the page lets it be read."""
-        return same_text(text, self.text, holes=self.holes)
+        return self.written and same_text(text, self.text, holes=self.holes)
+
+
+def own_id(bubble: str) -> str:
+    """Return a message's own id: an older page puts its direction and its chat before it, false_1555…@c.us_3EB0…."""
+    parts = bubble.split("_")
+    return parts[2] if len(parts) > 2 and parts[0] in {"true", "false"} else bubble  # noqa: PLR2004 - that many
 
 
 def read_bubbles(rows: Iterable[dict[str, Any]], selectors: Selectors) -> list[Bubble]:
-    """Make bubbles of what reading.js returns, oldest first; notices and dividers are left out."""
-    bubbles = []
-    for row in rows:
-        if not row["bubble"]:
-            continue
-        tick = read_tick(row["status"], selectors)
-        bubbles.append(Bubble(row["id"], row["text"].strip(), tick, _is_outgoing(row, tick), row["holes"]))
-    return bubbles
+    """Make bubbles of what reading.js returns, oldest first; dates and the divider, which have no id, are not there."""
+    return [_read(row, selectors) for row in rows]
 
 
-def read_marks(rows: Iterable[dict[str, Any]], selectors: Selectors) -> list[tuple[Tick, str]]:
-    """Read the ticks of our messages, each with what the page calls its icon."""
-    marks = []
-    for row in rows:
-        status, tick = row["status"], read_tick(row["status"], selectors)
-        if row["bubble"] and _is_outgoing(row, tick):
-            marks.append((tick, (status["label"].strip() or status["icon"].strip()) if status else ""))
-    return marks
+def _read(row: dict[str, Any], selectors: Selectors) -> Bubble:
+    tick, mark = _status(row, selectors)
+    side = _side(row, tick)
+    failed = (
+        side is Side.OURS and tick is Tick.UNKNOWN and bool(row["failed"] or _named(row["icons"], "failed", selectors))
+    )
+    return Bubble(
+        id=row["id"],
+        text=row["text"].strip(),
+        tick=Tick.FAILED if failed else tick,
+        side=side,
+        holes=row["holes"],
+        written=row["written"],
+        failure=(row["failed"] or "") if failed else "",
+        mark=mark,
+    )
 
 
-def _is_outgoing(row: dict[str, Any], tick: Tick) -> bool:
+def _side(row: dict[str, Any], tick: Tick) -> Side:
     """Tell ours from theirs by the first evidence there is; a run's later bubbles have no tail in the newest page."""
-    if row["id"].startswith(("true_", "false_")):
-        return bool(row["id"].startswith("true_"))
-    if row["outgoing"] or row["incoming"]:
-        return bool(row["outgoing"])
-    return tick is not Tick.UNKNOWN or row["side"] == "right"
+    if not row["content"]:
+        return Side.HIDDEN
+    told: tuple[tuple[Side, bool], ...] = (
+        (Side.NOTICE, row["notice"]),
+        (Side.OURS, row["bubble"] and row["id"].startswith("true_")),
+        (Side.THEIRS, row["bubble"] and row["id"].startswith("false_")),
+        (Side.OURS, row["outgoing"]),
+        (Side.THEIRS, row["incoming"]),
+        (Side.OURS, tick not in {Tick.UNKNOWN, Tick.FAILED} or row["side"] == "right"),
+        (Side.THEIRS, row["side"] == "left"),
+    )
+    return next((side for side, is_so in told if is_so), Side.UNKNOWN)
 
 
-def read_tick(status: dict[str, str] | None, selectors: Selectors) -> Tick:
+def _status(row: dict[str, Any], selectors: Selectors) -> tuple[Tick, str]:
+    """Read the last icon beside the time; without one, the last in the row that is known as a status."""
+    if status := row["status"]:
+        return _tick(status[-1], selectors), status[-1]["label"].strip() or status[-1]["icon"].strip()
+    return read_tick(row["icons"], selectors), ""
+
+
+def read_tick(icons: list[dict[str, str]], selectors: Selectors) -> Tick:
+    """Read the last of these icons that is known as a status; UNKNOWN where none is."""
+    known = (tick for icon in reversed(icons) if (tick := _tick(icon, selectors)) is not Tick.UNKNOWN)
+    return next(known, Tick.UNKNOWN)
+
+
+def _named(icons: list[dict[str, str]], meaning: str, selectors: Selectors) -> bool:
+    return any(icon["icon"].strip().lower() in selectors.icons[meaning] for icon in icons)
+
+
+def _tick(icon: dict[str, str], selectors: Selectors) -> Tick:
     """Read a status icon: its accessible name first, then its own name, its colour only to tell delivered from read."""
-    if status is None:
-        return Tick.UNKNOWN
-    label = status["label"].strip().lower()
+    label = icon["label"].strip().lower()
     for meaning, names in selectors.labels.items():
         if label in names:
             return Tick[meaning.upper()]
-    icon = status["icon"].strip().lower()
-    meaning = next((meaning for meaning, names in selectors.icons.items() if icon in names), "unknown")
+    name = icon["icon"].strip().lower()
+    meaning = next((meaning for meaning, names in selectors.icons.items() if name in names), "unknown")
     if meaning in {"delivered_or_read", "delivered"}:
-        return Tick.READ if _is_blue(status["color"]) else Tick.DELIVERED
+        return Tick.READ if _is_blue(icon["color"]) else Tick.DELIVERED
     return Tick[meaning.upper()]
 
 

@@ -19,6 +19,11 @@ from phones import same_number, subscriber
 
 #: an id of the older page names its chat: true_15551234567@c.us_3EB0…
 JID = re.compile(r"_(\d+)@(?:c\.us|s\.whatsapp\.net)_")
+#: the title of a row, as reading.js reads it
+TITLE_OF = """(row, alternatives) => {
+  const title = alternatives.map((css) => row.querySelector(css)).find(Boolean);
+  return title?.getAttribute("title") || title?.textContent || "";
+}"""
 #: tells whether a row of the chat list is the one that is looked for
 Wanted = Callable[[dict[str, Any]], bool]
 
@@ -190,7 +195,10 @@ class Chats:
         return screen
 
     async def _is_open(self, phone: str) -> bool:
-        chat = await self._reader.ask("chat")
+        return self.is_of(await self._reader.ask("chat"), phone)
+
+    def is_of(self, chat: dict[str, Any], phone: str) -> bool:
+        """Tell whether the open chat, as it was read, is this number's, and can be written in."""
         known, name = self._known or ("", "")
         return bool(chat["box"]) and ((same_number(known, phone) and name == _name(chat)) or _names(chat, phone))
 
@@ -212,7 +220,7 @@ class Chats:
             await self._search("")
 
     async def _click_row(self, wanted: Wanted) -> dict[str, Any] | None:
-        """Click the first wanted row and return it. Opening chats sorts the list, so no place in it is remembered."""
+        """Click the first wanted row and return it."""
         for last in (False, True):
             rows: list[dict[str, Any]] = await self._reader.ask("chats")
             row = next((row for row in rows if wanted(row)), None)
@@ -220,15 +228,24 @@ class Chats:
                 return None
             try:
                 self.unread = unread_count(row)
-                await self._reader.click(self._reader.page.locator(row["css"]).nth(row["nth"]))
+                await self._click(row)
             except PageHung:
                 # "What's new" comes some time after the list does, and then takes the clicks.
-                if last or not (await self._reader.sight()).dialogs:
+                if last:
                     raise
                 await self.settle()
             else:
                 return row
         return None
+
+    async def _click(self, row: dict[str, Any]) -> None:
+        """Click a row as it was read: what comes in moves the rows, and no place in the list is trusted."""
+        patience, titles = self._reader.patience, self._reader.selectors.elements["chat_title"]
+        place = self._reader.page.locator(row["css"]).nth(row["nth"])
+        node = await bounded(place.element_handle(timeout=patience.click * 1000), patience.click + 1)
+        if await bounded(node.evaluate(TITLE_OF, titles), patience.answer) != row["title"]:
+            raise PageHung("The chat list moved before the row could be clicked.")
+        await bounded(node.click(timeout=patience.click * 1000), patience.click + 1)
 
     async def _search(self, text: str) -> None:
         """Filter the list; by real input, since the page does not see an assigned value."""
@@ -290,7 +307,7 @@ class Chats:
                 await close(self._reader, dialog)
                 raise NotOnWhatsApp
             said = self._says(dialog.text)
-            if said or says(selectors, "closable", dialog.text):
+            if said or says(selectors, "closable", dialog.text) or says(selectors, "refreshing", dialog.text):
                 told = said or told
                 await close(self._reader, dialog)
             elif not says(selectors, "starting_chat", dialog.text):
@@ -301,12 +318,22 @@ class Chats:
 
     async def ticks(self) -> dict[str, Tick]:
         """Read the list's rows in view: subscriber → status of the last message, where that is ours."""
-        found = {}
+        found: dict[str, Tick] = {}
         for row in await self._reader.ask("chats"):
             phone = title_number(row["title"])
-            if phone and row["status"]:
-                found[subscriber(phone)] = read_tick(row["status"], self._reader.selectors)
+            tick = read_tick(row["status"], self._reader.selectors)
+            if phone and tick is not Tick.UNKNOWN:
+                found[subscriber(phone)] = tick
         return found
+
+    async def listed_tick(self, phone: str) -> Tick:
+        """Read the tick of a number's last message from its row in view; UNKNOWN where none is told."""
+        known, name = self._known or ("", "")
+        named = name if same_number(known, phone) else None
+        for row in await self._reader.ask("chats"):
+            if same_number(title_number(row["title"]), phone) or (named and same_title(named, row["title"])):
+                return read_tick(row["status"], self._reader.selectors)
+        return Tick.UNKNOWN
 
 
 def unread_count(row: dict[str, Any]) -> int:

@@ -42,7 +42,7 @@ async def close_all(reader: Reader, quiet: float = 0) -> None:
 
 
 async def close(reader: Reader, dialog: Dialog) -> None:
-    """Close one dialog by the mildest button it has, else by Escape, and wait until it is gone."""
+    """Close one dialog, and wait until it is gone: a known one by its button, any other by Escape."""
     # One that lies over it, or comes over it meanwhile, takes the click, and is seen at the next look.
     with suppress(PageHung):
         await _answer(reader, dialog)
@@ -52,14 +52,23 @@ async def close(reader: Reader, dialog: Dialog) -> None:
 
 
 async def _answer(reader: Reader, dialog: Dialog) -> None:
+    if says(reader.selectors, "refreshing", dialog.text):
+        # It would do so under a message; now is as good a time as any.
+        await bounded(reader.page.reload(wait_until="domcontentloaded"), reader.patience.navigation)
+        return
     names = [name for name in reader.selectors.texts["dismiss"] if name in dialog.buttons]
-    if names:
+    if names and is_known(reader, dialog):
         await press(reader, names[0])
     elif says(reader.selectors, "closable", dialog.text) and (button := await reader.find("dialog_ok")):
-        # Never in a dialog that is not known: its button may log out, agree to terms, or take WhatsApp from a person.
         await reader.click(button)
     else:
         await bounded(reader.page.keyboard.press("Escape"), reader.patience.answer)
+
+
+def is_known(reader: Reader, dialog: Dialog) -> bool:
+    """Tell whether a dialog only informs: the button of another may log out, or agree to terms."""
+    informs = ("closable", "not_on_whatsapp", "restricted", "capped", "unrestricted", "pairing_refused")
+    return any(says(reader.selectors, meaning, dialog.text) for meaning in informs)
 
 
 async def press(reader: Reader, name: str) -> None:

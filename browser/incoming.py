@@ -41,6 +41,8 @@ class Conversation:
     group: bool
     #: its messages in the DOM, and as many before them as hold all that was unread; oldest first
     bubbles: tuple[Bubble, ...]
+    #: id of its last row, which may be a notice
+    last: str | None
     #: how many of the newest incoming ones nobody had read when it was opened
     unread: int
     #: it has no message at all, and nothing is left to be loaded
@@ -93,24 +95,28 @@ class Inbox:
         bubbles = await self._reader.bubbles()
         return chat["title"] or chat["label"], bubbles[-1].id if bubbles else None
 
-    async def conversation(self, unread: int = 0) -> Conversation | None:
-        """Read the open chat at its end; None when none is open. `unread` is what its row told, if anything did."""
+    async def conversation(self, unread: int = 0, seen: str | None = None) -> Conversation | None:
+        """Read the open chat at its end; None when none is open.
+
+        `unread` is what its row told, if anything did, and `seen` the last row at an earlier look.
+        """
         chat = await self._reader.ask("chat")
         name = str(chat["title"] or chat["label"])
         if not name:
             return None
         unread = min(max(unread, self._chats.unread, await self._divider()), MOST)
-        bubbles = await self._history.newest(unread)
+        rows = await self._history.newest(unread, seen)
         self._chats.unread = 0
-        shown = numbers_of({**chat, "ids": [bubble.id for bubble in bubbles]})
+        shown = numbers_of({**chat, "ids": [row.id for row in rows]})
         return Conversation(
             name=name,
             phone=next(iter(shown), None) or self._chats.phone_of(name),
-            group=any(GROUP.search(bubble.id) for bubble in bubbles)
+            group=any(GROUP.search(row.id) for row in rows)
             or says(self._reader.selectors, "group", plain(chat["label"])),
-            bubbles=tuple(bubbles),
+            bubbles=tuple(row for row in rows if row.is_message),
+            last=rows[-1].id if rows else None,
             unread=unread,
-            empty=not bubbles and await self._history.begins_here(),
+            empty=not rows and await self._history.begins_here(),
         )
 
     async def _divider(self) -> int:

@@ -5,14 +5,24 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import psutil
 
 #: how Chromium is told which profile to hold; the engine always gives it resolved
 SWITCH = b"\0--user-data-dir="
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 KILL_SECONDS = 5.0
 POLL_SECONDS = 0.02
+
+
+@cache
+def machine_boot() -> str:
+    """Name the boot that this machine is in; another one may have lost what was on its way to the disk."""
+    with suppress(OSError):
+        return BOOT_ID.read_text("ascii").strip()  # Linux, proc_sys_kernel(5)
+    return str(psutil.boot_time())
 
 
 def browsers() -> Iterator[tuple[Path, psutil.Process]]:

@@ -44,6 +44,14 @@ class Patience:
     search: float = 2.0
     #: something that may pass by itself before it is believed: a dialog, a wrong chat, a missing compose box
     doubt: float = 3.0
+    #: for the box to show the last key; it takes its time with a text of thousands of lines
+    typed: float = 5.0
+    #: for the box to be empty after Enter
+    taken: float = 3.0
+    #: between two looks that are to agree that nothing left
+    settle: float = 3.0
+    #: for a status of our message that can be read, once the box is empty
+    status: float = 10.0
     #: no connection, before the account is said to be offline
     offline: float = 20.0
     #: a screen that nobody knows

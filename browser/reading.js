@@ -19,24 +19,45 @@
   const within = (node, alternatives) =>
     all(node.parentElement, alternatives).find((each) => node.contains(each)) ?? null;
 
-  // Text as a person reads it. innerText would drop emoji, which the page draws as pictures; `holes` counts the
-  // pictures that have no alternative text.
+  // Text as a person reads it, with its line breaks, and with the marks of lists and quotes before their lines. innerText
+  // would drop emoji, which the page draws as pictures; `holes` counts the pictures that have no alternative text.
+  // Whatever is in `outside` is left out.
   const BLOCK = new Set(["DIV", "P", "LI", "UL", "OL", "BLOCKQUOTE", "PRE"]);
-  const words = (node) => {
-    let holes = 0;
-    const read = (at) => {
-      if (at.nodeType === Node.TEXT_NODE) return at.data;
-      if (at.nodeType !== Node.ELEMENT_NODE) return "";
-      if (at.tagName === "BR") return "\n";
-      if (at.tagName === "IMG") {
-        if (at.alt) return at.alt;
-        holes += 1;
-        return "";
-      }
-      const inner = [...at.childNodes].map(read).join("");
-      return BLOCK.has(at.tagName) ? `${inner}\n` : inner;
+  const words = (node, outside = new Set()) => {
+    let [text, holes, open, ended] = ["", 0, false, false];
+    const say = (more) => {
+      if (ended) text += "\n";
+      [text, open, ended] = [text + more, true, false];
     };
-    return { text: node ? read(node) : "", holes };
+    const end = () => {
+      if (open) [open, ended] = [false, true];
+    };
+    const read = (at) => {
+      if (at.nodeType === Node.TEXT_NODE) return void (at.data && say(at.data));
+      if (at.nodeType !== Node.ELEMENT_NODE || outside.has(at)) return;
+      if (at.tagName === "IMG") return void (at.alt ? say(at.alt) : (holes += 1));
+      // The last one of a block only keeps its line open.
+      if (at.tagName === "BR") return say(at.nextSibling || !BLOCK.has(at.parentNode.tagName) ? "\n" : "");
+      if (!BLOCK.has(at.tagName)) return void at.childNodes.forEach(read);
+      end();
+      const mark = markOf(at);
+      if (mark) say(mark);
+      at.childNodes.forEach(read);
+      end();
+    };
+    if (node) read(node);
+    return { text, holes };
+  };
+
+  // The mark that a line of a list or a quote was written with. The newer page keeps it for copying; it is in no text.
+  const markOf = (node) => {
+    const copied = node.getAttribute("data-pre-plain-text");
+    if (copied && !copied.startsWith("[")) return copied;
+    if (node.tagName === "BLOCKQUOTE") return [...node.children].some((each) => BLOCK.has(each.tagName)) ? "" : "> ";
+    if (node.parentNode?.tagName === "BLOCKQUOTE") return "> ";
+    if (node.tagName !== "LI") return "";
+    const list = node.closest("ol, ul");
+    return list?.tagName === "OL" ? `${list.start + [...list.children].indexOf(node)}. ` : "- ";
   };
 
   // The page's own words: everything that is visible, without chat names, messages and what is being typed. A message
@@ -51,6 +72,9 @@
   };
 
   const label = (node) => node.getAttribute("aria-label") ?? "";
+
+  const mainOf = (css) => one(document, css.main);
+  const panelOf = (css) => one(document, css.panel) ?? mainOf(css);
 
   const dialogs = (css) =>
     all(document, css.dialog)
@@ -91,7 +115,7 @@
 
   // Of each element which alternative shows now; which cannot be parsed; how many lines the chat list has. What is part
   // of a message is looked for in the message list: the box to write in has text of the same kind.
-  const MESSAGE = new Set(["bubble", "outgoing", "incoming", "box", "text", "meta"]);
+  const MESSAGE = new Set(["bubble", "outgoing", "incoming", "box", "text", "quote", "meta", "failed", "notice"]);
   const census = ({ css }) => {
     const broken = [];
     const nodes = (root, each) => {
@@ -102,7 +126,7 @@
         return [];
       }
     };
-    const panel = one(document, css.panel) ?? document;
+    const panel = panelOf(css) ?? document;
     const places = Object.entries(css).map(([name, alternatives]) => {
       const root = MESSAGE.has(name) ? panel : document;
       return [name, alternatives.map((each) => nodes(root, each).some(shown)).indexOf(true)];
@@ -111,54 +135,70 @@
     return { places: Object.fromEntries(places), broken, listed: lines.length };
   };
 
-  // A status icon within a node: its accessible name, its own name, and its colour for telling grey from blue.
-  const status = (node) => {
-    for (const svg of node.querySelectorAll("svg, [data-icon]")) {
-      const named = svg.closest("[aria-label]");
-      const title = svg.querySelector("title")?.textContent ?? "";
-      const icon = svg.closest("[data-icon]")?.getAttribute("data-icon") ?? title;
-      if (!icon && !named) continue;
-      return { label: named && node.contains(named) ? label(named) : "", icon, color: getComputedStyle(svg).color };
-    }
-    const icon = node.getAttribute("data-icon");
-    return icon ? { label: label(node), icon, color: getComputedStyle(node).color } : null;
+  // The icons within a node, in the order of the page: the accessible name, the own name, and the colour, which tells
+  // grey from blue. What is in `outside` is left out.
+  const icons = (node, outside = new Set()) => {
+    const inside = [node, ...node.querySelectorAll("svg, [data-icon]")].filter((each) => each.matches("svg, [data-icon]"));
+    // An svg in a node that has the name is that node's.
+    const drawn = inside.filter((each) => !(each.tagName === "svg" && each.parentNode.closest("[data-icon]")));
+    return drawn.filter((each) => ![...outside].some((one) => one.contains(each))).map((each) => {
+      const named = each.closest("[aria-label]");
+      return {
+        label: named && node.contains(named) ? label(named) : "",
+        icon: each.getAttribute("data-icon") ?? each.querySelector("title")?.textContent ?? "",
+        color: getComputedStyle(each).color,
+      };
+    });
   };
 
   const identity = (node) =>
     node.getAttribute("data-id") ?? (node.getAttribute("data-testid") ?? "").replace(/^conv-msg-/, "");
 
-  // On which half of the panel a bubble's box lies; English is written from left to right, so ours are on the right.
+  // On which half of the panel a bubble's box lies; English is written from left to right, so ours are on the right. What
+  // is as far from both edges is in the middle, as notices are.
   const side = (box, panel) => {
     const [inner, outer] = [box.getBoundingClientRect(), panel.getBoundingClientRect()];
-    return inner.width && inner.left - outer.left > outer.right - inner.right ? "right" : "left";
+    const [left, right] = [inner.left - outer.left, outer.right - inner.right];
+    if (!inner.width || Math.abs(left - right) < outer.width / 20) return "middle";
+    return left > right ? "right" : "left";
   };
 
-  // Every message in the DOM from the oldest to the newest. Containers and ids are nested: one id is one row.
-  const rows = ({ css }) => {
-    const panel = one(document, css.panel) ?? document.querySelector("#main");
+  // The nodes that bear an id, from the oldest to the newest. Containers and ids are nested: one id is one row.
+  const bearers = (css, panel) => {
     const seen = new Map();
-    for (const node of panel ? css.bubble.flatMap((each) => [...panel.querySelectorAll(each)]) : []) {
+    for (const node of panel ? css.bubble.flatMap((each) => all(panel, [each])) : []) {
       const id = identity(node);
       if (id && !seen.has(id)) seen.set(id, node);
     }
-    const ordered = [...seen].sort(([, a], [, b]) =>
+    return [...seen].sort(([, a], [, b]) =>
       a.compareDocumentPosition(b) & Node.DOCUMENT_POSITION_FOLLOWING ? -1 : 1);
-    return ordered.map(([id, node]) => {
-      const meta = one(node, css.meta);
-      const [box, body] = [one(node, css.box), one(node, css.text)];
-      const marks = (alternatives) => alternatives.some((each) => node.matches(each) || node.querySelector(each));
+  };
+
+  // Every message in the DOM. One far from the view keeps its id and loses its content.
+  const rows = ({ css }) => {
+    const panel = panelOf(css);
+    return bearers(css, panel).map(([id, node]) => {
+      const quotes = new Set(css.quote.flatMap((each) => all(node, [each])));
+      const own = (alternatives) => alternatives
+        .map((each) => all(node, [each]).filter((found) => ![...quotes].some((quote) => quote.contains(found))))
+        .find((found) => found.length) ?? [];
+      const metas = own(css.meta);
+      const [box, body, failed] = [css.box, css.text, css.failed].map((each) => own(each)[0] ?? null);
+      const marks = (alternatives) => alternatives.some((each) => within(node, [each]));
       return {
-        id, ...words(body),
-        written: !!body, bubble: !!(meta || box || body),
-        outgoing: marks(css.outgoing), incoming: marks(css.incoming), side: side(box ?? node, panel),
-        status: meta && status(meta),
+        id, ...words(body, quotes),
+        content: node.childElementCount > 0, written: !!body, bubble: !!(metas.length || box || body),
+        notice: marks(css.notice), outgoing: marks(css.outgoing), incoming: marks(css.incoming),
+        side: side(box ?? node.firstElementChild ?? node, panel),
+        failed: failed && (label(failed) || failed.innerText || "failed"),
+        status: metas.flatMap((each) => icons(each)), icons: icons(node, quotes),
       };
     });
   };
 
   // What stands between the messages: dates, notices, and how many of them were unread when the chat was opened.
   const notices = ({ css }) => {
-    const panel = one(document, css.panel) ?? document.querySelector("#main");
+    const panel = panelOf(css);
     return (panel ? all(panel, css.message_row) : [])
       .filter((row) => !css.bubble.some((each) => row.matches(each) || row.querySelector(each)))
       .map((row) => row.textContent.slice(0, 200));
@@ -171,7 +211,7 @@
       const mark = one(row, css.chat_status);
       const unread = one(row, css.chat_unread);
       return {
-        css: used, nth, shown: shown(row), status: mark && status(mark),
+        css: used, nth, shown: shown(row), status: icons(mark ?? row),
         unread: unread ? `${unread.textContent} ${label(unread)}` : "", group: !!one(row, css.chat_group),
         own: !!within(row, css.chat_own),
         title: title?.getAttribute("title") || title?.textContent || "",
@@ -184,20 +224,36 @@
   const chat = ({ css }) => {
     const box = all(document, css.compose).find(shown) ?? null;
     const title = one(document, css.header_title);
-    const main = document.querySelector("#main");
+    const main = mainOf(css);
     const outside = new Set(["panel", "header", "compose"].flatMap((name) => all(document, css[name])));
     return {
       notice: ownWords(main, outside),
       box: !!box, label: box ? label(box) : "", ...words(box),
       title: title?.getAttribute("title") || title?.textContent || "",
-      ids: [...document.querySelectorAll("#main [data-id]")].slice(-3).map(identity),
+      ids: bearers(css, panelOf(css)).slice(-3).map(([id]) => id),
     };
   };
 
-  // Scrolls the message list to its "end", or back so that its oldest row in the DOM comes to the bottom of the view
-  // ("back"), and says where it stands; with neither only says so. `words` is what stands at the very top.
-  const scroll = ({ css, to }) => {
-    const panel = one(document, css.panel) ?? document.querySelector("#main");
+  // All that counts before Enter, in one look: the chat, what lies on it or waits for keys, who has the focus, the
+  // messages, and parts of messages that belong to none.
+  const poised = ({ css }) => {
+    const panel = panelOf(css);
+    const box = all(document, css.compose).find(shown) ?? null;
+    const held = bearers(css, panel).map(([, node]) => node);
+    const parts = panel ? [css.box, css.meta, css.text].flatMap((each) => all(panel, each)) : [];
+    return {
+      chat: chat({ css }), rows: rows({ css }), top: scroll({ css }),
+      dialogs: dialogs(css).length, suggestions: all(document, css.suggestions).filter(shown).length,
+      focused: !!box && (document.activeElement === box || box.contains(document.activeElement)),
+      loose: parts.filter((part) => !held.some((node) => node.contains(part))).length,
+    };
+  };
+
+  // Scrolls the message list to its "end", back so that its oldest row in the DOM comes to the bottom of the view
+  // ("back"), or to the row with this `id`, and says where it stands; with neither only says so. `words` is what stands at
+  // the very top.
+  const scroll = ({ css, to, id }) => {
+    const panel = panelOf(css);
     const oldest = panel && css.bubble.map((each) => panel.querySelector(each)).find(Boolean);
     const scrolls = (node) =>
       node.scrollHeight > node.clientHeight + 1 && /auto|scroll/.test(getComputedStyle(node).overflowY);
@@ -205,6 +261,7 @@
     while (list && !scrolls(list)) list = list.parentElement;
     if (to === "end" && list) list.scrollTop = list.scrollHeight;
     if (to === "back" && oldest) oldest.scrollIntoView({ block: "end", behavior: "instant" });
+    if (id) bearers(css, panel).find(([each]) => each === id)?.[1].scrollIntoView({ block: "center", behavior: "instant" });
     const top = !list || list.scrollTop <= 0;
     return { top, words: top ? ((list ?? panel)?.innerText ?? "").slice(0, 5000) : "" };
   };
@@ -220,7 +277,7 @@
     return list?.scrollTop !== before;
   };
 
-  const readers = { sight, place, census, rows, notices, chats, chat, scroll, scrollChats };
+  const readers = { sight, place, census, rows, notices, chats, chat, poised, scroll, scrollChats };
   // As text there and back: Playwright looks at each value of an object twice, here and in its driver, and that takes
   // more than the answer itself.
   return (question, more) => JSON.stringify(readers[question]({ css, ...JSON.parse(more) }));

@@ -14,14 +14,14 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from playwright.async_api import BrowserContext, Page
 
-from browser.bubbles import Bubble, Tick, read_marks
+from browser.bubbles import Bubble, Tick
 from browser.census import BOOT, Census
 from browser.chats import Chats
 from browser.compose import ComposeBox
 from browser.dialogs import close_all
 from browser.engine import Engine, Look
 from browser.evidence import Evidence, take
-from browser.history import History, Verdict, judge
+from browser.history import Finding, History, Reason, Verdict
 from browser.incoming import Inbox
 from browser.link import Own, log_out, read_own
 from browser.pairing import Pairing
@@ -29,16 +29,15 @@ from browser.process import kill_browsers_of
 from browser.proxy import Proxy
 from browser.reader import Doubts, Patience, Reader
 from browser.restriction import Kind
-from browser.screens import ERRORS, PASSING, Screen, recognise
+from browser.screens import PASSING, Screen, recognise
 from browser.seam import bounded
 from browser.selectors import Selectors
-from errors import NewChatsRestricted, NotOnWhatsApp, OutcomeUnknown, PageHung, SendError, UiChanged
+from browser.submit import Seen, Submission
+from errors import NewChatsRestricted, NotOnWhatsApp, PageHung, SendError, UiChanged
 
 CLOSE_SECONDS = 10.0
 #: a page that does not answer within this is not asked to close
 ANSWER_SECONDS = 2.0
-#: of a screen seen while a message is on its way, those that end the waiting
-ENDING = frozenset({Screen.CRASHED, Screen.BANNED, Screen.QR, Screen.CONFLICT, Screen.UNSUPPORTED})
 
 
 class WhatsApp:
@@ -58,7 +57,8 @@ class WhatsApp:
         #: what comes in
         self.inbox = Inbox(reader, self._history, self._chats)
         self._pairing = Pairing(reader)
-        self._before: frozenset[str] = frozenset()
+        #: how a message leaves
+        self._submission = Submission(reader, self._box, self._history, self._chats)
         self._census: Census | None = None
         #: set when the page or its browser has ended, by itself or by us
         self.lost = asyncio.Event()
@@ -106,6 +106,9 @@ class WhatsApp:
     async def _enter(self, identity: dict[str, Any]) -> None:
         session = await bounded(self._context.new_cdp_session(self._page), self._reader.patience.answer)
         await bounded(session.send("Emulation.setUserAgentOverride", identity), self._reader.patience.answer)
+        # As in a Chrome with a window: the page may write to the clipboard, which is this browser's own.
+        writing = {"permission": {"name": "clipboard-write"}, "setting": "granted", "origin": self._origin()}
+        await bounded(session.send("Browser.setPermission", writing), self._reader.patience.answer)
         seconds = self._reader.patience.navigation
         await bounded(
             self._page.goto(self._address(), wait_until="domcontentloaded", timeout=seconds * 1000), seconds + 1
@@ -117,6 +120,10 @@ class WhatsApp:
         merged = dict(parse_qsl(base.query)) | query | {"locale": "en_US"}
         under = base.path if base.path.endswith("/") else f"{base.path}/"
         return urlunsplit((base.scheme, base.netloc, under + path, urlencode(merged), ""))
+
+    def _origin(self) -> str:
+        base = urlsplit(self._url)
+        return f"{base.scheme}://{base.netloc}"
 
     def _chat_address(self, phone: str) -> str:
         return self._address("send", phone=phone, type="phone_number", app_absent="1")
@@ -224,6 +231,7 @@ class WhatsApp:
         Banned, NotLinked, OpenElsewhere, Offline, PageCrashed.
         """
         await self._chats.open(phone, known_only=known_only)
+        self._submission.phone = phone
 
     async def open_own_chat(self, *, reload: bool) -> bool:
         """Open the account's chat with itself; False when it is not in the chat list, and nothing tells where else.
@@ -235,74 +243,67 @@ class WhatsApp:
 
     async def marks(self) -> list[tuple[Tick, str]]:
         """Read the ticks of our messages in the open chat's DOM, each with what the page calls its icon."""
-        return read_marks(await self._reader.ask("rows"), self._reader.selectors)
+        return [(bubble.tick, bubble.mark) for bubble in await self._reader.bubbles() if bubble.outgoing]
 
     async def write(self, text: str) -> None:
-        """Put a text into the compose box as a person would. Raise BoxMismatch or UnknownDialog."""
+        """Put a text into the compose box of the open chat as a person would. Raise BoxMismatch or UnknownDialog."""
         await close_all(self._reader)
         await self._box.write(text)
+        self._submission.text = text
 
     async def clear(self) -> None:
         """Empty the compose box. Raise BoxMismatch."""
         await self._box.clear()
 
     async def arm(self, seconds: float, since: float | None = None) -> str | None:
-        """Let one Enter through for `seconds`; return the anchor: the id of the chat's last message, None without one.
+        """Let one Enter through for `seconds`; return the anchor: the id of the chat's last row, None without one.
 
         The seconds count from `since`, a reading of time.monotonic() and else now. An Enter that is not armed for, or
-        comes later, never reaches the page.
+        comes later, or meets another chat, text or element than these, never reaches the page. Raise WrongChat,
+        BoxMismatch, PageHung, UnknownDialog, or UiChanged with the name of an element that is missing.
         """
-        since = time.monotonic() if since is None else since
-        anchor, self._before = await self._history.last()
-        await self._box.arm(seconds, since)
-        return anchor
+        return await self._submission.arm(seconds, time.monotonic() if since is None else since)
 
     async def press_enter(self) -> None:
-        """Press Enter in the compose box, once."""
-        await self._box.press_enter()
+        """Press Enter in the compose box, or on the button that sends, once."""
+        await self._submission.press()
 
-    async def enter_was_swallowed(self) -> bool:
-        """Tell whether the guard has swallowed an Enter since it was armed last."""
-        return await self._box.swallowed()
+    async def held_back(self) -> str:
+        """Tell why Enter was held back since it was armed for: "late", "elsewhere", or "" where it was not."""
+        return await self._box.held_back()
 
     async def box_is_empty(self) -> bool:
         """Tell whether the compose box holds nothing; while it holds the text, nothing has left."""
         return await self._box.is_empty()
 
-    async def confirm(self, text: str, anchor: str | None, timeout: float) -> Bubble:  # noqa: ASYNC109 - as above
-        """Wait for a new outgoing message with this text to leave the clock, and return it.
+    async def confirm(self, text: str, anchor: str | None, timeout: float, seen: Seen | None = None) -> Bubble:  # noqa: ASYNC109 - as above
+        """Wait for our new message to leave the clock, and return it; `seen` is told its id when it stays at the clock.
 
-        Raise OutcomeUnknown, with the id of the one at the clock, when that has not come after `timeout` seconds.
-        Whatever is raised, the message may have left: only `look_for` tells.
+        Raise EnterNotTaken or EnterRefused where nothing has left; UiChanged where it cannot be read; Refused where
+        the page says that it was not sent; OutcomeUnknown after `timeout` seconds. Whatever else is raised, it may have
+        left: only `look_for` tells.
         """
-        pending: str | None = None
-        async for _ in self._reader.looks(timeout):
-            for bubble in self._after(anchor, await self._reader.bubbles()):
-                if bubble.tick >= Tick.SENT and bubble.says(text):
-                    return bubble
-                pending = bubble.id if bubble.says(text) else pending
-            if (screen := await self.screen()) in ENDING:
-                raise ERRORS[screen]
-        raise OutcomeUnknown(f"The message had not left the clock after {timeout:.0f} s.", bubble=pending)
+        return await self._submission.confirm(text, anchor, timeout, seen)
 
-    def _after(self, anchor: str | None, bubbles: list[Bubble]) -> list[Bubble]:
-        """Keep what is new: ours, not in the DOM before Enter, and below the anchor while that is in the DOM."""
-        ids = [bubble.id for bubble in bubbles]
-        start = ids.index(anchor) + 1 if anchor in ids else 0
-        return [bubble for bubble in bubbles[start:] if bubble.outgoing and bubble.id not in self._before]
-
-    async def look_for(self, phone: str, text: str, anchor: str | None) -> tuple[Verdict, Bubble | None]:
+    async def look_for(
+        self, phone: str, text: str, anchor: str | None, *, bubble: str | None = None, others: Collection[str] = ()
+    ) -> Finding:
         """Find out what became of a message after a crash. NOT_SENT is a proof, as far as this profile goes.
 
-        An older copy of the profile lacks what was sent after it was made, so the caller compares generations before it
-        believes NOT_SENT. Raise what `open_chat` raises, save for what the recipient's side refuses: UNKNOWN.
+        `bubble` is its id, where it was seen, and `others` are those of other messages in this chat. An older copy of
+        the profile lacks what was sent after it was made, so the caller compares generations before it believes
+        NOT_SENT. Raise what `open_chat` raises, save for what the recipient's side refuses: UNKNOWN.
         """
         try:
             await self.open_chat(phone)
         except (NotOnWhatsApp, NewChatsRestricted):
-            return Verdict.UNKNOWN, None
-        rows, whole = await self._history.after(anchor)
-        return judge(text, rows, whole=whole and await self.screen() is Screen.MAIN)
+            return Finding(Verdict.UNKNOWN, reason=Reason.ANCHOR_LOST)
+        found = await self._history.find(text, anchor, bubble, others)
+        if found.verdict is Verdict.NOT_SENT and await self.screen() is not Screen.MAIN:
+            return Finding(Verdict.UNKNOWN, reason=Reason.ROWS_MISSING)
+        if found.verdict is Verdict.UNREADABLE and found.bubble:
+            found = await self._submission.told_by_list(phone, found)
+        return found
 
     async def ticks(self, ids: Collection[str]) -> dict[str, Tick]:
         """Read the status of these messages, as far as they are in the open chat's DOM."""

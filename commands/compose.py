@@ -35,6 +35,7 @@ from tasks.incoming import Incoming
 from tasks.lanes import DEAD, Lanes, Pulse
 from tasks.linking import Linking
 from tasks.pace import Pace
+from tasks.probe import Probe
 from tasks.profiles import Profiles
 from tasks.queue import FAST, SLOW, Consumer, make_app
 from tasks.record import Records
@@ -116,9 +117,10 @@ def make_worker(
         Records(database),
         lanes.stopping.is_set,
     )
+    probe = Probe(database, seats)
     lanes.works = {
         "account": _account_work(
-            settings, seats=seats, states=states, lanes=lanes, evidence=evidence, incoming=incoming
+            settings, seats=seats, states=states, lanes=lanes, evidence=evidence, incoming=incoming, probe=probe
         ),
         "endpoint": deliveries,
     }
@@ -136,7 +138,9 @@ def make_worker(
         app=app,
         lanes=lanes,
         seats=seats,
-        duties=_duties(settings, database=database, seats=seats, incoming=incoming, source=source, evidence=evidence),
+        duties=_duties(
+            settings, database=database, seats=seats, incoming=incoming, source=source, evidence=evidence, probe=probe
+        ),
         pulse=Pulse(url, settings.settle_seconds, max(DEAD, settings.lease_seconds) + TAKEOVER),
         heartbeat=Heartbeat(
             database, worker, seats, consumers, settings.lease_seconds, settings.database_grace_seconds
@@ -169,6 +173,7 @@ def _duties(
     incoming: Incoming,
     source: SelectorsSource,
     evidence: Evidence,
+    probe: Probe,
 ) -> list[tuple[str, float, Callable[[], Awaitable[object]]]]:
     """List what a worker does again and again, with the seconds between."""
     return [
@@ -178,6 +183,7 @@ def _duties(
         ("sealing", 5.0, Sealing(seats, SEAL_EVERY).run_once),
         ("watchdog", settings.watchdog_seconds, Watchdog(database, seats, settings.memory_limit_mb).run_once),
         ("selectors", LOOK, source.run_once),
+        ("probe", LOOK, probe.run_once),
         ("checkups", 1.0, Checkups(database, seats, lambda: source.origin).run_once),
         # In every worker: folders on other machines are out of reach.
         ("tidying", 600.0, seats.tidy),
@@ -221,7 +227,14 @@ def _seats(
 
 
 def _account_work(
-    settings: Settings, *, seats: Seats, states: States, lanes: Lanes, evidence: Evidence, incoming: Incoming
+    settings: Settings,
+    *,
+    seats: Seats,
+    states: States,
+    lanes: Lanes,
+    evidence: Evidence,
+    incoming: Incoming,
+    probe: Probe,
 ) -> AccountWork:
     database, worker = seats.database, seats.worker
     policy = Policy(
@@ -240,6 +253,7 @@ def _account_work(
         pace=Pace(
             database, pace_limits(settings), defer=settings.daily_cap_action == "defer", stopping=lanes.stopping.is_set
         ),
+        probe=probe,
         keepalive_days=settings.keepalive_days,
     )
 

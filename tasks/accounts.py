@@ -13,6 +13,7 @@ from errors import (
     LoggedOut,
     NumberChanged,
     SendError,
+    UiChanged,
 )
 from logs import bind
 from sql.database import Database, Transaction
@@ -20,6 +21,7 @@ from tasks.backoff import backoff
 from tasks.lanes import Drain, Unattended, wake_returned
 from tasks.linking import Linking
 from tasks.pace import Pace
+from tasks.probe import Probe
 from tasks.seats import Seats, Session
 from tasks.send import Sender
 from tasks.states import Account, States
@@ -28,7 +30,7 @@ from tasks.trouble import RECONNECT_CAP, RECONNECTS, SETTLE_LATER, Trouble, is_a
 log = logging.getLogger(__name__)
 
 BATCH = 1000  # messages that fail in one statement
-#: Gates that only a person opens; no drain opens a browser behind them.
+#: Gates that only a person opens; no drain opens a browser behind them, save for a look whether a page is known again.
 QUARANTINE = frozenset({"banned", "not_connected", "ui_changed", "open_elsewhere", "logged_out", "profile_unreadable"})
 
 #: Gates that open with the session (open_linked_gate), and that nothing else opens.
@@ -47,6 +49,7 @@ class AccountWork:
     linking: Linking
     trouble: Trouble
     pace: Pace
+    probe: Probe
     #: a session that slept for so long is opened for its own sake; 0 is never
     keepalive_days: float
 
@@ -70,8 +73,7 @@ class AccountWork:
         if account is None or account.wanted != "connected":
             raise Unattended
         try:
-            session = await self._ready(account)
-            await self.sender.settle(drain, session)
+            await self._attend(drain, account)
         except LeaseLost as error:
             raise Unattended from error
         except ChromiumMissing as error:
@@ -82,6 +84,12 @@ class AccountWork:
             return False
         return True
 
+    async def _attend(self, drain: Drain, account: Account) -> None:
+        session = await self._ready(account)
+        await self.sender.settle(drain, session)
+        if drain.closed and drain.gate_reason == UiChanged.code:
+            await self.probe.known(session)
+
     async def _account(self, account: str) -> Account | None:
         rows = await self.database.read(Account, "account_to_drain", account=account, keepalive=self.keepalive_days)
         return rows[0] if rows else None
@@ -89,7 +97,7 @@ class AccountWork:
     async def _stays_closed(self, drain: Drain, account: Account) -> bool:
         """Tell whether it is left alone: in quarantine, or asleep with nothing due while every seat is taken."""
         if drain.closed and drain.gate_reason in QUARANTINE:
-            return True
+            return not (account.probe and drain.gate_reason == UiChanged.code)
         waits = drain.gate_reason in OPENED_BY_SESSION if drain.closed else account.due
         asleep = account.state == State.hibernated and self.seats.live(account.id) is None
         if not asleep or account.half_done or account.stale or waits or self.seats.has_room:

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
-from browser.bubbles import Bubble
+from browser.bubbles import Bubble, own_id
 from browser.incoming import Conversation
 from browser.whatsapp import WhatsApp
 from errors import DatabaseUnavailable, PostriderError
@@ -18,7 +18,7 @@ from sql.database import Database, Row, Transaction
 from sql.ids import new_id
 from tasks import optouts
 from tasks.lanes import wake_returned
-from tasks.news import Memory, bare, news
+from tasks.news import Memory, news
 from tasks.seats import Seats, Session
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Incoming:
 
     async def before_typing(self, account: str, phone: str, job: str, page: WhatsApp) -> None:
         """Read the open chat, which is this number's, and record what is new. Raise OptedOut, also for a STOP in it."""
-        if conversation := await page.inbox.conversation():
+        if conversation := await page.inbox.conversation(seen=self._memory(page).seen[1]):
             await self._take(account, page, conversation, phone)
         await optouts.check(self.database, account, phone, job)
 
@@ -92,7 +92,7 @@ class Incoming:
         name, last = await session.page.inbox.glance()
         if not name or (name, last) == memory.seen:
             return False
-        conversation = await session.page.inbox.conversation()
+        conversation = await session.page.inbox.conversation(seen=memory.seen[1])
         if conversation is None:
             return False
         await self._take(session.account, session.page, conversation)
@@ -130,11 +130,10 @@ class Incoming:
         memory = self._memory(page)
         if not conversation.group:
             await self._record(account, page, conversation, phone or conversation.phone)
-        last = conversation.bubbles[-1].id if conversation.bubbles else None
-        memory.seen, memory.empty = (conversation.name, last), conversation.empty
+        memory.seen, memory.empty = (conversation.name, conversation.last), conversation.empty
 
     async def _record(self, account: str, page: WhatsApp, conversation: Conversation, phone: str | None) -> None:
-        theirs = {bare(bubble.id) for bubble in conversation.bubbles if not bubble.outgoing}
+        theirs = {own_id(bubble.id) for bubble in conversation.bubbles if not bubble.outgoing}
         rows = await self.database.all("recorded_incoming", account=account, bubbles=sorted(theirs)) if theirs else []
         recorded = {row["bubble"]: row["numbered"] for row in rows}
         if theirs <= recorded.keys() and all(recorded.values()):
@@ -182,7 +181,7 @@ class Incoming:
             "record_incoming",
             id=new_id("msg_"),
             account=account,
-            bubble=bare(bubble.id),
+            bubble=own_id(bubble.id),
             phone=phone,
             chat=printable(chat),
             text=printable(bubble.text),

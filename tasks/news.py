@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from browser.bubbles import Bubble
+from browser.bubbles import Bubble, own_id
 from browser.incoming import Conversation, Unread
 from stopwords import StopWords
 
@@ -41,7 +41,7 @@ def news(
     last_of_ours = max((place for place, bubble in enumerate(bubbles) if bubble.outgoing), default=-1)
     for place in theirs:
         bubble = bubbles[place]
-        if bare(bubble.id) in recorded:
+        if own_id(bubble.id) in recorded:
             continue
         if place >= begin or (place > last_of_ours and stop_words.found_in(bubble.text)):
             yield bubble
@@ -53,11 +53,5 @@ def _marks(conversation: Conversation, recorded: Collection[str], memory: Memory
     bubbles = conversation.bubbles
     if memory.empty and name == conversation.name:
         yield -1
-    known = [place for place, bubble in enumerate(bubbles) if bubble.id == last or bare(bubble.id) in recorded]
+    known = [place for place, bubble in enumerate(bubbles) if bubble.id == last or own_id(bubble.id) in recorded]
     yield from known[-1:]
-
-
-def bare(bubble: str) -> str:
-    """Return a message's own id: an older page puts its direction and its chat before it, false_1555…@c.us_3EB0…."""
-    parts = bubble.split("_")
-    return parts[2] if len(parts) > 2 and parts[0] in {"true", "false"} else bubble  # noqa: PLR2004 - that many

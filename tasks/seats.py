@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from browser.engine import Engine, look_for
 from browser.guard import Guard
+from browser.process import machine_boot
 from browser.proxy import Proxy, choose
 from browser.reader import Patience
 from browser.selectors import Selectors
@@ -40,6 +41,8 @@ class Session:
     account: str
     page: WhatsApp
     generation: int
+    #: the disk with its profile, and the boot of its machine: what a machine that lost power had not written is gone
+    place: str = ""
     #: held by whoever acts on the page: one browser action at a time
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: when it was opened and when it last did something, by the monotonic clock
@@ -52,6 +55,8 @@ class Session:
     #: new chats are not to be tried at present
     restricted: bool = False
     closing: bool = False
+    #: times in a row that something else would have got Enter
+    held_back: int = 0
 
     def touch(self) -> None:
         """Note that it did something now."""
@@ -202,7 +207,7 @@ class Seats:
             patience=self.patience,
             proxy=proxy,
         )
-        return Session(account.id, page, generation)
+        return Session(account.id, page, generation, place=f"{self.profiles.home} {machine_boot()}")
 
     async def _proxy(self, account: Account) -> Proxy | None:
         if account.proxy is None:

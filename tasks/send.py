@@ -10,19 +10,25 @@ import logging
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
+from functools import partial
 from uuid import UUID
 
 from browser.bubbles import Bubble
-from browser.history import Verdict
+from browser.history import Finding, Reason, Verdict
 from errors import (
     AccountWaits,
     AttemptFailed,
     DatabaseUnavailable,
+    EnterNotTaken,
+    EnterRefused,
     LeaseLost,
     NewChatsRestricted,
+    OutcomesUnknown,
     OutcomeUnknown,
     PageHung,
     PostriderError,
+    Refused,
     SendError,
     UiChanged,
 )
@@ -41,6 +47,8 @@ MESSAGE_LIMIT = 150.0  # seconds to open the chat and type
 SETTLE_AGAIN = 5.0  # seconds until an unsettled message is looked at again
 BACKOFF_CAP = 300.0  # seconds
 COMMIT_AGAIN = 0.5  # seconds between tries to write a result
+HELD_BACK = 3  # times in a row that something else would have got Enter, until the page is opened anew
+UNKNOWN_MOST = 3  # messages in a row without a tick that open the circuit
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,11 @@ class Job:
     attempts: int
     claim: UUID
     anchor: str | None
+    #: id of its message, once that was seen at the clock
+    bubble: str | None
     profile_generation: int | None
+    #: where Enter was allowed
+    pressed_on: str | None
     #: seconds since the permission to press Enter was written; 0 when it was not
     submitted_for: float
     request_id: str | None
@@ -134,6 +146,7 @@ class Sender:
                 claim=job.claim,
                 anchor=anchor,
                 generation=session.generation,
+                pressed_on=session.place,
                 margin=ENTER_MARGIN,
                 look=SETTLE_AGAIN,
             )
@@ -156,13 +169,16 @@ class Sender:
             return
         try:
             await session.page.press_enter()
-            if await session.page.enter_was_swallowed():
-                await self._not_pressed(job)
+            if held := await session.page.held_back():
+                await self._held_back(session, job, held)
                 return
-            bubble = await session.page.confirm(job.message, anchor, self.policy.confirm_seconds)
-        except OutcomeUnknown as error:
-            await self.failed(job, error, error.bubble)
-            await self._keep(session, job, error)
+            session.held_back = 0
+            seen = partial(self._note, job)
+            bubble = await session.page.confirm(job.message, anchor, self.policy.confirm_seconds, seen)
+        except (OutcomeUnknown, Refused) as error:
+            await self._without_tick(session, job, error)
+        except (EnterNotTaken, EnterRefused) as error:
+            await self._not_taken(session, job, error)
         except SendError as error:
             # Enter was pressed, or may have been: the chat has to be looked at, at once.
             await self.database.all("settle_soon", job=job.id, claim=job.claim)
@@ -170,6 +186,33 @@ class Sender:
             raise
         else:
             await self.sent(job, bubble)
+
+    async def _held_back(self, session: Session, job: Job, why: str) -> None:
+        """Give back a message whose Enter the guard held back. Raise PageHung where that happens again and again."""
+        await self._not_pressed(job)
+        session.held_back = 0 if why == "late" else session.held_back + 1
+        if session.held_back >= HELD_BACK:
+            session.held_back = 0
+            raise PageHung("Something else than the compose box would have got Enter, again and again.")
+
+    async def _not_taken(self, session: Session, job: Job, error: EnterNotTaken | EnterRefused) -> None:
+        """Give back a message that still stands in the box; it is tried through the button next, then not at all."""
+        await self._not_pressed(job)
+        await self._keep(session, job, error)
+        await self._clear(session)
+        if isinstance(error, EnterRefused):
+            raise error
+
+    async def _without_tick(self, session: Session, job: Job, error: OutcomeUnknown | Refused) -> None:
+        await self._keep(session, job, error)
+        if isinstance(error, Refused) and (restriction := await session.page.restriction()):
+            await self._restricted(session, restriction, None)
+        await self.failed(job, error, error.bubble)
+
+    async def _note(self, job: Job, bubble: str) -> None:
+        """Write the id of a message that stays at the clock; its outcome does not hang on that."""
+        with suppress(DatabaseUnavailable):
+            await self.database.all("note_bubble", job=job.id, claim=job.claim, bubble=bubble)
 
     async def _not_pressed(self, job: Job) -> None:
         """Write that Enter did not reach the page: Postgres was away, or this process was frozen for too long.
@@ -195,25 +238,40 @@ class Sender:
                 await self._settle_one(session, jobs[0])
 
     async def _settle_one(self, session: Session, job: Job) -> None:
-        verdict, bubble = await session.page.look_for(job.phone, job.message, job.anchor)
+        rows = await self.database.all("bubbles_beside", account=job.account_id, phone=job.phone, job=job.id)
+        found = await session.page.look_for(
+            job.phone, job.message, job.anchor, bubble=job.bubble, others={row["bubble"] for row in rows}
+        )
+        if found.verdict is Verdict.NOT_SENT and not _is_proof(job, session):
+            found = Finding(Verdict.UNKNOWN, reason=Reason.OLDER_PROFILE)
         log.info(
-            "settling job %s: %s", job.id, verdict.name,
-            extra={"event": "job.settling", "job": job.id, "account": job.account_id, "verdict": verdict.value},
+            "settling job %s: %s", job.id, found.verdict.name,
+            extra={"event": "job.settling", "job": job.id, "account": job.account_id, "verdict": found.verdict.value,
+                   "reason": found.reason},
         )  # fmt: skip
-        if verdict is Verdict.SENT and bubble:
+        bubble = found.bubble
+        if found.verdict is Verdict.SENT and bubble:
             await self.sent(job, bubble, "settled")
-        elif verdict is Verdict.NOT_SENT and job.profile_generation == session.generation:
+        elif found.verdict is Verdict.FAILED and bubble:
+            await self.failed(job, Refused(bubble.failure or None), bubble.id)
+        elif found.verdict is Verdict.NOT_SENT:
             await self._again(job, AttemptFailed("Enter was not pressed: the chat shows that nothing left."))
-        elif job.submitted_for > self._patience(verdict):
-            await self.failed(job, OutcomeUnknown(), bubble.id if bubble else None)
+        elif job.submitted_for > self._patience(found.verdict):
+            await self.failed(job, OutcomeUnknown(reason=found.reason), bubble.id if bubble else None)
+        else:
+            await self.database.all("note_reason", job=job.id, claim=job.claim, reason=found.reason)
+            if found.verdict is Verdict.UNREADABLE and bubble:
+                raise UiChanged(f"The page has no meta that tells the status of our message: {bubble.mark or 'none'}.")
 
     def _patience(self, verdict: Verdict) -> float:
-        # A bubble at the clock may still leave. What cannot be told now may be told once the page has loaded more.
-        return self.policy.settle_seconds if verdict is Verdict.PENDING else self.policy.confirm_seconds
+        # A bubble at the clock may still leave, and a status that nobody can read may be read by other selectors. What
+        # cannot be told now may be told once the page has loaded more.
+        waits = verdict in {Verdict.PENDING, Verdict.UNREADABLE}
+        return self.policy.settle_seconds if waits else self.policy.confirm_seconds
 
     async def _keep(self, session: Session, job: Job, error: SendError) -> None:
         """Keep what the page shows, where it is the page that failed, and say in the job where."""
-        if isinstance(error, AttemptFailed | UiChanged | OutcomeUnknown):
+        if isinstance(error, AttemptFailed | UiChanged | OutcomeUnknown | Refused):
             name = await self.evidence.keep(job.account_id, error.code, session.page, job=job.id)
             if name:
                 await self.database.all("set_evidence", job=job.id, evidence=name)
@@ -230,16 +288,15 @@ class Sender:
             await self.database.all("return_job", job=job.id, claim=job.claim, code=error.code)
         else:
             if isinstance(error, NewChatsRestricted) and not session.restricted:
-                session.restricted = True
-                await self.database.all(
-                    "set_restriction",
-                    account=job.account_id,
-                    worker=self.worker,
-                    restriction=error.restriction,
-                    until=error.until,
-                )
+                await self._restricted(session, error.restriction, error.until)
             await self.failed(job, error)
         await self._keep(session, job, error)
+
+    async def _restricted(self, session: Session, restriction: str, until: date | None) -> None:
+        session.restricted = True
+        await self.database.all(
+            "set_restriction", account=session.account, worker=self.worker, restriction=restriction, until=until
+        )
 
     async def _again(self, job: Job, error: AttemptFailed) -> None:
         if job.attempts >= self.policy.attempts:
@@ -259,15 +316,30 @@ class Sender:
         )  # fmt: skip
 
     async def failed(self, job: Job, error: SendError, bubble: str | None = None) -> None:
-        """Write that the message failed for good."""
+        """Write that the message failed for good. Raise OutcomesUnknown where that is one too many."""
+        reason = error.reason if isinstance(error, OutcomeUnknown) else None
         await self._until_written(
-            "job_failed", job=job.id, claim=job.claim, bubble=bubble, code=error.code, detail=error.detail
+            "job_failed",
+            job=job.id,
+            claim=job.claim,
+            bubble=bubble,
+            code=error.code,
+            detail=error.detail,
+            reason=reason,
         )
         log.info(
             "job %s failed: %s", job.id, error.code,
             extra={"event": "job.failed", "job": job.id, "account": job.account_id, "code": error.code,
-                   "attempts": job.attempts},
+                   "reason": reason, "attempts": job.attempts},
         )  # fmt: skip
+        if isinstance(error, OutcomeUnknown | Refused):
+            await self._count(job)
+
+    async def _count(self, job: Job) -> None:
+        """Raise OutcomesUnknown when three messages of the account in a row have ended without a tick."""
+        row = await self.database.one("unknown_in_a_row", account=job.account_id)
+        if row and row["count"] >= UNKNOWN_MOST:
+            raise OutcomesUnknown
 
     async def _until_written(self, name: str, **values: object) -> None:
         # Written again after a commit whose answer was lost, it finds the claim gone and changes nothing.
@@ -284,3 +356,8 @@ class Sender:
                     extra={"event": "job.result_waits", "job": values["job"]},
                 )  # fmt: skip
                 await asyncio.sleep(COMMIT_AGAIN)
+
+
+def _is_proof(job: Job, session: Session) -> bool:
+    """Tell whether this page would show the message; an older copy of the profile, or a disk without power, may not."""
+    return (job.profile_generation, job.pressed_on) == (session.generation, session.place)

@@ -36,6 +36,8 @@ class Account:
     reconnects: int
     #: while it holds
     restriction: str | None
+    #: sending stopped, since the page had changed, and it is time to look whether it is known again
+    probe: bool
     #: it slept for so long that WhatsApp may unlink it
     stale: bool
     #: a message is due, whatever the gate says

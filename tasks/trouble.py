@@ -9,12 +9,14 @@ from errors import (
     AccountWaits,
     AttemptFailed,
     Banned,
+    EnterRefused,
     LeaseLost,
     LoggedOut,
     NoSeat,
     NotLinked,
     Offline,
     OpenElsewhere,
+    OutcomesUnknown,
     PairingRefused,
     PostriderError,
     ProfileElsewhere,
@@ -33,6 +35,7 @@ from tasks.states import States
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN = 30.0  # seconds between two looks at a ban screen
+LOOK_ANEW = 600.0, 1800.0, 3600.0  # seconds
 ELSEWHERE = 10.0  # seconds
 NO_SEAT = 10.0  # seconds until an account asks for a seat to be linked in again
 RECONNECTS = 5  # tries to connect again, 1, 2, 4, 8 and 16 s apart, until the account is disconnected
@@ -55,6 +58,8 @@ class Trouble:
     breaker_seconds: float
     #: seconds between two looks at a ban screen
     look_again: float = LOOK_AGAIN
+    #: seconds until a page that is not known is looked at again: the first, second and every further time
+    look_anew: tuple[float, ...] = LOOK_ANEW
 
     async def meet(self, drain: Drain, error: SendError, *, opening: bool = False) -> None:
         """Do what an error asks of the account; the job's part is written. `opening`: no message was at hand."""
@@ -79,6 +84,7 @@ class Trouble:
     ) -> tuple[tuple[type[SendError], Callable[[Drain, SendError], Awaitable[None]]], ...]:
         """List what is done about each kind of error; the first that fits counts."""
         return (
+            (OutcomesUnknown, self._break),
             (AttemptFailed, self._reopen if opening else self._failure),
             (Banned, self._banned),
             (LoggedOut, self._logged_out),
@@ -88,7 +94,8 @@ class Trouble:
             (Offline, self._offline),
             (ProfileElsewhere, self._send_home),
             (NoSeat, self._no_seat),
-            (UiChanged, self._quarantine if opening else self._doubt),
+            (EnterRefused, self._not_known),
+            (UiChanged, self._not_known if opening else self._doubt),
             (OpenElsewhere, self._quarantine),
             (ProfileUnreadable, self._quarantine),
         )
@@ -115,12 +122,22 @@ class Trouble:
         await self.seats.close(drain.lane)
         failures = await self._count("count_failure", drain.lane)
         if self.breaker_failures and failures >= self.breaker_failures:
-            await self._close_gate(drain.lane, self.breaker_seconds, error.code, attend=self.breaker_seconds)
-            await self.states.change(drain.lane, State.circuit_open, error.summary)
+            await self._open_circuit(drain, error)
             return
         pause = backoff(failures, base=1, factor=2, cap=RECONNECT_CAP)
         await self._close_gate(drain.lane, pause, error.code, attend=pause)
         await self.states.change(drain.lane, State.starting, error.summary)
+
+    async def _break(self, drain: Drain, error: SendError) -> None:
+        """Stop for a while, whatever the count of other failures."""
+        await self.seats.close(drain.lane)
+        if self.breaker_failures:
+            await self._open_circuit(drain, error)
+
+    async def _open_circuit(self, drain: Drain, error: SendError) -> None:
+        await self._close_gate(drain.lane, self.breaker_seconds, error.code, attend=self.breaker_seconds)
+        async with self.database.transaction() as tx:
+            await self.states.reach(tx, drain.lane, State.circuit_open, error.summary)
 
     async def _reopen(self, drain: Drain, error: SendError) -> None:
         await self.evidence_of(drain.lane, error)
@@ -207,10 +224,30 @@ class Trouble:
         """Open the page anew, once: one that loaded itself anew under a message lacks what was there before."""
         await self.seats.close(drain.lane)
         if await self._count("count_failure", drain.lane) > 1:
-            await self._stop(drain, error)
+            await self._stop_until_known(drain, error)
             return
         await self._close_gate(drain.lane, DOUBT, error.code, attend=DOUBT)
         await self._say_why(drain.lane, error)
+
+    async def _not_known(self, drain: Drain, error: SendError) -> None:
+        await self.evidence_of(drain.lane, error)
+        await self._stop_until_known(drain, error)
+
+    async def _stop_until_known(self, drain: Drain, error: SendError) -> None:
+        """Stop, and look again after a while whether the page is known; sooner when other selectors come."""
+        row = await self.database.one(
+            "stop_until_known",
+            account=drain.lane,
+            worker=self.worker,
+            version=self.seats.selectors.version,
+            pauses=list(self.look_anew),
+        )
+        if row is None:
+            raise LeaseLost
+        await self._close_gate(drain.lane, None, UiChanged.code, attend=row["seconds"])
+        # What is missing has a name; what an unknown dialog says may name a recipient.
+        said = error.detail if type(error) is UiChanged else error.summary
+        await self.seats.leave(drain.lane, said, to=State.disconnected)
 
     async def _quarantine(self, drain: Drain, error: SendError) -> None:
         await self.evidence_of(drain.lane, error)

@@ -1,6 +1,7 @@
 """The real parts: an embedded Postgres with a migrated template, copied into a database per test."""
 
 import gc
+import hashlib
 import itertools
 import os
 import shutil
@@ -12,6 +13,7 @@ from contextlib import ExitStack, suppress
 import hypothesis
 import psycopg
 import pytest
+from fixtures_browser import KINDS
 from fixtures_driver import Lender
 from fixtures_postgres import TEMPLATE, open_folder, own_database, with_database
 
@@ -41,6 +43,17 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 # What is loaded is never garbage, and need not be searched again and again.
 gc.disable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run a test of the page suite on one kind of page, which its name chooses; on the others it is long."""
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            kind = item.callspec.params.get("kind")
+            chosen = KINDS[int(hashlib.sha256(item.originalname.encode()).hexdigest(), 16) % len(KINDS)]
+            if kind is not None and kind != chosen:
+                item.add_marker(pytest.mark.long)
 
 
 @pytest.hookimpl(trylast=True)

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from browser import profile, selectors
+from browser.bubbles import Bubble
 from browser.engine import Engine, look_for
 from browser.reader import Patience
 from browser.sandbox import pace
@@ -25,11 +26,17 @@ from browser.screens import Screen
 from browser.whatsapp import WhatsApp
 from commands.client import looks
 from commands.serve import KEEP_ALIVE
+from errors import EnterNotTaken
 
 T = TypeVar("T")
-DOMS = ("legacy", "2026-08")
-#: for tests that run on each: what both draw alike is seen on the newer one, and on the older one in the long tests
-EACH_DOM = [pytest.param(DOMS[0], marks=pytest.mark.long), DOMS[1]]
+#: the generations of the page
+DOMS = ("legacy", "bare", "2026-08")
+#: for tests of what all draw alike: it is seen on the newest one, and on the others in the long tests
+EACH_DOM = [*(pytest.param(dom, marks=pytest.mark.long) for dom in DOMS[:-1]), DOMS[-1]]
+HARSH = "-harsh"
+#: Each generation, plain and harsh. A test of the page suite is run on one of them, and on all in the long tests: see
+#: conftest.py.
+KINDS = tuple(dom + harsh for dom in DOMS for harsh in ("", HARSH))
 SELECTORS = selectors.load()
 #: what takes a person's while on the real page takes a moment here
 TIMING = replace(
@@ -44,6 +51,10 @@ PATIENCE = Patience(
     quiet=0.15,
     arrival=0.3,
     click=1.0,
+    typed=1.0,
+    taken=0.4,
+    settle=0.2,
+    status=1.5,
     offline=6.0,
     unknown=1.0,
     poll=0.05,
@@ -71,9 +82,9 @@ class Pages:
         answer = await self.http.post(f"/sandbox/accounts/{account}/{act}", json=fields)
         assert answer.is_success, answer.text
 
-    async def received(self, phone: str) -> list[str]:
-        """Return what a recipient has received: the truth."""
-        answer = await self.http.get("/sandbox/messages", params={"phone": phone})
+    async def received(self, phone: str, account: str = "") -> list[str]:
+        """Return what a recipient has received, from one account or any: the truth."""
+        answer = await self.http.get("/sandbox/messages", params={"phone": phone, "account": account})
         return [item["text"] for item in answer.json()["items"]]
 
     async def standing(self, account: str) -> dict[str, Any]:
@@ -82,16 +93,16 @@ class Pages:
         return next(item for item in items if item["account"] == account)
 
     async def open(
-        self, account: str, dom: str, *, directory: Path | None = None, patience: Patience = PATIENCE
+        self, account: str, kind: str, *, directory: Path | None = None, patience: Patience = PATIENCE
     ) -> WhatsApp:
-        """Open an account's page."""
+        """Open an account's page, which is one of KINDS."""
         directory = directory or profile.directory_of(self.root, account)
         profile.prepare(directory)
         return await WhatsApp.open(
             self.engine,
             directory,
             look_for(account),
-            f"{self.origin}/sandbox/web/{account}/?dom={dom}",
+            f"{self.origin}/sandbox/web/{account}/{query_of(kind)}",
             selectors=SELECTORS,
             typing_delay_ms=(0, 1),
             patience=patience,
@@ -106,15 +117,20 @@ class Pages:
         await page.settle_in()
 
     @asynccontextmanager
-    async def linked(self, dom: str, *, patience: Patience = PATIENCE) -> AsyncIterator[tuple[str, WhatsApp]]:
+    async def linked(self, kind: str, *, patience: Patience = PATIENCE) -> AsyncIterator[tuple[str, WhatsApp]]:
         """Open and link a new account's page for a while."""
         account = new_account()
-        page = await self.open(account, dom, patience=patience)
+        page = await self.open(account, kind, patience=patience)
         try:
             await self.link(account, page)
             yield account, page
         finally:
             await page.close()
+
+
+def query_of(kind: str) -> str:
+    """Return what asks the sandbox for a page of this kind."""
+    return f"?dom={kind.removesuffix(HARSH)}&harsh={int(kind.endswith(HARSH))}"
 
 
 def new_account() -> str:
@@ -131,13 +147,32 @@ async def until(ask: Callable[[], Awaitable[T]], seconds: float = 30) -> T:
     raise TimeoutError
 
 
-async def send(page: WhatsApp, phone: str, text: str) -> None:
+async def send(page: WhatsApp, phone: str, text: str) -> Bubble:
     """Send one message and see it leave the clock."""
     await page.open_chat(phone)
-    await page.write(text)
-    anchor = await page.arm(10)
-    await page.press_enter()
-    await page.confirm(text, anchor, 30)
+    return await page.confirm(text, await press(page, text), 30)
+
+
+async def press(page: WhatsApp, text: str) -> str | None:
+    """Write into the open chat and press Enter, again where the page did not take it; return the anchor."""
+    for _ in range(5):
+        await page.write(text)
+        anchor = await page.arm(10)
+        await page.press_enter()
+        if await page.held_back():
+            continue
+        async for _ in looks(PATIENCE.taken, 0.02):
+            if await page.box_is_empty() or await page.screen() is not Screen.MAIN:
+                return anchor
+        with suppress(EnterNotTaken):
+            await page.confirm(text, anchor, 5)
+            return anchor
+    raise AssertionError("The page takes no Enter.")
+
+
+async def last(page: WhatsApp) -> str | None:
+    """Return the id of the open chat's last row."""
+    return (await page.inbox.glance())[1]
 
 
 @asynccontextmanager
@@ -181,15 +216,15 @@ async def pages(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pages
         yield Pages(origin, http, engine, tmp_path_factory.mktemp("chrome-data"))
 
 
-@pytest.fixture(scope="session", params=EACH_DOM)
-def dom(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(scope="session", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
-async def linked(pages: Pages, dom: str) -> AsyncIterator[tuple[str, WhatsApp]]:
-    """One linked page a generation, for tests that leave it as they found it."""
-    async with pages.linked(dom) as opened:
+async def linked(pages: Pages, kind: str) -> AsyncIterator[tuple[str, WhatsApp]]:
+    """One linked page a kind, for tests that leave it as they found it."""
+    async with pages.linked(kind) as opened:
         yield opened
 
 

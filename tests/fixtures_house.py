@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fixtures_browser import HARSH
 from starlette.applications import Starlette
 from starlette.routing import Route
 
@@ -43,9 +44,12 @@ class House:
     worker: Worker | None = None
     events: list[Json] = field(default_factory=list)
 
-    async def link(self, name: str = "x") -> str:
-        """Make a sandbox account and scan its code; return its id once it is ready."""
+    async def link(self, name: str = "x", *, kind: str | None = None) -> str:
+        """Make a sandbox account and scan its code; return its id once it is ready. `kind` is one of KINDS."""
         account: str = (await self.client.post("/accounts", {"name": name, "transport": "sandbox"}))["id"]
+        if kind:
+            drawn = {"dom": kind.removesuffix(HARSH), "harsh": kind.endswith(HARSH)}
+            await self.client.post(f"/sandbox/accounts/{account}/draw", drawn)
         await self.client.post(f"/accounts/{account}/connect")
         await self.client.qr(account)
         await self.client.scan(account)

@@ -7,7 +7,7 @@ statement and before each thing it does on its page, until it is told to go on: 
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -24,9 +24,10 @@ from api.acceptance import Accepted, accept
 from api.orders import Order
 from api.waiting import Waiting
 from api.wishes import steer
-from browser.bubbles import Bubble, Tick
+from browser.bubbles import Bubble, Side, Tick
 from browser.evidence import Evidence as Taken
-from browser.history import Verdict, judge
+from browser.history import Finding, Reason, judge
+from browser.submit import Seen
 from errors import (
     AttemptFailed,
     BrowserLost,
@@ -246,7 +247,7 @@ class Message:
     left: bool = False
 
     def bubble(self) -> Bubble:
-        return Bubble(self.id, self.text, Tick.SENT if self.left else Tick.PENDING, outgoing=True)
+        return Bubble(self.id, self.text, Tick.SENT if self.left else Tick.PENDING, Side.OURS)
 
 
 @dataclass
@@ -286,7 +287,7 @@ class Page:
     async def arrival(self) -> None:
         """Wait for nothing."""
 
-    async def conversation(self) -> None:
+    async def conversation(self, seen: str | None = None) -> None:
         """Read nothing: nobody writes to us here."""
 
     async def _stop(self, label: str) -> How:
@@ -327,23 +328,26 @@ class Page:
         if how is How.LOST:
             raise PageHung
 
-    async def enter_was_swallowed(self) -> bool:
-        if await self._stop("enter_was_swallowed") is not How.WELL:
+    async def held_back(self) -> str:
+        if await self._stop("held_back") is not How.WELL:
             raise PageHung
-        return self.swallowed
+        return "late" if self.swallowed else ""
 
-    async def confirm(self, text: str, anchor: str | None, timeout: float) -> Bubble:  # noqa: ASYNC109  # as the real one
+    async def confirm(self, text: str, anchor: str | None, timeout: float, seen: Seen) -> Bubble:  # noqa: ASYNC109  # as the real one
         how = await self._stop("confirm")
         message = self.profile.chats[self.phone][-1]
         assert message.text == text, f"after {anchor} in {timeout} s"
         if how is How.BADLY:
-            raise OutcomeUnknown(bubble=message.id)
+            raise OutcomeUnknown(bubble=message.id, reason=Reason.AT_THE_CLOCK)
+        await seen(message.id)
         self.world.leave(message)
         if how is How.LOST:
             raise PageCrashed
         return message.bubble()
 
-    async def look_for(self, phone: str, text: str, anchor: str | None) -> tuple[Verdict, Bubble | None]:
+    async def look_for(
+        self, phone: str, text: str, anchor: str | None, *, bubble: str | None = None, others: Collection[str] = ()
+    ) -> Finding:
         how = await self._stop("look_for")
         if how is How.BADLY:
             raise PageHung
@@ -351,7 +355,8 @@ class Page:
         ids = [row.id for row in rows]
         whole = anchor is None or anchor in ids
         # Lost is the chat's beginning: the page has not loaded all of it.
-        return judge(text, rows[ids.index(anchor) + 1 :] if anchor in ids else rows, whole=whole and how is How.WELL)
+        rows = rows[ids.index(anchor) + 1 :] if anchor in ids else rows
+        return judge(text, rows, whole=whole and how is How.WELL, bubble=bubble, others=others)
 
     async def evidence(self) -> Taken:
         return Taken(b"", "")

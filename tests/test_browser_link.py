@@ -16,7 +16,7 @@ from fixtures_browser import (
     SELECTORS,
     TIMING,
     Pages,
-    dom,
+    kind,
     new_account,
     new_phone,
     pages,
@@ -37,16 +37,16 @@ from browser.screens import ERRORS, Screen
 from browser.whatsapp import WhatsApp
 from tasks.accounts import on_main_screen
 
-__all__ = ["dom", "pages"]
+__all__ = ["kind", "pages"]
 
 TODAY = date(2026, 11, 20)
 
 
 @asynccontextmanager
-async def unlinked(pages: Pages, dom: str) -> AsyncIterator[tuple[str, WhatsApp]]:
+async def unlinked(pages: Pages, kind: str) -> AsyncIterator[tuple[str, WhatsApp]]:
     """Open a new account's page and wait for its linking screen."""
     account = new_account()
-    page = await pages.open(account, dom)
+    page = await pages.open(account, kind)
     try:
         await page.wait_screen(Screen.QR, timeout=30)
         yield account, page
@@ -58,8 +58,8 @@ async def unlinked(pages: Pages, dom: str) -> AsyncIterator[tuple[str, WhatsApp]
 
 
 @pytest.mark.parametrize("phone", [pytest.param("15557654321", marks=pytest.mark.long), "4915112345678"])
-async def test_a_code_links_the_phone_that_it_was_asked_for(pages: Pages, dom: str, phone: str) -> None:
-    async with unlinked(pages, dom) as (account, page):
+async def test_a_code_links_the_phone_that_it_was_asked_for(pages: Pages, kind: str, phone: str) -> None:
+    async with unlinked(pages, kind) as (account, page):
         assert await page.pairing_code() is None
         await page.ask_pairing_code(phone)
         assert await page.screen() is Screen.QR
@@ -73,8 +73,8 @@ async def test_a_code_links_the_phone_that_it_was_asked_for(pages: Pages, dom: s
         assert await page.pairing_code() is None
 
 
-async def test_a_code_can_be_asked_for_again(pages: Pages, dom: str) -> None:
-    async with unlinked(pages, dom) as (account, page):
+async def test_a_code_can_be_asked_for_again(pages: Pages, kind: str) -> None:
+    async with unlinked(pages, kind) as (account, page):
         await page.ask_pairing_code(new_phone())
         first = await until(page.pairing_code)
         phone = new_phone()
@@ -86,8 +86,8 @@ async def test_a_code_can_be_asked_for_again(pages: Pages, dom: str) -> None:
         assert (await page.own()).phone == phone
 
 
-async def test_no_code_is_asked_for_in_an_account_that_is_linked(pages: Pages, dom: str) -> None:
-    async with pages.linked(dom) as (account, page):
+async def test_no_code_is_asked_for_in_an_account_that_is_linked(pages: Pages, kind: str) -> None:
+    async with pages.linked(kind) as (account, page):
         await page._page.evaluate("addEventListener('pointerdown', () => { window.clicked = true; }, true)")
         with pytest.raises(errors.PageHung, match="shows main instead of the linking screen"):
             await page.ask_pairing_code(new_phone())
@@ -108,8 +108,8 @@ REFUSALS = {
 
 
 @pytest.mark.long
-async def test_a_refusal_is_told_in_the_pages_words(pages: Pages, dom: str) -> None:
-    async with unlinked(pages, dom) as (account, page):
+async def test_a_refusal_is_told_in_the_pages_words(pages: Pages, kind: str) -> None:
+    async with unlinked(pages, kind) as (account, page):
 
         async def ask() -> None:
             await page.ask_pairing_code(new_phone())
@@ -126,8 +126,8 @@ async def test_a_refusal_is_told_in_the_pages_words(pages: Pages, dom: str) -> N
         await ask()
 
 
-async def test_a_number_that_is_none_is_refused(pages: Pages, dom: str) -> None:
-    async with unlinked(pages, dom) as (_, page):
+async def test_a_number_that_is_none_is_refused(pages: Pages, kind: str) -> None:
+    async with unlinked(pages, kind) as (_, page):
         with pytest.raises(errors.PairingRefused, match=r"Valid phone number is required\."):
             await page.ask_pairing_code("1555")
 
@@ -141,9 +141,9 @@ async def hasty(pages: Pages, root: Path) -> AsyncIterator[Pages]:
 
 @pytest.mark.long
 async def test_a_code_is_replaced_and_when_it_has_expired_asked_for_anew(
-    pages: Pages, dom: str, tmp_path: Path
+    pages: Pages, kind: str, tmp_path: Path
 ) -> None:
-    async with hasty(pages, tmp_path) as quick, unlinked(quick, dom) as (account, page):
+    async with hasty(pages, tmp_path) as quick, unlinked(quick, kind) as (account, page):
         await page.ask_pairing_code(new_phone())
         seen = set()
         with pytest.raises(errors.PairingRefused, match=f"renewed {RENEWALS} times"):
@@ -161,8 +161,8 @@ async def test_a_code_is_replaced_and_when_it_has_expired_asked_for_anew(
 # --- whose it is, and leaving
 
 
-async def test_whose_account_it_is(pages: Pages, dom: str) -> None:
-    async with pages.linked(dom) as (account, page):
+async def test_whose_account_it_is(pages: Pages, kind: str) -> None:
+    async with pages.linked(kind) as (account, page):
         own = await page.own()
         assert own == Own((await pages.standing(account))["phone"], "Postrider")
         assert own.phone == await page.profile_phone()
@@ -171,8 +171,8 @@ async def test_whose_account_it_is(pages: Pages, dom: str) -> None:
         assert await page.own() == Own(None, "a name that is not JSON")
 
 
-async def test_logging_out_unlinks(pages: Pages, dom: str) -> None:
-    async with pages.linked(dom) as (account, page):
+async def test_logging_out_unlinks(pages: Pages, kind: str) -> None:
+    async with pages.linked(kind) as (account, page):
         await send(page, new_phone(), "an open chat has a menu of its own")
         await pages.phone(account, "show", screen="whats_new")
         await until(partial(says, page, "what's new"))
@@ -186,8 +186,8 @@ async def test_logging_out_unlinks(pages: Pages, dom: str) -> None:
 
 
 @pytest.mark.long
-async def test_no_logging_out_from_other_screens(pages: Pages, dom: str) -> None:
-    async with pages.linked(dom) as (account, page):
+async def test_no_logging_out_from_other_screens(pages: Pages, kind: str) -> None:
+    async with pages.linked(kind) as (account, page):
         await pages.phone(account, "offline")
         await page.wait_screen(Screen.OFFLINE, timeout=30)
         with pytest.raises(errors.Offline):
@@ -203,19 +203,19 @@ async def test_no_logging_out_from_other_screens(pages: Pages, dom: str) -> None
 # --- restrictions
 
 
-@pytest.mark.parametrize("kind", ["new_chats", pytest.param("monthly_cap", marks=pytest.mark.long)])
-async def test_a_restriction_is_read_and_known_chats_go_on(pages: Pages, dom: str, kind: str) -> None:
-    async with pages.linked(dom, patience=Patience(**{**vars(PATIENCE), "chat": 6.0})) as (account, page):
+@pytest.mark.parametrize("limit", ["new_chats", pytest.param("monthly_cap", marks=pytest.mark.long)])
+async def test_a_restriction_is_read_and_known_chats_go_on(pages: Pages, kind: str, limit: str) -> None:
+    async with pages.linked(kind, patience=Patience(**{**vars(PATIENCE), "chat": 6.0})) as (account, page):
         known = new_phone()
         await send(page, known, "before")
         assert await page.restriction() is None
-        await pages.phone(account, "restrict", kind=kind)
-        assert await until(page.restriction) == kind
+        await pages.phone(account, "restrict", kind=limit)
+        assert await until(page.restriction) == limit
         assert await page.screen() is Screen.MAIN
         with pytest.raises(errors.NewChatsRestricted) as refused:
             await page.open_chat(new_phone())
-        assert refused.value.restriction == kind
-        if kind == "monthly_cap":
+        assert refused.value.restriction == limit
+        if limit == "monthly_cap":
             assert refused.value.until is not None
             assert refused.value.until.day == 1
             assert timedelta() <= refused.value.until - datetime.now(UTC).date() < timedelta(days=33)
@@ -234,8 +234,8 @@ async def test_a_restriction_is_read_and_known_chats_go_on(pages: Pages, dom: st
 
 
 @pytest.mark.long
-async def test_only_known_chats_are_opened_where_only_they_may_be(pages: Pages, dom: str) -> None:
-    async with pages.linked(dom) as (account, page):
+async def test_only_known_chats_are_opened_where_only_they_may_be(pages: Pages, kind: str) -> None:
+    async with pages.linked(kind) as (account, page):
         known, other = new_phone(), new_phone()
         await send(page, known, "hello")
         await send(page, other, "hello too")
@@ -261,8 +261,8 @@ async def test_only_known_chats_are_opened_where_only_they_may_be(pages: Pages, 
 
 
 @pytest.mark.long
-async def test_two_contacts_of_one_name_are_not_told_apart(pages: Pages, dom: str) -> None:
-    async with pages.linked(dom) as (_, page):
+async def test_two_contacts_of_one_name_are_not_told_apart(pages: Pages, kind: str) -> None:
+    async with pages.linked(kind) as (_, page):
         await page.open_chat("447700900012")
         await send(page, new_phone(), "another chat")
         await page._page.evaluate("""() => {
@@ -274,8 +274,8 @@ async def test_two_contacts_of_one_name_are_not_told_apart(pages: Pages, dom: st
 
 
 @pytest.mark.long
-async def test_a_notice_that_comes_by_itself_keeps_no_known_chat_closed(pages: Pages, dom: str) -> None:
-    async with pages.linked(dom) as (account, page):
+async def test_a_notice_that_comes_by_itself_keeps_no_known_chat_closed(pages: Pages, kind: str) -> None:
+    async with pages.linked(kind) as (account, page):
         known = new_phone()
         await send(page, known, "hello")
         await pages.phone(account, "restrict")
@@ -374,8 +374,8 @@ async def meets(page: WhatsApp) -> type[errors.SendError] | None:
 
 
 @pytest.mark.long
-async def test_every_screen_is_shown_and_recognised_and_met_and_ends(pages: Pages, dom: str) -> None:
-    async with pages.linked(dom, patience=replace(PATIENCE, unknown=0.3)) as (account, page):
+async def test_every_screen_is_shown_and_recognised_and_met_and_ends(pages: Pages, kind: str) -> None:
+    async with pages.linked(kind, patience=replace(PATIENCE, unknown=0.3)) as (account, page):
         for name, screen in SCREENS.items():
             await pages.phone(account, "show", screen=name)
             await until(partial(shows, page, screen))
@@ -401,8 +401,8 @@ async def shows(page: WhatsApp, screen: Screen) -> bool:
 
 
 @pytest.mark.long
-async def test_a_logout_says_why(pages: Pages, dom: str) -> None:
-    async with pages.linked(dom) as (account, page):
+async def test_a_logout_says_why(pages: Pages, kind: str) -> None:
+    async with pages.linked(kind) as (account, page):
         for name, words in LOGGED_OUT.items():
             await pages.phone(account, "show", screen=name)
             await page.wait_screen(Screen.QR, timeout=30)
@@ -415,8 +415,8 @@ async def test_a_logout_says_why(pages: Pages, dom: str) -> None:
             await pages.link(account, page)
 
 
-async def test_a_screen_before_linking(pages: Pages, dom: str) -> None:
-    async with unlinked(pages, dom) as (account, page):
+async def test_a_screen_before_linking(pages: Pages, kind: str) -> None:
+    async with unlinked(pages, kind) as (account, page):
         await pages.phone(account, "show", screen="proxy_blocked")
         await page.wait_screen(Screen.PROXY_BLOCKED, timeout=30)
         await pages.phone(account, "show")
@@ -444,10 +444,10 @@ async def test_what_cannot_be_ordered_is_named(pages: Pages, act: str, body: dic
 
 
 @pytest.mark.long
-async def test_a_page_that_takes_memory_and_one_that_hangs(pages: Pages, dom: str) -> None:
+async def test_a_page_that_takes_memory_and_one_that_hangs(pages: Pages, kind: str) -> None:
     refused = await pages.http.post(f"/sandbox/accounts/{new_account()}/leak", json={"mb": 1})
     assert refused.status_code == 409
-    async with pages.linked(dom) as (account, page):
+    async with pages.linked(kind) as (account, page):
         (before,) = (await measure([page._directory])).values()
         await pages.http.post(f"/sandbox/accounts/{account}/leak", json={"mb": 300})
 

@@ -5,16 +5,16 @@ import struct
 from pathlib import Path
 
 import pytest
-from fixtures_browser import Pages, dom, friend, linked, new_phone, page, pages, send, until
+from fixtures_browser import PATIENCE, Pages, friend, kind, last, linked, new_phone, page, pages, press, send, until
 
 import errors
 from browser.bubbles import Tick
 from browser.engine import look_for
-from browser.history import Verdict
+from browser.history import Reason, Verdict
 from browser.screens import Screen
 from browser.whatsapp import WhatsApp
 
-__all__ = ["dom", "friend", "linked", "page", "pages"]
+__all__ = ["friend", "kind", "linked", "page", "pages"]
 
 LONG = " ".join(f"Word {number} of a long message, with ünïcode and 🎉." for number in range(100))[:4000]
 TEXTS = {
@@ -56,26 +56,31 @@ async def test_every_kind_of_text_arrives_as_it_was_given(pages: Pages, page: Wh
 LANDLINE, MOBILE = "551132782153", "5511932782153"
 
 
-async def test_a_landline_and_a_mobile_that_differ_by_a_nine_are_two_people(pages: Pages, page: WhatsApp) -> None:
+async def test_a_landline_and_a_mobile_that_differ_by_a_nine_are_two_people(
+    pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp]
+) -> None:
     """In Brazil: each chat is open when the other one's message comes."""
     order = [LANDLINE, MOBILE, LANDLINE]
     for number, phone in enumerate(order):
         await send(page, phone, f"{number} for {phone}")
     for phone in (LANDLINE, MOBILE):
-        assert await pages.received(phone) == [
+        assert await pages.received(phone, linked[0]) == [
             f"{number} for {each}" for number, each in enumerate(order) if each == phone
         ]
     ticks = await page.chat_ticks()
     assert {LANDLINE, MOBILE} <= set(ticks)
 
 
-async def test_a_listed_chat_is_found_by_the_other_form_of_its_number(pages: Pages, page: WhatsApp) -> None:
+async def test_a_listed_chat_is_found_by_the_other_form_of_its_number(
+    pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp]
+) -> None:
     await send(page, "551187654321", "by its old form")
     await send(page, new_phone(), "another chat is open")
     await page._page.evaluate("window.stays = true; 0")
     await send(page, "5511987654321", "by the one that is dialled")
     assert await page._page.evaluate("window.stays"), "the page was not loaded anew for it"
-    assert await pages.received("551187654321") == ["by its old form", "by the one that is dialled"]
+    received = await pages.received("551187654321", linked[0])
+    assert received == ["by its old form", "by the one that is dialled"]
     assert "5511987654321" in await page.chat_ticks()
 
 
@@ -136,9 +141,7 @@ async def test_the_same_text_twice_is_two_messages(pages: Pages, page: WhatsApp,
     await page.open_chat(friend)
     ids = set()
     for _ in range(2):
-        await page.write("again")
-        anchor = await page.arm(10)
-        await page.press_enter()
+        anchor = await press(page, "again")
         ids.add((await page.confirm("again", anchor, 30)).id)
     assert len(ids) == 2
     assert (await pages.received(friend))[-2:] == ["again", "again"]
@@ -158,7 +161,7 @@ async def test_an_enter_that_comes_late_never_reaches_the_page(pages: Pages, pag
     await page.write("too late")
     await page.arm(0)
     await page.press_enter()
-    assert await page.enter_was_swallowed()
+    assert await page.held_back() == "late"
     assert not await page.box_is_empty()
     assert "too late" not in await pages.received(friend)
     await page.clear()
@@ -168,7 +171,7 @@ async def test_an_enter_that_nobody_armed_for_never_does(pages: Pages, page: Wha
     await send(page, friend, "armed")
     await page.write("not armed")
     await page.press_enter()
-    assert await page.enter_was_swallowed()
+    assert await page.held_back() == "late"
     await page.clear()
     assert (await pages.received(friend))[-1] == "armed"
 
@@ -178,22 +181,24 @@ async def test_time_that_passed_before_arming_counts(page: WhatsApp, friend: str
     await page.write("late")
     await page.arm(10, since=asyncio.get_running_loop().time() - 11)
     await page.press_enter()
-    assert await page.enter_was_swallowed()
+    assert await page.held_back() == "late"
     await page.clear()
 
 
 async def test_confirm_gives_up_on_what_never_left(page: WhatsApp, friend: str) -> None:
-    await send(page, friend, "before")
+    await page.open_chat(friend)
+    await page.write("never pressed")
     anchor = await page.arm(10)
     with pytest.raises(errors.OutcomeUnknown):
-        await page.confirm("before", anchor, 0.5)
+        await page.confirm("never pressed", anchor, PATIENCE.taken / 2)
+    with pytest.raises(errors.EnterNotTaken):
+        await page.confirm("never pressed", anchor, 30)
+    await page.clear()
 
 
 async def test_ticks_in_the_chat_and_in_the_list(page: WhatsApp, friend: str) -> None:
     await page.open_chat(friend)
-    await page.write("ticks")
-    anchor = await page.arm(10)
-    await page.press_enter()
+    anchor = await press(page, "ticks")
     bubble = await page.confirm("ticks", anchor, 30)
 
     async def read() -> bool:
@@ -209,52 +214,48 @@ async def test_ticks_in_the_chat_and_in_the_list(page: WhatsApp, friend: str) ->
 async def test_settling_finds_what_was_sent(page: WhatsApp) -> None:
     phone = new_phone()
     await page.open_chat(phone)
-    await page.write("first of all")
-    assert await page.arm(10) is None
-    await page.press_enter()
+    assert await press(page, "first of all") is None
     bubble = await page.confirm("first of all", None, 30)
-    verdict, found = await page.look_for(phone, "first of all", None)
-    assert verdict is Verdict.SENT
-    assert found is not None
-    assert found.id == bubble.id
+    found = await page.look_for(phone, "first of all", None)
+    assert (found.verdict, found.bubble and found.bubble.id) == (Verdict.SENT, bubble.id)
 
 
 async def test_settling_proves_what_was_not(page: WhatsApp) -> None:
     phone = new_phone()
     await page.open_chat(phone)
-    assert (await page.look_for(phone, "never", None))[0] is Verdict.NOT_SENT
+    assert (await page.look_for(phone, "never", None)).verdict is Verdict.NOT_SENT
     await send(page, phone, "something")
-    anchor = await page.arm(0)
-    assert (await page.look_for(phone, "something", anchor))[0] is Verdict.NOT_SENT
-    assert (await page.look_for(phone, "something", None))[0] is Verdict.SENT
-    assert (await page.look_for(phone, "never", "no-such-id"))[0] is Verdict.UNKNOWN
+    anchor = await last(page)
+    assert (await page.look_for(phone, "something", anchor)).verdict is Verdict.NOT_SENT
+    assert (await page.look_for(phone, "something", None)).verdict is Verdict.SENT
+    assert (await page.look_for(phone, "never", "no-such-id")).verdict is Verdict.UNKNOWN
 
 
 @pytest.mark.long
 async def test_settling_looks_through_a_long_chat(pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp]) -> None:
     phone = new_phone()
     await send(page, phone, "the anchor")
-    anchor = await page.arm(0)
+    anchor = await last(page)
     await send(page, phone, "far up")
     for number in range(70):  # more than the page keeps in the DOM
         await pages.phone(linked[0], "incoming", phone=phone, text=f"line {number}\nand one more")
-    verdict, bubble = await page.look_for(phone, "far up", anchor)
-    assert verdict is Verdict.SENT
-    assert bubble is not None
-    assert (await page.look_for(phone, "never", anchor))[0] is Verdict.NOT_SENT
-    assert (await page.look_for(phone, "never", "no-such-id"))[0] is Verdict.UNKNOWN
+    found = await page.look_for(phone, "far up", anchor)
+    assert found.verdict is Verdict.SENT
+    assert found.bubble is not None
+    others = [found.bubble.id]
+    assert (await page.look_for(phone, "never", anchor, others=others)).verdict is Verdict.NOT_SENT
+    assert (await page.look_for(phone, "never", anchor)).reason is Reason.OTHER_OUTGOING
+    assert (await page.look_for(phone, "never", "no-such-id")).verdict is Verdict.UNKNOWN
 
 
 async def test_the_anchor_may_be_theirs(pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp]) -> None:
     phone = new_phone()
     await pages.phone(linked[0], "incoming", phone=phone, text="hello?")
     await page.open_chat(phone)
-    await page.write("hello?")
-    anchor = await page.arm(10)
+    anchor = await press(page, "hello?")
     assert anchor is not None
-    await page.press_enter()
     await page.confirm("hello?", anchor, 30)
-    assert (await page.look_for(phone, "hello?", anchor))[0] is Verdict.SENT
+    assert (await page.look_for(phone, "hello?", anchor)).verdict is Verdict.SENT
 
 
 async def test_a_message_that_quotes_a_screen_is_not_one(
@@ -278,13 +279,11 @@ async def test_a_number_that_is_not_on_whatsapp(page: WhatsApp) -> None:
 
 async def test_a_message_that_stays_at_the_clock(pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp]) -> None:
     await page.open_chat("15550000409")
-    await page.write("held")
-    anchor = await page.arm(10)
-    await page.press_enter()
+    anchor = await press(page, "held")
     with pytest.raises(errors.OutcomeUnknown):
         await page.confirm("held", anchor, 1)
-    assert (await page.look_for("15550000409", "held", anchor))[0] is Verdict.PENDING
-    assert (await page.look_for("15550000409", "other", anchor))[0] is Verdict.UNKNOWN
+    assert (await page.look_for("15550000409", "held", anchor)).verdict is Verdict.PENDING
+    assert (await page.look_for("15550000409", "other", anchor)).verdict is Verdict.UNKNOWN
     await pages.phone(linked[0], "release")
     await page.confirm("held", anchor, 30)
 

@@ -13,10 +13,11 @@ import pytest
 
 import errors
 from browser import chromium, profile, seam, selectors
-from browser.bubbles import Bubble, Tick, read_bubbles, read_tick
+from browser.bubbles import Bubble, Side, Tick, read_bubbles, read_tick
 from browser.engine import look_for
-from browser.history import Verdict, judge
+from browser.history import Reason, Verdict, judge
 from browser.session import TRANSITIONS, ForbiddenTransitionError, State, move
+from browser.submit import Watch
 
 SHIPPED = selectors.load()
 TEXT = Path(selectors.__file__).with_name("selectors.toml").read_text("utf-8")
@@ -339,6 +340,7 @@ def test_an_account_looks_the_same_every_time_and_not_like_another() -> None:
 
 # --- ticks and verdicts
 
+STAR = {"label": " Starred ", "icon": "wds-ic-star-filled", "color": "rgba(0, 0, 0, 0.6)"}
 GREY, BLUE, WHITE = "rgba(0, 0, 0, 0.6)", "rgb(0, 123, 252)", "rgba(255, 255, 255, 0.6)"
 
 
@@ -364,7 +366,7 @@ GREY, BLUE, WHITE = "rgba(0, 0, 0, 0.6)", "rgb(0, 123, 252)", "rgba(255, 255, 25
     ],
 )
 def test_a_status_icon(label: str, icon: str, color: str, tick: Tick) -> None:
-    assert read_tick({"label": label, "icon": icon, "color": color}, SHIPPED) is tick
+    assert read_tick([STAR, {"label": label, "icon": icon, "color": color}], SHIPPED) is tick
 
 
 def row(**changed: Any) -> dict[str, Any]:
@@ -372,58 +374,119 @@ def row(**changed: Any) -> dict[str, Any]:
         "id": "ABC",
         "text": "hi",
         "holes": 0,
+        "content": True,
+        "written": True,
         "bubble": True,
+        "notice": False,
         "outgoing": False,
         "incoming": False,
         "side": "left",
-        "status": None,
+        "failed": None,
+        "status": [],
+        "icons": [],
     } | changed
 
 
-@pytest.mark.parametrize(
-    ("changed", "outgoing"),
-    [
-        ({"id": "true_1@c.us_3EB0"}, True),
-        ({"id": "false_1@c.us_3EB0", "side": "right"}, False),
-        ({"outgoing": True}, True),
-        ({"incoming": True, "side": "right"}, False),
-        ({"status": {"label": "", "icon": "wds-ic-delivered", "color": GREY}}, True),
-        ({"side": "right"}, True),
-        ({}, False),
-    ],
-)
-def test_ours_and_theirs(changed: dict[str, Any], *, outgoing: bool) -> None:
-    assert [bubble.outgoing for bubble in read_bubbles([row(**changed)], SHIPPED)] == [outgoing]
-
-
-def test_notices_are_no_messages() -> None:
-    assert read_bubbles([row(bubble=False)], SHIPPED) == []
-
-
-def ours(text: str, tick: Tick) -> Bubble:
-    return Bubble("id", text, tick, outgoing=True)
-
-
-THEIRS = Bubble("in", "hi", Tick.UNKNOWN, outgoing=False)
+def icon(name: str, label: str = "") -> dict[str, str]:
+    return {"label": label, "icon": name, "color": GREY}
 
 
 @pytest.mark.parametrize(
-    ("rows", "whole", "verdict"),
+    ("changed", "side"),
     [
-        ([], True, Verdict.NOT_SENT),
-        ([], False, Verdict.UNKNOWN),
-        ([ours("other", Tick.READ)], True, Verdict.NOT_SENT),
-        ([ours("hi", Tick.SENT)], False, Verdict.SENT),
-        ([ours("hi", Tick.PENDING), ours("hi", Tick.READ)], True, Verdict.SENT),
-        ([ours("hi", Tick.PENDING)], True, Verdict.PENDING),
-        ([ours("other", Tick.PENDING)], True, Verdict.UNKNOWN),
-        ([ours("other", Tick.UNKNOWN)], True, Verdict.UNKNOWN),
-        ([ours("hi", Tick.UNKNOWN)], True, Verdict.UNKNOWN),
-        ([ours("hi", Tick.FAILED)], True, Verdict.UNKNOWN),
-        ([ours("", Tick.READ)], True, Verdict.UNKNOWN),
-        ([THEIRS], True, Verdict.UNKNOWN),
-        ([Bubble("in", "hello", Tick.UNKNOWN, outgoing=False)], True, Verdict.NOT_SENT),
+        ({"id": "true_1@c.us_3EB0"}, Side.OURS),
+        ({"id": "false_1@c.us_3EB0", "side": "right"}, Side.THEIRS),
+        ({"outgoing": True}, Side.OURS),
+        ({"incoming": True, "side": "right"}, Side.THEIRS),
+        ({"status": [icon("wds-ic-delivered")]}, Side.OURS),
+        ({"side": "right"}, Side.OURS),
+        ({}, Side.THEIRS),
+        ({"content": False, "side": "right"}, Side.HIDDEN),
+        ({"notice": True}, Side.NOTICE),
+        ({"side": "middle", "bubble": False}, Side.UNKNOWN),
+        ({"failed": "Something went wrong."}, Side.THEIRS),  # media of theirs that could not be loaded
     ],
 )
-def test_what_became_of_a_message(rows: list[Bubble], verdict: Verdict, *, whole: bool) -> None:
-    assert judge("hi", rows, whole=whole)[0] is verdict
+def test_whose_a_row_is(changed: dict[str, Any], side: Side) -> None:
+    assert [bubble.side for bubble in read_bubbles([row(**changed)], SHIPPED)] == [side]
+
+
+@pytest.mark.parametrize(
+    ("changed", "tick"),
+    [
+        ({"status": [STAR, icon("wds-ic-read")]}, Tick.DELIVERED),
+        ({"status": [STAR]}, Tick.UNKNOWN),
+        ({"status": [icon("wds-ic-delivered"), icon("wds-ic-surprise")]}, Tick.UNKNOWN),  # the last one counts
+        ({"icons": [icon("tail-out"), icon("wds-ic-delivered"), icon("ic-reaction")]}, Tick.SENT),  # no meta is found
+        ({"failed": "Couldn't send this message."}, Tick.FAILED),
+        ({"icons": [icon("ic-error")]}, Tick.FAILED),
+        ({"failed": "a reaction", "status": [icon("wds-ic-read")]}, Tick.DELIVERED),  # it was sent all the same
+    ],
+)
+def test_the_status_of_a_message_of_ours(changed: dict[str, Any], tick: Tick) -> None:
+    assert [bubble.tick for bubble in read_bubbles([row(outgoing=True, **changed)], SHIPPED)] == [tick]
+
+
+def ours(text: str, tick: Tick, name: str = "id") -> Bubble:
+    return Bubble(name, text, tick, Side.OURS)
+
+
+def other(side: Side, text: str = "hello") -> Bubble:
+    return Bubble("in", text, Tick.UNKNOWN, side)
+
+
+@pytest.mark.parametrize(
+    ("rows", "whole", "verdict", "reason"),
+    [
+        ([], True, Verdict.NOT_SENT, None),
+        ([], False, Verdict.UNKNOWN, Reason.ANCHOR_LOST),
+        ([ours("other", Tick.READ)], True, Verdict.UNKNOWN, Reason.OTHER_OUTGOING),
+        ([ours("other", Tick.READ, "another job's")], True, Verdict.NOT_SENT, None),
+        ([ours("other", Tick.PENDING, "another job's")], True, Verdict.UNKNOWN, Reason.AT_THE_CLOCK),
+        ([ours("hi", Tick.READ, "another job's")], True, Verdict.NOT_SENT, None),
+        ([ours("hi", Tick.SENT)], False, Verdict.SENT, None),
+        ([ours("hi", Tick.PENDING), ours("hi", Tick.READ)], True, Verdict.UNKNOWN, Reason.OTHER_OUTGOING),
+        ([ours("hi", Tick.SENT), ours("other", Tick.READ, "a person's")], True, Verdict.SENT, None),
+        ([ours("hi", Tick.PENDING)], True, Verdict.PENDING, Reason.AT_THE_CLOCK),
+        ([ours("other", Tick.PENDING)], True, Verdict.UNKNOWN, Reason.OTHER_OUTGOING),
+        ([ours("hi", Tick.UNKNOWN)], True, Verdict.UNREADABLE, Reason.UNREADABLE),
+        ([ours("hi", Tick.FAILED)], True, Verdict.FAILED, None),
+        ([ours("", Tick.READ)], True, Verdict.UNKNOWN, Reason.OTHER_OUTGOING),
+        ([ours("drawn otherwise", Tick.READ, "known")], True, Verdict.SENT, None),
+        ([ours("drawn otherwise", Tick.READ, "true_1@c.us_known")], True, Verdict.SENT, None),
+        ([other(Side.THEIRS, "hi")], True, Verdict.UNKNOWN, Reason.UNREADABLE),
+        ([other(Side.THEIRS)], True, Verdict.NOT_SENT, None),
+        ([other(Side.NOTICE)], True, Verdict.NOT_SENT, None),
+        ([other(Side.HIDDEN)], True, Verdict.UNKNOWN, Reason.ROWS_MISSING),
+        ([other(Side.UNKNOWN)], True, Verdict.UNKNOWN, Reason.UNREADABLE),
+    ],
+)
+def test_what_became_of_a_message(rows: list[Bubble], verdict: Verdict, reason: Reason | None, *, whole: bool) -> None:
+    finding = judge("hi", rows, whole=whole, bubble="known", others={"another job's"})
+    assert (finding.verdict, finding.reason) == (verdict, reason)
+
+
+def watched(*looks: list[Bubble]) -> Bubble | None:
+    watch = Watch("hi", "anchor", frozenset({"anchor", "before"}))
+    found = None
+    for rows in looks:
+        found = watch.look([ours("old", Tick.READ, "before"), ours("older", Tick.READ, "anchor"), *rows])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("looks", "name"),
+    [
+        ([[]], None),
+        ([[ours("hi", Tick.SENT, "a")]], "a"),
+        ([[ours("drawn otherwise", Tick.PENDING, "a")], [ours("drawn otherwise", Tick.SENT, "a")]], "a"),
+        ([[ours("drawn otherwise", Tick.SENT, "a")]], None),
+        ([[ours("a person's", Tick.SENT, "b"), ours("hi", Tick.SENT, "a")]], "a"),
+        ([[ours("a person's", Tick.SENT, "b"), ours("drawn otherwise", Tick.PENDING, "a")]], "a"),
+        ([[ours("hi", Tick.SENT, "b"), ours("hi", Tick.PENDING, "a")]], "a"),  # a person wrote the same
+        ([[ours("x", Tick.PENDING, "b"), ours("y", Tick.PENDING, "a")]], None),
+    ],
+)
+def test_which_new_message_is_ours(looks: list[list[Bubble]], name: str | None) -> None:
+    found = watched(*looks)
+    assert (found and found.id) == name

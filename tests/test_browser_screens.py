@@ -129,8 +129,9 @@ async def test_every_selector_can_be_parsed_by_the_browser(reader: Reader) -> No
 
 @pytest.mark.parametrize("buttons", [("Continue",), ("OK",), ("Not now", "Turn on"), ("Got it",)])
 async def test_dialogs_are_closed_by_their_mildest_button(reader: Reader, buttons: tuple[str, ...]) -> None:
+    dialogs = popup("What's new", *buttons) + popup("Get WhatsApp for Windows", *buttons)
     await reader.page.set_content(
-        f"<div id='app'>{PANE.format('')}</div>{popup('Hello', *buttons)}{popup('And more', *buttons)}"
+        f"<div id='app'>{PANE.format('')}</div>{dialogs}"
         "<div data-testid='chat-butterbar'><button aria-label='Close'>x</button></div>"
     )
     await reader.page.evaluate("""() => document.addEventListener("click", (event) => {
@@ -142,10 +143,18 @@ async def test_dialogs_are_closed_by_their_mildest_button(reader: Reader, button
     assert await reader.find("butterbar_close") is None
 
 
-async def test_a_dialog_that_stays_is_named(reader: Reader) -> None:
-    await reader.page.set_content(f"<div id='app'>{PANE.format('')}</div>{popup('Take a tour?', 'OK')}")
+@pytest.mark.parametrize("buttons", [("OK",), ("Continue", "OK"), ("Got it", "Close")])
+async def test_no_button_of_a_dialog_that_nobody_knows_is_pressed(reader: Reader, buttons: tuple[str, ...]) -> None:
+    await reader.page.set_content(f"<div id='app'>{PANE.format('')}</div>{popup('Take a tour?', *buttons)}")
+    await reader.page.evaluate("""() => {
+        window.touched = [];
+        for (const kind of ["click", "keydown"]) {
+            document.addEventListener(kind, (event) => window.touched.push(event.key ?? "click"));
+        }
+    }""")
     with pytest.raises(errors.UnknownDialog, match="take a tour"):
         await close_all(reader)
+    assert set(await reader.page.evaluate("touched")) == {"Escape"}
 
 
 async def test_what_is_hidden_is_passed_over_and_so_is_a_broken_selector(reader: Reader) -> None:

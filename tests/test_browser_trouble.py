@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fixtures_browser import DOMS, PATIENCE, Pages, dom, new_account, new_phone, pages, send, until
+from fixtures_browser import DOMS, PATIENCE, Pages, kind, new_account, new_phone, pages, press, send, until
 from fixtures_driver import let_engines_have_their_own
 
 import errors
@@ -19,16 +19,16 @@ from browser.reader import Patience
 from browser.screens import Screen
 from browser.whatsapp import WhatsApp
 
-__all__ = ["dom", "pages"]
+__all__ = ["kind", "pages"]
 
 NEWEST = DOMS[-1]
 SHORT = Patience(**{**vars(PATIENCE), "answer": 1.0})
 
 
 @pytest.mark.long
-async def test_codes_rotate_run_out_and_are_asked_for_anew(pages: Pages, dom: str) -> None:
+async def test_codes_rotate_run_out_and_are_asked_for_anew(pages: Pages, kind: str) -> None:
     account = new_account()
-    page = await pages.open(account, dom)
+    page = await pages.open(account, kind)
     try:
         await page.wait_screen(Screen.QR, timeout=30)
         first = await until(page.qr)
@@ -48,7 +48,7 @@ async def test_codes_rotate_run_out_and_are_asked_for_anew(pages: Pages, dom: st
         await pages.link(account, page)
         # The login is in the profile.
         await page.close()
-        page = await pages.open(account, dom)
+        page = await pages.open(account, kind)
         assert await page.wait_screen(Screen.MAIN, Screen.QR, timeout=30) is Screen.MAIN
         # Unlinked by the phone.
         await pages.phone(account, "unlink")
@@ -60,8 +60,8 @@ async def test_codes_rotate_run_out_and_are_asked_for_anew(pages: Pages, dom: st
 
 
 @pytest.mark.long
-async def test_a_ban_a_restriction_and_a_network_that_goes(pages: Pages, dom: str) -> None:
-    async with pages.linked(dom) as (account, page):
+async def test_a_ban_a_restriction_and_a_network_that_goes(pages: Pages, kind: str) -> None:
+    async with pages.linked(kind) as (account, page):
         known = new_phone()
         await send(page, known, "before")
         with pytest.raises(errors.Banned):
@@ -102,21 +102,19 @@ async def test_an_account_that_stays_offline_waits(pages: Pages) -> None:
             await page.open_chat(new_phone())
 
 
-async def test_a_page_that_crashes_after_enter_is_settled(pages: Pages, dom: str) -> None:
-    async with pages.linked(dom) as (account, page):
+async def test_a_page_that_crashes_after_enter_is_settled(pages: Pages, kind: str) -> None:
+    async with pages.linked(kind) as (account, page):
         await page.open_chat("15550000500")
-        await page.write("into the crash")
-        anchor = await page.arm(10)
-        await page.press_enter()
+        anchor = await press(page, "into the crash")
         with pytest.raises(errors.PageCrashed):
             await page.confirm("into the crash", anchor, 30)
         assert await page.screen() is Screen.CRASHED
         with pytest.raises(errors.PageCrashed):
             await page.open_chat(new_phone())
         await page.close()
-        again = await pages.open(account, dom)
+        again = await pages.open(account, kind)
         await again.wait_screen(Screen.MAIN, timeout=30)
-        assert (await again.look_for("15550000500", "into the crash", anchor))[0] is Verdict.SENT
+        assert (await again.look_for("15550000500", "into the crash", anchor)).verdict is Verdict.SENT
         await again.close()
 
 
@@ -130,14 +128,12 @@ async def test_an_older_profile_knows_neither_the_anchor_nor_the_message(pages: 
     shutil.copytree(directory, copy)
     page = await pages.open(account, NEWEST, directory=directory)
     await send(page, phone, "first")
-    await page.write("second")
-    anchor = await page.arm(10)
-    await page.press_enter()
+    anchor = await press(page, "second")
     await page.confirm("second", anchor, 30)
     older = await pages.open(account, NEWEST, directory=copy)
     try:
         await older.wait_screen(Screen.MAIN, timeout=30)
-        assert (await older.look_for(phone, "second", anchor))[0] is Verdict.UNKNOWN
+        assert (await older.look_for(phone, "second", anchor)).verdict is Verdict.UNKNOWN
         # The same device in another browser: WhatsApp takes it from the first.
         await page.wait_screen(Screen.CONFLICT, timeout=30)
         with pytest.raises(errors.OpenElsewhere):

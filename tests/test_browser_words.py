@@ -1,9 +1,12 @@
 # ruff: noqa: RUF001 - the scripts of the world are what this is about
+import unicodedata
+from typing import Literal
+
 import pytest
 
 from browser.chats import numbers_of, same_title
-from browser.compose import strokes
-from browser.words import essence, label_number, plain, same_text, title_number
+from browser.compose import CLUSTER, pieces, safely_typed
+from browser.words import essence, label_number, plain, same_box, same_text, title_number
 
 
 @pytest.mark.parametrize(
@@ -24,6 +27,20 @@ from browser.words import essence, label_number, plain, same_text, title_number
         ("- one\n- two\n> said\n1. first", "one\ntwo\nsaid\nfirst", 0),
         ("é", "e\u0301", 0),
         ("x" * 3000, "x" * 700 + "… Read more", 0),
+        ("*1. Your order* is ready", "1. Your order is ready", 0),
+        ("*2. Pagamento*\nPix", "2. Pagamento\nPix", 0),
+        ("- 24. Dezember: zu\n- 25. Dezember: zu", "- 24. Dezember: zu\n- 25. Dezember: zu", 0),
+        ("1. 24. Mai", "24. Mai", 0),
+        ("10. 5. 2026", "1. 5. 2026", 0),
+        ("3. 2. 1. Go!", "2. 1. Go!", 0),
+        ("1. Item\n   - sub\n2. Item", "Item\nsub\nItem", 0),
+        ("Pedido 42\r\n-\r\nTotal: 10", "Pedido 42\n-\nTotal: 10", 0),
+        ("  outer  ", "outer", 0),
+        ("📋 *Menu*" + "\u200e" * 850 + "\n1) Pizza", "📋 Menu" + "\u200e" * 759 + "… Read more", 0),
+        ("Pedido 42" + " " * 900 + "obrigado", "Pedido 42" + " " * 759 + "… Read more", 0),
+        ("_" * 400 + "\n" + "*" * 400 + "\nTotal 10", "_" * 400 + "\n" + "*" * 367 + "… Read more", 0),
+        ("a" * 700 + "\n10. x" + "b" * 100, "a" * 700 + "\n10.… Read more", 0),
+        ("a" * 700 + "\n- 1. x" + "b" * 100, "a" * 700 + "\n-… Read more", 0),
     ],
 )
 def test_a_text_is_recognised_however_it_is_drawn(sent: str, seen: str, holes: int) -> None:
@@ -43,6 +60,63 @@ def test_a_text_is_recognised_however_it_is_drawn(sent: str, seen: str, holes: i
 )
 def test_another_text_is_not(sent: str, seen: str, holes: int) -> None:
     assert not same_text(sent, seen, holes=holes)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "안녕하세요 고객님 주문하신 상품이 발송되었습니다. ",
+        "Xin chào quý khách, đơn hàng đã được giao thành công. ",
+        "がぎぐげご ",
+        "नमस्ते जी ",
+    ],
+)
+def test_a_fold_inside_a_character_is_no_difference(words: str, form: Literal["NFC", "NFD"]) -> None:
+    text = unicodedata.normalize(form, words * 60)
+    for end in range(200, 260):
+        assert same_text(text, text[:end] + "… Read more")
+        assert not same_text(text, text[: end - 8] + "X" + text[end - 8 : end] + "… Read more")
+
+
+@pytest.mark.parametrize(
+    ("sent", "held"),
+    [
+        ("a\nb", "a\nb\n"),
+        ("  a  b ", "a  b"),
+        ("a\r\nb", "a\nb"),
+        ("a\u00a0b", "a b"),
+        ("* one\n2. two\n> said", "- one\n1. two\n> said"),
+        ("\u200fשלום", "שלום"),
+        ("e\u0301", "é"),
+    ],
+)
+def test_the_box_holds_the_text(sent: str, held: str) -> None:
+    assert same_box(sent, held)
+
+
+@pytest.mark.parametrize(
+    ("sent", "held"),
+    [
+        ("first\nsecond", "firstsecond"),
+        ("first\nsecond", "first second"),
+        ("first\n\nsecond", "first\nsecond"),
+        ("a  b", "a b"),
+        ("*bold*", "bold"),
+        ("- one\n- two", "- one\n- - two"),
+        ("- one", "one"),
+        ("see :)", "see 🙂"),
+    ],
+)
+def test_the_box_holds_something_else(sent: str, held: str) -> None:
+    assert not same_box(sent, held)
+
+
+@pytest.mark.parametrize("text", [" " * 65_536, "-" + " " * 65_535, "\n" * 65_536, "- " * 32_768, "1" * 65_536])
+def test_no_text_takes_long_to_compare(text: str) -> None:
+    assert same_text(text, text)
+    assert not same_text(text + "x", text + "y…")
+    assert same_box(text, text)
 
 
 def test_essence_keeps_joined_scripts_apart_from_marks() -> None:
@@ -95,26 +169,33 @@ def test_a_label_ends_with_a_number_or_a_name(label: str, number: str) -> None:
     assert label_number(label) == number
 
 
-def test_strokes_keep_clusters_whole_and_lose_nothing() -> None:
-    text = "héllo 👩\u200d👩\u200d👧 🇩🇪 👍🏽\nשלום e\u0301\n" + "long " * 500
-    cut = list(strokes(text, 200))
+def test_pieces_keep_clusters_whole_and_lose_nothing() -> None:
+    text = "héllo 👩\u200d👩\u200d👧 🇩🇪 👍🏽\nשלום e\u0301\n" + "long " * 5000
+    clusters = CLUSTER.findall(text)
+    assert {"👩\u200d👩\u200d👧", "🇩🇪", "👍🏽", "e\u0301", "\n"} <= set(clusters)
+    cut = list(pieces(clusters))
     assert "".join(cut) == text
-    assert {"👩\u200d👩\u200d👧", "🇩🇪", "👍🏽", "e\u0301", "\n"} <= set(cut)
-    assert len(cut) < 300
-    assert all(stroke == "\n" or "\n" not in stroke for stroke in cut)
+    assert 1 < len(cut) < 10
 
 
-@pytest.mark.parametrize("typed", range(9))
-def test_strokes_never_cut_a_cluster_where_typing_ends(typed: int) -> None:
-    text = "ab👩\u200d👩\u200d👧👍🏽cd"
-    cut = list(strokes(text, typed))
-    assert "".join(cut) == text
-    assert sum("👩\u200d👩\u200d👧" in stroke for stroke in cut) == 1
-    assert sum("👍🏽" in stroke for stroke in cut) == 1
-
-
-def test_the_longest_text_takes_a_bounded_number_of_strokes() -> None:
-    assert len(list(strokes("x" * 65_536, 200))) < 300
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("plain words, and numbers 1.5 - and dashes", 200),
+        ("see https://example.org/:x?a=1;b", 200),
+        ("10:30 at the gate; mail a@b.c", 200),
+        ("ab\n- one", 3),
+        ("1. one", 0),
+        ("  > said", 0),
+        ("I like it :) and", 10),
+        ("I like it <3", 10),
+        ("x :smile", 2),
+        ("dear @ann", 5),
+        ("👩\u200d👩\u200d👧 :)", 2),
+    ],
+)
+def test_what_the_page_would_rewrite_is_not_typed(text: str, typed: int) -> None:
+    assert safely_typed(text) == typed
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from fixtures_browser import SELECTORS, Pages, dom, linked, new_account, page, pages, send
+from fixtures_browser import SELECTORS, Pages, kind, linked, new_account, page, pages, send
 from fixtures_house import ROOT, house
 from fixtures_lanes import add_lanes, add_worker, value
 
@@ -27,7 +27,7 @@ from sql.database import Database
 from tasks import checkups
 from tasks.profiles import Profiles
 
-__all__ = ["dom", "linked", "page", "pages"]
+__all__ = ["kind", "linked", "page", "pages"]
 NO_KEY = base64.b64encode(bytes(32)).decode()
 EXAMINED = ExaminedAccount(
     id="acc_1", org_id="org_default", name="Shop", transport="sandbox", wanted="connected", state="ready",
@@ -65,8 +65,8 @@ async def told(page: WhatsApp, **changes: object) -> str:
     return checkup._judged(answer, EXAMINED if not changes else replace(EXAMINED, **changes))  # type: ignore[arg-type]
 
 
-async def test_the_linking_screen(pages: Pages, dom: str) -> None:
-    page = await pages.open(new_account(), dom)
+async def test_the_linking_screen(pages: Pages, kind: str) -> None:
+    page = await pages.open(new_account(), kind)
     try:
         assert (await told(page, state="qr_pending", linked=False)).startswith("shows the screen qr, and selectors ")
         with pytest.raises(OperatorError, match="It was logged out, on the phone or by WhatsApp"):

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from fixtures_browser import SELECTORS, Pages, dom, friend, linked, new_account, new_phone, page, pages, serving, until
+from fixtures_browser import SELECTORS, Pages, friend, kind, linked, new_account, new_phone, page, pages, serving, until
 from playwright.async_api import Page
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -31,7 +31,7 @@ from browser.whatsapp import WhatsApp
 from errors import SettingsWrong
 from tasks.evidence import STAMP, Evidence
 
-__all__ = ["dom", "friend", "linked", "page", "pages"]
+__all__ = ["friend", "kind", "linked", "page", "pages"]
 
 PNG = b"\x89PNG"
 #: lies on the page without moving anything in it; `place` holds what is added
@@ -203,8 +203,8 @@ async def test_the_page_is_as_it_was_afterwards(page: WhatsApp, friend: str) -> 
     assert await page._page.evaluate(left) == [0, 0]
 
 
-async def test_a_code_is_never_kept(pages: Pages, canvas: Page, dom: str) -> None:
-    page = await pages.open(new_account(), dom)
+async def test_a_code_is_never_kept(pages: Pages, canvas: Page, kind: str) -> None:
+    page = await pages.open(new_account(), kind)
     try:
         await page.wait_screen(Screen.QR, timeout=30)
         payload = await until(page.qr)

@@ -47,6 +47,8 @@ FENCED: dict[str, LiteralString] = {
     "try_again": "select 1",
     "return_job": "select 1",
     "settle_soon": "update jobs set state = 'submitting' where claim is not null",
+    "note_bubble": "update jobs set state = 'submitting' where claim is not null",
+    "note_reason": "update jobs set state = 'submitting' where claim is not null",
     # Others wait for the same number.
     "put_off_recipient": "update jobs set phone = (select phone from jobs where state = 'sending')",
     # --- by the lease
@@ -70,12 +72,15 @@ FENCED: dict[str, LiteralString] = {
     "restore_profile": "select 1",
     "store_profile": "select 1",
     "forget_profile": "select 1",
+    "stop_until_known": "select 1",
+    "open_known_gate": "update lanes set gate_reason = 'ui_changed'",
     "answer_checkup": "insert into checkups (account_id, org_id) values ('a', 'org_default')",
 }
 
 #: What an unchanged claim allows whoever has the lane by now: a result that is known is never thrown away.
 BY_CLAIM = {
-    "job_sent", "job_failed", "try_again", "return_job", "settle_soon", "put_off_recipient",
+    "job_sent", "job_failed", "try_again", "return_job", "settle_soon", "note_bubble", "note_reason",
+    "put_off_recipient",
 }  # fmt: skip
 
 NUDGE = "It asks that a lane be looked at, by whoever may; nothing is decided."
@@ -91,6 +96,7 @@ ALLOWED = {
     "attend": NUDGE,
     "move_lane": "Where a lane is woken; whoever is woken wrongly moves it to the holder of the lease.",
     "restore_accounts": NUDGE,
+    "probe_with": NUDGE,
     "job_delivered": SEEN,
     "job_read": SEEN,
     "late_tick": SEEN,
@@ -210,7 +216,7 @@ async def taken_over(database: Database, claim: str) -> dict[str, Any]:
         "name": "n", "platform": "p", "qr": "q", "restriction": "monthly_cap", "home": "home", "sealed": 3,
         "whole": True, "raw_bytes": 1, "in_flight": 2, "failures": 1, "rests": 1, "failing_since": MOMENT,
         "failed_at": MOMENT,
-        "rest": 9.0, "not_ready_for": 1.0, "answer": "{}",
+        "rest": 9.0, "not_ready_for": 1.0, "answer": "{}", "pressed_on": "here", "version": "2", "pauses": [60.0],
     }  # fmt: skip
 
 

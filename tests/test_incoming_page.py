@@ -1,15 +1,15 @@
 """What comes in, as the page shows it, in both generations."""
 
 import pytest
-from fixtures_browser import DOMS, Pages, dom, linked, new_phone, page, pages, send, until
+from fixtures_browser import DOMS, Pages, kind, linked, new_phone, page, pages, send, until
 
-from browser.bubbles import Bubble, Tick
+from browser.bubbles import Bubble, Side, Tick, own_id
 from browser.incoming import Conversation, Unread
 from browser.whatsapp import WhatsApp
 from stopwords import StopWords
-from tasks.news import Memory, bare, news
+from tasks.news import Memory, news
 
-__all__ = ["dom", "linked", "page", "pages"]
+__all__ = ["kind", "linked", "page", "pages"]
 
 ELSEWHERE = "447700900012"  # a chat that every sandbox account has, and nobody writes in
 BOOK_CLUB = "120363000000000013"  # a group of every sandbox account
@@ -73,7 +73,7 @@ async def test_the_line_above_the_unread_ones_tells_where_no_row_did(
 
 
 async def test_a_saved_contact_is_a_name_until_a_number_opened_its_chat(
-    pages: Pages, page: WhatsApp, linked: Linked, dom: str
+    pages: Pages, page: WhatsApp, linked: Linked, kind: str
 ) -> None:
     await page.open_chat(new_phone())
     await pages.phone(linked[0], "incoming", phone=ELSEWHERE, text="It is Ben")
@@ -84,17 +84,18 @@ async def test_a_saved_contact_is_a_name_until_a_number_opened_its_chat(
     conversation = await page.inbox.open((await until(shown))[0])
     assert conversation
     assert (conversation.name, texts(conversation)[-1]) == ("Ben Okafor", "It is Ben")
-    assert conversation.phone == (ELSEWHERE if dom == DOMS[0] else None)
+    assert conversation.phone == (ELSEWHERE if kind == DOMS[0] else None)
     await page.open_chat(ELSEWHERE)
     conversation = await page.inbox.conversation()
     assert conversation
     assert conversation.phone == ELSEWHERE
-    assert list(news(conversation, {bare(conversation.bubbles[-1].id)}, Memory(), StopWords())) == []
+    assert list(news(conversation, {own_id(conversation.bubbles[-1].id)}, Memory(), StopWords())) == []
 
 
 async def test_a_group_is_left_out_in_the_list_and_in_the_chat(pages: Pages, page: WhatsApp, linked: Linked) -> None:
     await page.open_chat(ELSEWHERE)
     await pages.phone(linked[0], "incoming", phone=BOOK_CLUB, text="STOP")
+    await page.settle_in()
     row = page._page.get_by_role("row").filter(has=page._page.get_by_title("Book club", exact=True))
     await row.locator('[aria-label="1 unread message"]').first.wait_for()
     assert [one for one in await page.inbox.unread() if "club" in one.title] == []
@@ -152,11 +153,12 @@ async def test_what_arrives_is_waited_for(pages: Pages, page: WhatsApp, linked: 
 
 
 def bubble(name: str, text: str = "", *, ours: bool = False) -> Bubble:
-    return Bubble(name, text or name, Tick.READ if ours else Tick.UNKNOWN, outgoing=ours)
+    return Bubble(name, text or name, Tick.READ if ours else Tick.UNKNOWN, side=Side.OURS if ours else Side.THEIRS)
 
 
 def chat(*bubbles: Bubble, unread: int = 0, name: str = "Ben") -> Conversation:
-    return Conversation(name, None, group=False, bubbles=bubbles, unread=unread, empty=not bubbles)
+    last = bubbles[-1].id if bubbles else None
+    return Conversation(name, None, group=False, bubbles=bubbles, last=last, unread=unread, empty=not bubbles)
 
 
 OLD, STOP, NEW = bubble("old"), bubble("stop", "Stop!"), bubble("new")
@@ -194,6 +196,6 @@ def test_what_is_new(shown: Conversation, recorded: list[str], memory: Memory, e
 
 
 def test_a_message_has_one_id_in_both_generations() -> None:
-    assert bare("false_15551234567@c.us_3EB0A1B2") == bare("3EB0A1B2") == "3EB0A1B2"
-    assert bare("false_120363000000000013@g.us_3EB0A1B2_15551234567@c.us") == "3EB0A1B2"
-    assert bare("A_B_C") == "A_B_C"
+    assert own_id("false_15551234567@c.us_3EB0A1B2") == own_id("3EB0A1B2") == "3EB0A1B2"
+    assert own_id("false_120363000000000013@g.us_3EB0A1B2_15551234567@c.us") == "3EB0A1B2"
+    assert own_id("A_B_C") == "A_B_C"

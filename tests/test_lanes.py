@@ -76,6 +76,7 @@ async def test_an_older_drain_takes_and_submits_nothing(database: Database) -> N
     assert await database.one("lease_account", account="a", worker="wrk_a", lease=30)
     new = await begin(database, "a", "wrk_b")
     submit = {"lane": "a", "worker": "wrk_a", "job": job.id, "claim": job.claim, "anchor": None, "generation": 1}
+    submit["pressed_on"] = "here"
     assert await database.one("submit_job", epoch=old.epoch, margin=10, look=5, **submit) is None
     assert await take(database, old) is None
     assert await take(database, new, "wrk_b") is not None
@@ -93,6 +94,7 @@ async def test_submitting_needs_an_open_gate_and_ten_seconds_of_lease(database: 
     await add_worker(database)
     assert await database.one("lease_account", account="a", worker="wrk_a", lease=30)
     submit = {"lane": "a", "epoch": drain.epoch, "worker": "wrk_a", "job": job.id, "claim": job.claim, "anchor": "x"}
+    submit["pressed_on"] = "here"
     async with database.transaction() as tx:
         await tx.connection.execute(change)
     assert await database.one("submit_job", generation=1, margin=10, look=5, **submit) is None

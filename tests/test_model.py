@@ -54,7 +54,7 @@ TRANSITIONS = {
 RESULTS = {"job_sent", "job_failed", "try_again", "return_job", "settle_soon"}
 #: where to stop a drain, besides at its end
 PLACES = ("begin_drain", "release_typed", "lease_account", "take_submitted", "look_for", "take_job", "open_chat", "arm",
-          "submit_job", "press_enter", "enter_was_swallowed", "confirm", "job_sent", "end_drain", "finish")  # fmt: skip
+          "submit_job", "press_enter", "held_back", "confirm", "job_sent", "end_drain", "finish")  # fmt: skip
 #: of these, where the older of two drains stops, and where the newer one
 OLDER = ("take_job", "arm", "submit_job", "press_enter", "job_sent")
 NEWER = ("begin_drain", "release_typed", "look_for", "finish")

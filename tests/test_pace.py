@@ -54,6 +54,7 @@ class Paced:
 
     async def _send(self, drain: Drain, job: Job) -> None:
         submit = {"job": job.id, "claim": job.claim, "anchor": None, "generation": 1, "margin": 10, "look": 5}
+        submit["pressed_on"] = "here"
         if not await value(self.database, "select count(*) from workers where id = 'wrk_a'"):
             await add_worker(self.database)
         assert await self.database.one("lease_account", account=drain.lane, worker="wrk_a", lease=30)

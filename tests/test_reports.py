@@ -25,7 +25,7 @@ async def test_the_views_count_what_became_of_jobs(database: Database) -> None:
     await add_lanes(database, "acc_1")
     await add_jobs(database, "acc_1", 4)
     await end(database, "job_sent", detail=None)
-    await end(database, "job_failed", code="not_on_whatsapp", detail="No.")
+    await end(database, "job_failed", code="not_on_whatsapp", detail="No.", reason=None)
     volume = "select format('%s/%s/%s/%s', accepted, sent, failed, open) from report.daily_volume"
     assert await value(database, volume) == "4/1/1/2"
     assert await value(database, "select error_code || jobs || last_detail from report.failure_reasons") == (
@@ -55,7 +55,7 @@ async def test_event_bodies_are_minified_json_whatever_is_in_them(
     given = metadata if metadata is None else json.dumps(metadata, separators=(",", ":"), ensure_ascii=False)
     async with database.transaction() as tx:
         await tx.connection.execute("update jobs set metadata = %s", [given])
-    await end(database, "job_failed", code="page_hung", detail='It said "no"\\n.')
+    await end(database, "job_failed", code="page_hung", detail='It said "no"\\n.', reason=None)
     body = str(await value(database, "select body from outbox"))
     event = json.loads(body)
     assert event["data"]["metadata"] == metadata

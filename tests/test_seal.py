@@ -97,7 +97,7 @@ async def test_a_login_survives_in_another_directory(
     try:
         assert await again.wait_screen(Screen.MAIN, Screen.QR, timeout=30) is Screen.MAIN
         await again.settle_in()
-        assert (await again.look_for(phone, "before it was sealed", None))[0] is Verdict.SENT
+        assert (await again.look_for(phone, "before it was sealed", None)).verdict is Verdict.SENT
         await send(again, phone, "after it was restored")
     finally:
         await again.close()

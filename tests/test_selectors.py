@@ -21,7 +21,7 @@ import uvicorn
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from fixtures_browser import dom, friend, linked, page, pages
+from fixtures_browser import friend, kind, linked, page, pages
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -36,7 +36,7 @@ from tasks.download import CAP
 from tasks.selectors import SelectorsSource
 from tasks.shelf import KEPT, age
 
-__all__ = ["dom", "friend", "linked", "page", "pages"]
+__all__ = ["friend", "kind", "linked", "page", "pages"]
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = selectors.load()

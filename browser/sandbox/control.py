@@ -27,9 +27,13 @@ WHOLE = (
 #: dialogs that lie over whatever is there
 DIALOGS = ("conflict_browser", "whats_new", "update", "unknown_dialog")
 #: the steps of sending a message at which a page can be told to crash, in their order; static/crash.js
-STEPS = ("open", "type", "enter", "stored", "accepted", "ticked")
+STEPS = ("open", "type", "enter", "drawn", "stored", "accepted", "ticked")
 #: what unlinks every browser of the account, and what the login screen then says of it
 LOGOUTS = ("post_logout", "database_error", "sync_issue", "link_failed")
+
+
+#: the generations of the page; static/generation.js draws them
+DOMS = ("legacy", "bare", "2026-08")
 
 
 class Controls:
@@ -39,6 +43,7 @@ class Controls:
         self._pages: set[tuple[str, Stream]] = set()
         self._shown: dict[str, str] = {}
         self._renamed: dict[str, str] = {}
+        self._drawn: dict[str, tuple[str, bool]] = {}
 
     def connect(self, account: str) -> Stream:
         """Add a page; it hears first what it is to show."""
@@ -72,6 +77,14 @@ class Controls:
         """Give what a CSS selector finds other names on an account's pages, now and whenever they are opened."""
         self._renamed[account] = css
         self._tell(account, "rename", {"css": css})
+
+    def drawn(self, account: str) -> tuple[str, bool] | None:
+        """Return by which generation an account's pages are drawn, and whether they are harsh; None as they were."""
+        return self._drawn.get(account)
+
+    def draw(self, account: str, dom: str, *, harsh: bool) -> None:
+        """Draw an account's pages by a generation of DOMS, from their next load on."""
+        self._drawn[account] = (dom, harsh)
 
     def order(self, account: str, order: str, data: Data) -> None:
         """Let an account's pages do something once; raise Conflict when none is open."""

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from browser.sandbox.control import DIALOGS, LOGOUTS, STEPS, WHOLE
+from browser.sandbox.control import DIALOGS, DOMS, LOGOUTS, STEPS, WHOLE
 from browser.sandbox.linking import REFUSALS, hand_over
 from browser.sandbox.problem import Fields, account_id
 from browser.sandbox.sandbox import Sandbox
@@ -16,6 +16,8 @@ Act = Callable[[Sandbox, str], None]
 LEAK_MOST = 4096.0  # megabytes
 HANG_MOST = 3600.0  # seconds
 CSS_LONGEST = 1000
+#: of messages; static/bubble.js draws them
+KINDS = ("text", "image", "deleted", "call", "event", "poll", "notice")
 
 
 async def scan(request: Request) -> Response:
@@ -76,6 +78,15 @@ async def rename(request: Request) -> Response:
     return _answer(sandbox, account)
 
 
+async def draw(request: Request) -> Response:
+    """Draw the account's pages by the generation `dom`, and `harsh` or not, from their next load on."""
+    sandbox, account = Sandbox.of(request), account_id(request)
+    fields = await Fields.of(request, "dom", "harsh")
+    dom = fields.choice("dom", *DOMS)
+    sandbox.controls.draw(account, dom, harsh="harsh" in fields and fields.truth("harsh"))
+    return _answer(sandbox, account)
+
+
 async def leak(request: Request) -> Response:
     """Let the account's pages take so many `mb` of memory and keep it until they are loaded anew."""
     sandbox, account = Sandbox.of(request), account_id(request)
@@ -101,12 +112,25 @@ async def crash(request: Request) -> Response:
 
 
 async def incoming(request: Request) -> Response:
-    """Let somebody write to the account."""
+    """Let somebody write to the account: words, or another `kind` of KINDS; `quote` is what they answer."""
+    return await _arrive(request, {})
+
+
+async def write(request: Request) -> Response:
+    """Write to somebody on the account's own phone, or as its away message does; else as `incoming`."""
+    return await _arrive(request, {"mine": True})
+
+
+async def _arrive(request: Request, extra: dict[str, object]) -> Response:
     sandbox, account = Sandbox.of(request), account_id(request)
-    fields = await Fields.of(request, "phone", "text")
+    fields = await Fields.of(request, "phone", "text", "kind", "quote")
     phone, text = fields.phone(), fields.text("text")
+    if "kind" in fields:
+        extra["kind"] = fields.choice("kind", *KINDS)
+    if "quote" in fields:
+        extra["quote"] = fields.text("quote")
     sandbox.accounts.get(account)
-    sandbox.post.incoming(account, phone, text)
+    sandbox.post.incoming(account, phone, text, extra)
     return _answer(sandbox, account)
 
 
@@ -150,10 +174,12 @@ routes = [
     Route("/restrict", restrict, methods=["POST"]),
     Route("/show", show, methods=["POST"]),
     Route("/rename", rename, methods=["POST"]),
+    Route("/draw", draw, methods=["POST"]),
     Route("/leak", leak, methods=["POST"]),
     Route("/hang", hang, methods=["POST"]),
     Route("/crash", crash, methods=["POST"]),
     Route("/incoming", incoming, methods=["POST"]),
+    Route("/write", write, methods=["POST"]),
     Route("/release", release, methods=["POST"]),
     *(Route(f"/{name}", _act(act), methods=["POST"]) for name, act in ACTS.items()),
 ]

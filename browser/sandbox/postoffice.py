@@ -2,8 +2,9 @@
 
 import asyncio
 import hashlib
+import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 
 from browser.sandbox.accounts import Accounts, title
@@ -12,6 +13,9 @@ from browser.sandbox.magic import Magic
 from browser.sandbox.store import Row, Store
 from browser.sandbox.timing import Timing
 from errors import Forbidden
+
+#: characters of a message's id (seen 2026-07-27)
+OWN_ID, THEIR_ID = 32, 20
 
 
 class Ack(IntEnum):
@@ -70,11 +74,19 @@ class PostOffice:
         rows = {message: self._store.one("get_message", account=account, id=message) for message in messages}
         return {message: self._ack(row["received_at"]) for message, row in rows.items() if row}
 
-    def incoming(self, account: str, phone: str, text: str) -> None:
-        """Let a recipient write to the account."""
+    def incoming(self, account: str, phone: str, text: str, extra: Mapping[str, object]) -> None:
+        """Let a recipient write to the account; `extra` has the message's kind, and what it answers as `quote`."""
         now = time.time()
         seq = self._store.insert("add_incoming", account=account, phone=phone, text=text, now=now)
-        self._live.tell(account, "incoming", _incoming({"seq": seq, "phone": phone, "text": text, "at": now}, account))
+        more = json.dumps(extra)
+        if extra:
+            self._store.change("add_incoming_extra", seq=seq, extra=more)
+        message = _incoming({"seq": seq, "phone": phone, "text": text, "at": now, "extra": more}, account)
+        if extra.get("mine"):
+            values = {"account": account, "id": str(message["id"]), "phone": phone, "text": text}
+            self._store.change("add_message", **values, now=now, received_at=now)
+            self._promise_ticks(account, str(message["id"]))
+        self._live.tell(account, "incoming", message)
 
     def incoming_since(self, account: str, seq: int) -> list[dict[str, object]]:
         """Return what came in after a row, oldest first; `at` is in milliseconds."""
@@ -109,6 +121,11 @@ class PostOffice:
 
 
 def _incoming(row: Row, account: str) -> dict[str, object]:
-    """Return what a page is told of an incoming message. Its id is its sender's, so an older profile sees the same."""
-    digest = hashlib.sha256(f"{account} {row['seq']}".encode()).hexdigest()
-    return {**row, "id": digest[:20].upper(), "title": title(row["phone"]), "at": row["at"] * 1000}
+    """Return what a page is told of a message that it did not send itself.
+
+    Its id is its sender's, so an older profile sees the same; what the account's own phone wrote has a longer one.
+    """
+    extra = json.loads(row["extra"])
+    digest = hashlib.sha256(f"{account} {row['seq']}".encode()).hexdigest()[: OWN_ID if extra.get("mine") else THEIR_ID]
+    told = {name: row[name] for name in ("seq", "phone", "text")}
+    return {**told, **extra, "id": digest.upper(), "title": title(row["phone"]), "at": row["at"] * 1000}

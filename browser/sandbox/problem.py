@@ -94,6 +94,13 @@ class Fields:
             raise _invalid(name, f"{value!r} is not one of {', '.join(allowed)}")
         return value
 
+    def truth(self, name: str) -> bool:
+        """Return true or false."""
+        value = self._members.get(name)
+        if not isinstance(value, bool):
+            raise _invalid(name, f"{value!r} is neither true nor false")
+        return value
+
     def number(self, name: str, most: float) -> float:
         """Return a number above 0 and up to `most`."""
         value = self._members.get(name)

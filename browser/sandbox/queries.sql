@@ -68,8 +68,13 @@ select exists (select 1 from message where account = :account and phone = :phone
 -- name: add_incoming
 insert into incoming (account, phone, text, at) values (:account, :phone, :text, :now);
 
+-- name: add_incoming_extra
+insert into incoming_extra (seq, extra) values (:seq, :extra);
+
 -- name: incoming_since
-select seq, phone, text, at from incoming where account = :account and seq > :since order by seq;
+select seq, phone, text, at, coalesce(extra, '{}') as extra
+from incoming left join incoming_extra using (seq)
+where account = :account and seq > :since order by seq;
 
 -- name: spend
 insert into spent (account, phone, deed) values (:account, :phone, :deed) on conflict do nothing;

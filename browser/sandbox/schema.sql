@@ -43,6 +43,12 @@ create table if not exists incoming (
 ) strict;
 create index if not exists incoming_chat on incoming (account, phone);
 
+-- What of those is more than a text from the other side, as JSON: whose it is, its kind, what it answers.
+create table if not exists incoming_extra (
+    seq           integer primary key,
+    extra         text not null
+) strict;
+
 -- What a number that misbehaves once has already done.
 create table if not exists spent (
     account       text not null,

@@ -27,6 +27,8 @@ class Timing:
     #: the start-up shell, and the syncing screen after linking
     startup: float = 0.15
     syncing: float = 0.3
+    #: the same on a harsh page, of an account with many chats
+    long_syncing: float = 120.0
     #: asking the server whether a number is on WhatsApp
     lookup: float = 0.15
     #: "Starting chat" appears when looking up takes longer than the first, and then stays at least for the second
@@ -36,6 +38,13 @@ class Timing:
     whats_new: float = 0.15
     #: a newly linked device that leaves that dialog open is logged out after this
     unacknowledged: float = 300.0
+
+    #: on a harsh page, from a bubble's being drawn to its being stored
+    drawn: float = 0.1
+    #: on a harsh page, from the first key to a dialog or a preview
+    late_news: float = 0.2
+    #: how long a page that was killed still counts as the one that has the profile, on a harsh page
+    mutex: float = 10.0
 
     #: how long the numbers that misbehave do so
     offline: float = 5.0

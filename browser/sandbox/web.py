@@ -61,11 +61,14 @@ async def whatsapp(request: Request) -> Response:
         return _page("unsupported.html")
     timing = json.dumps(sandbox.timing.for_page())
     controls = sandbox.controls
+    dom, harsh = controls.drawn(account) or ("", False)
     return _page(
         "whatsapp.html",
         timing=timing,
         shown=controls.shown(account) or "",
         renamed=controls.renamed(account),
+        dom=dom,
+        harsh=str(int(harsh)) if dom else "",
         version=version_of(STATIC),
     )
 

@@ -97,7 +97,7 @@ returning wanted, paused
 -- name: resume_account
 -- Also the end of a quarantine: what failed counts anew, and new chats are tried again.
 update accounts
-set paused = false, failures_in_a_row = 0, reconnects = 0, restriction = null, restricted_until = null
+set paused = false, failures_in_a_row = 0, reconnects = 0, unknown_in_a_row = 0, probes = 0, probe_at = null, restriction = null, restricted_until = null
 where id = %(account)s and org_id = %(org)s and deleted_at is null
 returning wanted, paused
 

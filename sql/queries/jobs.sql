@@ -1,6 +1,6 @@
 -- name: show_job
 -- No key begins with job_, so that the two never mean different jobs.
-select id, key, account_id, phone, message, priority, state, send_at, expires_at, attempts, error_code, error_detail,
+select id, key, account_id, phone, message, priority, state, send_at, expires_at, attempts, error_code, error_detail, error_reason,
        evidence, metadata, timeline, created_at, started_at, sent_at, delivered_at, read_at
 from all_jobs
 where org_id = %(org)s and (id = %(job)s or key = %(job)s)
@@ -8,7 +8,7 @@ where org_id = %(org)s and (id = %(job)s or key = %(job)s)
 -- name: list_jobs
 -- Newest first; a page begins after the last row of the one before. The bounds are plain comparisons: with `is null or` no
 -- index could begin at them.
-select id, key, account_id, phone, message, priority, state, send_at, expires_at, attempts, error_code, error_detail,
+select id, key, account_id, phone, message, priority, state, send_at, expires_at, attempts, error_code, error_detail, error_reason,
        evidence, metadata, timeline, created_at, started_at, sent_at, delivered_at, read_at
 from all_jobs
 where org_id = %(org)s
@@ -49,7 +49,7 @@ select job_event('JobCancelled', job) as lanes from cancelled
 -- name: retry_job
 -- One whose outcome is unknown may have reached its recipient, so that only a person who says so sends it again.
 update jobs
-set state = 'queued', attempts = 0, due_at = now(), ended_at = null, error_code = null, error_detail = null,
+set state = 'queued', attempts = 0, due_at = now(), ended_at = null, error_code = null, error_detail = null, error_reason = null,
     claim = null, claimed_by = null, anchor = null, profile_generation = null, bubble = null,
     expires_at = case when expires_at <= now() then now() + %(ttl)s::interval else expires_at end,
     timeline = timeline || step('queued', 'asked for again')

@@ -34,7 +34,7 @@ set state = 'sending', claim = gen_random_uuid(), claimed_by = %(worker)s, attem
 from next
 where jobs.id = next.id
 returning jobs.id, jobs.account_id, jobs.key, jobs.phone, jobs.message, jobs.attempts, jobs.claim, jobs.anchor,
-          jobs.profile_generation, 0::float8 as submitted_for, jobs.request_id
+          jobs.bubble, jobs.profile_generation, jobs.pressed_on, 0::float8 as submitted_for, jobs.request_id
 
 -- name: submit_job
 -- The permission to press Enter: committed before it is pressed. It needs this drain to be the newest, the gate to be open
@@ -49,8 +49,8 @@ with lane as (
     where id = %(lane)s and leased_by = %(worker)s and lease_until > now() + %(margin)s * interval '1 second'
 )
 update jobs
-set state = 'submitting', anchor = %(anchor)s, profile_generation = %(generation)s, submitted_at = now(),
-    submitter = jobs.claim,
+set state = 'submitting', anchor = %(anchor)s, profile_generation = %(generation)s, pressed_on = %(pressed_on)s,
+    submitted_at = now(), submitter = jobs.claim, bubble = null, error_reason = null,
     due_at = now() + %(look)s * interval '1 second', timeline = timeline || step('submitting')
 from lane, lease
 where jobs.id = %(job)s and jobs.claim = %(claim)s and jobs.state = 'sending'
@@ -60,25 +60,48 @@ returning jobs.id
 with done as (
     update jobs
     set state = 'sent', sent_at = now(), ended_at = now(), claim = null, bubble = %(bubble)s, error_code = null,
-        error_detail = null, sequence = sequence + 1, timeline = timeline || step('sent', %(detail)s)
+        error_detail = null, error_reason = null, sequence = sequence + 1, timeline = timeline || step('sent', %(detail)s)
     where id = %(job)s and claim = %(claim)s and state in ('sending', 'submitting')
     returning jobs as job
 ), healthy as (
-    update accounts set failures_in_a_row = 0
+    update accounts set failures_in_a_row = 0, unknown_in_a_row = 0, probes = 0
     from done
-    where accounts.id = (done.job).account_id and failures_in_a_row > 0
+    where accounts.id = (done.job).account_id and (failures_in_a_row > 0 or unknown_in_a_row > 0 or probes > 0)
 )
 select job_event('JobCompleted', job) as lanes from done
 
 -- name: job_failed
+-- One that was pressed and has no tick counts: three in a row open the circuit.
 with done as (
     update jobs
     set state = 'failed', ended_at = now(), claim = null, bubble = coalesce(%(bubble)s, bubble), error_code = %(code)s,
-        error_detail = %(detail)s, sequence = sequence + 1, timeline = timeline || step('failed', %(code)s)
+        error_detail = %(detail)s, error_reason = %(reason)s, sequence = sequence + 1,
+        timeline = timeline || step('failed', %(code)s)
     where id = %(job)s and claim = %(claim)s and state in ('sending', 'submitting')
     returning jobs as job
+), counted as (
+    update accounts set unknown_in_a_row = unknown_in_a_row + 1
+    from done
+    where accounts.id = (done.job).account_id and (done.job).error_code in ('outcome_unknown', 'refused_by_whatsapp')
 )
 select job_event('JobFailed', job) as lanes from done
+
+-- name: unknown_in_a_row
+select unknown_in_a_row as count from accounts where id = %(account)s
+
+-- name: note_bubble
+-- It stays at the clock: after a crash its id tells it from every other message.
+update jobs set bubble = %(bubble)s where id = %(job)s and claim = %(claim)s and state = 'submitting'
+
+-- name: note_reason
+-- Why it cannot be told yet what became of it.
+update jobs set error_reason = %(reason)s where id = %(job)s and claim = %(claim)s and state = 'submitting'
+
+-- name: bubbles_beside
+-- Those of other messages to the same recipient.
+select bubble
+from jobs
+where account_id = %(account)s and phone = any (phone_forms(%(phone)s)) and bubble is not null and id <> %(job)s
 
 -- name: try_again
 -- Back to queued after an attempt that failed before anything left, or that was proved not to have left.
@@ -135,7 +158,7 @@ update jobs
 set claim = gen_random_uuid(), claimed_by = %(worker)s, due_at = now() + %(look)s * interval '1 second'
 from next
 where jobs.id = next.id
-returning jobs.id, account_id, key, phone, message, attempts, claim, anchor, profile_generation,
+returning jobs.id, account_id, key, phone, message, attempts, claim, anchor, bubble, profile_generation, pressed_on,
           extract(epoch from now() - submitted_at)::float8 as submitted_for, request_id
 
 -- name: settle_soon
@@ -226,6 +249,7 @@ with late as materialized (
 ), done as (
     update jobs
     set state = 'failed', ended_at = now(), claim = null, error_code = 'outcome_unknown',
+        error_reason = coalesce(error_reason, case when bubble is null then 'rows_missing' else 'at_the_clock' end),
         error_detail = 'Enter may have been pressed, and whether the message left could not be told in time.',
         sequence = sequence + 1, timeline = timeline || step('failed', 'outcome_unknown')
     from late

@@ -3,6 +3,7 @@
 select id, org_id, transport, wanted, state, paused, linked, time_zone, pace, phone, pairing_phone, proxy, profile_home,
        profile_generation, failures_in_a_row, reconnects,
        case when restriction is not null and coalesce(restricted_until > now(), true) then restriction end as restriction,
+       coalesce(probe_at <= now(), false) as probe,
        coalesce(last_open_at < now() - %(keepalive)s * interval '1 day', false) and %(keepalive)s > 0 as stale,
        exists (
            select from jobs
@@ -121,6 +122,33 @@ where id = %(account)s and leased_by = %(worker)s and restriction is not null
 update accounts set failures_in_a_row = failures_in_a_row + 1
 where id = %(account)s and leased_by = %(worker)s
 returning failures_in_a_row as failures
+
+-- name: stop_until_known
+-- Sending stopped, since the page had changed: it is looked at again after a while, and sooner where other selectors come.
+update accounts
+set probes = probes + 1, stopped_by = %(version)s,
+    probe_at = now() + (%(pauses)s::float8[])[least(probes + 1, cardinality(%(pauses)s::float8[]))] * interval '1 second'
+where id = %(account)s and leased_by = %(worker)s
+returning extract(epoch from probe_at - now())::float8 as seconds
+
+-- name: open_known_gate
+-- Its page is known again. Whoever paused the account meanwhile has it paused.
+with account as (
+    update accounts set probe_at = null, stopped_by = null
+    where id = %(account)s and leased_by = %(worker)s and wanted = 'connected'
+    returning id, paused
+)
+update lanes
+set open_at = case when account.paused then 'infinity' else '-infinity' end::timestamptz,
+    gate_reason = case when account.paused then 'paused' end
+from account
+where lanes.id = account.id and lanes.gate_reason = 'ui_changed'
+
+-- name: probe_with
+-- Other selectors are in use: what these did not know is looked at now.
+update accounts set probe_at = now()
+where stopped_by is distinct from %(version)s and probe_at is not null and deleted_at is null
+returning id
 
 -- name: count_reconnect
 update accounts set reconnects = reconnects + 1

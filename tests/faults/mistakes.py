@@ -20,7 +20,7 @@ from faults.__main__ import WRONG
 
 ROOT = Path(__file__).parent.parent.parent
 #: what the bench needs of the tree
-TREE = ("api", "bench", "browser", "commands", "crypto", "sql", "tasks", "tests")
+TREE = ("api", "bench", "browser", "commands", "crypto", "sql", "stopwords", "tasks", "tests")
 
 
 @dataclass(frozen=True)

@@ -44,22 +44,27 @@ export class Book extends EventTarget {
     await model.saveChat(stored(chat));
   }
 
-  /** Writes an outgoing message into the profile, still at the clock. */
-  async post(chat, message) {
+  /** Draws an outgoing message, and then writes it into the profile, still at the clock: in the order of the real page. */
+  async post(chat, message, drawn) {
     const { id, text, at } = message;
-    Object.assign(chat, { id, text, at, mine: true, ack: 0, draft: "" });
-    await model.add(message, stored(chat));
+    Object.assign(chat, { id, text, at, mine: true, ack: 0, kind: "text", draft: "" });
     this.tell("message", { chat, message });
+    await drawn();
+    await model.add(message, stored(chat));
   }
 
-  /** Takes an incoming message: {seq, id, phone, title, text, at}; `seen` says whether its chat is open. */
-  async receive({ seq, id, phone, title, text, at }, seen) {
+  /**
+   * Takes a message that this page did not send: {seq, id, phone, title, text, at, mine?, kind?, quote?}, `mine` where
+   * the account's own phone did; `seen` says whether its chat is open.
+   */
+  async receive({ seq, id, phone, title, text, at, mine = false, kind, quote }, seen) {
     if (seq <= (this.incoming ?? 0)) return;
     this.incoming = seq;
     const chat = this.chat(phone, title);
-    const message = { id, phone, text, at, mine: false, ack: null };
-    const unread = seen ? 0 : (chat.unread ?? 0) + 1;
-    Object.assign(chat, { id: message.id, text, at, mine: false, ack: null, unread });
+    const message = { id, phone, text, at, mine, ack: mine ? 1 : null, kind, quote };
+    if (mine) message.open = 1;
+    const unread = seen || mine ? 0 : (chat.unread ?? 0) + 1;
+    Object.assign(chat, { id: message.id, text, at, mine, ack: message.ack, kind, unread });
     await model.addIncoming(message, stored(chat), seq);
     this.tell("message", { chat, message });
   }
@@ -79,6 +84,6 @@ export class Book extends EventTarget {
 }
 
 /** What the profile keeps of a chat. */
-const stored = ({ phone, title, own, at, text, mine, ack, id, unread, draft }) => ({
-  phone, title, own, at, text, mine, ack, id, unread, draft,
+const stored = ({ phone, title, own, at, text, mine, ack, id, kind, unread, draft }) => ({
+  phone, title, own, at, text, mine, ack, id, kind, unread, draft,
 });

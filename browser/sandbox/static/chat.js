@@ -4,6 +4,7 @@ import { Compose } from "./compose.js";
 import { covered, restriction } from "./dialogs.js";
 import { button, h, svg } from "./dom.js";
 import { icon, testid } from "./generation.js";
+import { interrupt, Preview } from "./harsh.js";
 import { GROUP, MIC, PERSON, PLUS, SEND, SMILE } from "./icons.js";
 import { Messages } from "./messages.js";
 
@@ -15,15 +16,14 @@ export class Chat {
   constructor(chat, messages, { self, closed, send, draft }) {
     Object.assign(this, { chat, send, draft });
     this.messages = new Messages(chat, messages, self);
+    this.preview = new Preview();
     this.footer = h("footer", { class: "chat-footer" });
-    this.node = h("div", { id: "main", class: "chat" },
+    this.node = h("div", { id: "main", class: "chat", ...testid("conversation-panel-wrapper") },
       h("header", { class: "chat-header", "data-tab": "6", ...testid("conversation-header") },
         h("div", { class: "avatar" }, svg(chat.group ? GROUP : PERSON, { size: 26 })),
-        h("div", {},
-          h("div", { class: "chat-title", ...testid("conversation-info-header-chat-title") },
-            h("span", { dir: "auto", title: chat.title }, chat.title)),
-          chat.own && h("div", { class: "chat-subtitle" }, "Message yourself"))),
+        h("div", testid("conversation-info-header"), heading(chat))),
       this.messages.node,
+      this.preview.place,
       this.footer);
     this.restrict(closed);
   }
@@ -50,6 +50,8 @@ export class Chat {
       text: this.chat.draft ?? "",
       changed: (text) => {
         drawEnd(end, text !== "", write);
+        this.preview.follow(text);
+        if (text) interrupt();
         this.draft(text);
       },
       entered: this.send,
@@ -65,8 +67,24 @@ export class Chat {
   }
 
   close() {
+    this.compose?.close();
     this.messages.close();
   }
+}
+
+/**
+ * Returns what the chat is called. A group's name has no title; what has one is the line below it, with the members
+ * (its header module of 2026-08).
+ */
+function heading(chat) {
+  const name = { dir: "auto", title: chat.group ? null : chat.title };
+  const below = chat.group
+    ? h("span", { title: "Ann, Bob, +1 555-010-4711, You" }, "Ann, Bob, +1 555-010-4711, You")
+    : chat.own && "Message yourself";
+  return [
+    h("div", { class: "chat-title", ...testid("conversation-info-header-chat-title") }, h("span", name, chat.title)),
+    below && h("div", { class: "chat-subtitle", ...testid("chat-subtitle") }, below),
+  ];
 }
 
 /** The send button is there only when there is text; else a microphone is. */
@@ -74,6 +92,6 @@ function drawEnd(end, text, send) {
   const name = text ? "Send" : "Voice message";
   if (end.firstChild?.getAttribute("aria-label") === name) return;
   const shown = text ? icon(SEND, { name: "wds-ic-send-filled" }) : icon(MIC, { name: "mic-outlined", old: "ptt" });
-  const attributes = { class: "icon-button", "data-tab": "11", "aria-label": name };
+  const attributes = { class: "icon-button", "data-tab": "11", "aria-label": name, ...testid(text && "compose-btn-send") };
   end.replaceChildren(button(attributes, text ? send : () => {}, shown));
 }

@@ -2,6 +2,9 @@
 // changes it, and whatever else is written into its DOM is drawn over.
 
 import { h } from "./dom.js";
+import { withEmoji } from "./emoji.js";
+import { harsh } from "./generation.js";
+import { drawnLine, enterSends, rewritten, Suggestions } from "./harsh.js";
 
 const LONGEST = 65_536; // UTF-16 units
 
@@ -32,6 +35,10 @@ export class Compose {
       this.paragraph,
     );
     this.guard = new MutationObserver(() => this.draw());
+    this.suggestions = new Suggestions((word, chosen) => {
+      const kept = this.text.slice(0, this.text.length - word.length) + chosen;
+      this.set(kept, kept.length);
+    });
     this.set(text.slice(0, LONGEST), text.length);
   }
 
@@ -40,22 +47,32 @@ export class Compose {
     this.text = text;
     this.caret = caret;
     this.draw();
+    this.suggestions.follow(text);
     this.changed(text);
   }
 
   pressed(event) {
-    if (!event.isTrusted || event.key !== "Enter" || event.isComposing) return;
+    if (!event.isTrusted || event.isComposing) return;
     if (event.shiftKey || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (this.suggestions.pressed(event.key)) {
+      event.preventDefault();
+      return;
+    }
+    if (event.key !== "Enter" || !enterSends) return;
     event.preventDefault();
     this.submit();
   }
 
-  /** Sends what is in the box; blank text is not sent. */
+  /** Sends what is in the box, without the white space around it; blank text is not sent. */
   submit() {
-    const { text } = this;
-    if (!text.trim()) return;
+    const text = this.text.trim();
+    if (!text) return;
     this.set("", 0);
     this.entered(text);
+  }
+
+  close() {
+    this.suggestions.close();
   }
 
   edit(event) {
@@ -65,8 +82,11 @@ export class Compose {
     if (!event.isTrusted) return;
     const [start, end] = this.range(event.getTargetRanges()[0]);
     const kept = this.text.length - (end - start);
-    const added = clean(inserted(event)).slice(0, LONGEST - kept);
-    this.set(this.text.slice(0, start) + added + this.text.slice(end), start + added.length);
+    let added = clean(inserted(event)).slice(0, LONGEST - kept);
+    // Nobody has seen what the real page makes of line breaks that come without a key: a harsh one drops them.
+    if (harsh && event.inputType === "insertText") added = added.replaceAll("\n", "");
+    const before = rewritten(this.text.slice(0, start) + added, added, event.inputType);
+    this.set(before + this.text.slice(end), before.length);
   }
 
   composed() {
@@ -81,32 +101,57 @@ export class Compose {
   /** Returns start and end of a DOM range as offsets in the text; without a range, its end. */
   range(range) {
     if (!range) return [this.text.length, this.text.length];
+    if (harsh) return this.loosely(range);
     return [
       offset(this.node, range.startContainer, range.startOffset),
       offset(this.node, range.endContainer, range.endOffset),
     ].map((at) => Math.min(at, this.text.length));
   }
 
+  /** Tells for a box with lists and pictures only whether the whole of it is meant, or a key back, else its end. */
+  loosely({ startContainer, startOffset, endContainer, endOffset }) {
+    const [all, meant] = [document.createRange(), document.createRange()];
+    all.selectNodeContents(this.node);
+    meant.setStart(startContainer, startOffset);
+    meant.setEnd(endContainer, endOffset);
+    const end = this.text.length;
+    if (meant.collapsed) return [end, end];
+    return meant.toString().length >= all.toString().length ? [0, end] : [end - 1, end];
+  }
+
   /** Draws the text into the DOM, one span a line, and puts the caret where it was. */
   draw() {
     this.guard.disconnect();
     const nodes = [];
+    const written = (line) =>
+      h("span", { class: "selectable-text copyable-text", "data-lexical-text": "true" }, harsh ? withEmoji(line) : line);
+    let open = false; // whether the line before still has to be ended
     for (const [number, line] of this.text.split("\n").entries()) {
-      if (number) nodes.push(h("br"));
-      if (line) nodes.push(h("span", { class: "selectable-text copyable-text", "data-lexical-text": "true" }, line));
+      const item = harsh && drawnLine(line, written);
+      const empty = !item && !line && number > 0 && !open;
+      if (open && !item) nodes.push(h("br"));
+      if (item || line) nodes.push(item || written(line));
+      else if (empty) nodes.push(h("br")); // below a list, which ends its own line
+      open = !item && !empty;
     }
     // A line that ends in nothing needs one more <br> to be seen, and an empty box one to have a caret.
-    if (!this.text || this.text.endsWith("\n")) nodes.push(h("br", { "data-filler": "true" }));
+    if (!this.text || (this.text.endsWith("\n") && open)) nodes.push(h("br", { "data-filler": "true" }));
     this.paragraph.replaceChildren(...nodes);
     const alone = this.node.childNodes.length === 1 && this.node.firstChild === this.paragraph;
     if (!alone) this.node.replaceChildren(this.paragraph);
     this.guard.observe(this.node, { childList: true, characterData: true, subtree: true });
-    if (document.activeElement === this.node) getSelection().collapse(...point(this.paragraph, this.caret));
+    if (document.activeElement === this.node) this.place();
+  }
+
+  /** Puts the caret where it was. */
+  place() {
+    if (harsh) getSelection().selectAllChildren(this.node), getSelection().collapseToEnd();
+    else getSelection().collapse(...point(this.paragraph, this.caret));
   }
 
   focus() {
     this.node.focus();
-    getSelection().collapse(...point(this.paragraph, this.caret));
+    this.place();
   }
 }
 

@@ -37,9 +37,9 @@ export const refusedCode = (title, text, act) => popup({ title, text, buttons: [
 export const updateSoon = (refresh) =>
   popup({ title: "WhatsApp will refresh in 1 min", buttons: [ok("Refresh now", refresh)] });
 
-/** Shows a dialog that no driver has heard of. */
-export const takeTour = () =>
-  popup({ title: "Take a tour of your new chat list?", buttons: [ok("Start the tour")] });
+/** Shows a dialog that no driver has heard of; both of its buttons `agree` to something. */
+export const newTerms = (agree) =>
+  popup({ title: "Your messages move to a new plan", buttons: [ok("OK", agree), ok("Continue", agree)] });
 
 export const confirmLogOut = (act) =>
   popup({

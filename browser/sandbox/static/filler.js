@@ -1,6 +1,8 @@
 // Chats that an account has had all along, so that the chat list is as long as a real one. Their phone numbers are
 // from ranges that regulators keep for drama.
 
+import { harsh } from "./generation.js";
+
 const NAMES = [
   "Aunt Rosa", "Badminton Tuesday", "Ben Okafor", "Book club", "Carla Mendes", "Chloé Martin", "Daniel Weiss",
   "Dentist Dr. Alami", "Dima", "Elif Yılmaz", "Emma Johansson", "Family", "Farid", "Flat 4B", "Garden neighbours",
@@ -23,13 +25,22 @@ const LINES = [
 
 const MINUTE = 60_000;
 
+/** What stands among the words of a harsh page's chats: by its place from the end. */
+const ODD = [
+  { kind: "deleted" }, { kind: "call" }, { quote: "Shall we meet?" }, { kind: "event" }, { kind: "poll" },
+  { kind: "image" }, { kind: "notice", mine: false, ack: null }, { starred: true }, { mine: true, ack: -1 },
+  { kind: "image", mine: true, ack: 2 },
+];
+/** Titles of people whose number nobody sees, and of a business. */
+const MASKED = { Dima: "+49 ∙∙∙ ∙∙∙∙89", Elif: "@elif.y", Noah: "Noah’s Bakery ✓" };
+
 /** Returns the chats, as model.js describes them; each a little older than the one before, all before `now`. */
 export function fillerChats(now) {
   return NAMES.map((title, number) => {
     const group = GROUPS.has(title);
     const phone = group ? `1203630000000000${10 + number}` : `4477009000${10 + number}`;
     const { at, text, mine, ack } = fillerMessages({ number }, now).at(-1);
-    return { phone, title, number, group, at, text, mine, ack };
+    return { phone, title: harsh ? MASKED[title] ?? title : title, number, group, at, text, mine, ack };
   });
 }
 
@@ -39,6 +50,7 @@ export function fillerMessages(chat, now) {
   return Array.from({ length }, (_, index) => {
     const back = length - index;
     const mine = (index + chat.number) % 3 === 0;
+    const odd = harsh && back % 3 === 2 ? ODD[(back + chat.number) % ODD.length] : {};
     return {
       n: index - length,
       id: `3EB0${String(chat.number).padStart(4, "0")}${String(index).padStart(12, "0")}`,
@@ -46,6 +58,7 @@ export function fillerMessages(chat, now) {
       mine,
       at: now - (chat.number + 1) * 97 * MINUTE - back * 23 * MINUTE,
       ack: mine ? 3 : null,
+      ...odd,
     };
   });
 }

@@ -1,45 +1,59 @@
-// The two generations of WhatsApp Web's markup. The page was rebuilt between 2026-04 and 2026-08, and the rollout is
-// gradual, so that a driver meets both.
+// The generations of WhatsApp Web's markup, and whether the page is harsh. The page was rebuilt between 2026-04 and
+// 2026-08, and the rollout is gradual, so that a driver meets both; `bare` is the newer one as builds without test ids
+// draw it.
 
 import { h, svg } from "./dom.js";
 import { CLOCK, FAILED, ONE_TICK as ONE, TWO_TICKS as TWO } from "./icons.js";
 
-const KEY = "sandbox-dom";
-const GENERATIONS = ["legacy", "2026-08"];
+/** What is asked for by order or by the address once, then kept by the profile: its name and its values, the default first. */
+const CHOICES = { dom: ["2026-08", "legacy", "bare"], harsh: ["0", "1"] };
 
-function choose() {
-  const asked = new URLSearchParams(location.search).get("dom");
-  if (GENERATIONS.includes(asked)) localStorage.setItem(KEY, asked);
-  const kept = localStorage.getItem(KEY);
-  return GENERATIONS.includes(kept) ? kept : "2026-08";
+function choose(name) {
+  const [values, key] = [CHOICES[name], `sandbox-${name}`];
+  const asked = document.documentElement.dataset[name] || new URLSearchParams(location.search).get(name);
+  if (values.includes(asked)) localStorage.setItem(key, asked);
+  const kept = localStorage.getItem(key);
+  return values.includes(kept) ? kept : values[0];
 }
 
-/** "legacy" or "2026-08": asked for by `?dom=` once, then kept by the profile. */
-export const generation = choose();
+/** "legacy", "2026-08" or "bare". */
+export const generation = choose("dom");
 export const legacy = generation === "legacy";
 
-/** Forgets everything in localStorage but the generation. */
+/** Whether the page does what real pages do now and then and this one would not: see harsh.js. */
+export const harsh = choose("harsh") === "1";
+
+/** Forgets everything in localStorage but what the page is. */
 export function clearStorage() {
   localStorage.clear();
-  localStorage.setItem(KEY, generation);
+  localStorage.setItem("sandbox-dom", generation);
+  localStorage.setItem("sandbox-harsh", harsh ? "1" : "0");
 }
 
-/** Returns the attribute data-testid, which only the new generation has. */
-export const testid = (id) => (legacy ? {} : { "data-testid": id });
+/** Returns the attribute data-testid, which one of the generations has, and there only what has a name. */
+export const testid = (id) => (generation === "2026-08" && id ? { "data-testid": id } : {});
 
-/** How each state of an outgoing message is drawn. In the new generation "delivered" is the name of ONE tick. */
+/**
+ * How each state of an outgoing message is drawn: the old generation's icons in the bubble and in the list, and the new
+ * one's, where "delivered" is the name of ONE tick. The newer page has no icon for a failure in its bubble: failMark().
+ */
 const STATES = {
-  "-1": { label: null, path: FAILED, bubble: "message-fail", list: "message-fail", title: "wds-ic-error" },
-  0: { label: " Pending ", path: CLOCK, bubble: "msg-time", list: "ic-chatlist-clock", title: "wds-ic-time" },
-  1: { label: " Sent ", path: ONE, bubble: "msg-check", list: "status-check", title: "wds-ic-delivered" },
-  2: { label: " Delivered ", path: TWO, bubble: "msg-dblcheck", list: "status-dblcheck", title: "wds-ic-read" },
-  3: { label: " Read ", path: TWO, bubble: "msg-dblcheck", list: "status-dblcheck", title: "wds-ic-read" },
+  "-1": { label: null, path: FAILED, bubble: "message-fail", list: "message-fail", titles: [null, "ic-schedule"] },
+  0: {
+    label: " Pending ", path: CLOCK, bubble: "msg-time", list: "ic-chatlist-clock",
+    titles: ["wds-ic-status-pending", "ic-schedule"],
+  },
+  1: { label: " Sent ", path: ONE, bubble: "msg-check", list: "status-check", titles: ["wds-ic-delivered"] },
+  2: { label: " Delivered ", path: TWO, bubble: "msg-dblcheck", list: "status-dblcheck", titles: ["wds-ic-read"] },
+  3: { label: " Read ", path: TWO, bubble: "msg-dblcheck", list: "status-dblcheck", titles: ["wds-ic-read"] },
 };
 
 /** Returns the icon of an outgoing message's state, in a bubble or in the chat list; the list has no aria-label. */
 export function statusIcon(ack, place) {
   const state = STATES[ack];
-  const drawn = svg(state.path, { size: 16, viewBox: "0 0 16 16", title: legacy ? null : state.title });
+  const title = state.titles[place === "list" ? state.titles.length - 1 : 0];
+  if (!legacy && !title) return null;
+  const drawn = svg(state.path, { size: 16, viewBox: "0 0 16 16", title: legacy ? null : title });
   return h(
     "span",
     {
@@ -51,8 +65,20 @@ export function statusIcon(ack, place) {
   );
 }
 
-/** Returns an icon by the name it has in each generation. */
+/**
+ * Returns what stands beside a message that was not sent, in the newer page; the older one has an icon. `words` is the
+ * label of its button.
+ */
+export const failMark = (words) =>
+  legacy
+    ? null
+    : h("div", { ...testid("fail-container"), class: "fail" },
+      h("div", { role: "button", tabindex: "0", "aria-label": words },
+        h("span", { class: "status status-failed" }, svg(FAILED, { size: 16, viewBox: "0 0 16 16", title: "ic-error" }))));
+
+/** Returns an icon by the name it has in each generation. The newer page names some as the older one does as well. */
 export function icon(path, { name, old = name, size = 24 }) {
   if (legacy) return h("span", { "data-icon": old, "aria-hidden": "true", class: "icon" }, svg(path, { size }));
-  return h("span", { ...testid(name), "aria-hidden": "true", class: "icon" }, svg(path, { size, title: name }));
+  const attributes = { ...testid(name), "data-icon": name.startsWith("wds-ic-") ? null : name };
+  return h("span", { ...attributes, "aria-hidden": "true", class: "icon" }, svg(path, { size, title: name }));
 }

@@ -3,7 +3,7 @@
 import { listen } from "./api.js";
 import { refusedCode } from "./dialogs.js";
 import { button, h } from "./dom.js";
-import { icon, legacy, testid } from "./generation.js";
+import { icon, testid } from "./generation.js";
 import { REFRESH } from "./icons.js";
 import { show } from "./screens.js";
 import { timing, wait } from "./settings.js";
@@ -134,7 +134,7 @@ function drawQr(box, { payload, rows }) {
     if (dark === "1") brush.fillRect(left, top, Math.round((x + 1) * side) - left, Math.round((y + 1) * side) - top);
   }));
   box.setAttribute("data-ref", payload);
-  if (!legacy) box.setAttribute("data-testid", "link-device-qr-code");
+  for (const [name, value] of Object.entries(testid("link-device-qr-code"))) box.setAttribute(name, value);
   box.replaceChildren(canvas);
 }
 

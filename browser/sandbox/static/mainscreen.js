@@ -5,7 +5,7 @@ import { Chat } from "./chat.js";
 import { pass } from "./crash.js";
 import { notOnWhatsApp, offlineAlert, restriction, restrictionLifted, startingChat } from "./dialogs.js";
 import { h, svg } from "./dom.js";
-import { testid } from "./generation.js";
+import { harsh, testid } from "./generation.js";
 import { LOCK } from "./icons.js";
 import { timing, wait } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
@@ -132,9 +132,14 @@ export class MainScreen {
     await this.book.update(chat, { draft: text });
   }
 
+  /** Draws a message, stores it and then sends it (WAWebSendTextMsgChatAction of 2026-08). */
   async send(chat, text) {
     pass("enter");
-    await this.book.post(chat, { id: newId(), phone: chat.phone, text, at: Date.now(), mine: true, ack: 0, open: 1 });
+    const message = { id: newId(), phone: chat.phone, text, at: Date.now(), mine: true, ack: 0, open: 1 };
+    await this.book.post(chat, message, async () => {
+      pass("drawn");
+      if (harsh) await wait(timing.drawn);
+    });
     pass("stored");
     await this.outbox.flush();
   }

@@ -2,11 +2,12 @@
 
 import { bubbleRow, noticeRow, redrawMeta } from "./bubble.js";
 import { h } from "./dom.js";
-import { testid } from "./generation.js";
+import { harsh, testid } from "./generation.js";
 
 const LONGEST = 60; // rows in the DOM
 const STEP = 20; // rows that a scroll adds
 const EDGE = 120; // pixels from an edge at which it does
+const MARGIN = 600; // pixels around the view beyond which a row of a harsh page loses its content, and keeps its id
 
 const PRIVATE =
   "Messages and calls are end-to-end encrypted. Only people in this chat can read, listen to, or share them.";
@@ -53,6 +54,7 @@ export class Messages {
     this.draw();
     this.node.scrollTop = this.node.scrollHeight;
     this.atEnd = true;
+    this.unmount();
   }
 
   add(message) {
@@ -65,7 +67,8 @@ export class Messages {
     const message = this.all.find((one) => one.id === id);
     if (!message) return;
     message.ack = ack;
-    if (this.rows.has(id)) redrawMeta(this.rows.get(id), message);
+    const row = this.rows.get(id);
+    if (row) redrawMeta(row.querySelector("[data-id]").kept?.[0] ?? row, message);
   }
 
   close() {
@@ -73,7 +76,27 @@ export class Messages {
     this.resized.disconnect();
   }
 
+  /** Empties the rows far from the view, and fills those that come near: as CometVirtualization does (2026-08). */
+  unmount() {
+    if (!harsh) return;
+    const [top, bottom] = [this.node.scrollTop - MARGIN, this.node.scrollTop + this.node.clientHeight + MARGIN];
+    for (const row of this.rows.values()) {
+      const held = row.querySelector("[data-id]");
+      const far = row.offsetTop + row.offsetHeight < top || row.offsetTop > bottom;
+      if (far && held.firstChild) {
+        held.style.height = `${held.offsetHeight}px`;
+        held.kept = [...held.childNodes];
+        held.replaceChildren();
+      } else if (!far && held.kept) {
+        held.replaceChildren(...held.kept);
+        held.kept = null;
+        held.style.height = "";
+      }
+    }
+  }
+
   scrolled() {
+    this.unmount();
     const { scrollTop, scrollHeight, clientHeight } = this.node;
     const below = scrollHeight - scrollTop - clientHeight;
     this.atEnd = this.end === this.all.length && below < EDGE;

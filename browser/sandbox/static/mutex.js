@@ -1,4 +1,8 @@
-// One page per profile: the first holds the lock, and another asks before it takes it.
+// One page per profile: the first holds the lock, and another asks before it takes it. On a harsh page an entry of the
+// profile counts as well, which a browser that was killed leaves behind.
+
+import { harsh } from "./generation.js";
+import { timing } from "./settings.js";
 
 const KEY = "whatsapp-mutex";
 const PATIENCE = 500; // milliseconds; a page that is just being replaced by this one gives its lock up meanwhile
@@ -7,9 +11,16 @@ const PATIENCE = 500; // milliseconds; a page that is just being replaced by thi
 export async function acquire(lost, { steal = false } = {}) {
   const until = performance.now() + PATIENCE;
   do {
+    if (!steal && harsh && isTaken()) continue;
     if (await request(lost, steal)) return true;
   } while (performance.now() < until && (await new Promise((r) => setTimeout(r, 50, true))));
   return false;
+}
+
+/** Whether another page has said of itself that it lives, and not too long ago. */
+function isTaken() {
+  const { at } = JSON.parse(localStorage.getItem(KEY) ?? "{}");
+  return Date.now() - (at ?? -Infinity) < timing.mutex;
 }
 
 function request(lost, steal) {
@@ -18,7 +29,11 @@ function request(lost, steal) {
     const held = navigator.locks.request(KEY, options, (lock) => {
       resolve(lock !== null);
       if (lock === null) return undefined;
-      localStorage.setItem(KEY, JSON.stringify({ tab: crypto.randomUUID(), at: Date.now() }));
+      const tab = crypto.randomUUID();
+      const say = () => localStorage.setItem(KEY, JSON.stringify({ tab, at: Date.now() }));
+      say();
+      setInterval(say, timing.mutex / 4);
+      addEventListener("pagehide", () => localStorage.removeItem(KEY));
       return new Promise(() => {}); // held until the page ends
     });
     held.catch(lost); // stolen

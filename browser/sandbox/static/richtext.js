@@ -3,6 +3,7 @@
 
 import { button, h } from "./dom.js";
 import { withEmoji } from "./emoji.js";
+import { legacy } from "./generation.js";
 
 const FOLD = 768; // UTF-16 units that a folded text shows
 const MARKED = /(?<![\p{L}\p{N}])(```|[*_~`])(?=\S)(.+?)(?<=\S)\1(?![\p{L}\p{N}])/u;
@@ -26,6 +27,9 @@ export function inline(line) {
   ];
 }
 
+/** Returns the number that a list of numbers begins with. */
+const startOf = (mark) => (/^\d/.test(mark) ? parseInt(mark, 10) : null);
+
 /** Returns the nodes of a text of many lines; lines that follow each other in one list are one list. */
 function lines(text) {
   const nodes = [];
@@ -33,8 +37,11 @@ function lines(text) {
   for (const line of text.split("\n")) {
     const block = BLOCKS.find(({ begins }) => begins.test(line));
     if (block) {
-      if (open?.block !== block) nodes.push((open = { block, node: h(block.outer) }).node);
-      open.node.append(h(block.inner, {}, inline(line.replace(block.begins, ""))));
+      const [mark] = block.begins.exec(line);
+      if (open?.block !== block) nodes.push((open = { block, node: h(block.outer, { start: startOf(mark) }) }).node);
+      // What the newer page would copy of a line that is not in its text (its list and quote mutators, 2026-08).
+      const copied = legacy ? {} : { "data-pre-plain-text": `${mark.trim()} ` };
+      open.node.append(h(block.inner, copied, inline(line.slice(mark.length))));
     } else {
       if (nodes.length && !open) nodes.push("\n");
       nodes.push(...inline(line));

@@ -1,6 +1,7 @@
 // Screens that take the whole page.
 
 import { button, h } from "./dom.js";
+import { harsh } from "./generation.js";
 import { timing, wait } from "./settings.js";
 
 const startup = document.getElementById("wa_web_initial_startup");
@@ -61,12 +62,12 @@ export function showSyncing(percent) {
   return advance;
 }
 
-/** Shows the loading of chats after linking. */
+/** Shows the loading of chats after linking; it takes its time where there are many. */
 export async function runSyncing() {
   const advance = showSyncing(0);
-  for (const percent of [0, 20, 40, 60, 80, 100]) {
+  for (let percent = 0; percent <= 100; percent += 5) {
     advance(percent);
-    await wait(timing.syncing / 6);
+    await wait((harsh ? timing.long_syncing : timing.syncing) / 21);
   }
 }
 

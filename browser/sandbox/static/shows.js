@@ -3,7 +3,7 @@
 
 import { listen } from "./api.js";
 import * as crash from "./crash.js";
-import { openElsewhere, takeTour, updateSoon, whatsNew } from "./dialogs.js";
+import { newTerms, openElsewhere, updateSoon, whatsNew } from "./dialogs.js";
 import { button, h } from "./dom.js";
 import * as rename from "./rename.js";
 import * as screens from "./screens.js";
@@ -51,13 +51,16 @@ const WHOLE = {
   unknown: () => notice("Choose your avatar", "It is what your contacts will see of you from now on.", press("Begin")),
 };
 
+/** A person agreed to what they had not read: the screen says so, and nothing else is to be had any more. */
+const agree = () => screens.hold(() => notice("You have agreed", "Your plan begins today."));
+
 const DIALOGS = {
   conflict_browser: () =>
     openElsewhere("on another computer or browser",
       { other: "Log out", leave: () => {}, use: () => location.reload() }),
   whats_new: whatsNew,
   update: () => updateSoon(() => location.reload()),
-  unknown_dialog: takeTour,
+  unknown_dialog: () => newTerms(agree),
 };
 
 let shown = null;

@@ -4,7 +4,7 @@ import { butterbar } from "./dialogs.js";
 import { button, h, svg } from "./dom.js";
 import { withEmoji } from "./emoji.js";
 import { icon, statusIcon, testid } from "./generation.js";
-import { CLOSE, GROUP, MENU, PERSON, SEARCH } from "./icons.js";
+import { CLOSE, GROUP, MENU, PERSON, PICTURE, SEARCH } from "./icons.js";
 import { inline } from "./richtext.js";
 
 const ROW = 72; // pixels
@@ -105,9 +105,9 @@ export class Sidebar {
   /** Returns a row: {key, face, node}. The node is kept while its face does not change, so that it can be clicked. */
   row(entry) {
     if (typeof entry === "string") return this.kept(`# ${entry}`, "", () => headingRow(entry));
-    const { title, at, text, mine, ack, unread } = entry;
+    const { title, at, text, mine, ack, unread, kind } = entry;
     const selected = entry === this.selected;
-    const face = JSON.stringify([title, when(at), text, mine, ack, unread, selected]);
+    const face = JSON.stringify([title, when(at), text, mine, ack, unread, kind, selected]);
     return this.kept(entry.phone, face, () => chatRow(entry, selected, () => this.open(entry)));
   }
 
@@ -126,7 +126,11 @@ const picture = (group) =>
 const headingRow = (words) =>
   h("div", { role: "row", class: "row row-heading" }, h("div", { role: "gridcell" }, words));
 
-function chatRow({ title, own, at, text, mine, ack, unread, group }, selected, open) {
+/** Returns the picture that stands in a row for a message that is more than words. */
+const symbol = (kind) =>
+  h("span", testid("chat-msg-symbol"), icon(PICTURE, { name: `ic-${kind}`, old: `status-${kind}`, size: 16 }));
+
+function chatRow({ title, own, at, text, mine, ack, unread, group, kind }, selected, open) {
   const count = unread ? `${unread} unread message${unread > 1 ? "s" : ""}` : null;
   const preview = text.replaceAll("\n", " ");
   const frame = { class: "cell-frame", tabindex: "-1", "aria-selected": String(selected) };
@@ -144,7 +148,8 @@ function chatRow({ title, own, at, text, mine, ack, unread, group }, selected, o
       h("div", { role: "gridcell", class: "cell-line cell-second", ...testid("cell-frame-secondary") },
         h("div", { class: "cell-preview", ...testid("last-msg-status") },
           h("span", { title: preview, class: "cell-preview-title" },
-            mine && statusIcon(ack, "list"), h("span", { dir: "auto" }, inline(preview)))),
+            mine && statusIcon(ack, "list"), kind && kind !== "text" && symbol(kind),
+            h("span", { dir: "auto" }, inline(preview)))),
         count && h("span", { class: "badge", "aria-label": count, ...testid("icon-unread-count") }, String(unread)))));
 }
 
