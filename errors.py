@@ -388,9 +388,14 @@ class ProfileUnreadable(AccountWaits):
 
 
 class UiChanged(AccountWaits):
-    """The self-check did not recognise the page; sending stops until somebody has looked."""
+    """The page is not as it was; sending stops until other selectors know it, or somebody has looked."""
 
     code = "ui_changed"
+
+    def __init__(self, detail: str | None = None, *, element: str | None = None) -> None:
+        super().__init__(detail)
+        #: what is missing on the page, by its name in selectors.toml
+        self.element = element
 
 
 class UnknownDialog(UiChanged):

@@ -24,7 +24,7 @@ Health = Literal["healthy", "warning", "critical"]
 class Reason(Shown):
     """Why an account is not healthy."""
 
-    code: Literal["not_connected", "connecting", "daily_limit"] = Field(description="For programs.")
+    code: Literal["not_connected", "connecting", "daily_limit", "memory"] = Field(description="For programs.")
     health: Health = Field(description="How bad it is.")
     detail: str = Field(description="In a sentence.")
 
@@ -101,7 +101,7 @@ def health_of(row: Row) -> Health:
 
 
 def _reasons(row: Row) -> list[Reason]:
-    return [reason for reason in (_of_session(row), _of_day(row)) if reason]
+    return [reason for reason in (_of_session(row), _of_day(row), _of_memory(row)) if reason]
 
 
 def _of_session(row: Row) -> Reason | None:
@@ -111,6 +111,13 @@ def _of_session(row: Row) -> Reason | None:
         detail = f"The account should be connected and is {row['state']}."
         return Reason(code="not_connected", health="critical", detail=detail)
     return Reason(code="connecting", health="warning", detail=f"The account is {row['state']} and not yet ready.")
+
+
+def _of_memory(row: Row) -> Reason | None:
+    if not row["heavy_mb"]:
+        return None
+    detail = f"Its browser takes {row['heavy_mb']} MB from its beginning, above MEMORY_LIMIT_MB: raise that."
+    return Reason(code="memory", health="warning", detail=detail)
 
 
 def _of_day(row: Row) -> Reason | None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -90,6 +90,23 @@ def _kill(doomed: list[psutil.Process]) -> None:
     until = time.monotonic() + KILL_SECONDS
     while any(is_running(process) for process in doomed) and time.monotonic() < until:
         time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def frozen(directory: Path) -> Iterator[None]:
+    """Stop the browser that holds a profile within the block, with all its processes: its files stand still."""
+    stopped: list[psutil.Process] = []
+    try:
+        for browser in browsers_of(directory):
+            with suppress(psutil.NoSuchProcess):
+                for process in (browser, *browser.children(recursive=True)):
+                    process.suspend()
+                    stopped.append(process)
+        yield
+    finally:
+        for process in reversed(stopped):
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def newest_driver() -> psutil.Process:

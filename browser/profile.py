@@ -15,7 +15,7 @@ from errors import ProfileElsewhere
 MARKER = "postrider-generation"
 LOCKS = ("SingletonLock", "SingletonCookie", "SingletonSocket")
 PRIVATE = 0o700
-#: end of the name of a directory that a profile is restored in
+#: end of the name of a directory that a profile is copied or restored in
 RESTORING = ".restoring"
 #: in a directory of profiles: the homes of visitors, each named by its identity
 VISITS = ".visits"

@@ -52,6 +52,8 @@ class Patience:
     settle: float = 3.0
     #: for a status of our message that can be read, once the box is empty
     status: float = 10.0
+    #: before a screen that would end a login is looked at a second time
+    again: float = 12.0
     #: no connection, before the account is said to be offline
     offline: float = 20.0
     #: a screen that nobody knows
@@ -142,7 +144,8 @@ class Reader:
 
     def lacks(self, element: str) -> UiChanged:
         """Make the error for an element that must be there and is not."""
-        return UiChanged(f"The page has no {element} where one is expected (selectors {self.selectors.version}).")
+        detail = f"The page has no {element} where one is expected (selectors {self.selectors.version})."
+        return UiChanged(detail, element=element)
 
     async def click(self, target: Locator) -> None:
         """Click as a person does: trusted, in the middle, when it holds still."""

@@ -95,6 +95,8 @@
     return {
       found, reference,
       overlaid: all(document, css.qr_reload).some(shown),
+      progress: [...all(document, css.progress), ...all(document, css.boot).flatMap((each) => [...each.querySelectorAll("progress")])]
+        .map((bar) => bar.value ?? bar.getAttribute("aria-valuenow")).join(),
       text: ownWords(document.body, outside).slice(0, 20000),
       dialogs: dialogs(css),
       path: location.pathname + location.search,

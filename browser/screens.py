@@ -71,6 +71,8 @@ class Sight:
     overlaid: bool
     path: str
     empty: bool
+    #: how far a bar of progress stands; empty without one
+    progress: str = ""
 
     @classmethod
     def of(cls, read: dict[str, Any]) -> "Sight":
@@ -86,6 +88,7 @@ class Sight:
             overlaid=read["overlaid"],
             path=read["path"],
             empty=read["empty"],
+            progress=read["progress"],
         )
 
 

@@ -6,12 +6,13 @@ import shutil
 import sys
 import tarfile
 import tempfile
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from browser.process import frozen
 from browser.profile import RESTORING
 from errors import ProfileBusy, ProfileEmpty, ProfileTooLarge, ProfileUnreadable
 
@@ -33,8 +34,9 @@ LEVEL = 3
 #: what everything that is packed begins with: zstd's magic number (RFC 8878, 3.1.1)
 BEGINNING = b"\x28\xb5\x2f\xfd"
 CHUNK = 256 * 1024
-TRIES = 5
-PAUSE_SECONDS = 0.3
+#: files that are written to after they were made; all others of LevelDB and of IndexedDB's blobs are written once, and
+#: are not copied but named once more (LevelDB, doc/impl.md)
+WRITTEN_TO = ("*.log", "MANIFEST-*", "CURRENT", "LOCK", "LOG", "LOG.old")
 #: what tarfile and zstd raise at bytes that pack() did not write, and the file system at names that contradict
 CORRUPT = (
     tarfile.TarError,
@@ -65,23 +67,58 @@ class Packed:
 def pack(directory: Path, *, cap: int = CAP) -> Packed:
     """Pack what a login needs. Blocking: call it in a thread.
 
-    The browser may run: a copy counts only if no file changed while it was made. Raise ProfileBusy when that was so at
-    each of 5 tries 0.3 s apart, ProfileTooLarge above `cap` bytes, ProfileEmpty when there is nothing to keep.
+    The browser may run. Where a file changes meanwhile, its processes are stopped for the moment that a copy of its
+    files takes: what it has written until then is what a database finds after its process was killed, which it is made
+    for. Raise ProfileBusy when files go all the same, ProfileTooLarge above `cap` bytes, ProfileEmpty when there is
+    nothing to keep.
     """
-    for tries_left in range(TRIES - 1, -1, -1):
-        try:
-            before = _list(directory)
-            sizes = _weigh(directory, before, cap)
-            data = _write(directory, before)
-            if _list(directory) == before:
-                return Packed(data, sum(sizes.values()), sizes)
-        except OSError as error:
-            # A file went, or became shorter while it was read: tarfile raises the latter without a number.
-            if error.errno not in {None, errno.ENOENT}:
-                raise
-        if tries_left:
-            time.sleep(PAUSE_SECONDS)
-    raise ProfileBusy(f"The profile {directory.name} changed at each of {TRIES} tries to copy it; it is tried again.")
+    if packed := _pack(directory, directory, cap):
+        return packed
+    with _copied(directory, cap) as copy:
+        # A file that the browser was in the middle of making goes on growing under both names; nothing names it yet.
+        if packed := _pack(copy, directory, cap, still=True):
+            return packed
+    raise ProfileBusy(f"The profile {directory.name} lost files while it was copied; it is tried again.")
+
+
+def _pack(source: Path, directory: Path, cap: int, *, still: bool = False) -> Packed | None:
+    """Pack the files of `source`, which are those of `directory`; None when one changed, unless they stand still."""
+    try:
+        before = _list(source)
+        sizes = _weigh(directory, before, cap)
+        data = _write(source, before)
+        return Packed(data, sum(sizes.values()), sizes) if still or _list(source) == before else None
+    except OSError as error:
+        # A file went, or became shorter while it was read: tarfile raises the latter without a number.
+        if error.errno not in {None, errno.ENOENT}:
+            raise
+        return None
+
+
+@contextmanager
+def _copied(directory: Path, cap: int) -> Iterator[Path]:
+    """Yield a copy of what is kept, as it was at one moment; it is deleted after the block."""
+    copy = Path(tempfile.mkdtemp(RESTORING, f".{directory.name}.", directory.parent))  # with mode 0700
+    try:
+        with frozen(directory):
+            files = _list(directory)
+            _weigh(directory, files, cap)
+            for name in files:
+                _place(directory / name, copy / name)
+        yield copy
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+def _place(file: Path, copy: Path) -> None:
+    copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(file.match(pattern) for pattern in WRITTEN_TO):
+        shutil.copy2(file, copy)
+        return
+    try:
+        copy.hardlink_to(file)
+    except OSError:  # a file system without hard links
+        shutil.copy2(file, copy)
 
 
 def _list(directory: Path) -> Listing:

@@ -152,7 +152,8 @@ class Submission:
             name = f" It calls it {ours.mark!r}." if ours.mark else ""
             raise UiChanged(
                 f"The page has no meta that tells the status of our message.{name} "
-                f"(selectors {self._reader.selectors.version})"
+                f"(selectors {self._reader.selectors.version})",
+                element="meta",
             )
         missing = Census.of(await self._reader.ask("census"), self._reader.selectors).missing(Screen.MAIN)
         if missing:

@@ -29,7 +29,7 @@ from browser.process import kill_browsers_of
 from browser.proxy import Proxy
 from browser.reader import Doubts, Patience, Reader
 from browser.restriction import Kind
-from browser.screens import PASSING, Screen, recognise
+from browser.screens import LASTING, PASSING, Screen, recognise
 from browser.seam import bounded
 from browser.selectors import Selectors
 from browser.submit import Seen, Submission
@@ -135,17 +135,35 @@ class WhatsApp:
     async def wait_screen(self, *wanted: Screen, timeout: float) -> Screen:  # noqa: ASYNC109 - bounds looks, not a call
         """Wait until one of the wanted screens shows, for at most `timeout` seconds; any lasting one where none is.
 
+        A page that loads is waited for as long as it gets on: its bar of progress or its words change within `timeout`.
         Raise PageHung when the time is over, UiChanged when nobody knows the screen for long.
         """
-        doubts = Doubts()
-        screen = Screen.LOADING
-        async for _ in self._reader.looks(timeout):
-            screen = await self.screen()
+        doubts, moved, before = Doubts(), time.monotonic(), ""
+        while True:
+            sight = await self._reader.sight()
+            screen = recognise(sight, self._reader.selectors)
             if screen in wanted or (not wanted and screen not in PASSING | {Screen.UNKNOWN}):
                 return screen
             if doubts.last("unknown", self._reader.patience.unknown, seen=screen is Screen.UNKNOWN):
                 raise UiChanged("The page shows a screen that is not known.")
-        raise PageHung(f"The page still shows {screen} after {timeout:.0f} s.")
+            shown = f"{screen} {sight.progress} {sight.text}"
+            if screen in PASSING and shown != before:
+                moved, before = time.monotonic(), shown
+            if time.monotonic() - moved >= timeout:
+                raise PageHung(f"The page has shown {screen} for {timeout:.0f} s.")
+            await asyncio.sleep(self._reader.patience.poll)
+
+    async def look_again(self, *, timeout: float) -> Screen:  # noqa: ASYNC109 - as above
+        """Doubt what the page shows: wait for a while, load it anew, and return the screen that lasts then.
+
+        A flash of the login screen at a start, and an entry that a killed browser left behind, pass like that.
+        """
+        await asyncio.sleep(self._reader.patience.again)
+        seconds = self._reader.patience.navigation
+        await bounded(
+            self._page.goto(self._address(), wait_until="domcontentloaded", timeout=seconds * 1000), seconds + 1
+        )
+        return await self.wait_screen(*LASTING, timeout=timeout)
 
     async def qr(self) -> str | None:
         """Read the QR payload, verbatim; None when none is shown now, or when it is covered by its reload button."""

@@ -1,7 +1,11 @@
 """The work of an account's lane: bring its session to what is wanted, settle, send what is due."""
 
 import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from browser.screens import ERRORS, LASTING, Screen
 from browser.session import State
@@ -22,7 +26,7 @@ from tasks.lanes import Drain, Unattended, wake_returned
 from tasks.linking import Linking
 from tasks.pace import Pace
 from tasks.probe import Probe
-from tasks.seats import Seats, Session
+from tasks.seats import FIRST_SEAL, Seats, Session
 from tasks.send import Sender
 from tasks.states import Account, States
 from tasks.trouble import RECONNECT_CAP, RECONNECTS, SETTLE_LATER, Trouble, is_account_trouble
@@ -32,6 +36,9 @@ log = logging.getLogger(__name__)
 BATCH = 1000  # messages that fail in one statement
 #: Gates that only a person opens; no drain opens a browser behind them, save for a look whether a page is known again.
 QUARANTINE = frozenset({"banned", "not_connected", "ui_changed", "open_elsewhere", "logged_out", "profile_unreadable"})
+
+#: Screens besides the QR code of an account that was linked that are believed at the second look.
+DOUBTED = frozenset({Screen.CONFLICT, Screen.UNSUPPORTED})
 
 #: Gates that open with the session (open_linked_gate), and that nothing else opens.
 OPENED_BY_SESSION = frozenset({"not_linked", "profile_elsewhere", "suspected_ban", "disconnected"})
@@ -160,9 +167,18 @@ class AccountWork:
         return await self.seats.open(account)
 
     async def _main_screen(self, account: Account, session: Session) -> None:
-        if not await on_main_screen(session.page, linked=account.linked, seconds=self.seats.patience.boot):
+        boot, doubt = self.seats.patience.boot, partial(self._doubt, session)
+        if not await on_main_screen(session.page, linked=account.linked, seconds=boot, doubt=doubt):
             with self.seats.linking(account.id):
                 await self.linking.follow(account, session)
+
+    async def _doubt(self, session: Session, screen: Screen) -> None:
+        log.warning(
+            "account %s shows %s, and is looked at again", session.account, screen,
+            extra={"event": "screen.doubted", "account": session.account, "screen": screen},
+        )  # fmt: skip
+        code = LoggedOut.code if screen is Screen.QR else ERRORS[screen].code
+        await self.trouble.evidence.keep(session.account, code, session.page)
 
     async def _mark_ready(self, account: Account, session: Session) -> None:
         own = await session.page.own()
@@ -176,11 +192,13 @@ class AccountWork:
                 "mark_ready", account=account.id, worker=self.seats.worker, changed=changed, phone=own.phone,
                 name=own.name, platform=own.platform,
             )  # fmt: skip
+            await tx.all("drop_kept_profile", account=account.id, worker=self.seats.worker)
             await self.states.reach(tx, account.id, State.ready)
             return True
 
         while not await self.database.transact(write):
             pass
+        session.seal_at = min(session.seal_at, time.monotonic() + random.uniform(*FIRST_SEAL))  # noqa: S311  # no secret
         await self.database.all("open_linked_gate", account=account.id, worker=self.seats.worker)
 
     async def _fail_backlog(self, tx: Transaction, account: str) -> int:
@@ -234,7 +252,7 @@ class AccountWork:
                     await self._log_out_later(account, error.code)
                     return
                 reason = "Its profile was deleted, but WhatsApp was not told: remove the device on the phone."
-        await self.seats.leave(account.id, reason, to=State.disconnected, forget=True)
+        await self.seats.leave(account.id, reason, to=State.disconnected, login="forget")
 
     async def _unlink(self, account: Account) -> None:
         session = self.seats.live(account.id) or await self.seats.open(account)
@@ -257,13 +275,18 @@ class AccountWork:
         await self.database.all("attend", lane=account.id, seconds=pause)
 
 
-async def on_main_screen(page: WhatsApp, *, linked: bool, seconds: float) -> bool:
+async def on_main_screen(
+    page: WhatsApp, *, linked: bool, seconds: float, doubt: Callable[[Screen], Awaitable[object]]
+) -> bool:
     """Wait until an account's page has come to its chat list; return False where it waits for a phone to be linked.
 
-    Raise LoggedOut where that had been done, PageHung after so many seconds, UiChanged, or what another screen stands
-    for.
+    What would end a login is looked at twice, and `doubt` is told of the first time. Raise LoggedOut where it had been
+    linked, PageHung after so many seconds, UiChanged, or what another screen stands for.
     """
     screen = await page.wait_screen(*LASTING, timeout=seconds)
+    if screen in DOUBTED or (screen is Screen.QR and linked):
+        await doubt(screen)
+        screen = await page.look_again(timeout=seconds)
     if screen is Screen.QR and linked:
         raise LoggedOut
     if screen not in {Screen.QR, Screen.MAIN}:

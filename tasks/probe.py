@@ -40,9 +40,11 @@ class Probe:
             found = await examine(session.page, shown=SHOWN, act=True, reload=True)
         missing = [name for name in found.missing if name not in SPARE]
         if missing:
-            raise UiChanged(f"The page has no {missing[0]} where one is expected (selectors {found.version}).")
+            detail = f"The page has no {missing[0]} where one is expected (selectors {found.version})."
+            raise UiChanged(detail, element=missing[0])
         if found.strange:
-            raise UiChanged(f"The page's ticks are not known: {', '.join(found.strange)} (selectors {found.version}).")
+            detail = f"The page's ticks are not known: {', '.join(found.strange)} (selectors {found.version})."
+            raise UiChanged(detail, element="meta")
         if found.failed:
             raise UiChanged(found.note)
         await self.database.all("open_known_gate", account=session.account, worker=self.seats.worker)

@@ -3,11 +3,12 @@
 import asyncio
 import json
 import logging
-import random
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from browser.engine import Engine, look_for
 from browser.guard import Guard
@@ -25,10 +26,15 @@ from tasks.states import Account, States
 
 log = logging.getLogger(__name__)
 
+#: what becomes of an account's login when it is left
+Login = Literal["keep", "aside", "forget"]
+#: and what of its sealed copy, where it is not kept as it is
+ENDED: dict[Login, str] = {"aside": "set_profile_aside", "forget": "forget_profile"}
+
 NO_SEAT = 0.2  # seconds between looks for a seat
 BOOTS = 2  # browsers that start at once: a boot is mostly work for the processor
-#: Seconds from opening until a profile is sealed. A login that is stored sooner does not last (waha #584; RemoteAuth of
-#: whatsapp-web.js waits 60 s).
+#: Seconds from the chat list on until a profile is sealed. A login that is stored sooner does not last (waha #584;
+#: RemoteAuth of whatsapp-web.js waits 60 s).
 FIRST_SEAL = 60.0, 90.0
 #: Seconds before the end of a lease at which its browser is ended from outside, and at which we close it ourselves.
 GUARD_MARGIN, CLOSE_MARGIN = 5.0, 10.0
@@ -48,10 +54,12 @@ class Session:
     #: when it was opened and when it last did something, by the monotonic clock
     opened: float = field(default_factory=time.monotonic)
     used: float = field(default_factory=time.monotonic)
-    #: when its profile is to be sealed next
-    seal_at: float = field(default_factory=lambda: time.monotonic() + random.uniform(*FIRST_SEAL))  # noqa: S311
+    #: when its profile is to be sealed next; not before it has come to its chat list
+    seal_at: float = math.inf
     #: its browser takes too much memory, and is opened anew between two messages
     worn: bool = False
+    #: it took too much soon after its opening, so that another one would as well; None until it was weighed
+    heavy: bool | None = None
     #: new chats are not to be tried at present
     restricted: bool = False
     closing: bool = False
@@ -301,22 +309,22 @@ class Seats:
         reason: str | None,
         *,
         to: State | None = None,
-        forget: bool = False,
+        login: Login = "keep",
         attend: bool = False,
         only_idle: bool = False,
     ) -> None:
         """Close the account's browser, put its profile away and give its lease and its wake-ups back to everybody.
 
-        It becomes `to`, or what a closed browser leaves. With `forget` its profile is deleted, with `attend` whoever
-        has a free seat takes it over at once. Does nothing when the lease is another worker's by now, or, with
-        `only_idle`, when a drain has begun.
+        It becomes `to`, or what a closed browser leaves. Its login is kept, set aside for a person to go back to, or
+        forgotten; with `attend` a worker with a free seat takes it over at once. Does nothing when the lease is another
+        worker's by now, or, with `only_idle`, when a drain has begun.
         """
         async with self._lock(account):
             if only_idle and self.draining(account):
                 return
             await self._close(account)
             try:
-                await self._put_away(account, reason, to, forget=forget, attend=attend)
+                await self._put_away(account, reason, to, login=login, attend=attend)
             except LeaseLost:
                 log.warning(
                     "account %s is another worker's by now", account, extra={"event": "lease.lost", "account": account}
@@ -325,23 +333,25 @@ class Seats:
             self.guard.forget(self.profiles.directory(account))
 
     async def _put_away(
-        self, account: str, reason: str | None, to: State | None, *, forget: bool, attend: bool
+        self, account: str, reason: str | None, to: State | None, *, login: Login, attend: bool
     ) -> None:
         async with self.database.transaction() as tx:
             row = await self.states.held(tx, account)
-        linked = row["linked"] and not forget
+        linked = row["linked"] and login == "keep"
+        if login == "aside" and await self.database.one("sealed_profile", account=account) is None:
+            await self.profiles.seal(account, whole=False)
         gone = row["profile_home"] == self.profiles.home and await self.profiles.put_away(account, linked=linked)
-        if forget:
+        if login != "keep":
             await self.profiles.discard(account)
         async with self.database.transaction() as tx:
             row = await self.states.held(tx, account)
-            if forget:
-                await tx.all("forget_profile", account=account, worker=self.worker)
+            if login != "keep":
+                await tx.all(ENDED[login], account=account, worker=self.worker)
             # The state first: it is written by the holder of the lease alone.
             await self.states.write(tx, row, to or after_closing(State(row["state"]), linked=linked), reason)
             await tx.all("release_account", account=account, worker=self.worker, put_away=gone)
             await tx.all("move_lane", lane=account, queue="account")
-            if attend and row["wanted"] == "connected" and not forget:
+            if attend and row["wanted"] == "connected" and login == "keep":
                 await tx.all("attend", lane=account, seconds=0)
 
     async def leave_idle(self, seconds: float) -> None:

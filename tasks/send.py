@@ -261,7 +261,8 @@ class Sender:
         else:
             await self.database.all("note_reason", job=job.id, claim=job.claim, reason=found.reason)
             if found.verdict is Verdict.UNREADABLE and bubble:
-                raise UiChanged(f"The page has no meta that tells the status of our message: {bubble.mark or 'none'}.")
+                detail = f"The page has no meta that tells the status of our message: {bubble.mark or 'none'}."
+                raise UiChanged(detail, element="meta")
 
     def _patience(self, verdict: Verdict) -> float:
         # A bubble at the clock may still leave, and a status that nobody can read may be read by other selectors. What

@@ -96,7 +96,7 @@ class Trouble:
             (NoSeat, self._no_seat),
             (EnterRefused, self._not_known),
             (UiChanged, self._not_known if opening else self._doubt),
-            (OpenElsewhere, self._quarantine),
+            (OpenElsewhere, self._quarantine if opening else self._look),
             (ProfileUnreadable, self._quarantine),
         )
 
@@ -180,7 +180,7 @@ class Trouble:
 
     async def _logged_out(self, drain: Drain, error: SendError) -> None:
         await self._close_gate(drain.lane, None, error.code)
-        await self.seats.leave(drain.lane, error.summary, to=State.auth_failed, forget=True)
+        await self.seats.leave(drain.lane, error.summary, to=State.auth_failed, login="aside")
 
     async def _give_back(self, drain: Drain, error: SendError) -> None:
         # Written first, and only if nobody asked again meanwhile: closing a browser takes seconds, and a person who
@@ -245,8 +245,8 @@ class Trouble:
         if row is None:
             raise LeaseLost
         await self._close_gate(drain.lane, None, UiChanged.code, attend=row["seconds"])
-        # What is missing has a name; what an unknown dialog says may name a recipient.
-        said = error.detail if type(error) is UiChanged else error.summary
+        missing = isinstance(error, UiChanged) and error.element
+        said = f"{error.summary} It lacks {missing}." if missing else error.summary
         await self.seats.leave(drain.lane, said, to=State.disconnected)
 
     async def _quarantine(self, drain: Drain, error: SendError) -> None:

@@ -33,6 +33,7 @@ BY_AGE = (
     "forget_changes",
     "forget_incoming",
     "forget_checkups",
+    "forget_kept_profiles",
 )
 
 

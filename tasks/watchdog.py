@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 MB = 2**20
 #: times the limit at which a browser is not waited for until it has sent its message
 AT_ONCE = 2
+SOON = 300.0  # seconds from its opening in which a browser that is too large is so from the beginning
 AGAIN = 60.0  # seconds until a seal that failed is tried again
 
 
@@ -46,7 +47,8 @@ class Watchdog:
     async def _look(self, session: Session, size: int) -> None:
         if session.closing:
             return
-        session.worn = session.worn or bool(self.memory_limit and size > self.memory_limit * MB)
+        if self.memory_limit and size:
+            await self._weigh(session, size)
         if self.memory_limit and size > AT_ONCE * self.memory_limit * MB:
             await self._open_anew(session, f"its browser takes {size // MB} MB")
         elif not session.page.alive:
@@ -57,6 +59,22 @@ class Watchdog:
             await self._open_anew(session, f"its browser takes {size // MB} MB")
         elif not await session.page.answers():
             await self._open_anew(session, "its page does not answer")
+
+    async def _weigh(self, session: Session, size: int) -> None:
+        """Have a browser that takes too much opened anew, unless it does so from the beginning: the next one would."""
+        over = size > self.memory_limit * MB
+        if over and not session.heavy and time.monotonic() - session.opened > SOON:
+            session.worn = True
+        elif session.heavy is None or (over and not session.heavy):
+            session.heavy = over
+            mb = size // MB if over else None
+            await self.database.all("note_memory", account=session.account, worker=self.seats.worker, mb=mb)
+            if over:
+                log.warning(
+                    "account %s: its browser takes %d MB from its beginning; it is left alone up to %.0f MB",
+                    session.account, mb, AT_ONCE * self.memory_limit,
+                    extra={"event": "session.heavy", "account": session.account, "mb": mb},
+                )  # fmt: skip
 
     async def _open_anew(self, session: Session, reason: str) -> None:
         # What a drain has in hand there ends as any lost browser does, and is settled in the new one.

@@ -55,6 +55,7 @@ PATIENCE = Patience(
     taken=0.4,
     settle=0.2,
     status=1.5,
+    again=0.3,
     offline=6.0,
     unknown=1.0,
     poll=0.05,

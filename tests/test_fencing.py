@@ -72,6 +72,9 @@ FENCED: dict[str, LiteralString] = {
     "restore_profile": "select 1",
     "store_profile": "select 1",
     "forget_profile": "select 1",
+    "set_profile_aside": "select 1",
+    "drop_kept_profile": "update profiles set kept_since = now()",
+    "note_memory": "select 1",
     "stop_until_known": "select 1",
     "open_known_gate": "update lanes set gate_reason = 'ui_changed'",
     "answer_checkup": "insert into checkups (account_id, org_id) values ('a', 'org_default')",
@@ -123,6 +126,7 @@ ALLOWED = {
     "forget_changes": UPKEEP,
     "forget_incoming": UPKEEP,
     "forget_checkups": UPKEEP,
+    "forget_kept_profiles": UPKEEP,
     "forget_tokens": UPKEEP,
     "forget_signatures": UPKEEP,
     "forget_secrets": UPKEEP,
@@ -216,7 +220,8 @@ async def taken_over(database: Database, claim: str) -> dict[str, Any]:
         "name": "n", "platform": "p", "qr": "q", "restriction": "monthly_cap", "home": "home", "sealed": 3,
         "whole": True, "raw_bytes": 1, "in_flight": 2, "failures": 1, "rests": 1, "failing_since": MOMENT,
         "failed_at": MOMENT,
-        "rest": 9.0, "not_ready_for": 1.0, "answer": "{}", "pressed_on": "here", "version": "2", "pauses": [60.0],
+        "rest": 9.0, "not_ready_for": 1.0, "answer": "{}", "pressed_on": "here", "version": "2",
+        "pauses": [60.0], "mb": 500,
     }  # fmt: skip
 
 

@@ -240,6 +240,47 @@ async def test_the_plaintext_and_the_copy_are_deleted_on_logout(database: Databa
     assert await a.prepare(now) == 3
 
 
+async def set_aside(database: Database, make: Make) -> Profiles:
+    """Have a sealed login, and a page that asked for a phone."""
+    a = make("a")
+    await fresh(database, a)
+    await a.seal("acc_1", whole=True)
+    await a.discard("acc_1")
+    await database.all("set_profile_aside", account="acc_1", worker=a.worker)
+    await _sql(database, "update accounts set state = 'auth_failed'")
+    return a
+
+
+async def test_connecting_after_a_logout_begins_beside_the_kept_login(database: Database, make: Make) -> None:
+    a = await set_aside(database, make)
+    assert await a.prepare(await account(database)) == 3
+    assert not (a.directory("acc_1") / LOGIN).exists()
+    assert await value(database, "select count(*) from profiles where kept_since is not null") == 1
+    # A new phone has taken the code, and the new login has never been sealed: nothing goes back to the old one.
+    await database.all("mark_linked", account="acc_1", worker=a.worker)
+    await a.discard("acc_1")
+    assert await a.prepare(await account(database)) == 4
+    assert not (a.directory("acc_1") / LOGIN).exists()
+    await database.all("drop_kept_profile", account="acc_1", worker=a.worker)
+    assert await value(database, "select count(*) from profiles") == 0
+
+
+async def test_resuming_after_a_logout_goes_back_to_the_kept_login(database: Database, make: Make) -> None:
+    a = await set_aside(database, make)
+    await database.all("resume_account", account="acc_1", org="org_default")
+    now = await account(database)
+    assert now.linked
+    assert await a.prepare(now) == 3
+    assert login(a) == "first"
+
+
+async def test_without_a_kept_login_there_is_nothing_to_go_back_to(database: Database, make: Make) -> None:
+    await set_aside(database, make)
+    await _sql(database, "delete from profiles")
+    await database.all("resume_account", account="acc_1", org="org_default")
+    assert not (await account(database)).linked
+
+
 async def test_a_profile_without_a_login_is_deleted_and_not_sealed(database: Database, make: Make) -> None:
     a = make("a")
     await _sql(database, "update accounts set linked = false")

@@ -197,6 +197,21 @@ async def test_an_old_checkup_goes(database: Database) -> None:
     assert await value(database, "select string_agg(account_id, '') from checkups") == "b"
 
 
+async def test_a_login_that_was_kept_goes_in_the_end(database: Database) -> None:
+    await add_lanes(database, "a", "b", "c")
+    await run(
+        database,
+        """
+        insert into profiles (account_id, org_id, generation, whole, sealed, raw_bytes, worker, created_at, kept_since)
+        select id, 'org_default', 1, false, '', 1, 'w', now() - interval '99 days',
+               case id when 'a' then now() - interval '91 days' when 'b' then now() - interval '89 days' end
+        from lanes where kind = 'account'
+        """,
+    )
+    await keep_up(database)
+    assert await value(database, "select string_agg(account_id, '' order by account_id) from profiles") == "bc"
+
+
 async def test_links_to_evidence_go_with_it(database: Database) -> None:
     await add_lanes(database, "a")
 

@@ -75,7 +75,7 @@ def stops(error: type[SendError]) -> Fate:
 
 CHANGED = stops(UiChanged)
 BAN = Fate("banned", "The page shows a ban screen.", "banned", True, "critical", "banned", "resume")  # noqa: FBT003
-OUT = Fate("auth_failed", LoggedOut().summary, "logged_out", True, "critical", None, "connect")  # noqa: FBT003
+OUT = Fate("auth_failed", LoggedOut().summary, "logged_out", True, "critical", "logged_out", "connect")  # noqa: FBT003
 
 #: by the error that a screen is met with; None: nothing becomes of it, and the message goes out at once
 FATES: dict[type[SendError] | None, dict[Moment, Fate | None]] = {
@@ -88,7 +88,7 @@ FATES: dict[type[SendError] | None, dict[Moment, Fate | None]] = {
         (OpenElsewhere, stops(OpenElsewhere), stops(OpenElsewhere)),
         (UiChanged, CHANGED, CHANGED),
         (None, None, None),
-        (UnknownDialog, opens_anew(UnknownDialog), opens_anew(UnknownDialog)),
+        (UnknownDialog, stops(UnknownDialog), stops(UnknownDialog)),
         (LoggedOut, OUT, OUT),
     )
 }

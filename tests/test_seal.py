@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import shutil
 import stat
 import sys
@@ -30,6 +31,8 @@ __all__ = ["pages"]
 
 NEWEST = DOMS[-1]
 INDEXED, LOCAL = seal.KEPT
+#: of a profile that is never quiet; SEALS=100 takes three minutes
+SEALS = int(os.environ.get("SEALS", "12"))
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -148,39 +151,73 @@ def test_a_profile_without_a_login_is_refused(tmp_path: Path) -> None:
         seal.pack(tmp_path)
 
 
-def test_a_profile_that_goes_on_changing_is_not_copied(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_profile_that_loses_files_even_from_its_copy_is_not_sealed(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_what_is_gone(directory: Path, listing: seal.Listing) -> bytes:
+        (directory / next(iter(listing))).unlink()
+        return real(directory, listing)
+
+    real = seal._write
+    monkeypatch.setattr(seal, "_write", write_what_is_gone)
+    with pytest.raises(errors.ProfileBusy, match="acc_1 lost files"):
+        seal.pack(made)
+    assert [path.name for path in made.parent.iterdir()] == [made.name], "no copy is left"
+
+
+def test_a_profile_that_changes_is_copied_as_it_was_at_one_moment(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of a database is written once, and named anew; a log grows, and is copied."""
     real, log = seal._write, made / INDEXED / "000007.log"
+    log.write_bytes(b"before")
 
     def write_while_it_changes(directory: Path, listing: seal.Listing) -> bytes:
         with log.open("ab") as file:
-            file.write(b"x")
+            file.write(b" after")
         return real(directory, listing)
 
     monkeypatch.setattr(seal, "_write", write_while_it_changes)
-    monkeypatch.setattr(seal, "PAUSE_SECONDS", 0.01)
-    with pytest.raises(errors.ProfileBusy, match="5 tries"):
-        seal.pack(made)
-    assert log.stat().st_size == 5
+    seal.unpack(seal.pack(made).data, made.parent / "restored")
+    assert (made.parent / "restored" / INDEXED / "000007.log").read_bytes() == b"before after"
+    assert (made / LOCAL / "leveldb/000005.ldb").stat().st_nlink == 1, "the copy is gone"
 
 
-def test_a_profile_that_comes_to_rest_is_copied_then(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (made / INDEXED / "gone").write_bytes(b"soon")
-    real = seal._write
-    pauses: list[float] = []
+WRITING = """() => {
+    const big = "x".repeat(20000);
+    let number = 0;
+    indexedDB.open("busy", 1).onupgradeneeded = (event) => event.target.result.createObjectStore("all");
+    setInterval(() => {
+        localStorage.setItem("busy", `${number += 1} ${big}`);
+        const opening = indexedDB.open("busy", 1);
+        opening.onsuccess = () => {
+            const writing = opening.result.transaction("all", "readwrite", { durability: "relaxed" });
+            writing.objectStore("all").put(`${number} ${big}`, number % 50);
+            writing.oncomplete = () => opening.result.close();
+        };
+    }, 2);
+}"""
 
-    def write_while_it_changes(directory: Path, listing: seal.Listing) -> bytes:
-        if not pauses:
-            (made / INDEXED / "gone").unlink()
-        elif len(pauses) == 1:
-            data = real(directory, listing)
-            (made / INDEXED / "new").write_bytes(b"new")
-            return data
-        return real(directory, listing)
 
-    monkeypatch.setattr(seal, "_write", write_while_it_changes)
-    monkeypatch.setattr("browser.seal.time.sleep", pauses.append)
-    assert seal.pack(made).raw_bytes == 12_756 + 3
-    assert pauses == [seal.PAUSE_SECONDS] * 2
+@pytest.mark.long
+@pytest.mark.timeout(900)
+async def test_a_profile_that_is_never_quiet_is_sealed_and_each_copy_is_logged_in(pages: Pages, tmp_path: Path) -> None:
+    account, directory = new_account(), tmp_path / "profile"
+    page = await pages.open(account, NEWEST, directory=directory)
+    try:
+        await pages.link(account, page)
+        await page._page.evaluate(WRITING)
+        packed = [(await asyncio.to_thread(seal.pack, directory)).data for _ in range(SEALS)]
+        assert await page.answers()
+    finally:
+        await page.close()
+    for number, data in enumerate(packed):
+        elsewhere = tmp_path / f"copy {number}"
+        await asyncio.to_thread(seal.unpack, data, elsewhere)
+        again = await pages.open(account, NEWEST, directory=elsewhere)
+        try:
+            assert await again.wait_screen(Screen.MAIN, Screen.QR, timeout=30) is Screen.MAIN, number
+        finally:
+            await again.close()
+        shutil.rmtree(elsewhere)
 
 
 # --- unpacking

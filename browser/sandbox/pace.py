@@ -23,5 +23,5 @@ TIMING = Timing(
 #: Bounds are ample, since a machine may be busy; what is waited for each time is short, since the sandbox is quick.
 PATIENCE = Patience(
     answer=8.0, boot=60.0, chat=60.0, quiet=0.3, arrival=0.5, search=0.3, doubt=1.0, unknown=2.0, poll=0.1,
-    taken=1.0, settle=0.5, status=3.0,
+    taken=1.0, settle=0.5, status=3.0, again=1.0,
 )  # fmt: skip

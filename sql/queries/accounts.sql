@@ -53,7 +53,7 @@ with page as (
 )
 select id, name, transport, wanted, state, state_reason, state_since, restriction, restricted_until, paused, phone,
        time_zone, linked, case when pace then 'on' else 'off' end as pace, proxy_shown as proxy,
-       profile_name, platform, connected_at, disconnected_at, last_open_at, created_at,
+       profile_name, platform, heavy_mb, connected_at, disconnected_at, last_open_at, created_at,
        case when lease_until > now() then leased_by end as worker,
        waiting.queued,
        case when waiting.queued > 0 and open_at < 'infinity' then greatest(waiting.due_at, open_at, paced.opens_at) end
@@ -95,9 +95,18 @@ where id = %(account)s and org_id = %(org)s and deleted_at is null
 returning wanted, paused
 
 -- name: resume_account
--- Also the end of a quarantine: what failed counts anew, and new chats are tried again.
+-- Also the end of a quarantine: what failed counts anew, new chats are tried again, and so is a login that was kept when the
+-- page asked for a phone.
+with back as (
+    update profiles set kept_since = null
+    from accounts
+    where accounts.id = %(account)s and accounts.org_id = %(org)s and accounts.state = 'auth_failed'
+      and not accounts.linked and account_id = accounts.id and kept_since is not null
+    returning account_id
+)
 update accounts
-set paused = false, failures_in_a_row = 0, reconnects = 0, unknown_in_a_row = 0, probes = 0, probe_at = null, restriction = null, restricted_until = null
+set paused = false, failures_in_a_row = 0, reconnects = 0, unknown_in_a_row = 0, probes = 0, probe_at = null,
+    restriction = null, restricted_until = null, linked = linked or exists (select from back)
 where id = %(account)s and org_id = %(org)s and deleted_at is null
 returning wanted, paused
 

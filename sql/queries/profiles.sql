@@ -18,7 +18,7 @@ with held as (
 select id from held
 
 -- name: sealed_profile
-select generation, whole, sealed from profiles where account_id = %(account)s
+select generation, whole, sealed from profiles where account_id = %(account)s and kept_since is null
 
 -- name: restore_profile
 -- A copy that is not the whole of what was there is a new generation: an older one shows less than was sent.
@@ -52,7 +52,7 @@ insert into profiles (account_id, org_id, generation, whole, sealed, raw_bytes, 
 select id, org_id, %(generation)s, %(whole)s, %(sealed)s, %(raw_bytes)s, %(worker)s from held
 on conflict (account_id) do update
 set generation = excluded.generation, whole = excluded.whole, sealed = excluded.sealed, raw_bytes = excluded.raw_bytes,
-    worker = excluded.worker, created_at = now()
+    worker = excluded.worker, created_at = now(), kept_since = null
 where profiles.generation < excluded.generation
    or profiles.generation = excluded.generation and (excluded.whole or not profiles.whole)
 returning account_id
@@ -66,6 +66,22 @@ with held as (
     returning id
 )
 delete from profiles using held where account_id = held.id
+
+-- name: set_profile_aside
+-- Its page asks for a phone: no directory holds the account any more, and what was sealed last is kept, until a new login is
+-- ready, a person says so, or it is too old.
+with held as (
+    update accounts
+    set linked = false, profile_home = null, profile_generation = profile_generation + 1, pairing_phone = null
+    where id = %(account)s and leased_by = %(worker)s
+    returning id
+)
+update profiles set kept_since = coalesce(kept_since, now()), whole = false from held where account_id = held.id
+
+-- name: drop_kept_profile
+-- A new login is ready.
+delete from profiles using accounts
+where accounts.id = %(account)s and leased_by = %(worker)s and account_id = accounts.id and kept_since is not null
 
 -- name: living_homes
 select home from workers where renewed_at > now() - interval '60 seconds'

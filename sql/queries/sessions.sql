@@ -38,7 +38,7 @@ select leased_by, lease_until > now() as live from accounts where id = %(account
 -- Whose profile was put away has it nowhere any more but sealed. move_lane gives its wake-ups back to everybody in the same
 -- transaction.
 update accounts
-set leased_by = null, lease_until = null, profile_home = case when %(put_away)s then null else profile_home end
+set leased_by = null, lease_until = null, heavy_mb = null, profile_home = case when %(put_away)s then null else profile_home end
 where id = %(account)s and leased_by = %(worker)s
 returning wanted, linked
 
@@ -117,6 +117,10 @@ where id = %(account)s and leased_by = %(worker)s
 -- name: lift_restriction
 update accounts set restriction = null, restricted_until = null
 where id = %(account)s and leased_by = %(worker)s and restriction is not null
+
+-- name: note_memory
+update accounts set heavy_mb = %(mb)s
+where id = %(account)s and leased_by = %(worker)s and heavy_mb is distinct from %(mb)s
 
 -- name: count_failure
 update accounts set failures_in_a_row = failures_in_a_row + 1

@@ -136,6 +136,15 @@ with gone as (
 )
 select count(*) as rows from gone
 
+-- name: forget_kept_profiles
+with gone as (
+    delete from profiles
+    where account_id in (
+        select account_id from profiles where kept_since < now() - %(days)s * interval '1 day' limit %(most)s)
+    returning account_id
+)
+select count(*) as rows from gone
+
 -- name: forget_incoming
 -- Who opted out stays on the list.
 with gone as (

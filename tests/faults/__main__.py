@@ -8,12 +8,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
+from browser.sandbox.control import DOMS
 from faults.cluster import open_cluster
 from faults.kinds import KINDS
 from faults.run import Outcome, Plan, run
@@ -34,6 +36,8 @@ def main(  # noqa: PLR0917  # options, not arguments
     jobs: Annotated[int, typer.Option(min=1, help="Messages of a run.")] = 15,
     over: Annotated[float, typer.Option(min=1, help="Seconds in which they fall due and the faults strike.")] = 10,
     accounts: Annotated[int, typer.Option(min=1, help="Accounts that send them.")] = 3,
+    dom: Annotated[str, typer.Option(help=f"Which generation of the page: {', '.join(DOMS)}.")] = DOMS[-1],
+    harsh: Annotated[bool, typer.Option(help="Do what real pages do now and then.")] = False,
     until_wrong: Annotated[bool, typer.Option(help="End after the first run with something wrong.")] = False,
     folder: Annotated[Path | None, typer.Option(help="Keeps logs and data here; otherwise they are deleted.")] = None,
 ) -> None:
@@ -41,11 +45,14 @@ def main(  # noqa: PLR0917  # options, not arguments
     kinds = [kind for kind in KINDS if not only or any(word in kind for word in only)]
     if not kinds:
         raise typer.BadParameter(f"no fault has {' or '.join(only or [])} in its name; there are: {', '.join(KINDS)}")
+    if dom not in DOMS:
+        raise typer.BadParameter(f"--dom {dom} is none of {', '.join(DOMS)}")
     # It is the bench that stops Postgres; its pool need not say that it is away.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     first = random.randrange(10**6) if seed is None else seed  # noqa: S311  # no secret
     with _kept(folder) as path:
-        outcomes = asyncio.run(_all(path, range(first, first + runs), Plan(kinds, jobs, over), accounts, until_wrong))
+        bench = Bench(path, accounts, dom, harsh=harsh, until_wrong=until_wrong)
+        outcomes = asyncio.run(bench.all(range(first, first + runs), Plan(kinds, jobs, over)))
     sys.exit(report(outcomes))
 
 
@@ -62,22 +69,35 @@ def _kept(folder: Path | None) -> Iterator[Path]:
         yield Path(name)
 
 
-async def _all(folder: Path, seeds: range, plan: Plan, accounts: int, until_wrong: bool) -> list[Outcome]:
-    outcomes = []
-    kinds = f"{len(plan.kinds)} kinds of faults"
-    tell(f"{len(seeds)} runs from seed {seeds[0]}: {plan.jobs} messages of {accounts} accounts, {kinds}")
-    for first in seeds[::FRESH]:
-        (folder / str(first)).mkdir(mode=0o755)
-        async with open_cluster(folder / str(first), accounts) as cluster:
-            for seed in range(first, min(first + FRESH, seeds.stop)):
-                outcome = await run(cluster, seed, plan)
-                outcomes.append(outcome)
-                tell(f"{time.strftime('%H:%M:%S')} {outcome}")
-                for line in outcome.wrong:
-                    tell(f"    {line}")
-                if outcome.wrong and until_wrong:
-                    return outcomes
-    return outcomes
+@dataclass(frozen=True)
+class Bench:
+    """Where runs are made, and of what."""
+
+    folder: Path
+    accounts: int
+    #: how their pages are drawn
+    dom: str
+    harsh: bool
+    until_wrong: bool
+
+    async def all(self, seeds: range, plan: Plan) -> list[Outcome]:
+        """Make a run of each seed."""
+        outcomes: list[Outcome] = []
+        page = f"{self.dom}{', harsh' if self.harsh else ''}"
+        tell(f"{len(seeds)} runs from seed {seeds[0]}: {plan.jobs} messages of {self.accounts} accounts ({page})")
+        tell(f"{len(plan.kinds)} kinds of faults")
+        for first in seeds[::FRESH]:
+            folder = self.folder / str(first)
+            folder.mkdir(mode=0o755)
+            async with open_cluster(folder, self.accounts, dom=self.dom, harsh=self.harsh) as cluster:
+                for seed in range(first, min(first + FRESH, seeds.stop)):
+                    outcomes.append(await run(cluster, seed, plan))
+                    tell(f"{time.strftime('%H:%M:%S')} {outcomes[-1]}")
+                    for line in outcomes[-1].wrong:
+                        tell(f"    {line}")
+                    if outcomes[-1].wrong and self.until_wrong:
+                        return outcomes
+        return outcomes
 
 
 def report(outcomes: list[Outcome]) -> int:

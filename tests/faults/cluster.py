@@ -154,13 +154,15 @@ class Cluster:
                 with suppress(psutil.Error):
                     process.resume()
 
-    async def link(self) -> None:
-        """Make an account, scan its code, and have it sealed, so that another disk can take over."""
+    async def link(self, drawn: dict[str, object]) -> None:
+        """Make an account whose page is drawn so, scan its code, and have it sealed: another disk can take over."""
         account = str((await self.client.post("/accounts", {"name": "x", "transport": "sandbox"}))["id"])
+        await self.whatsapp.post(f"/sandbox/accounts/{account}/draw", drawn)
         await self.client.post(f"/accounts/{account}/connect")
         await self.client.qr(account)
         await self.whatsapp.scan(account)
-        await self.client.wait(f"/accounts/{account}", "state", {"ready"}, 60)
+        # A harsh page downloads its chats for two minutes.
+        await self.client.wait(f"/accounts/{account}", "state", {"ready"}, 240)
         await self.client.post(f"/accounts/{account}/disconnect")
         await self.client.wait(f"/accounts/{account}", "state", {"disconnected"}, 60)
         await self.client.post(f"/accounts/{account}/connect")
@@ -178,14 +180,17 @@ def _tcp(port: int) -> Callable[[], Awaitable[Peer]]:
 
 
 @asynccontextmanager
-async def open_cluster(folder: Path, accounts: int) -> AsyncIterator[Cluster]:
+async def open_cluster(folder: Path, accounts: int, *, dom: str, harsh: bool) -> AsyncIterator[Cluster]:
     """Run an API, two workers, Postgres, WhatsApp's side and a receiver, and link accounts."""
     with _own_disk(folder / "disk") as disk:
         url = await asyncio.to_thread(embedded.start, disk)
         try:
             await asyncio.to_thread(schema.migrate, url)
             async with AsyncExitStack() as stack:
-                yield await _assemble(folder, disk, url, accounts, stack)
+                cluster = await _assemble(folder, disk, url, stack)
+                drawn: dict[str, object] = {"dom": dom, "harsh": harsh}
+                await asyncio.gather(*(cluster.link(drawn) for _ in range(accounts)))
+                yield cluster
         finally:
             await asyncio.to_thread(embedded.stop_server, disk)
 
@@ -203,7 +208,7 @@ def _own_disk(path: Path) -> Iterator[Path]:
             subprocess.run(["umount", "--lazy", str(path)], check=False)  # noqa: S607  # wherever the system has it
 
 
-async def _assemble(folder: Path, disk: Path, url: str, accounts: int, stack: AsyncExitStack) -> Cluster:
+async def _assemble(folder: Path, disk: Path, url: str, stack: AsyncExitStack) -> Cluster:
     api, whatsapp, receiver, *health = held_ports(6)
     wires = {
         "client-api": Wire("client-api", _tcp(api)),
@@ -257,8 +262,6 @@ async def _assemble(folder: Path, disk: Path, url: str, accounts: int, stack: As
     cluster.parts["receiver"] = _part(folder, "receiver", receives, {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"})
     cluster.parts["receiver"].start()
     stack.push_async_callback(cluster.parts["receiver"].stop)
-    for _ in range(accounts):
-        await cluster.link()
     return cluster
 
 

@@ -265,6 +265,17 @@ async def take_network(cluster: Cluster, rng: random.Random) -> str:
     return f"for {seconds:.0f} s{where}"
 
 
+async def write_by_hand(cluster: Cluster, rng: random.Random) -> str:
+    """Let a person write on the phone, or an away message, into a chat that messages go to."""
+    number, times = rng.randrange(len(cluster.accounts)), rng.randrange(1, 6)
+    for _ in range(times):
+        # The recipients of load.py.
+        text = {"phone": f"15557{number:02}{rng.randrange(3):04}", "text": f"by hand {rng.random()}"}
+        await cluster.whatsapp.post(f"/sandbox/accounts/{cluster.accounts[number]}/write", text)
+        await asyncio.sleep(rng.uniform(0, 1.5))
+    return f"{times} times"
+
+
 async def _order(cluster: Cluster, rng: random.Random, act: str, body: dict[str, object]) -> None:
     account = rng.choice(cluster.accounts)
     try:
@@ -311,4 +322,5 @@ KINDS: dict[str, Kind] = {
     "crash page": crash_page,
     "hang page": hang_page,
     "page offline": take_network,
+    "write by hand": write_by_hand,
 }

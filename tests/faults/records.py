@@ -24,6 +24,7 @@ class Row:
     phone: str
     state: str
     error: str | None
+    reason: str | None
     attempts: int
     #: terminal events of it in the outbox
     events: list[str]

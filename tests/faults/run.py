@@ -81,12 +81,19 @@ async def run(cluster: Cluster, seed: int, plan: Plan) -> Outcome:
     records = await _collect(cluster, name, received)
     records.orders = orders
     outcome.wrong = [*records.wrong(), *await _accounts(cluster, before)]
-    outcome.ends = Counter(row.error or row.state if row.state == "failed" else row.state for row in records.rows)
+    outcome.ends = Counter(map(_end, records.rows))
     outcome.unknown_arrived = sum(
         row.text in records.got.get(row.phone, []) for row in records.rows if row.error == "outcome_unknown"
     )
     outcome.seconds = time.monotonic() - began
     return outcome
+
+
+def _end(row: Row) -> str:
+    """Name how a job ended: by its state, or by its error and the reason."""
+    if row.state != "failed":
+        return row.state
+    return f"{row.error} ({row.reason})" if row.reason else row.error or row.state
 
 
 async def _strike(cluster: Cluster, kind: str, at: float, rng: random.Random) -> tuple[str, str]:
@@ -115,7 +122,7 @@ OPEN = """
 """
 
 ROWS = """
-    select id, key, message as text, phone, state, error_code as error, attempts,
+    select id, key, message as text, phone, state, error_code as error, error_reason as reason, attempts,
            array(select type from outbox where job_id = jobs.id and type = any (%s) order by created_at) as events
     from jobs where message like %s
 """
