@@ -63,6 +63,11 @@ class PostriderError(Exception):
         super().__init__(self.detail)
 
     @property
+    def sign(self) -> str:
+        """Name it for a file."""
+        return self.code
+
+    @property
     def summary(self) -> str:
         """The default message: nothing of this one case, so that it may stand where no recipient may."""
         return (type(self).__doc__ or "").strip().splitlines()[0]
@@ -396,6 +401,11 @@ class UiChanged(AccountWaits):
         super().__init__(detail)
         #: what is missing on the page, by its name in selectors.toml
         self.element = element
+
+    @property
+    def sign(self) -> str:
+        """Name it for a file: its code, and what is missing."""
+        return f"{self.code}-{self.element}" if self.element else self.code
 
 
 class UnknownDialog(UiChanged):

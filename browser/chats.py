@@ -293,7 +293,11 @@ class Chats:
         if doubts.last("restricted", patience.doubt, seen=refused is not None) and refused:
             raise refused.error()
         if doubts.last("boxless", patience.chat / 2):
-            raise told.error() if told else UiChanged("The page shows no compose box in the open chat.")
+            raise (
+                told.error()
+                if told
+                else UiChanged("The page shows no compose box in the open chat.", element="compose")
+            )
 
     async def _answer_dialogs(self, sight: Sight, doubts: Doubts) -> Restriction | None:
         """Close what informs, let "Starting chat" pass, and doubt what is not known; return what was restricted.

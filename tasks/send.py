@@ -273,7 +273,7 @@ class Sender:
     async def _keep(self, session: Session, job: Job, error: SendError) -> None:
         """Keep what the page shows, where it is the page that failed, and say in the job where."""
         if isinstance(error, AttemptFailed | UiChanged | OutcomeUnknown | Refused):
-            name = await self.evidence.keep(job.account_id, error.code, session.page, job=job.id)
+            name = await self.evidence.keep(job.account_id, error.sign, session.page, job=job.id)
             if name:
                 await self.database.all("set_evidence", job=job.id, evidence=name)
 

@@ -260,7 +260,7 @@ class Trouble:
     async def evidence_of(self, account: str, error: PostriderError) -> None:
         """Keep a picture and the page's structure, where there is a page."""
         if session := self.seats.live(account):
-            await self.evidence.keep(account, error.code, session.page)
+            await self.evidence.keep(account, error.sign, session.page)
 
 
 def is_account_trouble(error: SendError) -> bool:

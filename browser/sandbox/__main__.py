@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from browser.sandbox.app import create_sandbox
+from browser.sandbox.timing import Timing
 
 
 class Server(uvicorn.Server):
@@ -29,8 +30,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m browser.sandbox", description=__doc__)
     parser.add_argument("--port", type=int, default=3100)
     parser.add_argument("--data", type=Path, default=Path(".data"), help="directory of sandbox.sqlite")
+    parser.add_argument(
+        "--long-syncing", type=float, default=Timing.long_syncing, help="seconds that a harsh page downloads its chats"
+    )
     options = parser.parse_args()
-    sandbox = create_sandbox(options.data)
+    sandbox = create_sandbox(options.data, Timing(long_syncing=options.long_syncing))
     app = Starlette(routes=[Mount("/sandbox", sandbox)])
     Server(uvicorn.Config(app, host="127.0.0.1", port=options.port, log_level="warning"), sandbox).run()
 

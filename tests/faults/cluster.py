@@ -32,6 +32,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).parent.parent.parent
 LEASE = 15.0  # seconds, the least that is allowed
 RESTART = 0.5  # seconds until what ended is started again, as a platform does
+SYNCING = 15.0  # seconds that a harsh page downloads its chats after a scan
 DISK = "1500m"  # of Postgres
 STOP = 30.0  # seconds that a part is given to stop
 #: Every wait that the settings can shorten.
@@ -161,8 +162,7 @@ class Cluster:
         await self.client.post(f"/accounts/{account}/connect")
         await self.client.qr(account)
         await self.whatsapp.scan(account)
-        # A harsh page downloads its chats for two minutes.
-        await self.client.wait(f"/accounts/{account}", "state", {"ready"}, 240)
+        await self.client.wait(f"/accounts/{account}", "state", {"ready"}, 60 + SYNCING)
         await self.client.post(f"/accounts/{account}/disconnect")
         await self.client.wait(f"/accounts/{account}", "state", {"disconnected"}, 60)
         await self.client.post(f"/accounts/{account}/connect")
@@ -189,7 +189,8 @@ async def open_cluster(folder: Path, accounts: int, *, dom: str, harsh: bool) ->
             async with AsyncExitStack() as stack:
                 cluster = await _assemble(folder, disk, url, stack)
                 drawn: dict[str, object] = {"dom": dom, "harsh": harsh}
-                await asyncio.gather(*(cluster.link(drawn) for _ in range(accounts)))
+                for _ in range(accounts):
+                    await cluster.link(drawn)
                 yield cluster
         finally:
             await asyncio.to_thread(embedded.stop_server, disk)
@@ -235,7 +236,8 @@ async def _assemble(folder: Path, disk: Path, url: str, stack: AsyncExitStack) -
     parts = {
         "whatsapp": _part(
             folder, "whatsapp",
-            [sys.executable, "-m", "browser.sandbox", "--port", str(whatsapp), "--data", str(folder / "whatsapp")], {},
+            [sys.executable, "-m", "browser.sandbox", "--port", str(whatsapp), "--data", str(folder / "whatsapp"),
+             "--long-syncing", str(SYNCING)], {},
         ),
         "api": ours("api", "api", PORT=str(api)),
         # A worker's PORT is where it reaches the sandbox: the same address from both, since a login belongs to it.

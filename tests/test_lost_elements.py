@@ -1,0 +1,110 @@
+"""WhatsApp changes its page: each element is lost in turn while messages wait, and comes back with other selectors."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fixtures_house import House, house
+from fixtures_postgres import own_database
+
+from browser import selectors
+from browser.sandbox.pace import PATIENCE
+from commands import compose
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
+
+SHIPPED = Path(selectors.__file__).with_name("selectors.toml").read_text("utf-8")
+MESSAGES = 10
+#: Those without which a message cannot be sent for sure; without any other the ten go out as ever.
+NEEDED = {"pane", "search", "main", "compose", "bubble", "panel", "text", "header_title"}
+OPEN = {"queued", "sending", "submitting"}
+
+
+def without(element: str) -> str:
+    """Return selectors that find nothing for an element."""
+    lost = f'[elements.{element}]\ntry = [{{ css = "#lost", seen = "never" }}]\n'
+    return re.sub(rf"(?ms)^\[elements\.{element}\].*?^(?:try = \[\{{.*?\}}\]|\])\n", lost, SHIPPED)
+
+
+def only_the_rest() -> str:
+    """Return selectors whose first alternative for each element finds nothing, where there is another."""
+    return re.sub(r"(?m)^(try = \[\n\s+\{ css = )(?:'[^']*'|\"(?:[^\"\\]|\\.)*\")", r'\1"#lost"', SHIPPED)
+
+
+@pytest.fixture(scope="module")
+async def running(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[House, Path]]:
+    folder = tmp_path_factory.mktemp("lost")
+    file = folder / "selectors.toml"
+    file.write_text(SHIPPED)
+    with own_database(postgres) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compose, "LOOK", 0.2)
+        async with house(folder, url, selectors_file=file, confirm_seconds=12, send_backoff_seconds=0.2) as it:
+            assert it.worker
+            it.worker.seats.patience = replace(PATIENCE, chat=8.0, boot=20.0)
+            yield it, file
+
+
+async def use(it: House, file: Path, text: str) -> None:
+    """Have the worker read the page by these selectors."""
+    await asyncio.to_thread(file.write_text, text)
+    async with asyncio.timeout(30):
+        while it.worker and it.worker.seats.selectors != selectors.parse(text):
+            await asyncio.sleep(0.05)
+
+
+def test_each_element_can_be_lost() -> None:
+    for element in selectors.ELEMENTS:
+        assert selectors.parse(without(element)).elements[element] == ["#lost"]
+    rest = selectors.parse(only_the_rest()).elements
+    assert sum(tries[0] == "#lost" for tries in rest.values()) > len(rest) / 2
+
+
+@pytest.mark.parametrize("element", sorted(selectors.ELEMENTS))
+async def test_a_lost_element_costs_one_message_at_most(running: tuple[House, Path], element: str) -> None:
+    it, file = running
+    account = await it.link(kind="2026-08")
+    phones = [f"1555888{number:04}" for number in range(3)]
+    assert (await it.ended(await it.send(account, phones[0], f"before {element} goes")))["sentAt"]
+    await use(it, file, without(element))
+    try:
+        sent = [await it.send(account, phones[number % 3], f"{element} {number}") for number in range(MESSAGES)]
+        if element in NEEDED:
+            shown = await it.client.wait(f"/accounts/{account}", "state", {"disconnected"}, 120)
+            assert shown["stateReason"].endswith(f"It lacks {element}.") or element in {"pane", "main"}, shown
+            statuses = [(await it.client.get(f"/jobs/{job}"))["status"] for job in sent]
+            assert sum(status not in {"queued", "sent", "delivered", "read"} for status in statuses) <= 1, statuses
+            assert sum(status == "queued" for status in statuses) >= MESSAGES - 1, "it stops at once"
+    finally:
+        await use(it, file, SHIPPED)
+    ended = [await it.ended(job) for job in sent]
+    assert all(job["sentAt"] for job in ended), ended
+    received = [text for phone in phones for text in await it.received(phone) if text.startswith(f"{element} ")]
+    assert sorted(received) == sorted(f"{element} {number}" for number in range(MESSAGES))
+    await it.client.post(f"/accounts/{account}/logout")
+
+
+async def test_with_the_first_alternative_lost_nothing_stops(running: tuple[House, Path]) -> None:
+    it, file = running
+    account = await it.link(kind="2026-08")
+    await use(it, file, only_the_rest())
+    try:
+        for number in range(3):
+            assert (await it.ended(await it.send(account, "15558890001", f"message {number}")))["sentAt"]
+    finally:
+        await use(it, file, SHIPPED)
+    assert (await it.client.get(f"/accounts/{account}"))["state"] == "ready"
+
+
+async def test_rows_of_unknown_kinds_stop_nothing(running: tuple[House, Path]) -> None:
+    it, _ = running
+    account, phone = await it.link(kind="2026-08"), "15558890002"
+    for number in range(10):
+        kind = ("deleted", "call", "event", "poll", "notice")[number % 5]
+        await it.client.post(
+            f"/sandbox/accounts/{account}/incoming", {"phone": phone, "text": f"odd {number}", "kind": kind}
+        )
+        assert (await it.ended(await it.send(account, phone, f"message {number}")))["sentAt"]
+    assert await it.received(phone) == [f"message {number}" for number in range(10)]
