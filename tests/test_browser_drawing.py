@@ -22,16 +22,16 @@ PARTS = [
     "\u200e" * 400,
 ]  # fmt: skip
 TEXT = st.lists(st.sampled_from(PARTS), min_size=1, max_size=14).map("".join)
-#: draws texts as messages of ours, each with its place as its id, and nothing else
-DRAW = """async (texts) => {
+#: draws messages, of ours unless they say otherwise, each with its place as its id, and nothing else
+DRAW = """async (messages) => {
     const main_js = document.querySelector("script[type=module]").src;
     const { bubbleRow } = await import(main_js.replace("main.js", "bubble.js"));
     const chat = { phone: "15551234567", title: "Ann" };
     const list = document.createElement("div");
     list.role = "application";
     list.dataset.testid = "conversation-panel-messages";
-    list.append(...texts.map((text, place) =>
-        bubbleRow(chat, { id: String(place), text, mine: true, ack: 1, at: 0 }, { first: true, self: "me" })));
+    list.append(...messages.map((message, place) =>
+        bubbleRow(chat, { id: String(place), mine: true, ack: 1, at: 0, ...message }, { first: true, self: "me" })));
     const main = document.createElement("div");
     main.id = "main";
     main.append(list);
@@ -67,7 +67,7 @@ async def reader(pages: Pages, request: pytest.FixtureRequest) -> AsyncIterator[
 async def test_a_bubble_says_what_was_sent(reader: Reader, texts: list[str]) -> None:
     texts = [text.strip() for text in texts if text.strip()]
     assume(texts)
-    await reader.page.evaluate(DRAW, texts)
+    await reader.page.evaluate(DRAW, [{"text": text} for text in texts])
     bubbles = await reader.bubbles()
     assert len(bubbles) == len(texts)
     for text, bubble in zip(texts, bubbles, strict=True):
@@ -82,5 +82,5 @@ async def test_a_bubble_says_what_was_sent(reader: Reader, texts: list[str]) -> 
     "text", ["1. Blue\n2. XL\n3. No wrap", "2. Green Option", "- 3", "> 5", "Options:\n1. Blue\n\nor none", "a\n\nb"]
 )
 async def test_a_text_is_read_with_its_numbers_and_dashes(reader: Reader, text: str) -> None:
-    await reader.page.evaluate(DRAW, [text])
+    await reader.page.evaluate(DRAW, [{"text": text}])
     assert [bubble.text for bubble in await reader.bubbles()] == [text]
