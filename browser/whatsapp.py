@@ -263,6 +263,11 @@ class WhatsApp:
         """Read the ticks of our messages in the open chat's DOM, each with what the page calls its icon."""
         return [(bubble.tick, bubble.mark) for bubble in await self._reader.bubbles() if bubble.outgoing]
 
+    async def survey(self) -> tuple[dict[str, int], set[str]]:
+        """Tell by which alternative each element is found now, -1 for none, and which ticks of ours are not known."""
+        strange = {mark for tick, mark in await self.marks() if tick is Tick.UNKNOWN and mark}
+        return (await self.census()).places, strange
+
     async def write(self, text: str) -> None:
         """Put a text into the compose box of the open chat as a person would. Raise BoxMismatch or UnknownDialog."""
         await close_all(self._reader)

@@ -63,6 +63,8 @@ class Session:
     #: new chats are not to be tried at present
     restricted: bool = False
     closing: bool = False
+    #: when it was looked at last by which alternatives its page is found
+    surveyed: float = -math.inf
     #: times in a row that something else would have got Enter
     held_back: int = 0
 

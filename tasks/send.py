@@ -33,6 +33,7 @@ from errors import (
     UiChanged,
 )
 from sql.database import Database, Transaction
+from tasks import metrics
 from tasks.backoff import backoff
 from tasks.evidence import Evidence
 from tasks.incoming import Incoming
@@ -48,6 +49,7 @@ SETTLE_AGAIN = 5.0  # seconds until an unsettled message is looked at again
 BACKOFF_CAP = 300.0  # seconds
 COMMIT_AGAIN = 0.5  # seconds between tries to write a result
 HELD_BACK = 3  # times in a row that something else would have got Enter, until the page is opened anew
+SURVEY = 60.0  # seconds between looks how well a page is known
 UNKNOWN_MOST = 3  # messages in a row without a tick that open the circuit
 
 
@@ -186,6 +188,14 @@ class Sender:
             raise
         else:
             await self.sent(job, bubble)
+            await self._survey(session)
+
+    async def _survey(self, session: Session) -> None:
+        """Count now and then how well the page is known, with a chat open and a message of ours in it."""
+        if time.monotonic() - session.surveyed > SURVEY:
+            session.surveyed = time.monotonic()
+            with suppress(SendError):
+                metrics.surveyed(*await session.page.survey())
 
     async def _held_back(self, session: Session, job: Job, why: str) -> None:
         """Give back a message whose Enter the guard held back. Raise PageHung where that happens again and again."""

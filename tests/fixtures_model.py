@@ -358,6 +358,10 @@ class Page:
         rows = rows[ids.index(anchor) + 1 :] if anchor in ids else rows
         return judge(text, rows, whole=whole and how is How.WELL, bubble=bubble, others=others)
 
+    async def survey(self) -> tuple[dict[str, int], set[str]]:
+        """Tell nothing of how well the page is known."""
+        return {}, set()
+
     async def evidence(self) -> Taken:
         return Taken(b"", "")
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from fixtures_house import House, house
 from fixtures_postgres import own_database
+from prometheus_client import generate_latest
 
 from browser import selectors
 from browser.sandbox.pace import PATIENCE
 from commands import compose
+from tasks.metrics import WORKER
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 
@@ -93,6 +95,7 @@ async def test_with_the_first_alternative_lost_nothing_stops(running: tuple[Hous
     try:
         for number in range(3):
             assert (await it.ended(await it.send(account, "15558890001", f"message {number}")))["sentAt"]
+        assert 'postrider_selector_alternative{element="compose"} 2.0' in generate_latest(WORKER).decode()
     finally:
         await use(it, file, SHIPPED)
     assert (await it.client.get(f"/accounts/{account}"))["state"] == "ready"
