@@ -37,6 +37,9 @@ class Chats:
         self._address = address
         #: the number whose chat was opened last and what the page called it: a saved contact is shown by name
         self._known: tuple[str, str] | None = None
+        #: subscribers whose chat is theirs for sure: the page's own address for their number, the contact's panel or
+        #: the ids in the chat have said so
+        self._sure: set[str] = set()
         #: subscriber → the name that a saved contact was shown by when the page's address opened their chat
         self._names: dict[str, str] = {}
         #: how many messages nobody had read in the chat that was opened last, as far as its row told
@@ -50,14 +53,17 @@ class Chats:
         account goes on looking up numbers.
         """
         await self.settle()
-        if await self._is_open(phone):
+        if await self._is_open(phone) and await self._is_theirs(phone, known_only=known_only):
             return
         self.unread = 0
         if await self._open_listed(phone):
             await self._wait(phone, lambda chat: _names(chat, phone))
-        elif not known_only:
+            if await self._is_theirs(phone, known_only=known_only):
+                return
+        if not known_only:
             await self._open_address(phone)
             await self._wait(phone, lambda chat: _names(chat, phone) or _is_name(chat))
+            self._sure.add(subscriber(phone))
         elif not await self._open_named(phone):
             raise (await self.restriction() or Restriction("new_chats")).error()
 
@@ -135,6 +141,43 @@ class Chats:
     def phone_of(self, name: str) -> str | None:
         """Return the number that the open chat was opened by, if that is what the page called it then."""
         return self._known[0] if self._known and self._known[1] == name else None
+
+    async def _is_theirs(self, phone: str, *, known_only: bool) -> bool:
+        """Tell whether the open chat, which the page calls by this number, is its owner's.
+
+        Somebody may have saved another contact under this number. Where nothing tells, the page's own address has to;
+        with `known_only`, which forbids that, the chat that is in the list is believed.
+        """
+        if subscriber(phone) in self._sure:
+            return True
+        numbers = {number for id_ in (await self._reader.ask("chat"))["ids"] for number in JID.findall(id_)}
+        told = numbers or await self._panel_numbers()
+        if not told:
+            return known_only
+        if all(same_number(phone, number) for number in told):
+            self._sure.add(subscriber(phone))
+            return True
+        return False
+
+    async def _saved_under_another(self, phone: str) -> bool:
+        """Tell whether the open chat is of this number, although somebody has saved it under another one."""
+        numbers = {number for id_ in (await self._reader.ask("chat"))["ids"] for number in JID.findall(id_)}
+        return any(same_number(phone, number) for number in numbers or await self._panel_numbers())
+
+    async def _panel_numbers(self) -> set[str]:
+        """Read the phone numbers in the contact's panel, which a click on the chat's header opens."""
+        header = await self._reader.find("header")
+        if header is None:
+            return set()
+        await self._reader.click(header)
+        found: set[str] = set()
+        async for _ in self._reader.looks(self._reader.patience.doubt):
+            lines = await self._reader.ask("contact")
+            if found := {number for line in lines if (number := title_number(line))}:
+                break
+        if close := await self._reader.find("contact_close"):
+            await self._reader.click(close)
+        return found
 
     async def _open_address(self, phone: str) -> None:
         self._known = None
@@ -274,7 +317,10 @@ class Chats:
                     self._remember(phone, chat)
                     return
                 if doubts.last("wrong", patience.doubt):
-                    raise WrongChat(f"The page opened the chat of {_name(chat)!r} instead of {phone}.")
+                    if not await self._saved_under_another(phone):
+                        raise WrongChat(f"The page opened the chat of {_name(chat)!r} instead of {phone}.")
+                    self._remember(phone, chat)
+                    return
             else:
                 # A bar over the list is there for every chat; one in the place of the box is this chat's.
                 refused = told or (self._says(plain(chat["notice"])) if right(chat) else None)

@@ -17,8 +17,8 @@ CAP = 2_000_000  # characters of HTML
 
 #: elements in which people speak, and not the page
 HIDDEN = (
-    "pane", "panel", "header", "header_title", "compose", "search", "chat_row", "chat_title", "bubble", "text",
-    "pairing_cells", "pairing_input",
+    "pane", "panel", "header", "header_title", "contact", "quote", "suggestions", "compose", "search", "chat_row",
+    "chat_title", "bubble", "text", "pairing_cells", "pairing_input",
 )  # fmt: skip
 #: the same by structure alone, for a page that changed so much that the selectors do not find them
 HIDDEN_ALWAYS = (

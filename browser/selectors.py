@@ -1,5 +1,7 @@
 """The page's looks, read from selectors.toml and checked before anything is driven with them."""
 
+import hashlib
+import json
 import re
 import tomllib
 from dataclasses import dataclass
@@ -34,6 +36,8 @@ ELEMENTS = frozenset(
         "main",
         "header",
         "header_title",
+        "contact",
+        "contact_close",
         "compose",
         "send",
         "suggestions",
@@ -108,6 +112,12 @@ class Selectors:
     texts: dict[str, list[str]]
     labels: dict[str, list[str]]
     icons: dict[str, list[str]]
+
+    @property
+    def fingerprint(self) -> str:
+        """Tell these from others, of the same version too: a file may be changed without a new one."""
+        content = json.dumps([self.elements, self.texts, self.labels, self.icons], sort_keys=True)
+        return f"{self.version} {hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
 
 def load(path: Path | None = None) -> Selectors:

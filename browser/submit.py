@@ -74,18 +74,23 @@ class Submission:
 
     def _fault(self, look: dict[str, Any]) -> Exception | None:
         """Tell what keeps Enter from being pressed on what this look shows; None where nothing does."""
-        if not self._chats.is_of(look["chat"], self.phone):
-            return WrongChat("The chat that is open is no longer the one that was opened.")
-        if not holds(look["chat"], self.text):
-            return BoxMismatch("The compose box no longer holds what was written.")
-        if look["dialogs"] or look["suggestions"] or not look["focused"]:
-            return PageHung("Something else than the compose box would get Enter.")
-        if look["loose"]:
+        asked: tuple[tuple[bool, Exception], ...] = (
+            (
+                self._chats.is_of(look["chat"], self.phone),
+                WrongChat("Another chat is open than the one that was opened."),
+            ),
+            (holds(look["chat"], self.text), BoxMismatch("The compose box no longer holds what was written.")),
+            (self._would_get_enter(look), PageHung("Something else than the compose box would get Enter.")),
+            (look["panel"], self._reader.lacks("panel")),
             # Parts of messages outside of any: what bears their ids has changed, and nothing could be found again.
-            return self._reader.lacks("bubble")
-        if not look["rows"] and not begins(look["top"], self._reader.selectors):
-            return PageHung("The chat's messages did not come.")
-        return None
+            (not look["loose"], self._reader.lacks("bubble")),
+            (bool(look["rows"]) or begins(look["top"], self._reader.selectors), PageHung("The messages did not come.")),
+        )
+        return next((fault for fine, fault in asked if not fine), None)
+
+    @staticmethod
+    def _would_get_enter(look: dict[str, Any]) -> bool:
+        return bool(look["focused"]) and not look["dialogs"] and not look["suggestions"]
 
     async def press(self) -> None:
         """Press Enter, once."""

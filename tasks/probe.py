@@ -22,17 +22,17 @@ class Probe:
     database: Database
     seats: Seats
     #: the selectors by which those that stopped were looked at last
-    _version: str = ""
+    _used: str = ""
 
     async def run_once(self) -> None:
         """Have every account that stopped looked at where other selectors are in use than then."""
-        version = self.seats.selectors.version
-        if version == self._version:
+        used = self.seats.selectors.fingerprint
+        if used == self._used:
             return
-        rows = await self.database.all("probe_with", version=version)
+        rows = await self.database.all("probe_with", selectors=used)
         if rows:
             await self.database.all("wake", lanes=sorted(row["id"] for row in rows))
-        self._version = version
+        self._used = used
 
     async def known(self, session: Session) -> None:
         """Look at the page, in the account's own chat; let it send again, or raise UiChanged with what is missing."""

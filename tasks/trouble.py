@@ -239,7 +239,7 @@ class Trouble:
             "stop_until_known",
             account=drain.lane,
             worker=self.worker,
-            version=self.seats.selectors.version,
+            selectors=self.seats.selectors.fingerprint,
             pauses=list(self.look_anew),
         )
         if row is None:

@@ -109,6 +109,25 @@ async def test_a_contact_named_by_somebody_elses_number_gets_none_of_their_messa
     assert (await pages.received("5521998765432"))[-1] == "for the number in his name"
 
 
+async def test_a_contact_saved_under_another_number_gets_none_of_its_messages(
+    pages: Pages, page: WhatsApp, kind: str
+) -> None:
+    """Whose title is that number as a whole: the contact's panel or the page's address decides."""
+    saved, named = "447700900060", "447700900123"
+    before = await pages.received(saved)
+    for text in ("to the number", "to the number again"):
+        await send(page, named, text)
+        await send(page, new_phone(), "another chat is open")
+    assert await pages.received(saved) == before
+    assert (await pages.received(named))[-2:] == ["to the number", "to the number again"]
+    if kind.startswith("bare"):  # nothing that is known there tells whose chat it is
+        with pytest.raises(errors.WrongChat):
+            await page.open_chat(saved)
+    else:
+        await send(page, saved, "to the contact")
+        assert (await pages.received(saved))[-1] == "to the contact"
+
+
 async def test_a_long_text_takes_seconds_and_not_minutes(pages: Pages, page: WhatsApp, friend: str) -> None:
     async with asyncio.timeout(30):
         await send(page, friend, LONG)

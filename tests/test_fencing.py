@@ -220,7 +220,7 @@ async def taken_over(database: Database, claim: str) -> dict[str, Any]:
         "name": "n", "platform": "p", "qr": "q", "restriction": "monthly_cap", "home": "home", "sealed": 3,
         "whole": True, "raw_bytes": 1, "in_flight": 2, "failures": 1, "rests": 1, "failing_since": MOMENT,
         "failed_at": MOMENT,
-        "rest": 9.0, "not_ready_for": 1.0, "answer": "{}", "pressed_on": "here", "version": "2",
+        "rest": 9.0, "not_ready_for": 1.0, "answer": "{}", "pressed_on": "here", "selectors": "2",
         "pauses": [60.0], "mb": 500,
     }  # fmt: skip
 

@@ -24,7 +24,7 @@ alter table accounts
 comment on column accounts.unknown_in_a_row is 'Messages in a row that ended without a tick; three open the circuit.';
 comment on column accounts.probes is 'How often the page was looked at since sending stopped, because it had changed.';
 comment on column accounts.probe_at is 'When it is looked at again; null when sending did not stop for that.';
-comment on column accounts.stopped_by is 'The version of the selectors by which the page was not known.';
+comment on column accounts.stopped_by is 'The selectors by which the page was not known: their version and a hash of them.';
 
 create or replace function job_event(p_type text, p_job jobs) returns text[] language sql as $$
     select record_event(p_job.org_id, p_type,

@@ -130,7 +130,7 @@ returning failures_in_a_row as failures
 -- name: stop_until_known
 -- Sending stopped, since the page had changed: it is looked at again after a while, and sooner where other selectors come.
 update accounts
-set probes = probes + 1, stopped_by = %(version)s,
+set probes = probes + 1, stopped_by = %(selectors)s,
     probe_at = now() + (%(pauses)s::float8[])[least(probes + 1, cardinality(%(pauses)s::float8[]))] * interval '1 second'
 where id = %(account)s and leased_by = %(worker)s
 returning extract(epoch from probe_at - now())::float8 as seconds
@@ -151,7 +151,7 @@ where lanes.id = account.id and lanes.gate_reason = 'ui_changed'
 -- name: probe_with
 -- Other selectors are in use: what these did not know is looked at now.
 update accounts set probe_at = now()
-where stopped_by is distinct from %(version)s and probe_at is not null and deleted_at is null
+where stopped_by is distinct from %(selectors)s and probe_at is not null and deleted_at is null
 returning id
 
 -- name: count_reconnect

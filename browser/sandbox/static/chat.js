@@ -19,13 +19,27 @@ export class Chat {
     this.preview = new Preview();
     this.footer = h("footer", { class: "chat-footer" });
     this.node = h("div", { id: "main", class: "chat", ...testid("conversation-panel-wrapper") },
-      h("header", { class: "chat-header", "data-tab": "6", ...testid("conversation-header") },
+      h("header", {
+        class: "chat-header", "data-tab": "6", ...testid("conversation-header"),
+        onclick: (event) => event.isTrusted && this.showContact(),
+      },
         h("div", { class: "avatar" }, svg(chat.group ? GROUP : PERSON, { size: 26 })),
         h("div", testid("conversation-info-header"), heading(chat))),
       this.messages.node,
       this.preview.place,
       this.footer);
     this.restrict(closed);
+  }
+
+  /** Shows whose number the chat's is. */
+  showContact() {
+    if (this.chat.group || this.contact?.isConnected) return;
+    const close = button({ class: "icon-button", "aria-label": "Close" }, () => this.contact.remove(), "×");
+    this.contact = h("div", { class: "contact", ...testid("drawer-right") },
+      h("header", {}, close, h("span", {}, "Contact info")),
+      h("h2", {}, this.chat.title),
+      h("div", {}, this.chat.shown ?? `+${this.chat.phone}`));
+    this.node.append(this.contact);
   }
 
   /** Opens the way to write, or closes it by a restriction. */

@@ -10,7 +10,7 @@ const NAMES = [
   "Laundry rota", "Lena", "Liam O’Brien", "Lucía Fernández", "Marek 12345678", "Marta Nowak", "Mum", "Nadia Haddad",
   "Noah", "Olivia Chen", "Parents of 3a", "Paulo +55 21 99876-5432", "Plumber 101-202", "Priya Raman", "Quentin",
   "Ravi 2024-2025", "Running group", "Sakura Ito", "Sofia", "Sunday hikers", "Tariq", "Theo", "Uncle Bob",
-  "Vera Petrova", "Wei Zhang", "Yusuf", "Zoë", "שירה לוי",
+  "Vera Petrova", "Wei Zhang", "Yusuf", "Zoë", "שירה לוי", "+44 7700 900123",
 ];
 const GROUPS = new Set([
   "Badminton Tuesday", "Book club", "Family", "Flat 4B", "Garden neighbours", "Laundry rota", "Parents of 3a",

@@ -5,7 +5,7 @@
 import { h, svg } from "./dom.js";
 import { CLOCK, FAILED, ONE_TICK as ONE, TWO_TICKS as TWO } from "./icons.js";
 
-/** What is asked for by order or by the address once, then kept by the profile: its name and its values, the default first. */
+/** What is asked for by order, or by the address once, then kept by the profile: its values, the default first. */
 const CHOICES = { dom: ["2026-08", "legacy", "bare"], harsh: ["0", "1"] };
 
 function choose(name) {
