@@ -107,7 +107,7 @@ async def test_what_is_stored_is_what_was_ordered(database_url: str, database: D
         account = await new_account(client)
         order = {
             "phone": "+49 (0)151 / 2345-6789",
-            "message": "שלום 👋\r\nline",
+            "message": "שלום 👋\nline",
             "idempotencyKey": "a.b_c:d~e-f",
             "account": account,
             "sendAt": (datetime.now(UTC) + timedelta(days=1)).isoformat(),
