@@ -14,11 +14,13 @@ from browser.restriction import Restriction
 from browser.screens import ERRORS, PASSING, Screen, Sight, recognise, says
 from browser.seam import bounded
 from browser.words import label_number, plain, title_number
-from errors import NotOnWhatsApp, PageHung, UiChanged, UnknownDialog, WrongChat
+from errors import NotOnWhatsApp, PageCrashed, PageHung, UiChanged, UnknownDialog, WrongChat
 from phones import same_number, subscriber
 
 #: an id of the older page names its chat: true_15551234567@c.us_3EB0…
 JID = re.compile(r"_(\d+)@(?:c\.us|s\.whatsapp\.net)_")
+CLICKS = 5  # tries to click a row, in a list that moves
+MOVED = "The chat list moved before the row could be clicked."
 #: the title of a row, as reading.js reads it
 TITLE_OF = """(row, alternatives) => {
   const title = alternatives.map((css) => row.querySelector(css)).find(Boolean);
@@ -264,7 +266,7 @@ class Chats:
 
     async def _click_row(self, wanted: Wanted) -> dict[str, Any] | None:
         """Click the first wanted row and return it."""
-        for last in (False, True):
+        for tries_left in range(CLICKS - 1, -1, -1):
             rows: list[dict[str, Any]] = await self._reader.ask("chats")
             row = next((row for row in rows if wanted(row)), None)
             if row is None:
@@ -274,7 +276,7 @@ class Chats:
                 await self._click(row)
             except PageHung:
                 # "What's new" comes some time after the list does, and then takes the clicks.
-                if last:
+                if not tries_left:
                     raise
                 await self.settle()
             else:
@@ -287,8 +289,13 @@ class Chats:
         place = self._reader.page.locator(row["css"]).nth(row["nth"])
         node = await bounded(place.element_handle(timeout=patience.click * 1000), patience.click + 1)
         if await bounded(node.evaluate(TITLE_OF, titles), patience.answer) != row["title"]:
-            raise PageHung("The chat list moved before the row could be clicked.")
-        await bounded(node.click(timeout=patience.click * 1000), patience.click + 1)
+            raise PageHung(MOVED)
+        try:
+            await bounded(node.click(timeout=patience.click * 1000), patience.click + 1)
+        except PageCrashed as error:
+            if "not attached" not in str(error.__cause__):
+                raise
+            raise PageHung(MOVED) from error
 
     async def _search(self, text: str) -> None:
         """Filter the list; by real input, since the page does not see an assigned value."""

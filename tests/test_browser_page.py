@@ -166,6 +166,22 @@ async def test_the_same_text_twice_is_two_messages(pages: Pages, page: WhatsApp,
     assert (await pages.received(friend))[-2:] == ["again", "again"]
 
 
+async def test_a_list_that_moves_is_clicked_all_the_same(
+    pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp], friend: str
+) -> None:
+    """What comes in sorts the list, and draws its rows anew."""
+
+    async def come_in() -> None:
+        for number in range(40):
+            await pages.phone(linked[0], "incoming", phone=f"1555600{number % 3:04}", text=f"message {number}")
+
+    coming = asyncio.create_task(come_in())
+    while not coming.done():
+        await page.open_chat(friend)
+        await page.open_chat("447700900012")
+    await coming
+
+
 async def test_a_draft_is_replaced(pages: Pages, page: WhatsApp) -> None:
     phone = new_phone()
     await page.open_chat(phone)
