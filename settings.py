@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     memory_limit_mb: float = Field(
         default=400,
         ge=0,
-        description="A browser over this is restarted between messages, over twice this at once. PSS.",
+        description="A browser that has grown over this is opened anew between messages, over twice this at once. PSS.",
     )
     watchdog_seconds: float = Field(default=30, gt=0, description="Between looks at each browser's memory and page.")
     idle_seconds: Seconds = Field(default=300, description="An idle session gives up its seat after this.")

@@ -11,6 +11,8 @@ LOG = logging.getLogger(__name__)
 
 #: what must be there before anything is done with the main screen
 BOOT = ("pane", "search")
+#: what a message can do without: it may be gone for good, and sending goes on
+SPARE = frozenset({"attach", "header", "menu"})
 Together = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
 #: where one of the first is shown, the others are as well
 TOGETHER: Together = (

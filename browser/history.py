@@ -193,6 +193,8 @@ def judge(
 
 
 def _told(row: Bubble) -> Finding:
+    if row.side is Side.HIDDEN:
+        return Finding(Verdict.UNKNOWN, row, Reason.ROWS_MISSING)
     if row.tick >= Tick.SENT:
         return Finding(Verdict.SENT, row)
     if row.tick is Tick.PENDING:

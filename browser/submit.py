@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from browser.bubbles import Bubble, Side, Tick
-from browser.census import Census
+from browser.census import SPARE, Census
 from browser.chats import Chats
 from browser.compose import ComposeBox, holds, is_blank
 from browser.dialogs import close_all
@@ -80,7 +80,7 @@ class Submission:
                 WrongChat("Another chat is open than the one that was opened."),
             ),
             (holds(look["chat"], self.text), BoxMismatch("The compose box no longer holds what was written.")),
-            (self._would_get_enter(look), PageHung("Something else than the compose box would get Enter.")),
+            (self._box_gets_enter(look), PageHung("Something else than the compose box would get Enter.")),
             (look["panel"], self._reader.lacks("panel")),
             # Parts of messages outside of any: what bears their ids has changed, and nothing could be found again.
             (not look["loose"], self._reader.lacks("bubble")),
@@ -89,7 +89,7 @@ class Submission:
         return next((fault for fine, fault in asked if not fine), None)
 
     @staticmethod
-    def _would_get_enter(look: dict[str, Any]) -> bool:
+    def _box_gets_enter(look: dict[str, Any]) -> bool:
         return bool(look["focused"]) and not look["dialogs"] and not look["suggestions"]
 
     async def press(self) -> None:
@@ -160,9 +160,10 @@ class Submission:
                 f"(selectors {self._reader.selectors.version})",
                 element="meta",
             )
-        missing = Census.of(await self._reader.ask("census"), self._reader.selectors).missing(Screen.MAIN)
-        if missing:
-            raise self._reader.lacks(missing[0])
+        census = Census.of(await self._reader.ask("census"), self._reader.selectors)
+        for missing in census.missing(Screen.MAIN):
+            if missing not in SPARE:
+                raise self._reader.lacks(missing)
         if any(not row.written for row in watch.new):
             raise self._reader.lacks("text")
         return None

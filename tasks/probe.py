@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 
+from browser.census import SPARE
 from browser.checkup import examine
 from errors import UiChanged
 from sql.database import Database
@@ -11,8 +12,6 @@ from tasks.seats import Seats, Session
 log = logging.getLogger(__name__)
 
 SHOWN = 5.0  # seconds that an open page may take to show something
-#: What a message does not need: it may be gone for good, and sending goes on.
-SPARE = frozenset({"attach", "header", "menu"})
 
 
 @dataclass

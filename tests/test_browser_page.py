@@ -179,6 +179,7 @@ async def test_a_list_that_moves_is_clicked_all_the_same(
     while not coming.done():
         await page.open_chat(friend)
         await page.open_chat("447700900012")
+        assert (await page.inbox.glance())[0] == "Ben Okafor"
     await coming
 
 

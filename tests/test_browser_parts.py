@@ -454,6 +454,7 @@ def other(side: Side, text: str = "hello") -> Bubble:
         ([ours("", Tick.READ)], True, Verdict.UNKNOWN, Reason.OTHER_OUTGOING),
         ([ours("drawn otherwise", Tick.READ, "known")], True, Verdict.SENT, None),
         ([ours("drawn otherwise", Tick.READ, "true_1@c.us_known")], True, Verdict.SENT, None),
+        ([Bubble("known", "", Tick.UNKNOWN, Side.HIDDEN)], True, Verdict.UNKNOWN, Reason.ROWS_MISSING),
         ([other(Side.THEIRS, "hi")], True, Verdict.UNKNOWN, Reason.UNREADABLE),
         ([other(Side.THEIRS)], True, Verdict.NOT_SENT, None),
         ([other(Side.NOTICE)], True, Verdict.NOT_SENT, None),

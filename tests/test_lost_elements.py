@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fixtures_browser import until
 from fixtures_house import House, house
 from fixtures_postgres import own_database
 from prometheus_client import generate_latest
@@ -52,9 +53,12 @@ async def running(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> As
 async def use(it: House, file: Path, text: str) -> None:
     """Have the worker read the page by these selectors."""
     await asyncio.to_thread(file.write_text, text)
-    async with asyncio.timeout(30):
-        while it.worker and it.worker.seats.selectors != selectors.parse(text):
-            await asyncio.sleep(0.05)
+    wanted = selectors.parse(text)
+
+    async def used() -> bool:
+        return bool(it.worker and it.worker.seats.selectors == wanted)
+
+    await until(used)
 
 
 def test_each_element_can_be_lost() -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from fixtures_browser import until
 from fixtures_house import House, house
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
@@ -87,10 +88,12 @@ async def test_a_landline_and_a_mobile_in_one_batch(running: House, kind: str, o
     for phone in phones:
         assert await running.received(phone) == [f"for {phone}"]
     await running.client.post(f"/sandbox/accounts/{account}/incoming", {"phone": phones[0], "text": "STOP"})
-    async with asyncio.timeout(60):
-        while not (await running.client.get("/opt-outs"))["items"]:
-            await asyncio.sleep(0.1)
-    (stopped,) = (await running.client.get("/opt-outs"))["items"]
+
+    async def listed() -> list[dict[str, str]]:
+        items: list[dict[str, str]] = (await running.client.get("/opt-outs"))["items"]
+        return items
+
+    (stopped,) = await until(listed, 60)
     assert stopped["phone"] == phones[0]
     assert (await running.ended(await running.send(account, phones[1], "another")))["sentAt"]
     refused = await running.ended(await running.send(account, phones[0], "another"))

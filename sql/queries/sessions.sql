@@ -136,9 +136,9 @@ where id = %(account)s and leased_by = %(worker)s
 returning extract(epoch from probe_at - now())::float8 as seconds
 
 -- name: open_known_gate
--- Its page is known again. Whoever paused the account meanwhile has it paused.
+-- Its page is known again, and what failed counts anew. An account that was paused meanwhile stays so.
 with account as (
-    update accounts set probe_at = null, stopped_by = null
+    update accounts set probe_at = null, stopped_by = null, failures_in_a_row = 0
     where id = %(account)s and leased_by = %(worker)s and wanted = 'connected'
     returning id, paused
 )

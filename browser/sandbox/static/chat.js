@@ -38,7 +38,7 @@ export class Chat {
     this.contact = h("div", { class: "contact", ...testid("drawer-right") },
       h("header", {}, close, h("span", {}, "Contact info")),
       h("h2", {}, this.chat.title),
-      h("div", {}, this.chat.shown ?? `+${this.chat.phone}`));
+      h("div", {}, `+${this.chat.phone}`));
     this.node.append(this.contact);
   }
 
