@@ -13,6 +13,7 @@ from fixtures_postgres import own_database
 
 from browser.process import browsers
 from browser.sandbox.pace import TIMING
+from tasks import watchdog
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -35,6 +36,7 @@ async def watched(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> As
 
 ACCOUNTS = 5  # on two seats
 PROFILES = "select count(*) from profiles where account_id = %s"
+ASIDE = f"{PROFILES} and kept_since is not null"
 CODES = "select count(*) from outbox where type = 'QrIssued'"
 TOLD = (
     "select string_agg(concat_ws(' ', body::json #>> '{data,from}', body::json #>> '{data,to}'), ', ' "
@@ -185,22 +187,25 @@ async def test_all_seats_but_one_wait_for_a_phone_at_most(database_url: str, tmp
 
 
 @pytest.mark.long
-async def test_a_lost_login_asks_for_a_scan_and_keeps_nothing(roomy: House) -> None:
+async def test_a_lost_login_asks_for_a_scan_and_is_kept_until_there_is_a_new_one(roomy: House) -> None:
     it, account = roomy, await roomy.link()
+    directory = it.settings.profiles.resolve() / account
     await it.client.post(f"/sandbox/accounts/{account}/unlink")
     job = await it.send(account, "15554440003", "later")
     shown = await it.client.wait(f"/accounts/{account}", "state", {"auth_failed"}, 60)
     assert shown["health"] == "critical"
     assert shown["stateReason"].startswith("It was logged out")
     await until(it.database, "select leased_by from accounts where id = %s", None, values=[account])
-    assert not (it.settings.profiles / account).exists()
-    assert await value(it.database, PROFILES, account) == 0
+    assert not directory.exists()
+    assert await value(it.database, ASIDE, account) == 1
     assert (await it.client.get(f"/jobs/{job}"))["status"] == "queued"
 
     await it.client.post(f"/accounts/{account}/connect")
     await it.client.qr(account)
+    assert await value(it.database, ASIDE, account) == 1, "nobody has scanned yet"
     await it.client.scan(account, shown["phone"])
     assert (await it.ended(job))["sentAt"]
+    assert await value(it.database, ASIDE, account) == 0
 
 
 @pytest.mark.long
@@ -239,7 +244,10 @@ async def test_logout_unlinks_and_deletes_disconnect_keeps(roomy: House) -> None
 
 
 @pytest.mark.long
-async def test_a_page_that_leaks_is_opened_anew_between_messages(watched: House) -> None:
+async def test_a_page_that_leaks_is_opened_anew_between_messages(
+    watched: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "SOON", 0.0)
     it, account = watched, await watched.link()
     assert it.worker
     sessions = it.worker.seats.sessions

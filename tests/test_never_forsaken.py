@@ -10,7 +10,7 @@ from fixtures_house import House, house
 from fixtures_lanes import until, value
 from fixtures_postgres import own_database
 
-from browser.screens import Screen
+from browser.screens import Screen, Sight, recognise
 from browser.session import State
 from errors import OperatorError
 
@@ -136,13 +136,14 @@ async def test_a_code_that_is_gone_was_not_scanned(
     await running.client.qr(account)
     assert running.worker
     page, seen = running.worker.seats.sessions[account].page, list[Screen]()
-    look = page.screen
+    look = page._reader.sight
 
-    async def noted() -> Screen:
-        seen.append(await look())
-        return seen[-1]
+    async def noted() -> Sight:
+        sight = await look()
+        seen.append(recognise(sight, page._reader.selectors))
+        return sight
 
-    monkeypatch.setattr(page, "screen", noted)
+    monkeypatch.setattr(page._reader, "sight", noted)
     await running.client.post(f"/sandbox/accounts/{account}/show", {"screen": screen})
     async with asyncio.timeout(60):
         while seen.count(screen) < LOOKS:

@@ -344,11 +344,11 @@ async def test_a_box_that_is_missing_twice_stops_the_account(database_url: str, 
         right = it.seats.selectors
         it.seats.use(replace(right, elements={**right.elements, "compose": ["#no-such-box"]}))
         job = await it.house.send(account, phone)
-        await it.becomes(account, job, CHANGED)
+        await it.becomes(account, job, replace(CHANGED, reason=f"{CHANGED.reason} It lacks compose."))
         shown = await it.house.client.get(f"/jobs/{job}")
         assert shown["attempts"] == 0
         assert [step["status"] for step in shown["timeline"]].count("sending") == 2
-        check_evidence(it.evidence(account), "ui_changed", (phone,))
+        check_evidence(it.evidence(account), "ui_changed-compose", (phone,))
         assert len(it.evidence(account)) == 2
         it.seats.use(right)
         await it.act(account, "resume")
