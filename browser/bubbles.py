@@ -7,7 +7,7 @@ from enum import Enum, IntEnum
 from typing import Any
 
 from browser.selectors import Selectors
-from browser.words import same_text
+from browser.words import same_text, surely_same
 
 #: how much more blue than red and green the read tick is: rgb(0, 123, 252) against grey rgba(0, 0, 0, .6), and against
 #: translucent white in the dark theme (measured 2026-09-08)
@@ -66,6 +66,10 @@ class Bubble:
     def says(self, text: str) -> bool:
         """Tell whether this is the text, as far as the page lets it be read."""
         return self.written and same_text(text, self.text, holes=self.holes)
+
+    def surely_says(self, text: str) -> bool:
+        """Tell whether this is the text, and shows enough of it to be told from another message by nothing else."""
+        return self.written and surely_same(text, self.text, holes=self.holes)
 
 
 def own_id(bubble: str) -> str:

@@ -55,6 +55,8 @@ class History:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
+        #: parts of messages that belong to no row were seen on the way
+        self._loose = False
 
     async def end(self) -> list[Bubble]:
         """Scroll to the end; return the rows that are in the DOM then, oldest first."""
@@ -136,6 +138,7 @@ class History:
             ids = [bubble.id for bubble in bubbles]
             agreed = agreed + 1 if ids == before else 1
             if agreed >= agreeing:
+                self._loose |= bool(await self._reader.ask("loose"))
                 return bubbles
             before = ids
             if to == "end":
@@ -156,8 +159,13 @@ class History:
     async def _judged(
         self, text: str, anchor: str | None, bubble: str | None, others: Collection[str]
     ) -> tuple[Finding, list[str]]:
+        self._loose = False
         rows, whole = await self.after(anchor)
-        return judge(text, rows, whole=whole, bubble=bubble, others=others), [row.id for row in rows]
+        finding = judge(text, rows, whole=whole, bubble=bubble, others=others)
+        if finding.verdict is Verdict.NOT_SENT and self._loose:
+            # What bears the ids of messages has changed, and ours may be among those that bear none.
+            finding = Finding(Verdict.UNKNOWN, reason=Reason.UNREADABLE)
+        return finding, [row.id for row in rows]
 
 
 def begins(place: dict[str, Any], selectors: Selectors) -> bool:
@@ -180,15 +188,19 @@ def judge(
     """Decide what became of a message, from all rows after its anchor; `whole` says that none is missing.
 
     The id decides: `bubble` is the message's own, where it was seen, and `others` are those of other messages. Else it
-    is the one new row of ours with this text. NOT_SENT is believed only where each row is known to be somebody else's.
+    is the one new row of ours with this text, where all rows since the anchor are there: the same text may have been
+    sent long ago. NOT_SENT is believed only where each row is known to be somebody else's, and not of a message that
+    was seen: that it is gone proves nothing.
     """
     others = {own_id(other) for other in others}
     ours = [row for row in rows if row.side is Side.OURS and own_id(row.id) not in others]
     known = own_id(bubble) if bubble else None
-    named = [row for row in rows if own_id(row.id) == known] or [row for row in ours if row.says(text)]
+    named = [row for row in rows if own_id(row.id) == known]
+    if not named and whole:
+        named = [row for row in ours if row.surely_says(text)]
     if len(named) == 1:
         return _told(named[0])
-    reason = _doubt(text, rows, others, whole=whole)
+    reason = _doubt(text, rows, others, whole=whole) or (Reason.ROWS_MISSING if known else None)
     return Finding(Verdict.UNKNOWN, reason=reason) if reason else Finding(Verdict.NOT_SENT)
 
 

@@ -240,18 +240,23 @@
   const contact = ({ css }) =>
     (all(document, css.contact).find(shown)?.innerText ?? "").split("\n").map((line) => line.trim()).filter(Boolean);
 
+  // How many parts of messages belong to none that bears an id.
+  const loose = ({ css }) => {
+    const panel = panelOf(css);
+    const held = bearers(css, panel).map(([, node]) => node);
+    const parts = panel ? [css.box, css.meta, css.text].flatMap((each) => all(panel, each)) : [];
+    return parts.filter((part) => !held.some((node) => node.contains(part))).length;
+  };
+
   // All that counts before Enter, in one look: the chat, what lies on it or waits for keys, who has the focus, the
   // messages, and parts of messages that belong to none.
   const poised = ({ css }) => {
-    const panel = panelOf(css);
     const box = all(document, css.compose).find(shown) ?? null;
-    const held = bearers(css, panel).map(([, node]) => node);
-    const parts = panel ? [css.box, css.meta, css.text].flatMap((each) => all(panel, each)) : [];
     return {
       panel: !!one(document, css.panel), chat: chat({ css }), rows: rows({ css }), top: scroll({ css }),
       dialogs: dialogs(css).length, suggestions: all(document, css.suggestions).filter(shown).length,
       focused: !!box && (document.activeElement === box || box.contains(document.activeElement)),
-      loose: parts.filter((part) => !held.some((node) => node.contains(part))).length,
+      loose: loose({ css }),
     };
   };
 
@@ -283,7 +288,8 @@
     return list?.scrollTop !== before;
   };
 
-  const readers = { sight, place, census, rows, notices, chats, chat, contact, poised, scroll, scrollChats };
+  const readers = { sight, place, census, rows, notices, chats, chat, contact, loose, poised, scroll,
+    scrollChats };
   // As text there and back: Playwright looks at each value of an object twice, here and in its driver, and that takes
   // more than the answer itself.
   return (question, more) => JSON.stringify(readers[question]({ css, ...JSON.parse(more) }));

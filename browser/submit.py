@@ -18,10 +18,10 @@ from errors import BoxMismatch, EnterNotTaken, EnterRefused, OutcomeUnknown, Pag
 
 #: of a screen seen while a message is on its way, those that end the waiting
 ENDING = frozenset({Screen.CRASHED, Screen.BANNED, Screen.QR, Screen.CONFLICT, Screen.UNSUPPORTED})
-CLOCK = 2.0  # seconds at the clock after which a message's id is told
+CLOCK = 2.0  # seconds without a tick after which a message's id is told
 QUICK = 4  # looks are so much quicker in the first second, in which most messages get their tick
 
-#: is told the id of a message that stays at the clock
+#: is told the id of a message that has no tick yet
 Seen = Callable[[str], Awaitable[None]]
 
 
@@ -103,6 +103,7 @@ class Submission:
         watch = Watch(text, anchor, self._before)
         began = time.monotonic()
         taken: float | None = None
+        screen = Screen.MAIN
         while (now := time.monotonic()) - began < timeout:
             ours = watch.look(await self._reader.bubbles())
             if ours and ours.tick >= Tick.SENT:
@@ -112,16 +113,19 @@ class Submission:
                 raise Refused(f"WhatsApp Web says of the message: {ours.failure or 'it was not sent'}", bubble=ours.id)
             if taken is None and (ours or await self._is_taken(now - began)):
                 taken, self._refused = now, False
-            if ours and seen and ours.tick is Tick.PENDING and now - began > CLOCK:
+            overdue = taken is not None and now - taken > self._reader.patience.status
+            if ours and seen and (overdue or now - began > CLOCK):
                 await seen(ours.id)
                 seen = None
-            overdue = taken is not None and now - taken > self._reader.patience.status
             if overdue and (not ours or ours.tick is Tick.UNKNOWN) and (found := await self._unreadable(ours, watch)):
                 return found
             screen = recognise(await self._reader.sight(), self._reader.selectors)
             if screen in ENDING:
                 raise ERRORS[screen]
             await asyncio.sleep(self._reader.patience.poll / (QUICK if now - began < 1 else 1))
+        if screen is Screen.OFFLINE:
+            # It leaves once the network is back.
+            raise ERRORS[screen]
         raise watch.unknown(timeout)
 
     async def _is_taken(self, seconds: float) -> bool:

@@ -89,6 +89,21 @@ def same_text(sent: str, seen: str, *, holes: int = 0) -> bool:
     return start != seen and any(_begins(way, sent, _whole(start)) for way in (*ways, _padded, _marked))
 
 
+def surely_same(sent: str, seen: str, *, holes: int = 0) -> bool:
+    """Tell whether the page shows this text where nothing but the text tells it from another message.
+
+    Then the numbers of lists count, which a page may draw anew, and what shows no words at all equals nothing.
+    """
+    start = FOLDED.sub("", even_breaks(seen))
+    asked, shown = _digits(sent), _digits(start)
+    agree = asked == shown or (len(start) >= FOLDED_LEAST and start != seen and asked.startswith(shown))
+    return agree and bool(essence(seen)) and same_text(sent, seen, holes=holes)
+
+
+def _digits(text: str) -> str:
+    return "".join(re.findall(r"\d", EMOJI.sub("", text)))
+
+
 def _begins(way: Callable[[str], str], text: str, start: str) -> bool:
     """Tell whether a text begins so, looked at in one way, and whether that is long enough to tell it from others."""
     begun = way(start)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from uuid import UUID
@@ -175,9 +175,8 @@ class Sender:
                 await self._held_back(session, job, held)
                 return
             session.held_back = 0
-            seen = partial(self._note, job)
-            bubble = await session.page.confirm(job.message, anchor, self.policy.confirm_seconds, seen)
-        except (OutcomeUnknown, Refused) as error:
+            await self._follow(session, job, anchor, armed)
+        except Refused as error:
             await self._without_tick(session, job, error)
         except (EnterNotTaken, EnterRefused) as error:
             await self._not_taken(session, job, error)
@@ -186,9 +185,24 @@ class Sender:
             await self.database.all("settle_soon", job=job.id, claim=job.claim)
             await self._keep(session, job, error)
             raise
-        else:
-            await self.sent(job, bubble)
-            await self._survey(session)
+
+    async def _follow(self, session: Session, job: Job, anchor: str | None, armed: float) -> None:
+        """Wait for the tick; where the page lost sight of the message, look for it as after a crash."""
+        seen = partial(self._note, job)
+        try:
+            bubble = await session.page.confirm(job.message, anchor, self.policy.confirm_seconds, seen)
+        except OutcomeUnknown as error:
+            if error.reason == Reason.AT_THE_CLOCK:
+                await self._without_tick(session, job, error)
+                return
+            pressed = replace(
+                job, anchor=anchor, bubble=error.bubble, profile_generation=session.generation,
+                pressed_on=session.place, submitted_for=time.monotonic() - armed,
+            )  # fmt: skip
+            await self._settle_one(session, pressed)
+            return
+        await self.sent(job, bubble)
+        await self._survey(session)
 
     async def _survey(self, session: Session) -> None:
         """Count now and then how well the page is known, with a chat open and a message of ours in it."""
@@ -267,7 +281,9 @@ class Sender:
         elif found.verdict is Verdict.NOT_SENT:
             await self._again(job, AttemptFailed("Enter was not pressed: the chat shows that nothing left."))
         elif job.submitted_for > self._patience(found.verdict):
-            await self.failed(job, OutcomeUnknown(reason=found.reason), bubble.id if bubble else None)
+            unknown = OutcomeUnknown(reason=found.reason)
+            await self._keep(session, job, unknown)
+            await self.failed(job, unknown, bubble.id if bubble else None)
         else:
             await self.database.all("note_reason", job=job.id, claim=job.claim, reason=found.reason)
             if found.verdict is Verdict.UNREADABLE and bubble:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from browser.bubbles import Side
 from browser.engine import Look
 from browser.reader import Reader
+from browser.words import EMOJI, essence
 
 __all__ = ["pages"]
 
@@ -74,6 +75,7 @@ async def test_a_bubble_says_what_was_sent(reader: Reader, texts: list[str]) -> 
         assert bubble.side is Side.OURS
         assert bubble.says(text), (text, bubble.text)
         assert not bubble.says(f"other {text}"), (text, bubble.text)
+        assert bubble.surely_says(text) or not essence(EMOJI.sub("", text)), (text, bubble.text)
         if "Read more" not in bubble.text and "…" not in bubble.text:
             assert not bubble.says(f"{text} and more"), (text, bubble.text)
 

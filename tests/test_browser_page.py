@@ -267,6 +267,31 @@ async def test_settling_proves_what_was_not(page: WhatsApp) -> None:
     assert (await page.look_for(phone, "never", "no-such-id")).verdict is Verdict.UNKNOWN
 
 
+async def test_settling_takes_no_message_of_last_month_for_ours(page: WhatsApp) -> None:
+    phone = new_phone()
+    await send(page, phone, "Your rent is due")
+    sent = await last(page)
+    await send(page, phone, "thank you")
+    found = await page.look_for(phone, "Your rent is due", "no-such-id")
+    assert (found.verdict, found.reason) == (Verdict.UNKNOWN, Reason.ANCHOR_LOST)
+    assert (await page.look_for(phone, "Your rent is due", "no-such-id", bubble=sent)).verdict is Verdict.SENT
+
+
+async def test_settling_proves_nothing_by_messages_that_bear_no_id(page: WhatsApp) -> None:
+    phone = new_phone()
+    await send(page, phone, "first")
+    anchor = await last(page)
+    await send(page, phone, "second")
+    await page._page.evaluate(
+        """() => {
+            const newest = [...document.querySelectorAll("#main [data-id]")].at(-1);
+            for (const name of ["data-id", "data-testid"]) newest.removeAttribute(name);
+        }"""
+    )
+    found = await page.look_for(phone, "second", anchor)
+    assert (found.verdict, found.reason) == (Verdict.UNKNOWN, Reason.UNREADABLE)
+
+
 @pytest.mark.long
 async def test_settling_looks_through_a_long_chat(pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp]) -> None:
     phone = new_phone()

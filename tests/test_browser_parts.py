@@ -444,7 +444,7 @@ def other(side: Side, text: str = "hello") -> Bubble:
         ([ours("other", Tick.READ, "another job's")], True, Verdict.NOT_SENT, None),
         ([ours("other", Tick.PENDING, "another job's")], True, Verdict.UNKNOWN, Reason.AT_THE_CLOCK),
         ([ours("hi", Tick.READ, "another job's")], True, Verdict.NOT_SENT, None),
-        ([ours("hi", Tick.SENT)], False, Verdict.SENT, None),
+        ([ours("hi", Tick.SENT)], False, Verdict.UNKNOWN, Reason.ANCHOR_LOST),  # it may be of last month
         ([ours("hi", Tick.PENDING), ours("hi", Tick.READ)], True, Verdict.UNKNOWN, Reason.OTHER_OUTGOING),
         ([ours("hi", Tick.SENT), ours("other", Tick.READ, "a person's")], True, Verdict.SENT, None),
         ([ours("hi", Tick.PENDING)], True, Verdict.PENDING, Reason.AT_THE_CLOCK),
@@ -453,6 +453,7 @@ def other(side: Side, text: str = "hello") -> Bubble:
         ([ours("hi", Tick.FAILED)], True, Verdict.FAILED, None),
         ([ours("", Tick.READ)], True, Verdict.UNKNOWN, Reason.OTHER_OUTGOING),
         ([ours("drawn otherwise", Tick.READ, "known")], True, Verdict.SENT, None),
+        ([ours("drawn otherwise", Tick.READ, "known")], False, Verdict.SENT, None),
         ([ours("drawn otherwise", Tick.READ, "true_1@c.us_known")], True, Verdict.SENT, None),
         ([Bubble("known", "", Tick.UNKNOWN, Side.HIDDEN)], True, Verdict.UNKNOWN, Reason.ROWS_MISSING),
         ([other(Side.THEIRS, "hi")], True, Verdict.UNKNOWN, Reason.UNREADABLE),
@@ -463,8 +464,32 @@ def other(side: Side, text: str = "hello") -> Bubble:
     ],
 )
 def test_what_became_of_a_message(rows: list[Bubble], verdict: Verdict, reason: Reason | None, *, whole: bool) -> None:
-    finding = judge("hi", rows, whole=whole, bubble="known", others={"another job's"})
+    known = next((row.id for row in rows if row.id.endswith("known")), None)
+    finding = judge("hi", rows, whole=whole, bubble=known, others={"another job's"})
     assert (finding.verdict, finding.reason) == (verdict, reason)
+
+
+@pytest.mark.parametrize("rows", [[], [other(Side.THEIRS)], [ours("other", Tick.READ, "another job's")]])
+def test_that_a_message_which_was_seen_is_gone_proves_nothing(rows: list[Bubble]) -> None:
+    finding = judge("hi", rows, whole=True, bubble="known", others={"another job's"})
+    assert (finding.verdict, finding.reason) == (Verdict.UNKNOWN, Reason.ROWS_MISSING)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "verdict"),
+    [
+        ("1. Yes", "2. Yes", Verdict.UNKNOWN),
+        ("1. Yes", "1. Yes", Verdict.SENT),
+        ("10. 5. 2026", "2026", Verdict.UNKNOWN),
+        ("***", "***", Verdict.UNKNOWN),
+        ("***", "👍", Verdict.UNKNOWN),
+        ("👍", "👍", Verdict.SENT),
+        ("👍", "🎉", Verdict.UNKNOWN),
+        ("Table 12 *at* 5", "Table 12 at 5", Verdict.SENT),
+    ],
+)
+def test_numbers_count_where_the_text_alone_tells(text: str, shown: str, verdict: Verdict) -> None:
+    assert judge(text, [ours(shown, Tick.SENT)], whole=True).verdict is verdict
 
 
 def watched(*looks: list[Bubble]) -> Bubble | None:

@@ -124,3 +124,34 @@ async def _write_on(running: House, account: str, phone: str) -> None:
         act, text = ("write", f"by hand {number}") if number % 2 else ("incoming", f"an answer {number}")
         await running.client.post(f"/sandbox/accounts/{account}/{act}", {"phone": phone, "text": text})
         await asyncio.sleep(0.3)
+
+
+async def test_a_page_that_loads_itself_anew_right_after_enter_is_asked_again(
+    running: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account, phone = await running.link(), "15557770015"
+    assert (await running.ended(await running.send(account, phone, "hello")))["sentAt"]
+    assert running.worker
+    page = running.worker.seats.sessions[account].page
+    press = page.press_enter
+
+    async def pressed() -> None:
+        await press()
+        await page._page.evaluate("setTimeout(() => location.reload())")
+
+    monkeypatch.setattr(page, "press_enter", pressed)
+    assert (await running.ended(await running.send(account, phone, "the page goes")))["sentAt"]
+    assert await running.received(phone) == ["hello", "the page goes"]
+
+
+async def test_a_message_at_the_clock_is_waited_for_while_the_network_is_away(running: House) -> None:
+    account, phone = await running.link(), "15550000409"
+    job = await running.send(account, phone, "hello")
+    await running.client.wait(f"/jobs/{job}", "status", {"submitting"}, 60)
+    await running.client.post(f"/sandbox/accounts/{account}/show", {"screen": "offline"})
+    await asyncio.sleep(1.5 * running.settings.confirm_seconds)
+    assert (await running.client.get(f"/jobs/{job}"))["status"] == "submitting"
+    await running.client.post(f"/sandbox/accounts/{account}/show", {"screen": None})
+    await running.client.post(f"/sandbox/accounts/{account}/release")
+    assert (await running.ended(job))["sentAt"]
+    assert await running.received(phone) == ["hello"]
