@@ -143,8 +143,8 @@ class AccountWork:
 
     async def _ready(self, account: Account) -> Session:
         session = self.seats.live(account.id)
-        is_new = session is None or session.worn
-        if session is None or session.worn:
+        is_new = session is None or session.worn or session.generation != account.profile_generation
+        if session is None or is_new:
             session = await self._open(account)
         async with session.busy:
             await self._main_screen(account, session)
@@ -188,10 +188,12 @@ class AccountWork:
             changed = bool(own.phone and row["phone"] and own.phone != row["phone"])
             if changed and await self._fail_backlog(tx, account.id) == BATCH:
                 return False
-            await tx.all(
-                "mark_ready", account=account.id, worker=self.seats.worker, changed=changed, phone=own.phone,
-                name=own.name, platform=own.platform,
+            ready = await tx.one(
+                "mark_ready", account=account.id, worker=self.seats.worker, generation=session.generation,
+                changed=changed, phone=own.phone, name=own.name, platform=own.platform,
             )  # fmt: skip
+            if ready is None:
+                raise LeaseLost
             await tx.all("drop_kept_profile", account=account.id, worker=self.seats.worker)
             await self.states.reach(tx, account.id, State.ready)
             return True

@@ -66,24 +66,26 @@ class Linking:
             "close_held_gate", account=account.id, worker=self.worker, seconds=None, reason="not_linked", attend=None,
             look=SYNC,
         )  # fmt: skip
-        await self._codes(account.id, session)
+        await self._codes(session)
         log.info("account %s was scanned", account.id, extra={"event": "account.scanned", "account": account.id})
-        await self.database.transact(lambda tx: self._scanned(tx, account.id))
+        await self.database.transact(lambda tx: self._scanned(tx, session))
         screen = await session.page.wait_screen(*LASTING, timeout=SYNC)
         if screen is not Screen.MAIN:
             raise LoggedOut if screen is Screen.QR else ERRORS[screen]
 
-    async def _scanned(self, tx: Transaction, account: str) -> None:
-        await tx.all("mark_linked", account=account, worker=self.worker)
-        await self.states.reach(tx, account, State.authenticated, "syncing")
+    async def _scanned(self, tx: Transaction, session: Session) -> None:
+        row = await tx.one("mark_linked", account=session.account, worker=self.worker, generation=session.generation)
+        if row is None:
+            raise LeaseLost
+        await self.states.reach(tx, session.account, State.authenticated, "syncing")
 
-    async def _codes(self, account: str, session: Session) -> None:
-        shown = _Shown()
+    async def _codes(self, session: Session) -> None:
+        account, shown = session.account, _Shown()
         while (screen := await session.page.screen()) not in SCANNED:
             # A code that is gone was not scanned yet: the network may be, or the account is banned.
             if screen in LASTING and screen is not Screen.QR:
                 raise ERRORS[screen]
-            phone = await self._wanted(account)
+            phone = await self._wanted(session)
             if screen is Screen.QR and phone and phone != shown.pairing:
                 await session.page.ask_pairing_code(phone)
                 shown = _Shown(pairing=phone, end=time.monotonic() + PAIRING_END)
@@ -92,10 +94,15 @@ class Linking:
                 raise NotScanned
             await asyncio.sleep(LOOK)
 
-    async def _wanted(self, account: str) -> str | None:
-        """Return the number that a pairing code is wanted for. Raises LeaseLost when nothing is wanted any more."""
-        rows = await self.database.read(Account, "account_to_drain", account=account, keepalive=0)
+    async def _wanted(self, session: Session) -> str | None:
+        """Return the number that a pairing code is wanted for.
+
+        Raises LeaseLost when nothing is wanted any more, or a person has gone back to a login that was kept.
+        """
+        rows = await self.database.read(Account, "account_to_drain", account=session.account, keepalive=0)
         if self.stopping() or not rows or rows[0].wanted != "connected":
+            raise LeaseLost
+        if rows[0].profile_generation != session.generation:
             raise LeaseLost
         return rows[0].pairing_phone
 

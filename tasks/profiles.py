@@ -79,12 +79,12 @@ class Profiles:
             raise ProfileElsewhere
         await asyncio.to_thread(delete, self.directory(account.id))
         if sealed is None:
-            return await self._make(account.id)
+            return await self._make(account)
         return await self._restore(account.id, sealed)
 
-    async def _make(self, account: str) -> int:
-        row = await self._held("new_profile", account, home=self.home)
-        directory = self.directory(account)
+    async def _make(self, account: Account) -> int:
+        row = await self._held("new_profile", account.id, home=self.home, generation=account.profile_generation)
+        directory = self.directory(account.id)
         prepare(directory)
         write_generation(directory, row["generation"])
         return int(row["generation"])
@@ -120,8 +120,8 @@ class Profiles:
     async def seal(self, account: str, *, whole: bool) -> bool:
         """Store a sealed copy of what is in the directory; `whole` when its browser is closed.
 
-        Return whether it was stored: not without the lease, nor when Postgres names another generation by now, nor when
-        the profile is too large or does not hold still.
+        Return whether it was stored: not without the lease, nor when Postgres names another generation by now, nor
+        while an older login is kept until this one is ready, nor when the profile is too large or does not hold still.
         """
         directory = self.directory(account)
         generation = read_generation(directory)
@@ -146,7 +146,8 @@ class Profiles:
         )  # fmt: skip
         if row is None:
             log.warning(
-                "the profile of account %s was not stored: another worker has a newer one", account,
+                "the profile of account %s was not stored: a newer one is, or an older login is kept until it is ready",
+                account,
                 extra={"event": "profile.not_stored", "account": account},
             )  # fmt: skip
             return False
@@ -155,6 +156,11 @@ class Profiles:
             extra={"event": "profile.sealed", "account": account, "kb": len(sealed) >> 10},
         )  # fmt: skip
         return True
+
+    async def preserve(self, account: str) -> None:
+        """See to it that a login which is set aside has a sealed copy, unless an earlier one is kept."""
+        if await self.database.one("any_sealed_profile", account=account) is None:
+            await self.seal(account, whole=False)
 
     async def put_away(self, account: str, *, linked: bool) -> bool:
         """Seal a closed browser's profile and delete its directory; one that holds no login is only deleted.

@@ -340,8 +340,8 @@ class Seats:
         async with self.database.transaction() as tx:
             row = await self.states.held(tx, account)
         linked = row["linked"] and login == "keep"
-        if login == "aside" and await self.database.one("sealed_profile", account=account) is None:
-            await self.profiles.seal(account, whole=False)
+        if login == "aside":
+            await self.profiles.preserve(account)
         gone = row["profile_home"] == self.profiles.home and await self.profiles.put_away(account, linked=linked)
         if login != "keep":
             await self.profiles.discard(account)

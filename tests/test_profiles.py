@@ -1,3 +1,4 @@
+import asyncio
 import base64
 import secrets
 from collections.abc import Callable
@@ -5,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fixtures_lanes import add_lanes, value
+from fixtures_lanes import add_lanes, until, value
 
 from browser.profile import read_generation
 from crypto import Sealer
@@ -240,45 +241,209 @@ async def test_the_plaintext_and_the_copy_are_deleted_on_logout(database: Databa
     assert await a.prepare(now) == 3
 
 
-async def set_aside(database: Database, make: Make) -> Profiles:
+async def set_aside(database: Database, profiles: Profiles) -> None:
+    """Put a login away as a worker does whose page asks for a phone."""
+    await profiles.preserve("acc_1")
+    await profiles.discard("acc_1")
+    await database.all("set_profile_aside", account="acc_1", worker=profiles.worker)
+    await release(database, "auth_failed")
+
+
+async def release(database: Database, state: str) -> None:
+    await _sql(database, "update accounts set state = %s, leased_by = null, lease_until = null", state)
+
+
+async def kept(database: Database, make: Make) -> Profiles:
     """Have a sealed login, and a page that asked for a phone."""
     a = make("a")
     await fresh(database, a)
     await a.seal("acc_1", whole=True)
-    await a.discard("acc_1")
-    await database.all("set_profile_aside", account="acc_1", worker=a.worker)
-    await _sql(database, "update accounts set state = 'auth_failed'")
+    await set_aside(database, a)
     return a
 
 
+async def resume(database: Database) -> Account:
+    await database.all("resume_account", account="acc_1", org="org_default")
+    return await account(database)
+
+
+async def link(database: Database, profiles: Profiles) -> None:
+    """Connect, and have a phone take the code: its history is loading."""
+    generation = await profiles.prepare(await lease(database, profiles))
+    assert await database.one("mark_linked", account="acc_1", worker=profiles.worker, generation=generation)
+    write(profiles, "new, half made")
+
+
+async def become_ready(database: Database, profiles: Profiles, generation: int) -> bool:
+    """Come to the chat list; False where the profile is another by now."""
+    ready = await database.one(
+        "mark_ready", account="acc_1", worker=profiles.worker, generation=generation, changed=False, phone="1555",
+        name=None, platform=None,
+    )  # fmt: skip
+    if ready:
+        await database.all("drop_kept_profile", account="acc_1", worker=profiles.worker)
+    return ready is not None
+
+
+async def goes_back(database: Database, profiles: Profiles, state: str = "disconnected") -> bool:
+    """Resume, and tell whether the login is opened that was there first."""
+    await release(database, state)
+    await resume(database)
+    await profiles.prepare(await lease(database, profiles))
+    return login(profiles) == "first"
+
+
+KEPT = "select count(*) from profiles where kept_since is not null"
+
+
 async def test_connecting_after_a_logout_begins_beside_the_kept_login(database: Database, make: Make) -> None:
-    a = await set_aside(database, make)
-    assert await a.prepare(await account(database)) == 3
+    a = await kept(database, make)
+    assert await a.prepare(await lease(database, a)) == 3
     assert not (a.directory("acc_1") / LOGIN).exists()
-    assert await value(database, "select count(*) from profiles where kept_since is not null") == 1
+    assert await value(database, KEPT) == 1
     # A new phone has taken the code, and the new login has never been sealed: nothing goes back to the old one.
-    await database.all("mark_linked", account="acc_1", worker=a.worker)
+    assert await database.one("mark_linked", account="acc_1", worker=a.worker, generation=3)
     await a.discard("acc_1")
     assert await a.prepare(await account(database)) == 4
     assert not (a.directory("acc_1") / LOGIN).exists()
-    await database.all("drop_kept_profile", account="acc_1", worker=a.worker)
+    assert await become_ready(database, a, 4)
     assert await value(database, "select count(*) from profiles") == 0
 
 
 async def test_resuming_after_a_logout_goes_back_to_the_kept_login(database: Database, make: Make) -> None:
-    a = await set_aside(database, make)
-    await database.all("resume_account", account="acc_1", org="org_default")
-    now = await account(database)
-    assert now.linked
-    assert await a.prepare(now) == 3
+    a = await kept(database, make)
+    assert (await resume(database)).linked
+    assert await a.prepare(await lease(database, a)) == 4
     assert login(a) == "first"
 
 
 async def test_without_a_kept_login_there_is_nothing_to_go_back_to(database: Database, make: Make) -> None:
-    await set_aside(database, make)
+    await kept(database, make)
     await _sql(database, "delete from profiles")
-    await database.all("resume_account", account="acc_1", org="org_default")
-    assert not (await account(database)).linked
+    await _sql(database, "update accounts set wanted = 'disconnected'")
+    now = await resume(database)
+    assert (now.linked, now.wanted) == (False, "disconnected")
+
+
+async def test_a_new_link_that_fails_while_it_loads_replaces_no_kept_login(database: Database, make: Make) -> None:
+    a = await kept(database, make)
+    since = await value(database, "select kept_since from profiles")
+    await link(database, a)
+    await set_aside(database, a)
+    assert await value(database, "select kept_since from profiles") == since, "it is no older for that"
+    assert await goes_back(database, a, "auth_failed")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_nothing_seals_a_new_link_over_the_kept_login_before_it_is_ready(
+    database: Database, make: Make, *, whole: bool
+) -> None:
+    a = await kept(database, make)
+    await link(database, a)
+    assert not await a.seal("acc_1", whole=whole)
+    assert await value(database, KEPT) == 1
+    assert await become_ready(database, a, 3)
+    assert await a.seal("acc_1", whole=whole)
+    await die(database, a)
+    await make("b").prepare(await lease(database, make("b")))
+    assert login(make("b")) == "new, half made"
+
+
+async def test_a_new_link_goes_on_where_its_worker_was_stopped_while_it_loaded(database: Database, make: Make) -> None:
+    a, b = await kept(database, make), make("b")
+    await link(database, a)
+    assert not await a.put_away("acc_1", linked=True)
+    await release(database, "hibernated")
+    with pytest.raises(ProfileElsewhere):
+        await b.prepare(await lease(database, b))
+    await a.prepare(await lease(database, a))
+    assert login(a) == "new, half made"
+    assert await value(database, KEPT) == 1
+
+
+async def test_a_kept_login_is_within_reach_when_its_new_link_is_on_a_disk_that_is_gone(
+    database: Database, make: Make
+) -> None:
+    a, b = await kept(database, make), make("b")
+    await link(database, a)
+    await die(database, a)
+    assert await goes_back(database, b, "hibernated")
+    # And what came back late opens nothing, and stores nothing.
+    await lease(database, a)
+    assert await a.stale() == ["acc_1"]
+    assert not await a.seal("acc_1", whole=True)
+
+
+async def test_resuming_after_nobody_scanned_goes_back_and_connects(database: Database, make: Make) -> None:
+    a = await kept(database, make)
+    await a.prepare(await lease(database, a))
+    await a.put_away("acc_1", linked=False)
+    await _sql(database, "update accounts set wanted = 'disconnected', profile_home = null")
+    await release(database, "disconnected")
+    now = await resume(database)
+    assert (now.linked, now.wanted) == (True, "connected")
+    await a.prepare(await lease(database, a))
+    assert login(a) == "first"
+
+
+async def test_resuming_while_codes_are_shown_ends_the_new_link(database: Database, make: Make) -> None:
+    a = await kept(database, make)
+    generation = await a.prepare(await lease(database, a))
+    write(a, "new, half made")
+    now = await resume(database)
+    # Somebody scanned in that moment: the profile with the code is nobody's any more.
+    assert await database.one("mark_linked", account="acc_1", worker=a.worker, generation=generation) is None
+    assert not await become_ready(database, a, generation)
+    assert not await a.seal("acc_1", whole=False)
+    await a.prepare(now)
+    assert login(a) == "first"
+
+
+async def test_resuming_while_a_new_profile_is_made_makes_none(database: Database, make: Make) -> None:
+    a = await kept(database, make)
+    known = await lease(database, a)
+    now = await resume(database)
+    with pytest.raises(LeaseLost):
+        await a.prepare(known)
+    await a.prepare(now)
+    assert login(a) == "first"
+
+
+async def test_resuming_while_a_new_link_loads_lets_it_go_on(database: Database, make: Make) -> None:
+    a = await kept(database, make)
+    await link(database, a)
+    assert (await resume(database)).profile_generation == 3
+    assert await become_ready(database, a, 3)
+
+
+async def test_resuming_in_the_moment_of_a_scan_lets_the_new_link_go_on(database: Database, make: Make) -> None:
+    a = await kept(database, make)
+    generation = await a.prepare(await lease(database, a))
+    async with database.transaction() as tx:
+        assert await tx.one("mark_linked", account="acc_1", worker=a.worker, generation=generation)
+        resumed = asyncio.create_task(resume(database))
+        await until(database, "select count(*) from pg_stat_activity where wait_event_type = 'Lock'", 1)
+    assert (await resumed).profile_generation == generation
+    assert await value(database, KEPT) == 1
+
+
+async def test_a_logout_that_is_under_way_is_not_undone_by_resuming(database: Database, make: Make) -> None:
+    a = await kept(database, make)
+    await database.all("log_out_account", account="acc_1", org="org_default")
+    now = await resume(database)
+    assert (now.linked, now.wanted) == (False, "logged_out")
+    await lease(database, a)
+    await database.all("forget_profile", account="acc_1", worker=a.worker)
+    assert await value(database, "select count(*) from profiles") == 0
+
+
+async def test_a_kept_login_that_is_resumed_just_now_is_not_too_old(database: Database, make: Make) -> None:
+    await kept(database, make)
+    await _sql(database, "update profiles set kept_since = now() - interval '31 days'")
+    async with database.transaction() as tx:
+        await tx.all("resume_account", account="acc_1", org="org_default")
+        assert await database.one("forget_kept_profiles", days=30, most=9) == {"rows": 0}
+    assert await value(database, "select count(*) from profiles") == 1
 
 
 async def test_a_profile_without_a_login_is_deleted_and_not_sealed(database: Database, make: Make) -> None:

@@ -40,7 +40,7 @@ update accounts set deleted_at = now() where id = %(account)s
 -- Oldest first, or only the one asked for; a page begins after the last row of the one before. The page is cut before
 -- anything is counted. A day is one of the account's time zone.
 with page as (
-    select accounts.*, midnight((now() at time zone time_zone)::date, time_zone) as began_at,
+    select accounts.*, accounts as account, midnight((now() at time zone time_zone)::date, time_zone) as began_at,
            case when orgs.paused_at is null then lanes.open_at else 'infinity' end as open_at
     from accounts
     join lanes using (id)
@@ -53,7 +53,7 @@ with page as (
 )
 select id, name, transport, wanted, state, state_reason, state_since, restriction, restricted_until, paused, phone,
        time_zone, linked, case when pace then 'on' else 'off' end as pace, proxy_shown as proxy,
-       profile_name, platform, heavy_mb, connected_at, disconnected_at, last_open_at, created_at,
+       profile_name, platform, heavy_mb, can_go_back(page.account) as can_go_back, connected_at, disconnected_at, last_open_at, created_at,
        case when lease_until > now() then leased_by end as worker,
        waiting.queued,
        case when waiting.queued > 0 and open_at < 'infinity' then greatest(waiting.due_at, open_at, paced.opens_at) end
@@ -95,19 +95,30 @@ where id = %(account)s and org_id = %(org)s and deleted_at is null
 returning wanted, paused
 
 -- name: resume_account
--- Also the end of a quarantine: what failed counts anew, new chats are tried again, and so is a login that was kept when the
--- page asked for a phone.
-with back as (
-    update profiles set kept_since = null
+-- Also the end of a quarantine: what failed counts anew, and new chats are tried again. A login that was kept when the page
+-- asked for a phone is the account's again, and is opened; the profile of a new link that was begun since is nobody's.
+with held as (
+    select accounts as account
     from accounts
-    where accounts.id = %(account)s and accounts.org_id = %(org)s and accounts.state = 'auth_failed'
-      and not accounts.linked and account_id = accounts.id and kept_since is not null
+    where id = %(account)s and org_id = %(org)s and deleted_at is null
+    for update
+), back as (
+    update profiles set kept_since = null
+    from held
+    where account_id = (held.account).id and kept_since is not null and can_go_back(held.account)
     returning account_id
 )
 update accounts
 set paused = false, failures_in_a_row = 0, reconnects = 0, unknown_in_a_row = 0, probes = 0, probe_at = null,
-    restriction = null, restricted_until = null, linked = linked or exists (select from back)
-where id = %(account)s and org_id = %(org)s and deleted_at is null
+    restriction = null, restricted_until = null,
+    wanted = case when back.account_id is null then wanted else 'connected' end,
+    linked = linked or back.account_id is not null,
+    pairing_phone = case when back.account_id is null then pairing_phone end,
+    profile_home = case when back.account_id is null then profile_home end,
+    profile_generation = profile_generation + case when back.account_id is null then 0 else 1 end
+from held
+left join back on account_id = (held.account).id
+where id = (held.account).id
 returning wanted, paused
 
 -- name: pause_gate

@@ -1,8 +1,9 @@
 -- name: new_profile
--- A profile that is made anew is a new generation: it shows nothing of what was sent.
+-- A profile that is made anew is a new generation: it shows nothing of what was sent. It names the one before: a person may
+-- have gone back to a kept login meanwhile.
 update accounts
 set profile_home = %(home)s, profile_generation = profile_generation + 1
-where id = %(account)s and leased_by = %(worker)s and lease_until > now()
+where id = %(account)s and leased_by = %(worker)s and lease_until > now() and profile_generation = %(generation)s
 returning profile_generation as generation
 
 -- name: use_profile
@@ -19,6 +20,9 @@ select id from held
 
 -- name: sealed_profile
 select generation, whole, sealed from profiles where account_id = %(account)s and kept_since is null
+
+-- name: any_sealed_profile
+select generation from profiles where account_id = %(account)s
 
 -- name: restore_profile
 -- A copy that is not the whole of what was there is a new generation: an older one shows less than was sent.
@@ -41,7 +45,7 @@ returning profile_generation as generation
 
 -- name: store_profile
 -- Names lease, home and generation: a late copy never takes the place of a newer one, nor one of a running browser that of
--- the whole.
+-- the whole. None takes that of a kept login: it goes when the new one is ready (drop_kept_profile).
 with held as (
     select id, org_id from accounts
     where id = %(account)s and leased_by = %(worker)s and lease_until > now()
@@ -52,9 +56,10 @@ insert into profiles (account_id, org_id, generation, whole, sealed, raw_bytes, 
 select id, org_id, %(generation)s, %(whole)s, %(sealed)s, %(raw_bytes)s, %(worker)s from held
 on conflict (account_id) do update
 set generation = excluded.generation, whole = excluded.whole, sealed = excluded.sealed, raw_bytes = excluded.raw_bytes,
-    worker = excluded.worker, created_at = now(), kept_since = null
-where profiles.generation < excluded.generation
-   or profiles.generation = excluded.generation and (excluded.whole or not profiles.whole)
+    worker = excluded.worker, created_at = now()
+where profiles.kept_since is null
+  and (profiles.generation < excluded.generation
+       or profiles.generation = excluded.generation and (excluded.whole or not profiles.whole))
 returning account_id
 
 -- name: forget_profile
@@ -69,7 +74,7 @@ delete from profiles using held where account_id = held.id
 
 -- name: set_profile_aside
 -- Its page asks for a phone: no directory holds the account any more, and what was sealed last is kept, until a new login is
--- ready, a person says so, or it is too old.
+-- ready, a person says so, or it is too old. One that is kept already stays, and is no younger for it.
 with held as (
     update accounts
     set linked = false, profile_home = null, profile_generation = profile_generation + 1, pairing_phone = null

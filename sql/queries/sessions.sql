@@ -56,16 +56,21 @@ from accounts
 where id = %(account)s and leased_by = %(worker)s
 
 -- name: mark_linked
-update accounts set linked = true, pairing_phone = null where id = %(account)s and leased_by = %(worker)s
+-- Names the generation that showed the code: a person may have gone back to a kept login meanwhile.
+update accounts
+set linked = true, pairing_phone = null
+where id = %(account)s and leased_by = %(worker)s and profile_generation = %(generation)s
+returning id
 
 -- name: mark_ready
--- A new number is a new account to WhatsApp: its ramp begins anew.
+-- A new number is a new account to WhatsApp: its ramp begins anew. Names the generation, as mark_linked does.
 update accounts
 set linked = true, last_open_at = now(), reconnects = 0, pairing_phone = null,
     first_ready_at = case when %(changed)s then now() else coalesce(first_ready_at, now()) end,
     phone = coalesce(%(phone)s, phone), profile_name = coalesce(%(name)s, profile_name),
     platform = coalesce(%(platform)s, platform)
-where id = %(account)s and leased_by = %(worker)s
+where id = %(account)s and leased_by = %(worker)s and profile_generation = %(generation)s
+returning id
 
 -- name: fail_backlog
 -- What was meant for another sender, some at a time: Postgres has 10 s for an answer, and 100,000 may wait. After

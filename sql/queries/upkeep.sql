@@ -137,10 +137,12 @@ with gone as (
 select count(*) as rows from gone
 
 -- name: forget_kept_profiles
+-- A person may go back to one in this moment.
 with gone as (
     delete from profiles
     where account_id in (
-        select account_id from profiles where kept_since < now() - %(days)s * interval '1 day' limit %(most)s)
+        select account_id from profiles where kept_since < now() - %(days)s * interval '1 day' limit %(most)s
+        for update skip locked)
     returning account_id
 )
 select count(*) as rows from gone
