@@ -11,7 +11,7 @@ from api.bodies import read
 from api.context import of
 from api.jobs import cancel_queued
 from api.models import Model, Nothing, Shown, Time, without_defaults
-from api.pace import Health, health_of
+from api.pace import KEPT, Health, health_of
 from api.pages import Page
 from api.parameters import parameters
 from api.proxies import MaybeProxies, ShownProxies
@@ -80,7 +80,7 @@ class Account(Shown):
         description="`not_started`, `starting`, `qr_pending`, `authenticated`, `ready`, `hibernated`, "
         "`disconnected`, `auth_failed`, `suspected_ban`, `banned` or `circuit_open`.",
     )
-    state_reason: str | None = Field(description="Why, in a sentence.")
+    state_reason: str | None = Field(description="Why, and what `resume` would bring back.")
     state_since: Time = Field(description="Since when.")
     restriction: str | None = Field(
         description="What WhatsApp does not let it do at present: `new_chats` or `monthly_cap`.",
@@ -113,7 +113,15 @@ class Account(Shown):
     @classmethod
     def of(cls, row: Row) -> Self:
         """Make it of a row of list_accounts."""
-        return cls.model_validate({**row, "health": health_of(row)})
+        return cls.model_validate({**row, "state_reason": _reason(row), "health": health_of(row)})
+
+
+def _reason(row: Row) -> str | None:
+    """Return why an account is as it is, and whether a login is kept that resuming it brings back."""
+    said: str | None = row["state_reason"]
+    if not row["can_go_back"]:
+        return said
+    return f"{said.rstrip('.')}. {KEPT}" if said else KEPT
 
 
 class Accounts(Shown):

@@ -18,6 +18,9 @@ DOWN = {"disconnected", "auth_failed", "suspected_ban", "banned", "circuit_open"
 ON_ITS_WAY = {"not_started", "starting", "qr_pending", "authenticated"}
 NEAR, ALMOST = 70, 90  # percent of the day's limit: a warning from the first on, critical above the second
 
+#: of a login that was set aside since its page asked for a phone
+KEPT = "Its last login is kept: resume goes back to it, connect links a phone anew."
+
 Health = Literal["healthy", "warning", "critical"]
 
 
@@ -109,6 +112,7 @@ def _of_session(row: Row) -> Reason | None:
         return None
     if row["state"] in DOWN:
         detail = f"The account should be connected and is {row['state']}."
+        detail = f"{detail} {KEPT}" if row["can_go_back"] else detail
         return Reason(code="not_connected", health="critical", detail=detail)
     return Reason(code="connecting", health="warning", detail=f"The account is {row['state']} and not yet ready.")
 

@@ -15,7 +15,8 @@ from sql.database import Row, Transaction
 async def connect(request: Request) -> Response:
     """Open an account's session, and let its messages go.
 
-    A worker opens it. An account that is not linked then shows a QR code: its state is `qr_pending`.
+    A worker opens it. An account that is not linked then shows a QR code: its state is `qr_pending`. A login that is
+    kept, since its page asked for a phone, stays so until the new one is ready.
     """
     caller = await permit(request)
     return await _change(request, caller.org, "connect_account")
@@ -28,7 +29,7 @@ async def disconnect(request: Request) -> Response:
 
 
 async def log_out(request: Request) -> Response:
-    """Unlink an account from its phone, and delete its login.
+    """Unlink an account from its phone, and delete its login, also one that is kept.
 
     What is queued waits until it is connected again.
     """
@@ -45,7 +46,9 @@ async def pause(request: Request) -> Response:
 async def resume(request: Request) -> Response:
     """Let an account's messages go again.
 
-    Also after a ban, or whatever else stopped them: it says that a person has looked.
+    Also after a ban, or whatever else stopped them: it says that a person has looked. Where a login is kept, since its
+    page asked for a phone, it is opened again, also when the account was disconnected, and a new link that was begun
+    since ends; but one whose code a phone has taken goes on while a worker loads its history.
     """
     caller = await permit(request)
     return await _change(request, caller.org, "resume_account")

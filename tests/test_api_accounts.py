@@ -113,6 +113,41 @@ async def test_health_is_about_what_is_wanted(client: httpx2.AsyncClient, databa
         assert (await client.get(f"/accounts/{account}")).json()["health"] == health
 
 
+async def test_an_account_says_that_resuming_brings_back_a_login_that_is_kept(
+    client: httpx2.AsyncClient, database: Database
+) -> None:
+    account = await new_account(client)
+    path = f"/accounts/{account}"
+    await rows(
+        database,
+        "update accounts set state = 'auth_failed', state_reason = 'It was logged out.', phone = '1555' returning id",
+    )
+    await client.post(f"{path}/connect")
+    assert (await client.get(path)).json()["stateReason"] == "It was logged out."
+    await rows(
+        database,
+        "insert into profiles (account_id, org_id, generation, whole, sealed, raw_bytes, worker, kept_since) "
+        "select id, org_id, 1, false, 'x', 1, 'wrk_1', now() from accounts returning account_id",
+    )
+    kept = "Its last login is kept: resume goes back to it, connect links a phone anew."
+    assert (await client.get(path)).json()["stateReason"] == f"It was logged out. {kept}"
+    [reason] = (await client.get(f"{path}/health")).json()["reasons"]
+    assert reason["detail"] == f"The account should be connected and is auth_failed. {kept}"
+
+    # A phone has taken a new code, and a worker loads its history.
+    await rows(database, "update accounts set linked = true, lease_until = now() + interval '9 s' returning id")
+    assert (await client.get(path)).json()["stateReason"] == "It was logged out."
+    await client.post(f"{path}/resume")
+    assert await rows(database, "select kept_since is not null from profiles") == [(True,)]
+    await rows(
+        database, "update accounts set linked = false, wanted = 'disconnected', state_reason = null returning id"
+    )
+    assert (await client.get(path)).json()["stateReason"] == kept
+    resumed = (await client.post(f"{path}/resume")).json()
+    assert (resumed["linked"], resumed["stateReason"]) == (True, None)
+    assert (await rows(database, LANE))[0][:2] == ("-infinity", None)
+
+
 async def test_what_waits_and_what_went_is_counted(client: httpx2.AsyncClient, database: Database) -> None:
     account = await new_account(client)
     jobs = [{"phone": "15551230001", "message": f"{n}", "idempotencyKey": f"k{n}"} for n in range(4)]

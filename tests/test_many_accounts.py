@@ -13,7 +13,9 @@ from fixtures_postgres import own_database
 
 from browser.process import browsers
 from browser.sandbox.pace import TIMING
-from tasks import watchdog
+from browser.session import State
+from errors import LoggedOut
+from tasks import linking, watchdog
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -206,6 +208,52 @@ async def test_a_lost_login_asks_for_a_scan_and_is_kept_until_there_is_a_new_one
     await it.client.scan(account, shown["phone"])
     assert (await it.ended(job))["sentAt"]
     assert await value(it.database, ASIDE, account) == 0
+
+
+async def ask_for_a_phone(it: House, account: str) -> None:
+    """Have the account's login set aside although WhatsApp still knows it."""
+    assert it.worker
+    seats = it.worker.seats
+    async with asyncio.timeout(60):
+        while seats.draining(account):
+            await asyncio.sleep(0.05)
+    await seats.leave(account, LoggedOut().summary, to=State.auth_failed, login="aside")
+    assert await value(it.database, ASIDE, account) == 1
+
+
+async def codes_end(it: House, account: str) -> None:
+    await it.client.wait(f"/accounts/{account}", "state", {"disconnected"}, 60)
+    await until(it.database, "select leased_by from accounts where id = %s", None, values=[account])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("when", ["while a code is shown", "after nobody scanned"])
+async def test_a_false_alarm_ends_with_resume_and_without_a_scan(
+    roomy: House, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    it, account = roomy, await roomy.link()
+    await ask_for_a_phone(it, account)
+    if when == "after nobody scanned":
+        monkeypatch.setattr(linking, "CODES", 1)
+        monkeypatch.setattr(linking, "FIRST_LIFE", 1.0)
+    await it.client.post(f"/accounts/{account}/connect")
+    await (it.client.qr(account) if when == "while a code is shown" else codes_end(it, account))
+    assert "resume goes back" in (await it.client.get(f"/accounts/{account}"))["stateReason"]
+    codes = await value(it.database, CODES)
+
+    await it.client.post(f"/accounts/{account}/resume")
+    await it.client.wait(f"/accounts/{account}", "state", {"ready"}, 60)
+    assert (await it.ended(await it.send(account, "15554440007", when)))["sentAt"]
+    assert await value(it.database, CODES) == codes
+    assert await value(it.database, ASIDE, account) == 0
+
+
+@pytest.mark.long
+async def test_deleting_an_account_deletes_a_login_that_is_kept(roomy: House) -> None:
+    it, account = roomy, await roomy.link()
+    await ask_for_a_phone(it, account)
+    await it.client._http.delete(f"/accounts/{account}")
+    await until(it.database, PROFILES, 0, values=[account])
 
 
 @pytest.mark.long

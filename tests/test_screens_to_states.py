@@ -18,6 +18,7 @@ from fixtures_house import House, house
 from fixtures_lanes import until, value
 from fixtures_screens import MEETS
 
+from api.pace import KEPT
 from browser.sandbox.control import DIALOGS, LOGOUTS, WHOLE
 from browser.sandbox.pace import PATIENCE
 from browser.screens import Screen
@@ -75,7 +76,7 @@ def stops(error: type[SendError]) -> Fate:
 
 CHANGED = stops(UiChanged)
 BAN = Fate("banned", "The page shows a ban screen.", "banned", True, "critical", "banned", "resume")  # noqa: FBT003
-OUT = Fate("auth_failed", LoggedOut().summary, "logged_out", True, "critical", "logged_out", "connect")  # noqa: FBT003
+OUT = Fate("auth_failed", f"{LoggedOut().summary} {KEPT}", "logged_out", True, "critical", "logged_out", "connect")  # noqa: FBT003
 
 #: by the error that a screen is met with; None: nothing becomes of it, and the message goes out at once
 FATES: dict[type[SendError] | None, dict[Moment, Fate | None]] = {
