@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from browser.session import OPEN, State
 from errors import (
@@ -101,12 +102,18 @@ class Trouble:
         )
 
     async def _close_gate(
-        self, account: str, seconds: float | None, reason: str, *, attend: float | None = None
+        self,
+        account: str,
+        seconds: float | None,
+        reason: str,
+        *,
+        attend: float | None = None,
+        unless_asked_since: datetime | None = None,
     ) -> None:
         """Close the gate for so many seconds, or until somebody opens it; look again after `attend` seconds."""
         await self.database.all(
             "close_held_gate", account=account, worker=self.worker, seconds=seconds, reason=reason, attend=attend,
-            look=attend or SETTLE_LATER,
+            look=attend or SETTLE_LATER, began=unless_asked_since,
         )  # fmt: skip
 
     async def _count(self, counter: str, account: str) -> int:
@@ -234,17 +241,21 @@ class Trouble:
         await self._stop_until_known(drain, error)
 
     async def _stop_until_known(self, drain: Drain, error: SendError) -> None:
-        """Stop, and look again after a while whether the page is known; sooner when other selectors come."""
+        """Stop, and look again after a while whether the page is known; sooner when other selectors come.
+
+        A person who resumes it meanwhile has the last word: it is given back, and opened anew at once.
+        """
         row = await self.database.one(
             "stop_until_known",
             account=drain.lane,
             worker=self.worker,
+            began=drain.began,
             selectors=self.seats.selectors.fingerprint,
             pauses=list(self.look_anew),
         )
-        if row is None:
-            raise LeaseLost
-        await self._close_gate(drain.lane, None, UiChanged.code, attend=row["seconds"])
+        if row is not None:
+            again = row["seconds"]
+            await self._close_gate(drain.lane, None, UiChanged.code, attend=again, unless_asked_since=drain.began)
         missing = isinstance(error, UiChanged) and error.element
         said = f"{error.summary} It lacks {missing}." if missing else error.summary
         await self.seats.leave(drain.lane, said, to=State.disconnected)

@@ -113,6 +113,27 @@ async def test_closing_a_gate_never_opens_it_earlier(database: Database) -> None
     assert await value(database, "select open_at <= now() from lanes")
 
 
+@pytest.mark.parametrize("asked", ["no", "later", "resumed"])
+async def test_a_look_that_fails_closes_no_gate_that_was_opened_since_it_began(database: Database, asked: str) -> None:
+    await add_lanes(database, "a")
+    await add_worker(database)
+    assert await database.one("lease_account", account="a", worker="wrk_a", lease=30)
+    drain = await begin(database, "a")
+    if asked == "resumed":
+        await database.all("resume_account", account="a", org="org_default")
+        await database.all("open_gate", lane="a")
+    if asked != "no":
+        await database.all("attend", lane="a", seconds=0 if asked == "resumed" else 60)
+    held = {"account": "a", "worker": "wrk_a", "began": drain.began}
+    stopped = await database.one("stop_until_known", selectors="1", pauses=[600.0], **held)
+    await database.all("close_held_gate", seconds=None, reason="ui_changed", attend=600, look=60, **held)
+    assert (stopped is None) is (asked == "resumed")
+    assert await value(database, "select probes from accounts") == (0 if asked == "resumed" else 1)
+    closed = None if asked == "resumed" else "ui_changed"
+    assert await value(database, "select gate_reason from lanes") == closed
+    assert await value(database, "select attend_at <= now() from lanes") is (asked == "resumed")
+
+
 async def test_held_rows_wait_untouched_and_in_order(database: Database, database_url: str) -> None:
     await add_lanes(database, "a")
     await database.all("close_gate", lane="a", seconds=None, reason="paused")

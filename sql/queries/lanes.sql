@@ -39,7 +39,8 @@ where id = %(lane)s
 
 -- name: close_held_gate
 -- The same by a drain: only while its worker holds the account, or a worker that was frozen would close the gate of
--- whoever took over. What is submitted is looked at later too: it must not wake the lane each second meanwhile.
+-- whoever took over. What is submitted is looked at later too: it must not wake the lane each second meanwhile. Where
+-- `began` is given, a gate stays open if somebody has asked for the account since then.
 with held as (
     select id from accounts where id = %(account)s and leased_by = %(worker)s for share
 ), wanted as (
@@ -58,6 +59,7 @@ set open_at = greatest(open_at, until), gate_reason = case when open_at <= until
                      else now() + %(attend)s * interval '1 second' end
 from held, wanted
 where lanes.id = held.id
+  and (%(began)s::timestamptz is null or attend_at is null or attend_at <= %(began)s or attend_at > now())
 
 -- name: open_gate
 update lanes set open_at = '-infinity', gate_reason = null where id = %(lane)s

@@ -134,10 +134,21 @@ returning failures_in_a_row as failures
 
 -- name: stop_until_known
 -- Sending stopped, since the page had changed: it is looked at again after a while, and sooner where other selectors come.
+-- Not where somebody has asked since this drain began: to resume counts. What is to be attended to later was not asked.
+with held as (
+    select id from accounts where id = %(account)s and leased_by = %(worker)s for update
+), lane as (
+    select lanes.id
+    from held
+    join lanes using (id)
+    where attend_at is null or attend_at <= %(began)s or attend_at > now()
+    for update of lanes
+)
 update accounts
 set probes = probes + 1, stopped_by = %(selectors)s,
     probe_at = now() + (%(pauses)s::float8[])[least(probes + 1, cardinality(%(pauses)s::float8[]))] * interval '1 second'
-where id = %(account)s and leased_by = %(worker)s
+from lane
+where accounts.id = lane.id
 returning extract(epoch from probe_at - now())::float8 as seconds
 
 -- name: open_known_gate
