@@ -35,7 +35,7 @@ T = TypeVar("T")
 MINUTES = float(os.environ.get("MODEL_MINUTES", "0"))
 #: courses of events that are tried, and in the long test; and the steps of each
 EXAMPLES, MORE, STEPS = 10, 200, 20
-pytestmark = pytest.mark.timeout(300 + 120 * MINUTES)
+pytestmark = pytest.mark.timeout(900 + 120 * MINUTES)
 
 ENDED = frozenset({"sent", "delivered", "read", "failed", "cancelled"})
 TERMINAL = {"sent": "JobCompleted", "failed": "JobFailed", "cancelled": "JobCancelled"}
