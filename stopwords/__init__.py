@@ -1,7 +1,6 @@
 """STOP and its like: the words by which people ask not to be written to any more, a list per language. Pure."""
 
 from stopwords.folding import folded
-from stopwords.lists import is_listed, languages
-from stopwords.matching import StopWords, is_courtesy
+from stopwords.matching import StopWords, is_courtesy, is_listed
 
-__all__ = ["StopWords", "folded", "is_courtesy", "is_listed", "languages"]
+__all__ = ["StopWords", "folded", "is_courtesy", "is_listed"]

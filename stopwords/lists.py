@@ -1,65 +1,130 @@
-"""The lists of stopwords.toml and courtesy.toml, as they are written and folded."""
+"""The lists of languages/*.toml, spelled out and folded."""
 
+import re
 import tomllib
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from enum import Enum, auto
+from functools import cache, cached_property, partial
 from importlib.resources import files
+from itertools import product
 from typing import Any
 
-from stopwords.folding import folded
+from stopwords.folding import folded, letters, spaced, untoned
+
+
+class Kind(Enum):
+    """What a phrase is in a language; any.toml says what each is for."""
+
+    WISH = auto()
+    ALONE = auto()
+    OWN = auto()
+    BARE = auto()
+    COURTESY = auto()
+    #: courtesy of any.toml
+    COMMON = auto()
+    MORE = auto()
+    BEHIND = auto()
+
+
+WISHES = frozenset({Kind.WISH, Kind.ALONE, Kind.OWN, Kind.BARE})
+#: the keys of a file that list phrases
+LISTS = {
+    "wishes": Kind.WISH,
+    "alone": Kind.ALONE,
+    "own": Kind.OWN,
+    "bare": Kind.BARE,
+    "courtesy": Kind.COURTESY,
+    "more": Kind.MORE,
+    "behind": Kind.BEHIND,
+}
 
 
 @dataclass(frozen=True)
-class Lists:
-    """The words of all languages, folded."""
+class Language:
+    """The phrases that a message may have when it is read in one language, folded."""
 
-    wishes: frozenset[str]
-    #: goes with every wish
-    courtesy: frozenset[str]
-    #: what is to stop and how soon: goes with every wish but those in `alone`
-    more: frozenset[str]
-    alone: frozenset[str]
+    kinds: dict[str, Kind]
+    #: whether accents make a difference
+    tones: bool = False
 
     @cached_property
-    def longest(self) -> int:
-        """How many words the longest of them has."""
-        return max(len(phrase.split()) for phrase in self.wishes | self.courtesy | self.more)
+    def lengths(self) -> dict[str, frozenset[int]]:
+        """How many words the phrases have that begin with a word."""
+        lengths = defaultdict[str, set[int]](set)
+        for first, *others in map(str.split, self.kinds):
+            lengths[first].add(1 + len(others))
+        return {first: frozenset(some) for first, some in lengths.items()}
 
 
 @cache
-def languages() -> dict[str, tuple[str, ...]]:
-    """Return the stop words as they are written in stopwords.toml, by language."""
-    return {language: tuple(words) for language, words in _read("stopwords.toml").items()}
+def names() -> tuple[str, ...]:
+    """Return the languages that there are, by their codes (ISO 639-1)."""
+    files_ = (file.name for file in files("stopwords").joinpath("languages").iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in files_ if name != "any.toml"))
 
 
 @cache
-def lists() -> Lists:
-    """Return all lists, read once."""
-    courtesy = _read("courtesy.toml")
-    devices = courtesy.pop("devices")
-    signatures = _of_all(courtesy.values(), "signatures")
-    return Lists(
-        wishes=_folded(word for words in languages().values() for word in words),
-        courtesy=_folded(_of_all(courtesy.values(), "courtesy"))
-        | _folded(signature.replace("*", device) for signature in signatures for device in devices),
-        more=_folded(_of_all(courtesy.values(), "more")),
-        alone=_folded(_of_all(courtesy.values(), "alone")),
-    )
+def languages() -> dict[str, Language]:
+    """Return all languages, each with what all have; `any` is what all have, with the courtesy of each."""
+    common = _kinds("any") | dict.fromkeys(_folded("any", Kind.COURTESY), Kind.COMMON)
+    every = {phrase: Kind.COMMON for name in names() for phrase in _folded(name, Kind.COURTESY)}
+    own = {name: Language(common | _kinds(name), file_of(name).get("tones", False)) for name in names()}
+    return own | {"any": Language(every | common)}
 
 
-def is_listed(word: str) -> bool:
-    """Tell whether it is a stop word of some language, and not one with courtesy around it."""
-    return folded(word) in lists().wishes
+@cache
+def signatures() -> frozenset[str]:
+    """Return what programs put under messages, folded with tones and without."""
+    devices = file_of("any")["devices"]
+    lines = [line for name in names() for line in spelled_out(file_of(name), "signatures")]
+    signed = [line.replace("*", device) for line in lines for device in devices]
+    return frozenset(folded(line, tones=tones) for line in signed for tones in (False, True))
 
 
-def _read(name: str) -> dict[str, Any]:
-    return tomllib.loads(files("stopwords").joinpath(name).read_text("utf-8"))
+@cache
+def longest_signature() -> int:
+    """Return how many words the longest signature has."""
+    return max(len(line.split()) for line in signatures())
 
 
-def _of_all(languages: Iterable[dict[str, list[str]]], name: str) -> list[str]:
-    return [word for language in languages for word in language.get(name, ())]
+@cache
+def polite() -> Language:
+    """Return what asks for nothing by itself, of all languages."""
+    kinds = {
+        phrase: kind
+        for language in languages().values()
+        for phrase, kind in language.kinds.items()
+        if kind not in WISHES
+    }
+    return Language(kinds)
 
 
-def _folded(words: Iterable[str]) -> frozenset[str]:
-    return frozenset(map(folded, words))
+def _kinds(name: str) -> dict[str, Kind]:
+    return {phrase: kind for kind in LISTS.values() for phrase in _folded(name, kind)}
+
+
+def _folded(name: str, kind: Kind) -> Iterator[str]:
+    """Yield the phrases of one kind. Where tones are letters, one word needs them: without, it may be a name."""
+    file = file_of(name)
+    tones = file.get("tones", False)
+    (key,) = (key for key, listed in LISTS.items() if listed is kind)
+    for phrase in map(spaced, spelled_out(file, key, cache(partial(letters, tones=tones)))):
+        yield phrase
+        if tones and " " in phrase:
+            yield untoned(phrase)
+
+
+def spelled_out(file: dict[str, Any], key: str, as_: Callable[[str], str] = str) -> Iterator[str]:
+    """Yield each phrase that the patterns of a list stand for, made of pieces as a function writes them."""
+    for pattern in file.get(key, ()):
+        whole = re.sub(r"\{(\w+)\}", lambda name: f"({'|'.join(file['parts'][name[1]])})", pattern)
+        pieces = re.split(r"[()]", whole.replace("[", "(").replace("]", "|)"))
+        yield from map("".join, product(*([as_(option) for option in piece.split("|")] for piece in pieces)))
+
+
+@cache
+def file_of(name: str) -> dict[str, Any]:
+    """Return a language's file as it is written."""
+    return tomllib.loads(files("stopwords").joinpath("languages", f"{name}.toml").read_text("utf-8"))

@@ -1,62 +1,116 @@
 """Whether a message asks for no more messages."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 
 from stopwords.folding import folded
-from stopwords.lists import lists
+from stopwords.lists import WISHES, Kind, Language, languages, longest_signature, polite, signatures
 
-#: a message that is longer is not looked at; a stop word, thanks and a signature have room
-LONGEST = 160  # characters
+#: a message that is longer is not looked at: STOP eight hundred times has room
+LONGEST = 4_096  # characters
+LONGEST_SAID = 200  # characters of it that are kept as the reason of an opt-out
+
+Phrases = dict[int, dict[int, Kind]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which phrases a message may be made of: one at least that is needed, and what may stand before and behind it."""
+
+    needed: AbstractSet[Kind]
+    before: AbstractSet[Kind]
+    behind: AbstractSet[Kind]
+
+
+POLITE = frozenset({Kind.COURTESY, Kind.COMMON})
+RULES = (
+    Rule({Kind.WISH}, POLITE | {Kind.MORE, Kind.ALONE, Kind.OWN}, frozenset(Kind) - {Kind.BARE}),
+    Rule({Kind.ALONE}, POLITE, POLITE | {Kind.ALONE}),
+    Rule({Kind.OWN}, {Kind.COURTESY}, {Kind.COURTESY}),
+    Rule({Kind.BARE}, frozenset(), frozenset()),
+)
+NOTHING_BUT_POLITE = Rule(frozenset(Kind) - WISHES, frozenset(), frozenset(Kind) - WISHES)
 
 
 class StopWords:
     """The stop words of an org: those of all languages and its own, without those that it ignores."""
 
     def __init__(self, add: Iterable[str] = (), ignore: Iterable[str] = ()) -> None:
-        known, added, ignored = lists(), frozenset(map(folded, add)), frozenset(map(folded, ignore))
-        self._wishes = (known.wishes | added) - ignored
-        self._courtesy = known.courtesy | ignored
-        self._clear = self._wishes - known.alone
-        self._beside_clear = self._courtesy | known.more | known.alone
-        self._longest = max(known.longest, *(len(word.split()) for word in added), 0)
+        added, ignored = (
+            {folded(word, tones=tones) for word in some for tones in (False, True)} for some in (add, ignore)
+        )
+        # What is ignored asks for nothing, and may stand beside what does: "Cancel, stop!"
+        self._own = Language(dict.fromkeys(added, Kind.WISH) | dict.fromkeys(ignored, Kind.COURTESY))
 
     def found_in(self, text: str) -> str | None:
         """Return the words by which a message asks for no more messages, as they were written; None when it does not.
 
         The whole message must be made of stop words, at least one, and of courtesy.
         """
-        words = " ".join(text.split())
-        return words if len(words) <= LONGEST and self._asks(folded(words).split()) else None
+        # A zero-width space stands within words, and between them.
+        if len(text) > LONGEST or not any(map(self._asks, {text, text.replace("\u200b", " ")})):
+            return None
+        said = " ".join(text.split())
+        return said if len(said) <= LONGEST_SAID else f"{said[: LONGEST_SAID - 1]}…"
 
-    def _asks(self, words: list[str]) -> bool:
-        # Courtesy goes with every stop word; what is to stop, and how soon, only with those that stay clear beside it.
-        return made_of(words, self._wishes, self._courtesy, self._longest) or made_of(
-            words, self._clear, self._beside_clear, self._longest
-        )
+    def _asks(self, text: str) -> bool:
+        plain, toned = (_unsigned(folded(text, tones=tones).split()) for tones in (False, True))
+        return any(self._asks_in(language, toned if language.tones else plain) for language in languages().values())
+
+    def _asks_in(self, language: Language, words: list[str]) -> bool:
+        phrases = cut(words, language, self._own)
+        return any(is_made_by(rule, phrases, len(words)) for rule in RULES)
+
+
+def is_listed(word: str) -> bool:
+    """Tell whether it is a stop word of some language, and not a shorter one with something beside it."""
+    kinds = (language.kinds.get(folded(word, tones=language.tones)) for language in languages().values())
+    return any(kind in WISHES for kind in kinds) and StopWords(ignore=[word]).found_in(word) is None
 
 
 def is_courtesy(text: str) -> bool:
     """Tell whether a text says nothing but what may stand around stop words."""
-    known = lists()
-    polite = known.courtesy | known.more
-    return made_of(folded(text).split(), polite, polite, known.longest)
+    words = folded(text).split()
+    return is_made_by(NOTHING_BUT_POLITE, cut(words, polite()), len(words))
 
 
-def made_of(words: list[str], needed: AbstractSet[str], others: AbstractSet[str], longest: int) -> bool:
-    """Tell whether words can be cut into phrases that are all known, and one at least of which is needed.
+def cut(words: list[str], *languages: Language) -> Phrases:
+    """Return the known phrases that follow each other from the first word on: by beginning, their ends and kinds.
 
-    No phrase has more than `longest` words.
+    A phrase is of the kind that the last language says.
     """
-    # Places where a cut can be made, all before them being known phrases: none of them needed, or one at least.
-    without, asked = {0}, set[int]()
+    phrases: Phrases = {}
+    places = {0}
     for begin in range(len(words)):
-        if begin not in without | asked:
-            continue
-        for end in range(begin + 1, min(begin + longest, len(words)) + 1):
-            phrase = " ".join(words[begin:end])
-            if phrase in needed or (phrase in others and begin in asked):
+        if begin in places:
+            phrases[begin] = {end: kind for language in languages for end, kind in _beginning(words, begin, language)}
+            places.update(phrases[begin])
+    return phrases
+
+
+def _beginning(words: list[str], begin: int, language: Language) -> Iterator[tuple[int, Kind]]:
+    for length in language.lengths.get(words[begin], ()):
+        end = begin + length
+        kind = language.kinds.get(" ".join(words[begin:end]))
+        if kind and end <= len(words):
+            yield end, kind
+
+
+def is_made_by(rule: Rule, phrases: Phrases, length: int) -> bool:
+    """Tell whether a message of this many words can be cut into phrases as a rule wants them."""
+    # Places where a cut can be made, all before them being allowed: none of it needed, or one phrase at least.
+    without, asked = {0}, set[int]()
+    for begin, following in phrases.items():
+        for end, kind in following.items():
+            if (begin in without and kind in rule.needed) or (begin in asked and kind in rule.behind):
                 asked.add(end)
-            if phrase in others and begin in without:
+            if begin in without and kind in rule.before:
                 without.add(end)
-    return len(words) in asked
+    return length in asked
+
+
+def _unsigned(words: list[str]) -> list[str]:
+    """Return the words without the signature that they end with."""
+    ends = (begin for begin in range(max(len(words) - longest_signature(), 0), len(words)))
+    return next((words[:begin] for begin in ends if " ".join(words[begin:]) in signatures()), words)
