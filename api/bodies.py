@@ -17,7 +17,7 @@ from errors import FieldError, Malformed, TooLarge, UnsupportedMediaType
 M = TypeVar("M", bound=Model)
 
 KIB = 1024
-CAPS = {"/send": 512 * KIB, "/send/batch": 8 * KIB * KIB}  # bytes
+CAPS = {"/send": 512 * KIB, "/org": 512 * KIB, "/send/batch": 8 * KIB * KIB}  # bytes
 CAP = 64 * KIB  # bytes of any other body
 JSON_TYPE = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?', re.IGNORECASE)
 

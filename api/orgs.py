@@ -1,8 +1,9 @@
 """The org that a key acts for: its stop words, and how it confirms an opt-out."""
 
+import unicodedata
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,6 +18,7 @@ from stopwords import folded, is_courtesy, is_listed
 
 MOST_WORDS = 100
 LONGEST_WORD = 60  # characters
+LONGEST_REPLY = 1_000  # characters: a confirmation, and room for who sends it and how to come back
 
 
 def _word(text: str) -> str:
@@ -25,7 +27,11 @@ def _word(text: str) -> str:
         raise ValueError(f"may have {LONGEST_WORD} characters, and has {len(text)}: {shown(text)}")
     if not folded(text):
         raise ValueError(f"must have a letter or a digit in it, not {shown(text)}")
-    return " ".join(text.split())
+    word = " ".join(text.split())
+    control = next((character for character in word if unicodedata.category(character) == "Cc"), None)
+    if control:
+        raise ValueError(f"must not have a control character in it, and has U+{ord(control):04X}")
+    return word
 
 
 def _added(word: str) -> str:
@@ -41,9 +47,19 @@ def _ignored(word: str) -> str:
 
 
 def _words(words: list[str]) -> list[str]:
+    """Return each once, as it was written first."""
     if len(words) > MOST_WORDS:
         raise ValueError(f"may have {MOST_WORDS} words and has {len(words)}")
-    return words
+    once: dict[str, str] = {}
+    for word in words:
+        once.setdefault(folded(word, tones=True), word)
+    return list(once.values())
+
+
+def _reply(text: str) -> str:
+    if len(text) > LONGEST_REPLY:
+        raise ValueError(f"may have {LONGEST_REPLY:,} characters and has {len(text):,}")
+    return text
 
 
 Added = Annotated[
@@ -58,6 +74,13 @@ Ignored = Annotated[
 ]
 
 
+Reply = Annotated[
+    Message,
+    AfterValidator(_reply),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST_REPLY}),
+]
+
+
 class StopWordChanges(Model):
     """What is to be otherwise of an org's stop words."""
 
@@ -65,7 +88,7 @@ class StopWordChanges(Model):
 
     add: Added | None = Field(
         default=None,
-        description="What counts as STOP beside the listed words, each of at most 60 characters; null is none.",
+        description="What counts as STOP beside the listed words: at most 60 characters each, kept once; null is none.",
     )
     ignore: Ignored | None = Field(
         default=None,
@@ -93,7 +116,7 @@ class OrgChanges(Model):
         default=None, description="What is named is changed; null is the listed words alone."
     )
 
-    opt_out_reply: Message | None = Field(
+    opt_out_reply: Reply | None = Field(
         default=None,
         description="What people who opt out by a stop word are sent, once; null is nothing.",
     )

@@ -40,6 +40,12 @@ async def test_what_is_given_changes_and_the_rest_stays(client: httpx2.AsyncClie
         assert (await client.get("/org")).json() == answer.json()
 
 
+async def test_a_word_is_kept_once_as_it_was_written_first(client: httpx2.AsyncClient) -> None:
+    words = {"add": ["quiet", "shush", "QUIET!", "quiet", "Leave  me be"], "ignore": ["Cancel", "cancel", "CANCEL!"]}
+    answer = await client.patch("/org", json={"stopWords": words})
+    assert answer.json()["stopWords"] == {"add": ["quiet", "shush", "Leave me be"], "ignore": ["Cancel"]}
+
+
 async def test_a_word_moves_from_one_list_to_the_other_in_one_call(client: httpx2.AsyncClient) -> None:
     await client.patch("/org", json={"stopWords": {"ignore": ["cancel"]}})
     answer = await client.patch("/org", json={"stopWords": {"add": ["cancel"], "ignore": []}})
@@ -52,16 +58,20 @@ BAD: list[tuple[object, str, str]] = [
     ({"add": "stop"}, "stopWords.add", 'must be a valid list, not "stop"'),
     ({"add": ["x"] * 101}, "stopWords.add", "may have 100 words and has 101"),
     ({"ignore": ["stop"] * 101}, "stopWords.ignore", "may have 100 words and has 101"),
-    ({"add": ["ok", 5]}, "stopWords.add.1", "not 5"),
+    ({"add": ["shush", 5]}, "stopWords.add.1", "not 5"),
     ({"add": ["x" * 61]}, "stopWords.add.0", f'may have 60 characters, and has 61: "{"x" * 59}…'),
     ({"add": [""]}, "stopWords.add.0", 'must have a letter or a digit in it, not ""'),
     ({"add": ["shush", " 🛑!\n"]}, "stopWords.add.1", 'must have a letter or a digit in it, not " 🛑!\\n"'),
     ({"ignore": ["…"]}, "stopWords.ignore.0", 'must have a letter or a digit in it, not "…"'),
+    ({"add": ["shush", "be\x07quiet"]}, "stopWords.add.1", "must not have a control character in it, and has U+0007"),
+    ({"ignore": ["can\x7fcel"]}, "stopWords.ignore.0", "must not have a control character in it, and has U+007F"),
     ({"add": ["Thank you"]}, "stopWords.add.0", 'must be more than courtesy, not "Thank you"'),
     ({"add": ["por favor, now!"]}, "stopWords.add.0", 'must be more than courtesy, not "por favor, now!"'),
     ({"ignore": ["cancl"]}, "stopWords.ignore.0", 'must be a listed stop word, not "cancl"'),
     ({"ignore": ["please"]}, "stopWords.ignore.0", 'must be a listed stop word, not "please"'),
     ({"ignore": ["cancel", "cancel please"]}, "stopWords.ignore.1", 'must be a listed stop word, not "cancel please"'),
+    ({"ignore": ["huy"]}, "stopWords.ignore.0", 'must be a listed stop word, not "huy"'),
+    ({"add": ["ok"]}, "stopWords.add.0", 'must be more than courtesy, not "ok"'),
     (
         {"add": ["CANCEL!"], "ignore": ["cancel"]},
         "stopWords.ignore",
@@ -109,7 +119,9 @@ async def test_each_org_has_its_own(database_url: str, database: Database) -> No
 
 async def test_the_confirmation_is_set_kept_and_taken_away(client: httpx2.AsyncClient) -> None:
     reply = "You will get no more messages from us. 🙏"
+    long = "不" * 999 + "🙏"
     for change, after in (
+        ({"optOutReply": long}, long),
         ({"optOutReply": reply}, reply),
         ({"stopWords": {"add": []}}, reply),
         ({}, reply),
@@ -122,7 +134,15 @@ async def test_the_confirmation_is_set_kept_and_taken_away(client: httpx2.AsyncC
 
 @pytest.mark.parametrize(
     ("reply", "why"),
-    [(" \n", 'something to read in it, not " \\n"'), ("", 'not ""'), (5, "not 5"), (["bye"], "not a list")],
+    [
+        ("x" * 1001, "may have 1,000 characters and has 1,001"),
+        ("不" * 30_000, "may have 1,000 characters and has 30,000"),
+        ("x" * 65_536, "may have 1,000 characters and has 65,536"),
+        (" \n", 'something to read in it, not " \\n"'),
+        ("", 'not ""'),
+        (5, "not 5"),
+        (["bye"], "not a list"),
+    ],
 )
 async def test_a_bad_confirmation_is_named(client: httpx2.AsyncClient, reply: object, why: str) -> None:
     answer = await client.patch("/org", json={"optOutReply": reply, "stopWords": {"add": ["shush"]}})
