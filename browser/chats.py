@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,12 +14,11 @@ from browser.reader import Doubts, Reader
 from browser.restriction import Restriction
 from browser.screens import ERRORS, PASSING, Screen, Sight, recognise, says
 from browser.seam import bounded
-from browser.words import label_number, plain, title_number
+from browser.whose import Owner, numbers_called, numbers_of
+from browser.words import plain, title_number
 from errors import NotOnWhatsApp, PageCrashed, PageHung, UiChanged, UnknownDialog, WrongChat
 from phones import same_number, subscriber
 
-#: an id of the older page names its chat: true_15551234567@c.us_3EB0…
-JID = re.compile(r"_(\d+)@(?:c\.us|s\.whatsapp\.net)_")
 CLICKS = 5  # tries to click a row, in a list that moves
 MOVED = "The chat list moved before the row could be clicked."
 #: the title of a row, as reading.js reads it
@@ -37,35 +37,37 @@ class Chats:
         self._reader = reader
         #: the page's own address for the chat of a number
         self._address = address
-        #: the number whose chat was opened last and what the page called it: a saved contact is shown by name
+        #: what proves whose the open chat is
+        self.owner = Owner(reader)
+        #: the number whose chat was opened last, for sure, and what the page called it: a saved contact has a name
         self._known: tuple[str, str] | None = None
-        #: subscribers whose chat is theirs for sure: the page's own address for their number, the contact's panel or
-        #: the ids in the chat have said so
-        self._sure: set[str] = set()
         #: subscriber → the name that a saved contact was shown by when the page's address opened their chat
         self._names: dict[str, str] = {}
         #: how many messages nobody had read in the chat that was opened last, as far as its row told
         self.unread = 0
 
-    async def open(self, phone: str, *, known_only: bool = False) -> None:
+    async def open(self, phone: str, *, known_only: bool = False, messages: Collection[str] = ()) -> None:
         """Open a number's chat, through the list where it is known, else through the page's address for it.
 
-        The address costs a whole reload, 20-25 s on the real page; the list costs a click. With `known_only` a chat
-        that is not in the list is refused by NewChatsRestricted instead: WhatsApp takes it ill when a restricted
+        The address costs a whole reload, 20-25 s on the real page; the list costs a click, and a proof whose the chat
+        is that bears the number as its title: `messages` are ids of some that are in it. With `known_only` a chat that
+        is not proved in the list is refused by NewChatsRestricted instead: WhatsApp takes it ill when a restricted
         account goes on looking up numbers.
         """
         await self.settle()
-        if await self._is_open(phone) and await self._is_theirs(phone, known_only=known_only):
+        chat = await self._reader.ask("chat")
+        if self.is_of(chat, phone) and (self._is_known(chat, phone) or await self.owner.proves(phone, messages)):
+            self._remember(phone, chat)
             return
-        self.unread = 0
+        self._known, self.unread = None, 0
         if await self._open_listed(phone):
-            await self._wait(phone, lambda chat: _names(chat, phone))
-            if await self._is_theirs(phone, known_only=known_only):
+            chat = await self._wait(phone, lambda chat: _all_are(phone, numbers_called(chat)))
+            if await self.owner.proves(phone, messages):
+                self._remember(phone, chat)
                 return
         if not known_only:
             await self._open_address(phone)
-            await self._wait(phone, lambda chat: _names(chat, phone) or _is_name(chat))
-            self._sure.add(subscriber(phone))
+            self._remember(phone, await self._wait(phone, lambda chat: _names(chat, phone) or _is_name(chat)))
         elif not await self._open_named(phone):
             raise (await self.restriction() or Restriction("new_chats")).error()
 
@@ -144,43 +146,6 @@ class Chats:
         """Return the number that the open chat was opened by, if that is what the page called it then."""
         return self._known[0] if self._known and self._known[1] == name else None
 
-    async def _is_theirs(self, phone: str, *, known_only: bool) -> bool:
-        """Tell whether the open chat, which the page calls by this number, is its owner's.
-
-        Somebody may have saved another contact under this number. Where nothing tells, the page's own address has to;
-        with `known_only`, which forbids that, the chat that is in the list is believed.
-        """
-        if subscriber(phone) in self._sure:
-            return True
-        numbers = {number for id_ in (await self._reader.ask("chat"))["ids"] for number in JID.findall(id_)}
-        told = numbers or await self._panel_numbers()
-        if not told:
-            return known_only
-        if all(same_number(phone, number) for number in told):
-            self._sure.add(subscriber(phone))
-            return True
-        return False
-
-    async def _saved_under_another(self, phone: str) -> bool:
-        """Tell whether the open chat is of this number, although somebody has saved it under another one."""
-        numbers = {number for id_ in (await self._reader.ask("chat"))["ids"] for number in JID.findall(id_)}
-        return any(same_number(phone, number) for number in numbers or await self._panel_numbers())
-
-    async def _panel_numbers(self) -> set[str]:
-        """Read the phone numbers in the contact's panel, which a click on the chat's header opens."""
-        header = await self._reader.find("header")
-        if header is None:
-            return set()
-        await self._reader.click(header)
-        found: set[str] = set()
-        async for _ in self._reader.looks(self._reader.patience.doubt):
-            lines = await self._reader.ask("contact")
-            if found := {number for line in lines if (number := title_number(line))}:
-                break
-        if close := await self._reader.find("contact_close"):
-            await self._reader.click(close)
-        return found
-
     async def _open_address(self, phone: str) -> None:
         self._known = None
         page, patience = self._reader.page, self._reader.patience
@@ -203,7 +168,8 @@ class Chats:
                 return False
         finally:
             await self._search("")
-        await self._wait(phone, lambda chat: _name(chat) == name and (_names(chat, phone) or _is_name(chat)))
+        wanted = await self._wait(phone, lambda chat: _name(chat) == name and (_names(chat, phone) or _is_name(chat)))
+        self._remember(phone, wanted)
         return True
 
     async def restriction(self) -> Restriction | None:
@@ -239,13 +205,13 @@ class Chats:
             raise ERRORS[screen]
         return screen
 
-    async def _is_open(self, phone: str) -> bool:
-        return self.is_of(await self._reader.ask("chat"), phone)
-
     def is_of(self, chat: dict[str, Any], phone: str) -> bool:
-        """Tell whether the open chat, as it was read, is this number's, and can be written in."""
+        """Tell whether the open chat, as it was read, bears this number or was opened by it, and can be written in."""
+        return bool(chat["box"]) and (self._is_known(chat, phone) or _names(chat, phone))
+
+    def _is_known(self, chat: dict[str, Any], phone: str) -> bool:
         known, name = self._known or ("", "")
-        return bool(chat["box"]) and ((same_number(known, phone) and name == _name(chat)) or _names(chat, phone))
+        return same_number(known, phone) and name == _name(chat)
 
     async def _open_listed(self, phone: str) -> bool:
         """Click the number's row, in view or found by search. A saved contact's row bears a name and is not found."""
@@ -303,8 +269,8 @@ class Chats:
         box = await self._reader.need("search")
         await bounded(box.fill(text, timeout=patience.answer * 1000), patience.answer + 1)
 
-    async def _wait(self, phone: str, right: Callable[[dict[str, Any]], bool]) -> None:
-        """Wait until the `right` chat is open, this number's.
+    async def _wait(self, phone: str, right: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Wait until the `right` chat is open, this number's, and return it as it was read.
 
         Raise NotOnWhatsApp or NewChatsRestricted where the page says so, UnknownDialog, WrongChat, or what the screen
         stands for. "Starting chat" and "isn't on WhatsApp" are dialogs of one button alike, so only known words decide.
@@ -318,16 +284,14 @@ class Chats:
             told = await self._answer_dialogs(sight, doubts) or told
             if sight.dialogs:
                 continue
-            chat = await self._reader.ask("chat")
+            chat: dict[str, Any] = await self._reader.ask("chat")
             if chat["box"]:
                 if right(chat):
-                    self._remember(phone, chat)
-                    return
+                    return chat
                 if doubts.last("wrong", patience.doubt):
-                    if not await self._saved_under_another(phone):
+                    if not await self.owner.is_saved_otherwise(phone):
                         raise WrongChat(f"The page opened the chat of {_name(chat)!r} instead of {phone}.")
-                    self._remember(phone, chat)
-                    return
+                    return chat
             else:
                 # A bar over the list is there for every chat; one in the place of the box is this chat's.
                 refused = told or (self._says(plain(chat["notice"])) if right(chat) else None)
@@ -374,23 +338,30 @@ class Chats:
         return told
 
     async def ticks(self) -> dict[str, Tick]:
-        """Read the list's rows in view: subscriber → status of the last message, where that is ours."""
-        found: dict[str, Tick] = {}
-        for row in await self._reader.ask("chats"):
-            phone = title_number(row["title"])
-            tick = read_tick(row["status"], self._reader.selectors)
-            if phone and tick is not Tick.UNKNOWN:
-                found[subscriber(phone)] = tick
-        return found
+        """Read the list's rows in view: subscriber → status of the last message, where that is ours.
+
+        A title that two rows have, that somebody else is known to be saved under, or that the page did not write, since
+        it lacks the plus, tells of nobody.
+        """
+        rows = [(subscriber(title_number(row["title"])), row) for row in await self._reader.ask("chats")]
+        often = Counter(phone for phone, _ in rows)
+        told = {
+            phone: read_tick(row["status"], self._reader.selectors)
+            for phone, row in rows
+            if phone and often[phone] == 1 and phone not in self.owner.borrowed and "+" in row["title"]
+        }
+        return {phone: tick for phone, tick in told.items() if tick is not Tick.UNKNOWN}
 
     async def listed_tick(self, phone: str) -> Tick:
-        """Read the tick of a number's last message from its row in view; UNKNOWN where none is told."""
+        """Read the tick of a number's last message from its row in view; UNKNOWN where no row may be it, or two."""
         known, name = self._known or ("", "")
         named = name if same_number(known, phone) else None
-        for row in await self._reader.ask("chats"):
-            if same_number(title_number(row["title"]), phone) or (named and same_title(named, row["title"])):
-                return read_tick(row["status"], self._reader.selectors)
-        return Tick.UNKNOWN
+        rows = [
+            row
+            for row in await self._reader.ask("chats")
+            if same_number(title_number(row["title"]), phone) or (named and same_title(named, row["title"]))
+        ]
+        return read_tick(rows[0]["status"], self._reader.selectors) if len(rows) == 1 else Tick.UNKNOWN
 
 
 def unread_count(row: dict[str, Any]) -> int:
@@ -410,20 +381,12 @@ def _name(chat: dict[str, Any]) -> str:
     return str(chat["title"] or chat["label"])
 
 
-def numbers_of(chat: dict[str, Any]) -> list[str]:
-    """List the numbers that the open chat bears: in its header, in its box's label and in its older ids.
-
-    A contact's name may have a number in it, which the label repeats, and which says nothing of whose chat it is.
-    """
-    title, label = title_number(chat["title"]), label_number(chat["label"])
-    if not title and label == label_number(chat["title"]):
-        label = ""
-    return [number for number in (title, label, *(jid for id_ in chat["ids"] for jid in JID.findall(id_))) if number]
-
-
 def _names(chat: dict[str, Any], phone: str) -> bool:
     """Tell whether all that bears a number in the open chat bears this one, and something does."""
-    numbers = numbers_of(chat)
+    return _all_are(phone, numbers_of(chat))
+
+
+def _all_are(phone: str, numbers: list[str]) -> bool:
     return bool(numbers) and all(same_number(phone, number) for number in numbers)
 
 

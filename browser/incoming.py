@@ -10,10 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from browser.bubbles import Bubble
-from browser.chats import Chats, numbers_of, unread_count
+from browser.chats import Chats, unread_count
 from browser.history import History
 from browser.reader import Doubts, Reader
 from browser.screens import says
+from browser.whose import numbers_called, numbers_in
 from browser.words import plain
 from errors import SendError
 
@@ -36,8 +37,10 @@ class Conversation:
 
     #: what the page calls it: a number, or a saved contact's name
     name: str
-    #: its number, digits only; None where the page shows a name alone
+    #: its number, digits only; None where nothing that was read proves it
     phone: str | None
+    #: the number that the page calls it by, which proves nothing; empty where it has a name
+    called: str
     group: bool
     #: its messages in the DOM, and as many before them as hold all that was unread; oldest first
     bubbles: tuple[Bubble, ...]
@@ -107,10 +110,11 @@ class Inbox:
         unread = min(max(unread, self._chats.unread, await self._divider()), MOST)
         rows = await self._history.newest(unread, seen)
         self._chats.unread = 0
-        shown = numbers_of({**chat, "ids": [row.id for row in rows]})
+        named = numbers_in(row.id for row in rows)
         return Conversation(
             name=name,
-            phone=next(iter(shown), None) or self._chats.phone_of(name),
+            phone=named.pop() if len(named) == 1 else self._chats.phone_of(name),
+            called=next(iter(numbers_called(chat)), ""),
             group=any(GROUP.search(row.id) for row in rows)
             or says(self._reader.selectors, "group", plain(chat["label"])),
             bubbles=tuple(row for row in rows if row.is_message),
@@ -118,6 +122,32 @@ class Inbox:
             unread=unread,
             empty=not rows and await self._history.begins_here(),
         )
+
+    async def proved(self, conversation: Conversation, *, at_any_cost: bool) -> str | None:
+        """Return the open chat's number, which the page calls it by, where it is proved to be its own.
+
+        Where nothing on the page tells, its own address for that number does: `at_any_cost`, since that is a whole
+        reload, and not while WhatsApp allows no new chats.
+        """
+        phone = conversation.called
+        with suppress(SendError):
+            if phone and await self._chats.owner.proves(phone):
+                return phone
+            if phone and at_any_cost and await self._is_at_its_address(conversation):
+                return phone
+        return None
+
+    async def _is_at_its_address(self, conversation: Conversation) -> bool:
+        """Open the chat of the number that this one is called by, and tell whether it is the same, by its messages."""
+        # The page writes a plus. A number without one is what somebody has saved, often without its country.
+        if "+" not in conversation.name or await self._chats.restriction():
+            return False
+        await self._chats.open(conversation.called)
+        ids = {bubble.id for bubble in conversation.bubbles}
+        async for _ in self._reader.looks(self._reader.patience.doubt):
+            if any(bubble.id in ids for bubble in await self._reader.bubbles()):
+                return True
+        return False
 
     async def _divider(self) -> int:
         """Read how many messages were unread from the line above them, which stays while the chat is open."""

@@ -232,7 +232,7 @@
       notice: ownWords(main, outside),
       box: !!box, label: box ? label(box) : "", ...words(box),
       title: title?.getAttribute("title") || title?.textContent || "",
-      ids: bearers(css, panelOf(css)).slice(-3).map(([id]) => id),
+      ids: bearers(css, panelOf(css)).map(([id]) => id),
     };
   };
 

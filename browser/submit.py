@@ -108,6 +108,7 @@ class Submission:
             ours = watch.look(await self._reader.bubbles())
             if ours and ours.tick >= Tick.SENT:
                 self._refused = False
+                self._chats.owner.has_ours(self.phone, ours.id)
                 return ours
             if ours and ours.tick is Tick.FAILED:
                 raise Refused(f"WhatsApp Web says of the message: {ours.failure or 'it was not sent'}", bubble=ours.id)

@@ -241,14 +241,14 @@ class WhatsApp:
 
     # --- sending ---------------------------------------------------------------------------------------------------
 
-    async def open_chat(self, phone: str, *, known_only: bool = False) -> None:
-        """Open the chat of a number, digits only, and make sure that it is that one.
+    async def open_chat(self, phone: str, *, known_only: bool = False, messages: Collection[str] = ()) -> None:
+        """Open the chat of a number, digits only, and make sure that it is that one; `messages` are ids of some in it.
 
-        With `known_only` one that is not in the chat list is NewChatsRestricted, and WhatsApp is not asked for it.
+        With `known_only` one that is not proved in the chat list is NewChatsRestricted, and WhatsApp is not asked.
         Raise NotOnWhatsApp, NewChatsRestricted, UnknownDialog, WrongChat, UiChanged, or what another screen stands for:
         Banned, NotLinked, OpenElsewhere, Offline, PageCrashed.
         """
-        await self._chats.open(phone, known_only=known_only)
+        await self._chats.open(phone, known_only=known_only, messages=messages)
         self._submission.phone = phone
 
     async def open_own_chat(self, *, reload: bool) -> bool:
@@ -318,7 +318,7 @@ class WhatsApp:
         NOT_SENT. Raise what `open_chat` raises, save for what the recipient's side refuses: UNKNOWN.
         """
         try:
-            await self.open_chat(phone)
+            await self.open_chat(phone, messages={*others, bubble} if bubble else others)
         except (NotOnWhatsApp, NewChatsRestricted):
             return Finding(Verdict.UNKNOWN, reason=Reason.ANCHOR_LOST)
         found = await self._history.find(text, anchor, bubble, others)

@@ -142,10 +142,15 @@ class Incoming:
         new = list(news(conversation, recorded, self._memory(page), stop_words))
         if not new and all(recorded.values()):
             return
-        phone = phone or await self._whose(account, conversation, theirs)
         if new:
             conversation = await page.inbox.unfolded(conversation, {bubble.id for bubble in new})
         texts = {bubble.id: bubble for bubble in conversation.bubbles}
+        asks = any(stop_words.found_in(texts[bubble.id].text) for bubble in new)
+        phone = (
+            phone
+            or await self._whose(account, conversation, theirs)
+            or await page.inbox.proved(conversation, at_any_cost=asks)
+        )
         nameless = [bubble for bubble, numbered in recorded.items() if not numbered] if phone else []
 
         async def write(tx: Transaction) -> bool:

@@ -128,7 +128,8 @@ class Sender:
             async with asyncio.timeout(MESSAGE_LIMIT):
                 await self.incoming.before_opening(job.account_id, job.phone, job.id, session.page)
                 # A new number that is tried while WhatsApp allows none makes the restriction last.
-                await session.page.open_chat(job.phone, known_only=session.restricted)
+                messages = await self._beside(job) if session.restricted else ()
+                await session.page.open_chat(job.phone, known_only=session.restricted, messages=messages)
                 await self.incoming.before_typing(job.account_id, job.phone, job.id, session.page)
                 await session.page.write(job.message)
         except TimeoutError:
@@ -261,10 +262,14 @@ class Sender:
             async with session.busy:
                 await self._settle_one(session, jobs[0])
 
-    async def _settle_one(self, session: Session, job: Job) -> None:
+    async def _beside(self, job: Job) -> set[str]:
+        """Return the ids of other messages to the same recipient."""
         rows = await self.database.all("bubbles_beside", account=job.account_id, phone=job.phone, job=job.id)
+        return {row["bubble"] for row in rows}
+
+    async def _settle_one(self, session: Session, job: Job) -> None:
         found = await session.page.look_for(
-            job.phone, job.message, job.anchor, bubble=job.bubble, others={row["bubble"] for row in rows}
+            job.phone, job.message, job.anchor, bubble=job.bubble, others=await self._beside(job)
         )
         if found.verdict is Verdict.NOT_SENT and not _is_proof(job, session):
             found = Finding(Verdict.UNKNOWN, reason=Reason.OLDER_PROFILE)

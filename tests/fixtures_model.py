@@ -296,11 +296,11 @@ class Page:
             raise BrowserLost
         return how
 
-    async def open_chat(self, phone: str, *, known_only: bool = False) -> None:
+    async def open_chat(self, phone: str, *, known_only: bool = False, messages: Collection[str] = ()) -> None:
         how = await self._stop("open_chat")
         if how is How.BADLY:
             raise PageHung
-        if how is How.LOST and not known_only:
+        if how is How.LOST and not known_only and not messages:
             raise NotOnWhatsApp
         self.phone, self.box = phone, ""
 

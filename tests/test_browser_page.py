@@ -128,6 +128,40 @@ async def test_a_contact_saved_under_another_number_gets_none_of_its_messages(
         assert (await pages.received(saved))[-1] == "to the contact"
 
 
+async def test_a_number_whose_chat_was_proved_is_not_mistaken_for_a_contact_of_that_title(
+    pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp]
+) -> None:
+    """Of two rows with one title, the one that was drawn last comes last."""
+    saved, named = "447700900060", "447700900123"
+    await send(page, named, "to the number")
+    await send(page, new_phone(), "another chat is open")
+    before = await pages.received(saved)
+    for count, phone in enumerate((saved, named), 1):
+        await pages.phone(linked[0], "incoming", phone=phone, text="hello")
+
+        async def shown(count: int = count) -> bool:
+            return sum("900123" in one.title for one in await page.inbox.unread()) == count
+
+        await until(shown)
+    await send(page, named, "to the number again")
+    assert await pages.received(saved) == before
+    assert (await pages.received(named))[-1] == "to the number again"
+
+
+async def test_a_contacts_tick_in_the_list_is_not_that_of_the_number_in_its_title(
+    pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp]
+) -> None:
+    saved, named = "447700900060", "447700900123"
+    await send(page, named, "to the number")
+    await pages.phone(linked[0], "write", phone=saved, text="to the contact, on the phone")
+
+    async def both() -> bool:
+        return sum("900123" in row["title"] for row in await page._reader.ask("chats")) > 1
+
+    await until(both)
+    assert named not in await page.chat_ticks()
+
+
 async def test_a_long_text_takes_seconds_and_not_minutes(pages: Pages, page: WhatsApp, friend: str) -> None:
     async with asyncio.timeout(30):
         await send(page, friend, LONG)

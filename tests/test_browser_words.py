@@ -4,8 +4,9 @@ from typing import Literal
 
 import pytest
 
-from browser.chats import numbers_of, same_title
+from browser.chats import same_title
 from browser.compose import CLUSTER, pieces, safely_typed
+from browser.whose import numbers_of
 from browser.words import essence, label_number, plain, same_box, same_text, title_number
 
 

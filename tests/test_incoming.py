@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from fixtures_browser import KINDS
 from fixtures_house import House, house
 from fixtures_postgres import own_database
 
@@ -203,6 +204,31 @@ async def test_a_stop_under_a_name_counts_when_a_number_opens_the_chat(running: 
     assert ended["error"]["code"] == "recipient_opted_out"
     assert await running.received(contact) == []
     assert len(await received(running, account, 1)) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_stop_is_credited_to_nobody_for_the_title_of_a_chat(running: House, kind: str) -> None:
+    """A contact that is saved under somebody else's number, and somebody who is no contact, of whom it is the title."""
+    saved, named, unsaved = "447700900060", "447700900123", f"1555124020{KINDS.index(kind)}"
+    account = await running.link(kind=kind)
+    assert (await running.client._http.patch("/org", json={"optOutReply": "You are out."})).status_code == 200
+    before = len(await running.received(named))
+    try:
+        await arrives(running, account, saved, "STOP")
+        [item] = await recorded(running, account, 1, 60)
+        assert item["phone"] == (saved if kind.startswith("legacy") else None)
+        await arrives(running, account, unsaved, "STOP")
+        assert (await recorded(running, account, 2, 60))[1]["phone"] == unsaved
+        listed = {item["phone"] for item in (await running.client.get("/opt-outs"))["items"]}
+        assert unsaved in listed
+        assert named not in listed
+        if not kind.startswith("bare"):  # where a contact that is saved so cannot be written to
+            ended = await running.ended(await running.send(account, saved, "Buy this"))
+            assert ended["error"]["code"] == "recipient_opted_out"
+    finally:
+        await running.client._http.patch("/org", json={"optOutReply": None})
+        await running.client._http.delete(f"/opt-outs/{saved}")
+    assert len(await running.received(named)) == before
 
 
 @pytest.mark.long

@@ -32,13 +32,17 @@ async def arrive(pages: Pages, linked: Linked, phone: str, *said: str) -> Unread
     return (await until(shown))[0]
 
 
+async def whose(page: WhatsApp, conversation: Conversation, *, at_any_cost: bool = False) -> str | None:
+    return conversation.phone or await page.inbox.proved(conversation, at_any_cost=at_any_cost)
+
+
 async def test_an_unread_chat_is_opened_and_read(pages: Pages, page: WhatsApp, linked: Linked) -> None:
     await page.open_chat(ELSEWHERE)
     phone = new_phone()
     unread = await arrive(pages, linked, phone, "one", "two 🎉\nin lines", "*three*")
     conversation = await page.inbox.open(unread)
     assert conversation
-    assert (conversation.phone, conversation.unread, conversation.group) == (phone, 3, False)
+    assert (conversation.called, conversation.unread, conversation.group) == (phone, 3, False)
     assert texts(conversation) == ["one", "two 🎉\nin lines", "three"]
     assert [bubble.text for bubble in news(conversation, {}, Memory(), StopWords())] == texts(conversation)
 
@@ -69,7 +73,8 @@ async def test_the_line_above_the_unread_ones_tells_where_no_row_did(
     await page._chats._wait(phone, lambda chat: bool(chat["box"]))
     conversation = await page.inbox.conversation()
     assert conversation
-    assert (conversation.phone, conversation.unread) == (phone, 2)
+    assert (conversation.called, conversation.unread) == (phone, 2)
+    assert await whose(page, conversation) == phone
 
 
 async def test_a_saved_contact_is_a_name_until_a_number_opened_its_chat(
@@ -84,12 +89,57 @@ async def test_a_saved_contact_is_a_name_until_a_number_opened_its_chat(
     conversation = await page.inbox.open((await until(shown))[0])
     assert conversation
     assert (conversation.name, texts(conversation)[-1]) == ("Ben Okafor", "It is Ben")
-    assert conversation.phone == (ELSEWHERE if kind == DOMS[0] else None)
+    assert await whose(page, conversation, at_any_cost=True) == (ELSEWHERE if kind.startswith(DOMS[0]) else None)
     await page.open_chat(ELSEWHERE)
     conversation = await page.inbox.conversation()
     assert conversation
     assert conversation.phone == ELSEWHERE
     assert list(news(conversation, {own_id(conversation.bubbles[-1].id)}, Memory(), StopWords())) == []
+
+
+async def test_a_title_that_is_a_number_is_proved(pages: Pages, page: WhatsApp, linked: Linked, kind: str) -> None:
+    """By the ids or the contact's panel; where there is neither, by the page's address for the number, at any cost."""
+    await page.open_chat(ELSEWHERE)
+    phone = new_phone()
+    await page._page.evaluate("window.stays = true")
+    conversation = await page.inbox.open(await arrive(pages, linked, phone, "STOP"))
+    assert conversation
+    assert await whose(page, conversation) == (None if kind.startswith("bare") else phone)
+    assert await page._page.evaluate("window.stays")
+    assert await whose(page, conversation, at_any_cost=True) == phone
+    # From then on this is the chat of the number that opened it, or has a message of ours.
+    conversation = await page.inbox.conversation()
+    assert conversation
+    assert await whose(page, conversation) == phone
+    await send(page, phone, "done")
+    await page.open_chat(ELSEWHERE)
+    await page._page.evaluate("window.stays = true")
+    conversation = await page.inbox.open(await arrive(pages, linked, phone, "thanks"))
+    assert conversation
+    assert await whose(page, conversation) == phone
+    assert await page._page.evaluate("window.stays")
+
+
+async def test_a_contact_saved_under_another_number_is_not_that_number(
+    pages: Pages, page: WhatsApp, linked: Linked, kind: str
+) -> None:
+    saved, named = "447700900060", "447700900123"
+    await page.open_chat(ELSEWHERE)
+    await pages.phone(linked[0], "incoming", phone=saved, text="STOP")
+
+    async def shown() -> list[Unread]:
+        return [one for one in await page.inbox.unread() if "900123" in one.title]
+
+    conversation = await page.inbox.open((await until(shown))[0])
+    assert conversation
+    assert conversation.called == named
+    assert await whose(page, conversation, at_any_cost=True) == (saved if kind.startswith(DOMS[0]) else None)
+    if kind.startswith("bare"):  # nothing that is known there tells whose chat it is
+        return
+    await page.open_chat(saved)
+    conversation = await page.inbox.conversation()
+    assert conversation
+    assert await whose(page, conversation) == saved
 
 
 async def test_a_group_is_left_out_in_the_list_and_in_the_chat(pages: Pages, page: WhatsApp, linked: Linked) -> None:
@@ -158,7 +208,7 @@ def bubble(name: str, text: str = "", *, ours: bool = False) -> Bubble:
 
 def chat(*bubbles: Bubble, unread: int = 0, name: str = "Ben") -> Conversation:
     last = bubbles[-1].id if bubbles else None
-    return Conversation(name, None, group=False, bubbles=bubbles, last=last, unread=unread, empty=not bubbles)
+    return Conversation(name, None, "", group=False, bubbles=bubbles, last=last, unread=unread, empty=not bubbles)
 
 
 OLD, STOP, NEW = bubble("old"), bubble("stop", "Stop!"), bubble("new")
