@@ -155,7 +155,7 @@ def _listed(line: str) -> str:
 
 
 def title_number(title: str) -> str:
-    """Return the digits of a title that is a phone number; empty of a name, even of one that has a number in it."""
+    """Return a title that is a phone number as ASCII digits; empty of a name, even of one that has a number in it."""
     return _number(TITLE, title)
 
 
@@ -168,7 +168,7 @@ def _number(pattern: re.Pattern[str], text: str) -> str:
     found = pattern.fullmatch("".join(c for c in text if unicodedata.category(c) != "Cf").strip())
     if found is None:
         return ""
-    digits = re.sub(r"\D", "", found[1])
+    digits = "".join(str(unicodedata.decimal(c)) for c in found[1] if c.isdecimal())
     # The page writes a plus. Whether such a number can be is not asked: in doubt it is one, and nobody's name.
     return digits if found[1].startswith("+") or any(map(_is_possible, forms(digits))) else ""
 

@@ -136,6 +136,8 @@ def test_plain_makes_apostrophes_and_spaces_ordinary() -> None:
         ("1 unread message+55 19 99999-0000", "5519999990000"),
         ("1,227 unread messages+55 19 99999-0000", "5519999990000"),
         ("15551234567", "15551234567"),
+        ("+٩٧١ ٥٠ ١٢٣ ٤٥٦٧", "971501234567"),
+        ("+९१ ९८७६५ ४३२१०", "919876543210"),
         ("+225 07 01 02 03", "22507010203"),
         ("+999 123 456 789", "999123456789"),  # of no country that we know of: in doubt a number
         ("12 unread messages", ""),
