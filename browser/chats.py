@@ -22,9 +22,9 @@ from phones import same_number, subscriber
 CLICKS = 5  # tries to click a row, in a list that moves
 MOVED = "The chat list moved before the row could be clicked."
 #: the title of a row, as reading.js reads it
-TITLE_OF = """(row, alternatives) => {
+TITLE_OF = r"""(row, alternatives) => {
   const title = alternatives.map((css) => row.querySelector(css)).find(Boolean);
-  return title?.getAttribute("title") || title?.textContent || "";
+  return (title?.getAttribute("title") || title?.textContent || "").replace(/[\0\p{Cs}]/gu, "");
 }"""
 #: tells whether a row of the chat list is the one that is looked for
 Wanted = Callable[[dict[str, Any]], bool]

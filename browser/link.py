@@ -9,6 +9,7 @@ from browser.reader import Reader
 from browser.screens import ERRORS, Screen, Sight, recognise
 from browser.seam import bounded
 from errors import PageHung, UiChanged
+from texts import printable
 
 LOG_OUT_SECONDS = 30.0
 #: what the page keeps of the account for itself (localStorage, bundle 2026-04)
@@ -39,7 +40,7 @@ def _text(kept: str | None) -> str | None:
     """Read a value that the page keeps as JSON, or as it is."""
     with suppress(ValueError):
         kept = json.loads(kept or "null")
-    return kept if isinstance(kept, str) and kept.strip() else None
+    return printable(kept) if isinstance(kept, str) and kept.strip() else None
 
 
 async def log_out(reader: Reader) -> None:

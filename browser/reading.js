@@ -290,7 +290,9 @@
 
   const readers = { sight, place, census, rows, notices, chats, chat, contact, loose, poised, scroll,
     scrollChats };
+  // NUL and halves of surrogate pairs, which Postgres cannot hold, are left out of whatever the page says.
+  const printable = (_, value) => (typeof value === "string" ? value.replace(/[\0\p{Cs}]/gu, "") : value);
   // As text there and back: Playwright looks at each value of an object twice, here and in its driver, and that takes
   // more than the answer itself.
-  return (question, more) => JSON.stringify(readers[question]({ css, ...JSON.parse(more) }));
+  return (question, more) => JSON.stringify(readers[question]({ css, ...JSON.parse(more) }), printable);
 }

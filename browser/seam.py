@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from playwright.async_api import Error, Playwright, async_playwright
 
 from errors import BrowserLost, ChromiumMissing, Offline, PageCrashed, PageHung, SendError
+from texts import printable
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ TABLE: tuple[tuple[str, str, type[SendError]], ...] = (
 
 def translate(error: Error) -> SendError:
     """Find the class of ours for one of Playwright's exceptions; the detail is its first line."""
-    name, message = type(error).__name__, str(error)
+    name, message = type(error).__name__, printable(str(error))
     for known, pattern, ours in TABLE:
         if name == known and re.search(pattern, message, re.IGNORECASE):
             return ours(f"{ours.__doc__} ({message.splitlines()[0][:200]})")

@@ -20,6 +20,7 @@ from tasks import optouts
 from tasks.lanes import wake_returned
 from tasks.news import Memory, news
 from tasks.seats import Seats, Session
+from texts import printable
 
 log = logging.getLogger(__name__)
 
@@ -182,23 +183,28 @@ class Incoming:
             )  # fmt: skip
 
     async def _insert(self, tx: Transaction, account: str, chat: str, phone: str | None, bubble: Bubble) -> list[Row]:
-        return await tx.all(
-            "record_incoming",
-            id=new_id("msg_"),
-            account=account,
-            bubble=own_id(bubble.id),
-            phone=phone,
-            chat=printable(chat),
-            text=printable(bubble.text),
-        )
+        try:
+            # A savepoint: a message that Postgres does not take keeps no other from being recorded, nor a STOP in it.
+            async with tx.connection.transaction():
+                return await tx.all(
+                    "record_incoming",
+                    id=new_id("msg_"),
+                    account=account,
+                    bubble=own_id(bubble.id),
+                    phone=phone,
+                    chat=printable(chat),
+                    text=printable(bubble.text),
+                )
+        except optouts.REFUSED as error:
+            reason = type(error).__name__
+            log.error(  # noqa: TRY400  # Postgres repeats the row in the traceback
+                "account %s: a message that came in is not recorded: %s", account, reason,
+                extra={"event": "messages.unrecorded", "account": account, "reason": reason},
+            )  # fmt: skip
+            return []
 
     async def _whose(self, account: str, conversation: Conversation, theirs: Collection[str]) -> str | None:
         """Find the number of a chat that the page shows by name: one of our own messages in it, or an earlier look."""
         ours = [bubble.id for bubble in conversation.bubbles if bubble.outgoing]
         row = await self.database.one("phone_of_chat", account=account, ids=ours, bubbles=sorted(theirs))
         return row["phone"] if row else None
-
-
-def printable(text: str) -> str:
-    """Leave out what Postgres cannot hold: NUL, and halves of surrogate pairs."""
-    return text.replace("\0", "").encode("utf-8", "ignore").decode()

@@ -9,6 +9,7 @@ from errors import OptedOut
 from sql.database import Database, Row, Transaction
 from sql.ids import new_id
 from stopwords import StopWords
+from texts import printable
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ async def check(database: Database, account: str, phone: str, job: str) -> None:
 
 async def opt_out(tx: Transaction, account: str, phone: str, said: str) -> list[Row]:
     """Put a number on the list, and queue the confirmation of it; return rows with the lanes to wake."""
-    row = await tx.one("opt_out", id=new_id("opt_"), account=account, phone=phone, reason=said)
+    row = await tx.one("opt_out", id=new_id("opt_"), account=account, phone=phone, reason=printable(said))
     return await _confirm(tx, account, row["id"]) if row else []
 
 

@@ -206,6 +206,25 @@ async def test_a_stop_under_a_name_counts_when_a_number_opens_the_chat(running: 
     assert len(await received(running, account, 1)) == 1
 
 
+async def test_a_message_that_cannot_be_stored_holds_up_nothing(
+    running: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    account, phone, other = await running.link(), "15551240301", "15551240302"
+    async with running.database.transaction() as tx:
+        await tx.connection.execute("alter table incoming add constraint no_bell check (text not like '%🔔%')")
+    try:
+        await arrives(running, account, phone, "STOP 🔔", "and one more")
+        await arrives(running, account, other, "hello")
+        items = await recorded(running, account, 2)
+    finally:
+        async with running.database.transaction() as tx:
+            await tx.connection.execute("alter table incoming drop constraint no_bell")
+    assert {item["text"] for item in items} == {"and one more", "hello"}
+    assert len((await running.client.get(f"/opt-outs?phone={phone}"))["items"]) == 1
+    assert [one for one in caplog.records if one.__dict__.get("event") == "messages.unrecorded"]
+    assert "🔔" not in caplog.text
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_stop_is_credited_to_nobody_for_the_title_of_a_chat(running: House, kind: str) -> None:
     """A contact that is saved under somebody else's number, and somebody who is no contact, of whom it is the title."""

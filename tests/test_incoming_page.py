@@ -142,6 +142,19 @@ async def test_a_contact_saved_under_another_number_is_not_that_number(
     assert await whose(page, conversation) == saved
 
 
+async def test_what_postgres_cannot_hold_is_left_out(pages: Pages, page: WhatsApp, linked: Linked) -> None:
+    await page.open_chat(ELSEWHERE)
+    conversation = await page.inbox.open(await arrive(pages, linked, new_phone(), "STOP§"))
+    assert conversation
+    await page._page.evaluate("""() => {
+        const walker = document.createTreeWalker(document.querySelector("#main"), NodeFilter.SHOW_TEXT);
+        while (walker.nextNode()) walker.currentNode.data = walker.currentNode.data.replace("§", "\\0\\ud83d!");
+    }""")
+    conversation = await page.inbox.conversation()
+    assert conversation
+    assert texts(conversation) == ["STOP!"]
+
+
 async def test_a_group_is_left_out_in_the_list_and_in_the_chat(pages: Pages, page: WhatsApp, linked: Linked) -> None:
     await page.open_chat(ELSEWHERE)
     await pages.phone(linked[0], "incoming", phone=BOOK_CLUB, text="STOP")

@@ -15,11 +15,11 @@ PHONE, REPLY = "15551230001", "You will get no more messages from us."
 WAKEUPS = "select count(*) from procrastinate_jobs where status = 'todo'"
 
 
-async def says_stop(database: Database, phone: str = PHONE, account: str = "a") -> list[str]:
+async def says_stop(database: Database, phone: str = PHONE, account: str = "a", *, said: str = "STOP") -> list[str]:
     """Have somebody opt out, and return the jobs that confirm it."""
     known = {row[0] for row in await rows(database, "select id from jobs")}
     async with database.transaction() as tx:
-        await wake_returned(tx, await optouts.opt_out(tx, account, phone, "STOP"))
+        await wake_returned(tx, await optouts.opt_out(tx, account, phone, said))
     return [row[0] for row in await rows(database, "select id from jobs order by seq") if row[0] not in known]
 
 
@@ -92,6 +92,13 @@ async def test_the_other_form_of_a_number_is_the_same_person(database: Database)
     [job] = await says_stop(database, "5511987654321")
     assert await says_stop(database, "551187654321") == []
     assert await is_let_through(database, job, "551187654321")
+
+
+@pytest.mark.parametrize("said", ["STOP\0", "STOP \ud83d"])
+async def test_what_postgres_cannot_hold_loses_no_opt_out(database: Database, said: str) -> None:
+    await with_reply(database)
+    assert await says_stop(database, said=said)
+    assert (await value(database, "select reason from opt_outs")).strip() == "STOP"
 
 
 async def test_a_closed_lane_is_not_woken(database: Database) -> None:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "app": {"api", "sql", "settings", "addresses", "resolver", "errors", "crypto", "logs"},
     "api": {"sql", "addresses", "resolver", "phones", "texts", "stopwords", "errors", "crypto", "logs"},
-    "tasks": {"browser", "sql", "addresses", "resolver", "phones", "stopwords", "errors", "crypto", "logs"},
+    "tasks": {"browser", "sql", "addresses", "resolver", "phones", "texts", "stopwords", "errors", "crypto", "logs"},
     "browser": {"phones", "texts", "errors"},
     "sql": {"errors"},
     "addresses": set(),
