@@ -8,17 +8,19 @@ import logging
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import timedelta
 from weakref import WeakKeyDictionary
 
 from browser.bubbles import Bubble, own_id
 from browser.incoming import Conversation
+from browser.screens import Screen
 from browser.whatsapp import WhatsApp
 from errors import DatabaseUnavailable, PostriderError
 from sql.database import Database, Row, Transaction
 from sql.ids import new_id
 from tasks import optouts
 from tasks.lanes import wake_returned
-from tasks.news import Memory, news
+from tasks.news import Memory, arrivals, news
 from tasks.seats import Seats, Session
 from texts import printable
 
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 
 TURN = 5.0  # seconds that one session's unread chats may keep the others waiting
 TRY_AGAIN = 60.0  # seconds until a chat is opened again that still shows as unread
+CURRENT = 20.0  # seconds after which a page that has nothing to be read is looked at whether it is online
 
 
 @dataclass
@@ -45,6 +48,9 @@ class Incoming:
         """
         memory = self._memory(page)
         await optouts.check(self.database, account, phone, job)
+        await self._arrive(page, memory)
+
+    async def _arrive(self, page: WhatsApp, memory: Memory) -> None:
         if not memory.arrived:
             await page.inbox.arrival()
             memory.arrived = True
@@ -81,12 +87,14 @@ class Incoming:
             # A drain may have begun while this waited; it waits for one chat at most.
             if self.seats.draining(session.account) or self.seats.live(session.account) is not session:
                 return False
-            memory = self._memory(session.page)
-            return (
+            memory, began = self._memory(session.page), time.monotonic()
+            if (
                 await self._look_at_open(session, memory)
                 or await self._open_unread(session, memory)
                 or await self._go_on(session, memory)
-            )
+            ):
+                return True
+            return await self._keep_current(session, memory, began)
 
     async def _look_at_open(self, session: Session, memory: Memory) -> bool:
         """Read the open chat where it is not as it was."""
@@ -121,6 +129,19 @@ class Incoming:
         memory.caught_up = not await session.page.inbox.further()
         return not memory.caught_up
 
+    async def _keep_current(self, session: Session, memory: Memory, began: float) -> bool:
+        """Note that all was read that had come in until then; True where what came in meanwhile is to be looked at."""
+        if memory.tried or (memory.current is not None and began - memory.current < CURRENT):
+            return False
+        if await session.page.screen() is not Screen.MAIN:
+            memory.arrived = False
+        elif not memory.arrived:
+            await self._arrive(session.page, memory)
+            return True
+        else:
+            memory.current = began
+        return False
+
     # --- recording -------------------------------------------------------------------------------------------------
 
     def _memory(self, page: WhatsApp) -> Memory:
@@ -140,17 +161,19 @@ class Incoming:
         if theirs <= recorded.keys() and all(recorded.values()):
             return
         stop_words = await optouts.stop_words(self.database, account)
-        new = list(news(conversation, recorded, self._memory(page), stop_words))
+        memory = self._memory(page)
+        new = list(news(conversation, recorded, memory, stop_words))
         if not new and all(recorded.values()):
             return
         if new:
             conversation = await page.inbox.unfolded(conversation, {bubble.id for bubble in new})
         texts = {bubble.id: bubble for bubble in conversation.bubbles}
-        asks = any(stop_words.found_in(texts[bubble.id].text) for bubble in new)
+        stops = {bubble.id for bubble in new if stop_words.found_in(texts[bubble.id].text)}
+        within = self._within(conversation, memory, stops)
         phone = (
             phone
             or await self._whose(account, conversation, theirs)
-            or await page.inbox.proved(conversation, at_any_cost=asks)
+            or await page.inbox.proved(conversation, at_any_cost=bool(stops))
         )
         nameless = [bubble for bubble, numbered in recorded.items() if not numbered] if phone else []
 
@@ -162,7 +185,7 @@ class Incoming:
             words = [bubble.text for bubble in new] + [row["text"] for row in earlier]
             said = next(filter(None, map(stop_words.found_in, words)), None)
             if said and phone:
-                lanes += await optouts.opt_out(tx, account, phone, said)
+                lanes += await optouts.opt_out(tx, account, phone, said, within)
             await wake_returned(tx, lanes)
             return bool(said)
 
@@ -181,6 +204,12 @@ class Incoming:
                 "account %s: somebody shown by name alone asked not to be written to", account,
                 extra={"event": "opt_out.nameless", "account": account},
             )  # fmt: skip
+
+    def _within(self, conversation: Conversation, memory: Memory, stops: Collection[str]) -> timedelta:
+        """Return how long a STOP may still be confirmed; none of which nobody knows that it has just come may be."""
+        if memory.current is None or arrivals(conversation, memory).isdisjoint(stops):
+            return timedelta()
+        return optouts.CONFIRM_WITHIN - timedelta(seconds=time.monotonic() - memory.current)
 
     async def _insert(self, tx: Transaction, account: str, chat: str, phone: str | None, bubble: Bubble) -> list[Row]:
         try:

@@ -16,8 +16,10 @@ class Memory:
     seen: tuple[str, str | None] = ("", None)
     #: that chat was read when it had no message at all
     empty: bool = False
-    #: what had come in before the page was opened has arrived
+    #: what had come in before the page was opened, or while it was offline, has arrived
     arrived: bool = False
+    #: a reading of time.monotonic(): what had come in until then was read; None before all was for the first time
+    current: float | None = None
     #: the whole chat list has been gone through for unread chats
     caught_up: bool = False
     #: when a chat was opened; one that stays unread all the same, or is a group, is not opened each second
@@ -34,17 +36,29 @@ def news(
     newest recorded message, and what came since the last look. A STOP to which we have not written since counts also
     when a person has read it on the phone.
     """
-    bubbles = conversation.bubbles
-    theirs = [place for place, bubble in enumerate(bubbles) if not bubble.outgoing]
-    unread = theirs[-conversation.unread :][:1] if conversation.unread else []
-    begin = min([len(bubbles), *unread, *(place + 1 for place in _marks(conversation, recorded, memory))])
+    bubbles, begin = conversation.bubbles, _begin(conversation, recorded, memory)
     last_of_ours = max((place for place, bubble in enumerate(bubbles) if bubble.outgoing), default=-1)
-    for place in theirs:
-        bubble = bubbles[place]
-        if own_id(bubble.id) in recorded:
+    for place, bubble in enumerate(bubbles):
+        if bubble.outgoing or own_id(bubble.id) in recorded:
             continue
         if place >= begin or (place > last_of_ours and stop_words.found_in(bubble.text)):
             yield bubble
+
+
+def arrivals(conversation: Conversation, memory: Memory) -> set[str]:
+    """Return the ids of messages that came since `memory.current`: until then, all that was unread has been read.
+
+    What a person may have read on the phone is not among them, since nobody knows how old it is.
+    """
+    return {bubble.id for bubble in conversation.bubbles[_begin(conversation, (), memory) :]}
+
+
+def _begin(conversation: Conversation, recorded: Collection[str], memory: Memory) -> int:
+    """Return the place of the first message that nobody had read, or that is below those of earlier looks."""
+    theirs = [place for place, bubble in enumerate(conversation.bubbles) if not bubble.outgoing]
+    unread = theirs[-conversation.unread :][:1] if conversation.unread else []
+    seen = (place + 1 for place in _marks(conversation, recorded, memory))
+    return min([len(conversation.bubbles), *unread, *seen])
 
 
 def _marks(conversation: Conversation, recorded: Collection[str], memory: Memory) -> Iterator[int]:

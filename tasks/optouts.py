@@ -13,7 +13,7 @@ from texts import printable
 
 log = logging.getLogger(__name__)
 
-#: a later confirmation would be a message to somebody who wants none (47 CFR 64.1200(a)(12))
+#: from the STOP on; a later confirmation would be a message to somebody who wants none (47 CFR 64.1200(a)(12))
 CONFIRM_WITHIN = timedelta(minutes=5)
 #: what Postgres says of a statement that it does not take, and not of itself going away
 REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError, psycopg.ProgrammingError)
@@ -31,17 +31,20 @@ async def check(database: Database, account: str, phone: str, job: str) -> None:
         raise OptedOut
 
 
-async def opt_out(tx: Transaction, account: str, phone: str, said: str) -> list[Row]:
-    """Put a number on the list, and queue the confirmation of it; return rows with the lanes to wake."""
+async def opt_out(tx: Transaction, account: str, phone: str, said: str, within: timedelta) -> list[Row]:
+    """Put a number on the list, and queue the confirmation of it; return rows with the lanes to wake.
+
+    The confirmation may go out `within` that time, and is none where that is over.
+    """
     row = await tx.one("opt_out", id=new_id("opt_"), account=account, phone=phone, reason=printable(said))
-    return await _confirm(tx, account, row["id"]) if row else []
+    return await _confirm(tx, account, row["id"], within) if row and within > timedelta() else []
 
 
-async def _confirm(tx: Transaction, account: str, entry: str) -> list[Row]:
+async def _confirm(tx: Transaction, account: str, entry: str, within: timedelta) -> list[Row]:
     try:
         # A savepoint: whatever is wrong with the confirmation, the opt-out holds.
         async with tx.connection.transaction():
-            return await tx.all("confirm_opt_out", id=entry, job=new_id("job_"), within=CONFIRM_WITHIN)
+            return await tx.all("confirm_opt_out", id=entry, job=new_id("job_"), within=within)
     except REFUSED as error:
         reason = type(error).__name__
         log.error(  # noqa: TRY400  # Postgres repeats the row in the traceback

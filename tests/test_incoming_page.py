@@ -7,7 +7,7 @@ from browser.bubbles import Bubble, Side, Tick, own_id
 from browser.incoming import Conversation, Unread
 from browser.whatsapp import WhatsApp
 from stopwords import StopWords
-from tasks.news import Memory, news
+from tasks.news import Memory, arrivals, news
 
 __all__ = ["kind", "linked", "page", "pages"]
 
@@ -256,6 +256,21 @@ OURS, AGAIN = bubble("ours", ours=True), bubble("again", ours=True)
 )
 def test_what_is_new(shown: Conversation, recorded: list[str], memory: Memory, expected: list[str]) -> None:
     assert [one.id for one in news(shown, recorded, memory, StopWords())] == expected
+
+
+@pytest.mark.parametrize(
+    ("shown", "memory", "expected"),
+    [
+        (chat(OLD, OURS, STOP, unread=1), Memory(), {"stop"}),
+        (chat(OLD, OURS, STOP), Memory(("Ben", "ours")), {"stop"}),
+        (chat(STOP), Memory(("Ben", None), empty=True), {"stop"}),
+        # Somebody has read it on the phone, when nobody knows.
+        (chat(OLD, OURS, STOP), Memory(), set()),
+        (chat(OLD, STOP, NEW, unread=1), Memory(), {"new"}),
+    ],
+)
+def test_what_has_just_come(shown: Conversation, memory: Memory, expected: set[str]) -> None:
+    assert arrivals(shown, memory) == expected
 
 
 def test_a_message_has_one_id_in_both_generations() -> None:

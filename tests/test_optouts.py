@@ -1,5 +1,6 @@
 """Opt-outs by a stop word, and their confirmation, on a real database."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,14 +13,17 @@ from tasks import optouts
 from tasks.lanes import wake_returned
 
 PHONE, REPLY = "15551230001", "You will get no more messages from us."
+MINUTES = timedelta(minutes=4)
 WAKEUPS = "select count(*) from procrastinate_jobs where status = 'todo'"
 
 
-async def says_stop(database: Database, phone: str = PHONE, account: str = "a", *, said: str = "STOP") -> list[str]:
+async def says_stop(
+    database: Database, phone: str = PHONE, account: str = "a", *, said: str = "STOP", within: timedelta = MINUTES
+) -> list[str]:
     """Have somebody opt out, and return the jobs that confirm it."""
     known = {row[0] for row in await rows(database, "select id from jobs")}
     async with database.transaction() as tx:
-        await wake_returned(tx, await optouts.opt_out(tx, account, phone, said))
+        await wake_returned(tx, await optouts.opt_out(tx, account, phone, said, within))
     return [row[0] for row in await rows(database, "select id from jobs order by seq") if row[0] not in known]
 
 
@@ -52,7 +56,7 @@ async def test_an_opt_out_is_confirmed_once_by_a_job_of_the_account_that_was_tol
         "account_id": "a", "phone": PHONE, "message": REPLY, "priority": 1, "state": "queued", "metadata": None,
     }  # fmt: skip
     assert [step["detail"] for step in found["timeline"]] == ["confirms an opt-out"]
-    assert await value(database, "select expires_at - send_at = interval '5 minutes' from jobs")
+    assert await value(database, "select expires_at - send_at = interval '4 minutes' from jobs")
     assert await value(database, WAKEUPS) == 1
     assert await says_stop(database) == []
     assert await says_stop(database, account="b") == [], "an opt-out holds for all accounts of the org"
@@ -78,6 +82,14 @@ async def test_a_second_opt_out_after_the_first_was_lifted_is_confirmed_again(da
     assert second != first
     assert await is_let_through(database, second)
     assert not await is_let_through(database, first)
+
+
+@pytest.mark.parametrize("within", [timedelta(), timedelta(seconds=-1)])
+async def test_one_that_may_be_old_is_not_confirmed(database: Database, within: timedelta) -> None:
+    await with_reply(database)
+    assert await says_stop(database, within=within) == []
+    assert not await is_let_through(database, "job_any")
+    assert await says_stop(database) == [], "nor is the next one, while it holds"
 
 
 async def test_who_was_entered_by_hand_is_answered_nothing(database: Database) -> None:
