@@ -17,6 +17,7 @@ from errors import Conflict, NotFound
 from sql.database import Database, Row, Transaction
 
 CANCELLED_AT_ONCE = 1000  # jobs of one transaction
+CONFIRMS = "This job confirms an opt-out. It is not sent again: whoever opted out would be written to too late."
 
 Status = Literal["queued", "sending", "submitting", "sent", "delivered", "read", "failed", "cancelled"]
 
@@ -176,8 +177,8 @@ async def cancel_jobs(request: Request) -> Response:
 async def retry_job(request: Request) -> Response:
     """Queue a failed job again.
 
-    It has all its attempts again. One that has not failed is answered 409. One whose outcome is unknown may have
-    reached its recipient, and goes out again with `force` alone.
+    It has all its attempts again. One that has not failed is answered 409, and so is one that confirms an opt-out. One
+    whose outcome is unknown may have reached its recipient, and goes out again with `force` alone.
     """
     caller = await permit(request)
     again = await read(request, Again)
@@ -193,7 +194,8 @@ async def retry_job(request: Request) -> Response:
             retried = await retry(tx)
         row = _found(await tx.one("show_job", org=caller.org, job=job))
         if retried is None:
-            raise Conflict(_why_not_again(row))
+            confirms = await tx.one("confirms_opt_out", org=caller.org, job=row["id"])
+            raise Conflict(CONFIRMS if confirms else _why_not_again(row))
         if retried["open"]:
             await tx.all("wake", lanes=[retried["lane"]])
         return row

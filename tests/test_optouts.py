@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from fixtures_api import rows
+from fixtures_api import api, rows
 from fixtures_lanes import add_jobs, add_lanes, value
 
 from errors import OptedOut
@@ -111,6 +111,19 @@ async def test_what_postgres_cannot_hold_loses_no_opt_out(database: Database, sa
     await with_reply(database)
     assert await says_stop(database, said=said)
     assert (await value(database, "select reason from opt_outs")).strip() == "STOP"
+
+
+async def test_a_confirmation_is_not_sent_again(database: Database, database_url: str) -> None:
+    await with_reply(database)
+    [job] = await says_stop(database)
+    await rows(database, "update jobs set state = 'failed', ended_at = now(), error_code = 'expired' returning id")
+    async with api(database_url) as client:
+        for _ in range(2):
+            answer = await client.post(f"/jobs/{job}/retry", json={"force": True})
+            assert answer.status_code == 409
+            assert "confirms an opt-out" in answer.json()["detail"]
+            await client.delete(f"/opt-outs/{PHONE}")
+    assert await value(database, "select state from jobs") == "failed"
 
 
 async def test_a_closed_lane_is_not_woken(database: Database) -> None:

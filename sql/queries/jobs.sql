@@ -47,7 +47,8 @@ with waiting as (
 select job_event('JobCancelled', job) as lanes from cancelled
 
 -- name: retry_job
--- One whose outcome is unknown may have reached its recipient, so that only a person who says so sends it again.
+-- One whose outcome is unknown may have reached its recipient, so that only a person who says so sends it again. One that
+-- confirms an opt-out would come too late.
 update jobs
 set state = 'queued', attempts = 0, due_at = now(), ended_at = null, error_code = null, error_detail = null, error_reason = null,
     claim = null, claimed_by = null, anchor = null, profile_generation = null, bubble = null,
@@ -56,6 +57,7 @@ set state = 'queued', attempts = 0, due_at = now(), ended_at = null, error_code 
 from lanes
 where jobs.org_id = %(org)s and (jobs.id = %(job)s or jobs.key = %(job)s) and jobs.state = 'failed'
   and (jobs.error_code is distinct from 'outcome_unknown' or %(force)s::boolean)
+  and not exists (select from opt_outs where opt_outs.org_id = jobs.org_id and opt_outs.reply_job = jobs.id)
   and lanes.id = jobs.account_id
 returning jobs.account_id as lane, lanes.open_at <= now() as open
 
