@@ -81,6 +81,7 @@ async def create_opt_out(request: Request) -> Response:
     given = await read(request, NewOptOut)
 
     async def work(tx: Transaction) -> Response:
+        await tx.all("lock_opt_outs", phone=given.phone)
         row = await tx.one("add_opt_out", id=new_id("opt_"), org=caller.org, phone=given.phone, reason=given.reason)
         if row:
             return OptOut.of(row).answer(201, location=f"/opt-outs/{given.phone}")

@@ -36,6 +36,7 @@ async def opt_out(tx: Transaction, account: str, phone: str, said: str, within: 
 
     The confirmation may go out `within` that time, and is none where that is over.
     """
+    await tx.all("lock_opt_outs", phone=phone)
     row = await tx.one("opt_out", id=new_id("opt_"), account=account, phone=phone, reason=printable(said))
     return await _confirm(tx, account, row["id"], within) if row and within > timedelta() else []
 

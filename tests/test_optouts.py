@@ -1,5 +1,6 @@
 """Opt-outs by a stop word, and their confirmation, on a real database."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -111,6 +112,19 @@ async def test_what_postgres_cannot_hold_loses_no_opt_out(database: Database, sa
     await with_reply(database)
     assert await says_stop(database, said=said)
     assert (await value(database, "select reason from opt_outs")).strip() == "STOP"
+
+
+async def test_two_forms_of_a_number_that_opt_out_at_once_are_one_opt_out(database: Database) -> None:
+    await with_reply(database)
+    async with database.transaction() as tx:
+        await optouts.opt_out(tx, "a", "5511987654321", "STOP", MINUTES)
+        other = asyncio.create_task(says_stop(database, "551187654321", "b"))
+        while not await value(database, "select count(*) from pg_locks where not granted"):
+            assert not other.done()
+    assert len(await other) == 1, "the confirmation of the first, which was not seen before"
+    assert len(await rows(database, "select id from opt_outs")) == 1
+    [(job,)] = await rows(database, "select id from jobs")
+    assert await is_let_through(database, job, "5511987654321")
 
 
 async def test_a_confirmation_is_not_sent_again(database: Database, database_url: str) -> None:

@@ -41,6 +41,11 @@ from accounts
 join orgs using (org_id)
 where accounts.id = %(account)s
 
+-- name: lock_opt_outs
+-- Two forms of one number have no unique index to meet at. A statement of its own, so that the next one sees what came before.
+select pg_advisory_xact_lock(hashtext('postrider.opt_outs'), hashtext(min(form)))
+from unnest(phone_forms(%(phone)s)) as form
+
 -- name: opt_out
 -- Once, however often and in whichever form of the number.
 insert into opt_outs (id, org_id, phone, account_id, reason)
