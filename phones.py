@@ -5,7 +5,20 @@ and shows it; people dial the other one.
 """
 
 import re
+from contextlib import suppress
 from typing import NamedTuple
+
+import phonenumbers
+from phonenumbers import NumberParseException, PhoneNumberFormat, ValidationResult
+
+MIN_DIGITS, MAX_DIGITS = 7, 15  # of a phone number with its country code (ITU-T E.164; the shortest in use have 7)
+FAULTS = {
+    ValidationResult.INVALID_COUNTRY_CODE: "begins with no country code",
+    ValidationResult.TOO_SHORT: "is too short",
+    ValidationResult.TOO_LONG: "is too long",
+    ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "lacks its area code",
+    ValidationResult.INVALID_LENGTH: "has a length that its country does not use",
+}
 
 
 class Twins(NamedTuple):
@@ -73,3 +86,31 @@ def subscriber(number: str) -> str:
 def same_number(one: str, other: str) -> bool:
     """Tell whether two numbers are one subscriber's."""
     return subscriber(one) == subscriber(other)
+
+
+def dialled(number: str) -> str:
+    """Return the form of a number by which the page finds its account. Raise ValueError with what is wrong with it.
+
+    Whoever wrote to us can be answered, also under a form that nobody dials any more: the page finds a Mexican account
+    without its 1, and an account from before a country put digits in by its own form alone.
+    """
+    try:
+        return _possible(number)
+    except ValueError:
+        for form in forms(number)[1:]:
+            with suppress(ValueError):
+                return min(number, _possible(form), key=len)
+        raise
+
+
+def _possible(digits: str) -> str:
+    """Return a number as E.164 digits. Raise ValueError with what is wrong with it."""
+    try:
+        number = phonenumbers.parse(f"+{digits}")
+        reason = phonenumbers.is_possible_number_with_reason(number)
+    except NumberParseException:
+        number, reason = None, ValidationResult.INVALID_COUNTRY_CODE
+    fault = "is too short" if len(digits) < MIN_DIGITS else "is too long" if len(digits) > MAX_DIGITS else None
+    if fault or number is None or reason != ValidationResult.IS_POSSIBLE:
+        raise ValueError(f"must be a phone number with its country code: {digits} {fault or FAULTS[reason]}")
+    return phonenumbers.format_number(number, PhoneNumberFormat.E164).removeprefix("+")

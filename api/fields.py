@@ -3,35 +3,24 @@
 import json
 import re
 import unicodedata
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
-import phonenumbers
-from phonenumbers import NumberParseException, PhoneNumberFormat, ValidationResult
 from pydantic import AfterValidator, BeforeValidator, JsonValue, WithJsonSchema
 
 from api.models import shown
-from phones import forms
+from phones import MAX_DIGITS, MIN_DIGITS, dialled
 from texts import even_breaks
 
 LONGEST_MESSAGE = 65_536  # UTF-16 units, which is how WhatsApp's page counts
 LARGEST_METADATA = 4096  # bytes, minified
 DEEPEST_METADATA = 5  # objects and lists within each other, the outermost included
 LONGEST_PHONE = 40  # characters, separators included
-MIN_DIGITS, MAX_DIGITS = 7, 15  # of a phone number with its country code (ITU-T E.164; the shortest in use have 7)
 
 
 # --- phone -------------------------------------------------------------------------------------------------------
 
 PHONE = re.compile(r"\(?\+?[0-9][0-9 ().\-/]*", re.ASCII)
-PHONE_FAULTS = {
-    ValidationResult.INVALID_COUNTRY_CODE: "begins with no country code",
-    ValidationResult.TOO_SHORT: "is too short",
-    ValidationResult.TOO_LONG: "is too long",
-    ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "lacks its area code",
-    ValidationResult.INVALID_LENGTH: "has a length that its country does not use",
-}
 #: the category of a character that may stand in a pasted number → what it is taken for
 PASTED = {"Zs": " ", "Pd": "-", "Cf": ""}
 #: the full-width forms of ASCII, as East Asian keyboards make them
@@ -50,33 +39,9 @@ def _unpasted(text: str) -> str:
     raise ValueError(f"{wanted}: {strange[0]} has no place in one" if strange else wanted)
 
 
-def _possible(digits: str) -> str:
-    """Return a number as it is dialled, E.164 digits. Raise ValueError with what is wrong with it."""
-    try:
-        number = phonenumbers.parse(f"+{digits}")
-        reason = phonenumbers.is_possible_number_with_reason(number)
-    except NumberParseException:
-        number, reason = None, ValidationResult.INVALID_COUNTRY_CODE
-    fault = "is too short" if len(digits) < MIN_DIGITS else "is too long" if len(digits) > MAX_DIGITS else None
-    if fault or number is None or reason != ValidationResult.IS_POSSIBLE:
-        raise ValueError(f"must be a phone number with its country code: {digits} {fault or PHONE_FAULTS[reason]}")
-    return phonenumbers.format_number(number, PhoneNumberFormat.E164).removeprefix("+")
-
-
 def _phone(text: str) -> str:
-    """Return E.164 digits without the plus sign.
-
-    Who wrote to us can be answered, also under a form of the number that nobody dials any more: the page finds a
-    Mexican account without its 1, and an account from before a country put digits in by its own form alone.
-    """
-    digits = _unpasted(text)
-    try:
-        return _possible(digits)
-    except ValueError:
-        for form in forms(digits)[1:]:
-            with suppress(ValueError):
-                return min(digits, _possible(form), key=len)
-        raise
+    """Return E.164 digits without the plus sign, in the form by which the page finds the account."""
+    return dialled(_unpasted(text))
 
 
 AS_PHONE = {"type": "string", "maxLength": LONGEST_PHONE, "examples": ["15551234567"]}

@@ -1,11 +1,13 @@
 """People who ask not to be written to: put on the org's list, and told so once where the org wants it."""
 
 import logging
+from contextlib import suppress
 from datetime import timedelta
 
 import psycopg
 
 from errors import OptedOut
+from phones import dialled
 from sql.database import Database, Row, Transaction
 from sql.ids import new_id
 from stopwords import StopWords
@@ -38,14 +40,14 @@ async def opt_out(tx: Transaction, account: str, phone: str, said: str, within: 
     """
     await tx.all("lock_opt_outs", phone=phone)
     row = await tx.one("opt_out", id=new_id("opt_"), account=account, phone=phone, reason=printable(said))
-    return await _confirm(tx, account, row["id"], within) if row and within > timedelta() else []
+    return await _confirm(tx, account, row["id"], phone, within) if row and within > timedelta() else []
 
 
-async def _confirm(tx: Transaction, account: str, entry: str, within: timedelta) -> list[Row]:
+async def _confirm(tx: Transaction, account: str, entry: str, phone: str, within: timedelta) -> list[Row]:
     try:
         # A savepoint: whatever is wrong with the confirmation, the opt-out holds.
         async with tx.connection.transaction():
-            return await tx.all("confirm_opt_out", id=entry, job=new_id("job_"), within=within)
+            return await tx.all("confirm_opt_out", id=entry, job=new_id("job_"), phone=_dialled(phone), within=within)
     except REFUSED as error:
         reason = type(error).__name__
         log.error(  # noqa: TRY400  # Postgres repeats the row in the traceback
@@ -53,3 +55,10 @@ async def _confirm(tx: Transaction, account: str, entry: str, within: timedelta)
             extra={"event": "opt_out.unconfirmed", "account": account, "reason": reason},
         )  # fmt: skip
         return []
+
+
+def _dialled(phone: str) -> str:
+    """Return the form of a number that an order for it would have; the number itself where none could be for it."""
+    with suppress(ValueError):
+        return dialled(phone)
+    return phone

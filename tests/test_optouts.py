@@ -140,6 +140,14 @@ async def test_a_confirmation_is_not_sent_again(database: Database, database_url
     assert await value(database, "select state from jobs") == "failed"
 
 
+async def test_a_confirmation_goes_to_the_number_as_it_is_dialled(database: Database) -> None:
+    await with_reply(database)
+    await says_stop(database, "5215512345678")
+    assert await rows(database, "select opt_outs.phone, jobs.phone from opt_outs join jobs on jobs.id = reply_job") == [
+        ("5215512345678", "525512345678")
+    ]
+
+
 async def test_a_closed_lane_is_not_woken(database: Database) -> None:
     await with_reply(database)
     await database.all("close_gate", lane="a", seconds=None, reason="paused")

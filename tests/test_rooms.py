@@ -47,7 +47,7 @@ FOREIGN = {
     "sql": {"starlette", "httpx2", "playwright"},
     "errors": {"psycopg", "playwright", "starlette", "pydantic"},
     "crypto": {"psycopg", "playwright", "starlette", "pydantic"},
-    "phones": {"psycopg", "playwright", "starlette", "pydantic", "phonenumbers"},
+    "phones": {"psycopg", "playwright", "starlette", "pydantic"},
     "texts": {"psycopg", "playwright", "starlette", "pydantic"},
     "stopwords": {"psycopg", "playwright", "starlette", "pydantic"},
     "addresses": {"psycopg", "playwright", "starlette", "pydantic", "httpx2"},

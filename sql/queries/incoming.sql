@@ -67,12 +67,12 @@ with confirmed as (
     set reply_job = %(job)s
     from orgs
     where opt_outs.id = %(id)s and orgs.org_id = opt_outs.org_id and orgs.opt_out_reply is not null
-    returning opt_outs.org_id, opt_outs.account_id, opt_outs.phone, orgs.opt_out_reply as message
+    returning opt_outs.org_id, opt_outs.account_id, orgs.opt_out_reply as message
 ), queued as (
     insert into jobs (
         id, org_id, account_id, content_hash, phone, message, priority, due_at, send_at, expires_at, timeline
     )
-    select %(job)s, org_id, account_id, sha256(convert_to(%(job)s, 'utf8')), phone, message, 1, now(), now(),
+    select %(job)s, org_id, account_id, sha256(convert_to(%(job)s, 'utf8')), %(phone)s, message, 1, now(), now(),
            now() + %(within)s::interval, step('queued', 'confirms an opt-out')
     from confirmed
     returning account_id
