@@ -14,7 +14,7 @@ from browser.reader import Doubts, Reader
 from browser.restriction import Restriction
 from browser.screens import ERRORS, PASSING, Screen, Sight, recognise, says
 from browser.seam import bounded
-from browser.whose import Owner, numbers_called, numbers_of
+from browser.whose import Owner, is_group, numbers_called, numbers_of
 from browser.words import plain, title_number
 from errors import NotOnWhatsApp, PageCrashed, PageHung, UiChanged, UnknownDialog, WrongChat
 from phones import same_number, subscriber
@@ -207,7 +207,8 @@ class Chats:
 
     def is_of(self, chat: dict[str, Any], phone: str) -> bool:
         """Tell whether the open chat, as it was read, bears this number or was opened by it, and can be written in."""
-        return bool(chat["box"]) and (self._is_known(chat, phone) or _names(chat, phone))
+        named = self._is_known(chat, phone) or _names(chat, phone)
+        return bool(chat["box"]) and named and not is_group(chat, self._reader.selectors)
 
     def _is_known(self, chat: dict[str, Any], phone: str) -> bool:
         known, name = self._known or ("", "")
@@ -215,7 +216,11 @@ class Chats:
 
     async def _open_listed(self, phone: str) -> bool:
         """Click the number's row, in view or found by search. A saved contact's row bears a name and is not found."""
-        return await self._click_found(lambda row: same_number(title_number(row["title"]), phone), phone) is not None
+
+        def wanted(row: dict[str, Any]) -> bool:
+            return same_number(title_number(row["title"]), phone) and not row["group"]
+
+        return await self._click_found(wanted, phone) is not None
 
     async def _click_found(self, wanted: Wanted, query: str) -> dict[str, Any] | None:
         """Click the first wanted row, in view or found by search, and return it."""

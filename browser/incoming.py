@@ -14,12 +14,11 @@ from browser.chats import Chats, unread_count
 from browser.history import History
 from browser.reader import Doubts, Reader
 from browser.screens import says
-from browser.whose import numbers_called, numbers_in
+from browser.whose import is_group, numbers_called, numbers_in
 from browser.words import plain
 from errors import SendError
 
 MOST = 300  # unread messages of one chat that are read; scrolling back takes its time
-GROUP = re.compile(r"@g\.us(?:_|$)")
 
 
 @dataclass(frozen=True)
@@ -115,8 +114,7 @@ class Inbox:
             name=name,
             phone=named.pop() if len(named) == 1 else self._chats.phone_of(name),
             called=next(iter(numbers_called(chat)), ""),
-            group=any(GROUP.search(row.id) for row in rows)
-            or says(self._reader.selectors, "group", plain(chat["label"])),
+            group=is_group(chat, self._reader.selectors),
             bubbles=tuple(row for row in rows if row.is_message),
             last=rows[-1].id if rows else None,
             unread=unread,

@@ -6,11 +6,14 @@ from typing import Any
 
 from browser.bubbles import own_id
 from browser.reader import Reader
-from browser.words import label_number, title_number
+from browser.screens import says
+from browser.selectors import Selectors
+from browser.words import label_number, plain, title_number
 from phones import same_number, subscriber
 
 #: an id of the older page names its chat: true_15551234567@c.us_3EB0…
 JID = re.compile(r"_(\d+)@(?:c\.us|s\.whatsapp\.net)_")
+GROUP = re.compile(r"@g\.us(?:_|$)")
 
 
 class Owner:
@@ -35,7 +38,10 @@ class Owner:
         The ids of the older page name the number. Else a message tells that is known to be in this number's chat, one
         of `messages` or our last, or the contact's panel, where it has this number and no other.
         """
-        ids = (await self._reader.ask("chat"))["ids"]
+        chat = await self._reader.ask("chat")
+        if is_group(chat, self._reader.selectors):
+            return False
+        ids = chat["ids"]
         known = {self._ours.get(subscriber(phone)), *map(own_id, messages)}
         told = numbers_in(ids)
         if not told and not known.isdisjoint(map(own_id, ids)):
@@ -48,8 +54,12 @@ class Owner:
 
     async def is_saved_otherwise(self, phone: str) -> bool:
         """Tell whether the open chat is this number's, although it is saved under another one."""
-        told = numbers_in((await self._reader.ask("chat"))["ids"]) or await self._panel_numbers()
-        return any(same_number(phone, number) for number in told)
+        chat = await self._reader.ask("chat")
+        if is_group(chat, self._reader.selectors):
+            return False
+        # The panel has the name as well, which may be a number.
+        told = numbers_in(chat["ids"]) or await self._panel_numbers() - {title_number(chat["title"])}
+        return bool(told) and all(same_number(phone, number) for number in told)
 
     async def _panel_numbers(self) -> set[str]:
         """Read the phone numbers in the contact's panel, which a click on the chat's header opens."""
@@ -68,6 +78,11 @@ class Owner:
         if close := await self._reader.find("contact_close"):
             await self._reader.click(close)
         return found
+
+
+def is_group(chat: dict[str, Any], selectors: Selectors) -> bool:
+    """Tell whether the open chat is a group's, whatever it is called and whoever of its members is shown by number."""
+    return any(map(GROUP.search, chat["ids"])) or says(selectors, "group", plain(chat["label"]))
 
 
 def numbers_in(ids: Iterable[str]) -> set[str]:

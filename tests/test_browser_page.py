@@ -3,6 +3,7 @@
 import asyncio
 import struct
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 from fixtures_browser import PATIENCE, Pages, friend, kind, last, linked, new_phone, page, pages, press, send, until
@@ -160,6 +161,28 @@ async def test_a_contacts_tick_in_the_list_is_not_that_of_the_number_in_its_titl
 
     await until(both)
     assert named not in await page.chat_ticks()
+
+
+async def test_a_group_named_by_a_number_gets_none_of_its_messages(pages: Pages, page: WhatsApp) -> None:
+    """As one is in harsh pages."""
+    await send(page, "447700900555", "to the number")
+    await send(page, new_phone(), "another chat is open")
+    await send(page, "447700900555", "to the number again")
+    assert (await pages.received("447700900555"))[-2:] == ["to the number", "to the number again"]
+
+
+async def test_a_group_that_stays_open_gets_no_message_for_a_member(
+    pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its panel names the number, as one of a contact that is saved under another one does."""
+    member = "15550104711"
+    await pages.phone(linked[0], "incoming", phone=member, text="hello")
+    await page._page.locator("#pane-side").get_by_text("Badminton Tuesday").click()
+    await page._page.locator("#main header").get_by_text("Badminton Tuesday").wait_for()
+    monkeypatch.setattr(page._chats, "_click", AsyncMock())
+    with pytest.raises(errors.WrongChat):
+        await page.open_chat(member)
+    assert not page._chats.is_of(await page._reader.ask("chat"), member)
 
 
 async def test_a_long_text_takes_seconds_and_not_minutes(pages: Pages, page: WhatsApp, friend: str) -> None:

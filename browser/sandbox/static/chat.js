@@ -8,6 +8,9 @@ import { interrupt, Preview } from "./harsh.js";
 import { GROUP, MIC, PERSON, PLUS, SEND, SMILE } from "./icons.js";
 import { Messages } from "./messages.js";
 
+/** Who is in each group. */
+const MEMBERS = ["Ann", "Bob", "+1 555-010-4711", "You"];
+
 export class Chat {
   /**
    * `send(text)` is called for Enter and for the button, `draft(text)` when the text changes; `closed` is the
@@ -31,14 +34,15 @@ export class Chat {
     this.restrict(closed);
   }
 
-  /** Shows whose number the chat's is. */
+  /** Shows whose number the chat's is, or who is in the group. */
   showContact() {
-    if (this.chat.group || this.contact?.isConnected) return;
+    if (this.contact?.isConnected) return;
+    const { group, phone, title } = this.chat;
     const close = button({ class: "icon-button", "aria-label": "Close" }, () => this.contact.remove(), "×");
     this.contact = h("div", { class: "contact", ...testid("drawer-right") },
-      h("header", {}, close, h("span", {}, "Contact info")),
-      h("h2", {}, this.chat.title),
-      h("div", {}, `+${this.chat.phone}`));
+      h("header", {}, close, h("span", {}, group ? "Group info" : "Contact info")),
+      h("h2", {}, title),
+      ...(group ? [`Group · ${MEMBERS.length} members`, ...MEMBERS] : [`+${phone}`]).map((line) => h("div", {}, line)));
     this.node.append(this.contact);
   }
 
@@ -93,7 +97,7 @@ export class Chat {
 function heading(chat) {
   const name = { dir: "auto", title: chat.group ? null : chat.title };
   const below = chat.group
-    ? h("span", { title: "Ann, Bob, +1 555-010-4711, You" }, "Ann, Bob, +1 555-010-4711, You")
+    ? h("span", { title: MEMBERS.join(", ") }, MEMBERS.join(", "))
     : chat.own && "Message yourself";
   return [
     h("div", { class: "chat-title", ...testid("conversation-info-header-chat-title") }, h("span", name, chat.title)),

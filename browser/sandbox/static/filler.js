@@ -31,8 +31,11 @@ const ODD = [
   { kind: "image" }, { kind: "notice", mine: false, ack: null }, { starred: true }, { mine: true, ack: -1 },
   { kind: "image", mine: true, ack: 2 },
 ];
-/** Titles of people whose number nobody sees, and of a business. */
-const MASKED = { Dima: "+49 ∙∙∙ ∙∙∙∙89", Elif: "@elif.y", Noah: "Noah’s Bakery ✓" };
+/** Titles of people whose number nobody sees, of a business, and of a group that somebody named by a number. */
+const MASKED = {
+  Dima: "+49 ∙∙∙ ∙∙∙∙89", Elif: "@elif.y", Noah: "Noah’s Bakery ✓",
+  "Sunday hikers": "+44 7700 900555",
+};
 
 /** Returns the chats, as model.js describes them; each a little older than the one before, all before `now`. */
 export function fillerChats(now) {
