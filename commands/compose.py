@@ -141,7 +141,12 @@ def make_worker(
         duties=_duties(
             settings, database=database, seats=seats, incoming=incoming, source=source, evidence=evidence, probe=probe
         ),
-        pulse=Pulse(url, settings.settle_seconds, max(DEAD, settings.lease_seconds) + TAKEOVER),
+        pulse=Pulse(
+            url,
+            settings.settle_seconds,
+            max(DEAD, settings.lease_seconds) + TAKEOVER,
+            settings.breaker_seconds if settings.breaker_failures else 0,
+        ),
         heartbeat=Heartbeat(
             database, worker, seats, consumers, settings.lease_seconds, settings.database_grace_seconds
         ),

@@ -94,8 +94,10 @@ class AccountWork:
     async def _attend(self, drain: Drain, account: Account) -> None:
         session = await self._ready(account)
         await self.sender.settle(drain, session)
-        if drain.closed and drain.gate_reason == UiChanged.code:
+        if drain.for_good and drain.gate_reason == UiChanged.code:
             await self.probe.known(session)
+        elif account.doubted:
+            await self.trouble.wait_for_settling(drain)
 
     async def _account(self, account: str) -> Account | None:
         rows = await self.database.read(Account, "account_to_drain", account=account, keepalive=self.keepalive_days)
@@ -103,7 +105,7 @@ class AccountWork:
 
     async def _stays_closed(self, drain: Drain, account: Account) -> bool:
         """Tell whether it is left alone: in quarantine, or asleep with nothing due while every seat is taken."""
-        if drain.closed and drain.gate_reason in QUARANTINE:
+        if drain.for_good and drain.gate_reason in QUARANTINE:
             return not (account.probe and drain.gate_reason == UiChanged.code)
         waits = drain.gate_reason in OPENED_BY_SESSION if drain.closed else account.due
         asleep = account.state == State.hibernated and self.seats.live(account.id) is None

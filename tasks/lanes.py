@@ -32,6 +32,7 @@ DEAD = 30.0  # seconds without a sign of life after which a worker is dead
 PULSE = 1.0  # seconds between pulses
 GAP = 5.0  # seconds between two pulses from which this process, or its way to Postgres, was away
 FAILED_AT_ONCE = 1000  # deliveries to endpoints that are disabled or deleted, in each pulse
+UNKNOWN_MOST = 3  # messages in a row without a tick that open the circuit
 AFTER_BUG = 10.0  # seconds until a lane is attended to again after an error that nobody foresaw
 
 
@@ -45,8 +46,9 @@ class Drain:
     epoch: int
     #: when it began, by Postgres's clock
     began: datetime
-    #: whether the gate was closed then, and why it was last closed
+    #: whether the gate was closed then, whether until somebody acts and not for a while, and why it was last closed
     closed: bool
+    for_good: bool
     gate_reason: str | None
 
 
@@ -141,6 +143,8 @@ class Pulse:
     url: str
     settle_seconds: float
     dead: float = DEAD
+    #: for which an account rests whose messages end without a tick; 0 is not at all
+    breaker_seconds: float = 0
     _connection: psycopg.AsyncConnection | None = None
     _led: bool = False
     #: Postgres's time at the last pulse, and from when silence counts as death
@@ -220,7 +224,11 @@ class Pulse:
             expired = await statement.all("expire_jobs")
             cancelled = await statement.all("cancel_of_deleted")
             unknown = (
-                await statement.all("give_up_settling", seconds=self.settle_seconds) if self.settle_seconds else []
+                await statement.all(
+                    "give_up_settling", seconds=self.settle_seconds, most=UNKNOWN_MOST, rest=self.breaker_seconds
+                )
+                if self.settle_seconds
+                else []
             )
             await wake_returned(statement, expired + cancelled + unknown)
         (failed,) = await statement.all("fail_waiting", endpoint=None, most=FAILED_AT_ONCE)

@@ -4,14 +4,17 @@ import logging
 from dataclasses import dataclass
 
 from browser.census import SPARE
-from browser.checkup import examine
-from errors import UiChanged
+from browser.checkup import Findings, examine
+from browser.history import Verdict
+from errors import PageHung, UiChanged, WrongChat
 from sql.database import Database
 from tasks.seats import Seats, Session
 
 log = logging.getLogger(__name__)
 
 SHOWN = 5.0  # seconds that an open page may take to show something
+#: what a look at a message finds where its tick is one that is known
+TOLD = frozenset({Verdict.SENT, Verdict.PENDING, Verdict.FAILED})
 
 
 @dataclass
@@ -34,20 +37,51 @@ class Probe:
         self._used = used
 
     async def known(self, session: Session) -> None:
-        """Look at the page, in the account's own chat; let it send again, or raise UiChanged with what is missing."""
+        """Look at the page, and let the account send again, or raise UiChanged with what is missing.
+
+        It is looked at in the account's own chat, and in that of a message whose status could not be read.
+        """
         async with session.busy:
-            found = await examine(session.page, shown=SHOWN, act=True, reload=True)
-        missing = [name for name in found.missing if name not in SPARE]
-        if missing:
-            detail = f"The page has no {missing[0]} where one is expected (selectors {found.version})."
-            raise UiChanged(detail, element=missing[0])
-        if found.strange:
-            detail = f"The page's ticks are not known: {', '.join(found.strange)} (selectors {found.version})."
-            raise UiChanged(detail, element="meta")
-        if found.failed:
-            raise UiChanged(found.note)
+            try:
+                found = await examine(session.page, shown=SHOWN, act=True, reload=True)
+                last = await self._last_unreadable(session)
+            except PageHung as error:
+                raise UiChanged(error.detail) from error
+        _check(found, last)
         await self.database.all("open_known_gate", account=session.account, worker=self.seats.worker)
         log.info(
             "account %s: the page is known again, by selectors %s", session.account, found.version,
             extra={"event": "page.known_again", "account": session.account, "version": found.version},
         )  # fmt: skip
+
+    async def _last_unreadable(self, session: Session) -> Verdict | None:
+        """Look again at the message whose status could not be read; None where there is none."""
+        job = await self.database.one("last_unreadable", account=session.account)
+        if job is None:
+            return None
+        rows = await self.database.all("bubbles_beside", account=session.account, phone=job["phone"], job=job["id"])
+        others = {row["bubble"] for row in rows}
+        try:
+            found = await session.page.look_for(
+                job["phone"], job["message"], job["anchor"], bubble=job["bubble"], others=others
+            )
+        except (PageHung, WrongChat, UiChanged):
+            return Verdict.UNKNOWN
+        return found.verdict
+
+
+def _check(found: Findings, last: Verdict | None) -> None:
+    """Raise UiChanged unless all that a message needs was found, and a tick that is known where one was not."""
+    missing = [name for name in found.missing if name not in SPARE]
+    if missing:
+        detail = f"The page has no {missing[0]} where one is expected (selectors {found.version})."
+        raise UiChanged(detail, element=missing[0])
+    if found.strange:
+        detail = f"The page's ticks are not known: {', '.join(found.strange)} (selectors {found.version})."
+        raise UiChanged(detail, element="meta")
+    if found.failed:
+        raise UiChanged(found.note)
+    # Its own chat may hold no message, and then shows no tick either.
+    ticked = last in TOLD or (last is not Verdict.UNREADABLE and bool(found.ticks.keys() - {"unknown"}))
+    if last is not None and not ticked:
+        raise UiChanged(f"The page has shown no tick that is known (selectors {found.version}).", element="meta")

@@ -37,7 +37,7 @@ from tasks import metrics
 from tasks.backoff import backoff
 from tasks.evidence import Evidence
 from tasks.incoming import Incoming
-from tasks.lanes import Drain, wake_returned
+from tasks.lanes import UNKNOWN_MOST, Drain, wake_returned
 from tasks.seats import Session
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,6 @@ BACKOFF_CAP = 300.0  # seconds
 COMMIT_AGAIN = 0.5  # seconds between tries to write a result
 HELD_BACK = 3  # times in a row that something else would have got Enter, until the page is opened anew
 SURVEY = 60.0  # seconds between looks how well a page is known
-UNKNOWN_MOST = 3  # messages in a row without a tick that open the circuit
 
 
 @dataclass(frozen=True)
@@ -183,7 +182,8 @@ class Sender:
             await self._not_taken(session, job, error)
         except SendError as error:
             # Enter was pressed, or may have been: the chat has to be looked at, at once.
-            await self.database.all("settle_soon", job=job.id, claim=job.claim)
+            reason = Reason.UNREADABLE if isinstance(error, UiChanged) else None
+            await self.database.all("settle_soon", job=job.id, claim=job.claim, reason=reason)
             await self._keep(session, job, error)
             raise
 

@@ -38,6 +38,8 @@ class Account:
     restriction: str | None
     #: sending stopped, since the page had changed, and it is time to look whether it is known again
     probe: bool
+    #: its page was not recognised under a message, and nothing was sent since
+    doubted: bool
     #: it slept for so long that WhatsApp may unlink it
     stale: bool
     #: a message is due, whatever the gate says

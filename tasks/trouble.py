@@ -31,6 +31,7 @@ from tasks.evidence import Evidence
 from tasks.lanes import Drain
 from tasks.linking import NotScanned
 from tasks.seats import Seats
+from tasks.send import SETTLE_AGAIN
 from tasks.states import States
 
 log = logging.getLogger(__name__)
@@ -116,8 +117,8 @@ class Trouble:
             look=attend or SETTLE_LATER, began=unless_asked_since,
         )  # fmt: skip
 
-    async def _count(self, counter: str, account: str) -> int:
-        row = await self.database.one(counter, account=account, worker=self.worker)
+    async def _count(self, counter: str, account: str, **values: object) -> int:
+        row = await self.database.one(counter, account=account, worker=self.worker, **values)
         if row is None:
             raise LeaseLost
         return int(row["failures"])
@@ -230,11 +231,17 @@ class Trouble:
     async def _doubt(self, drain: Drain, error: SendError) -> None:
         """Open the page anew, once: one that loaded itself anew under a message lacks what was there before."""
         await self.seats.close(drain.lane)
-        if await self._count("count_failure", drain.lane) > 1:
+        if await self._count("doubt_page", drain.lane, selectors=self.seats.selectors.fingerprint) > 1:
             await self._stop_until_known(drain, error)
             return
         await self._close_gate(drain.lane, DOUBT, error.code, attend=DOUBT)
         await self._say_why(drain.lane, error)
+
+    async def wait_for_settling(self, drain: Drain) -> None:
+        """Let nothing new be typed on a page in doubt before it is told what became of the message in hand."""
+        row = await self.database.one("unsettled", account=drain.lane)
+        if row and row["unsettled"]:
+            await self._close_gate(drain.lane, SETTLE_AGAIN, UiChanged.code, attend=SETTLE_AGAIN)
 
     async def _not_known(self, drain: Drain, error: SendError) -> None:
         await self.evidence_of(drain.lane, error)

@@ -75,6 +75,7 @@ FENCED: dict[str, LiteralString] = {
     "set_profile_aside": "select 1",
     "drop_kept_profile": "update profiles set kept_since = now()",
     "note_memory": "select 1",
+    "doubt_page": "select 1",
     "stop_until_known": "select 1",
     "open_known_gate": "update lanes set gate_reason = 'ui_changed'",
     "answer_checkup": "insert into checkups (account_id, org_id) values ('a', 'org_default')",

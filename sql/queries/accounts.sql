@@ -110,7 +110,7 @@ with held as (
 )
 update accounts
 set paused = false, failures_in_a_row = 0, reconnects = 0, unknown_in_a_row = 0, probes = 0, probe_at = null,
-    restriction = null, restricted_until = null,
+    stopped_by = null, restriction = null, restricted_until = null,
     wanted = case when back.account_id is null then wanted else 'connected' end,
     linked = linked or back.account_id is not null,
     pairing_phone = case when back.account_id is null then pairing_phone end,

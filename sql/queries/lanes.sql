@@ -16,7 +16,7 @@ set epoch = epoch + 1, drained_by = %(worker)s, wakeup_id = %(wakeup)s
 where id = %(lane)s
   and not exists (
       select from procrastinate_jobs where lock = lanes.id and status = 'doing' and procrastinate_jobs.id <> %(wakeup)s)
-returning id as lane, kind, queue, epoch, now() as began, open_at > now() as closed, gate_reason
+returning id as lane, kind, queue, epoch, now() as began, open_at > now() as closed, open_at = 'infinity' as for_good, gate_reason
 
 -- name: end_drain
 -- Unless a newer drain has begun. What was wanted before this one began has been attended to.

@@ -64,9 +64,10 @@ with done as (
     where id = %(job)s and claim = %(claim)s and state in ('sending', 'submitting')
     returning jobs as job
 ), healthy as (
-    update accounts set failures_in_a_row = 0, unknown_in_a_row = 0, probes = 0
+    update accounts set failures_in_a_row = 0, unknown_in_a_row = 0, probes = 0, stopped_by = null
     from done
-    where accounts.id = (done.job).account_id and (failures_in_a_row > 0 or unknown_in_a_row > 0 or probes > 0)
+    where accounts.id = (done.job).account_id
+      and (failures_in_a_row > 0 or unknown_in_a_row > 0 or probes > 0 or stopped_by is not null)
 )
 select job_event('JobCompleted', job) as lanes from done
 
@@ -162,8 +163,9 @@ returning jobs.id, account_id, key, phone, message, attempts, claim, anchor, bub
           extract(epoch from now() - submitted_at)::float8 as submitted_for, request_id
 
 -- name: settle_soon
--- Its own drain lost the page after Enter: let the next look be at once.
-update jobs set due_at = now() where id = %(job)s and claim = %(claim)s and state = 'submitting'
+-- Its own drain lost the page after Enter, or could not read it: let the next look be at once.
+update jobs set due_at = now(), error_reason = %(reason)s
+where id = %(job)s and claim = %(claim)s and state = 'submitting'
 
 -- name: awaiting_ticks
 -- Messages of these accounts whose next tick has not been seen, newest first. A tick that comes after the outcome was
@@ -240,12 +242,17 @@ with back as materialized (
 select job_event('JobCancelled', job) as lanes from cancelled
 
 -- name: give_up_settling
--- Also when the account cannot be opened.
+-- Also when the account cannot be opened. They count as in job_failed, and close the gate where a drain would open the
+-- circuit. It waits for no lock: what somebody holds is given up by the next pulse.
 with late as materialized (
-    select id from jobs
-    where state = 'submitting' and submitted_at < now() - %(seconds)s * interval '1 second'
+    select jobs.id
+    from jobs
+    join accounts on accounts.id = jobs.account_id
+    join lanes on lanes.id = jobs.account_id
+    where jobs.state = 'submitting' and submitted_at < now() - %(seconds)s * interval '1 second'
     limit 500
-    for update skip locked
+    for update of jobs skip locked
+    for no key update of accounts, lanes skip locked
 ), done as (
     update jobs
     set state = 'failed', ended_at = now(), claim = null, error_code = 'outcome_unknown',
@@ -255,5 +262,15 @@ with late as materialized (
     from late
     where jobs.id = late.id
     returning jobs as job
+), counted as (
+    update accounts set unknown_in_a_row = unknown_in_a_row + given_up.jobs
+    from (select (job).account_id, count(*) as jobs from done group by 1) as given_up
+    where accounts.id = given_up.account_id
+    returning accounts.id, unknown_in_a_row
+), rested as (
+    update lanes
+    set open_at = greatest(open_at, until), gate_reason = case when open_at <= until then 'outcome_unknown' else gate_reason end
+    from counted, (values (now() + %(rest)s * interval '1 second')) as wanted (until)
+    where lanes.id = counted.id and unknown_in_a_row >= %(most)s and %(rest)s > 0
 )
 select job_event('JobFailed', job) as lanes from done

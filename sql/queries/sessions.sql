@@ -3,7 +3,7 @@
 select id, org_id, transport, wanted, state, paused, linked, time_zone, pace, phone, pairing_phone, proxy, profile_home,
        profile_generation, failures_in_a_row, reconnects,
        case when restriction is not null and coalesce(restricted_until > now(), true) then restriction end as restriction,
-       coalesce(probe_at <= now(), false) as probe,
+       coalesce(probe_at <= now(), false) as probe, stopped_by is not null as doubted,
        coalesce(last_open_at < now() - %(keepalive)s * interval '1 day', false) and %(keepalive)s > 0 as stale,
        exists (
            select from jobs
@@ -132,6 +132,15 @@ update accounts set failures_in_a_row = failures_in_a_row + 1
 where id = %(account)s and leased_by = %(worker)s
 returning failures_in_a_row as failures
 
+-- name: doubt_page
+-- As count_failure, of a page that was not recognised under a message.
+update accounts set failures_in_a_row = failures_in_a_row + 1, stopped_by = %(selectors)s
+where id = %(account)s and leased_by = %(worker)s
+returning failures_in_a_row as failures
+
+-- name: unsettled
+select exists (select from jobs where account_id = %(account)s and state = 'submitting') as unsettled
+
 -- name: stop_until_known
 -- Sending stopped, since the page had changed: it is looked at again after a while, and sooner where other selectors come.
 -- Not where somebody has asked since this drain began: to resume counts. What is to be attended to later was not asked.
@@ -152,17 +161,32 @@ where accounts.id = lane.id
 returning extract(epoch from probe_at - now())::float8 as seconds
 
 -- name: open_known_gate
--- Its page is known again, and what failed counts anew. An account that was paused meanwhile stays so.
+-- Its page is known again, what failed counts anew, and what is submitted is looked at at once. An account that was paused
+-- meanwhile stays so.
 with account as (
     update accounts set probe_at = null, stopped_by = null, failures_in_a_row = 0
     where id = %(account)s and leased_by = %(worker)s and wanted = 'connected'
     returning id, paused
+), settling as (
+    update jobs set due_at = now()
+    from account
+    where account_id = account.id and jobs.state = 'submitting'
 )
 update lanes
 set open_at = case when account.paused then 'infinity' else '-infinity' end::timestamptz,
     gate_reason = case when account.paused then 'paused' end
 from account
 where lanes.id = account.id and lanes.gate_reason = 'ui_changed'
+
+-- name: last_unreadable
+-- The message whose status could not be read, unless one was sent since.
+select id, phone, message, anchor, bubble
+from jobs
+where account_id = %(account)s and error_reason = 'unreadable' and state in ('submitting', 'failed')
+  and not exists (
+      select from jobs as later where later.account_id = jobs.account_id and later.sent_at > jobs.submitted_at)
+order by submitted_at desc
+limit 1
 
 -- name: probe_with
 -- Other selectors are in use: what these did not know is looked at now.
