@@ -65,7 +65,7 @@ class Session:
     closing: bool = False
     #: when it was looked at last by which alternatives its page is found
     surveyed: float = -math.inf
-    #: times in a row that something else would have got Enter
+    #: times in a row that Enter did not reach the page
     held_back: int = 0
 
     def touch(self) -> None:

@@ -48,7 +48,9 @@ MESSAGE_LIMIT = 150.0  # seconds to open the chat and type
 SETTLE_AGAIN = 5.0  # seconds until an unsettled message is looked at again
 BACKOFF_CAP = 300.0  # seconds
 COMMIT_AGAIN = 0.5  # seconds between tries to write a result
-HELD_BACK = 3  # times in a row that something else would have got Enter, until the page is opened anew
+HELD_BACK = 3  # times in a row that Enter did not reach the page, until it is opened anew
+#: why Enter did not reach the page: it would have come after ENTER_MARGIN
+LATE = "late"
 SURVEY = 60.0  # seconds between looks how well a page is known
 
 
@@ -72,6 +74,8 @@ class Job:
     #: seconds since the permission to press Enter was written; 0 when it was not
     submitted_for: float
     request_id: str | None
+    #: it was in hand when its account stopped for a page that is known again: what is changed may be its chat alone
+    blamed: bool
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,7 @@ class Sender:
 
     async def _enter(self, session: Session, job: Job, anchor: str | None, armed: float) -> None:
         if time.monotonic() - armed > ENTER_MARGIN:
-            await self._not_pressed(job)
+            await self._held_back(session, job, LATE)
             return
         try:
             await session.page.press_enter()
@@ -213,20 +217,28 @@ class Sender:
                 metrics.surveyed(*await session.page.survey())
 
     async def _held_back(self, session: Session, job: Job, why: str) -> None:
-        """Give back a message whose Enter the guard held back. Raise PageHung where that happens again and again."""
-        await self._not_pressed(job)
-        session.held_back = 0 if why == "late" else session.held_back + 1
-        if session.held_back >= HELD_BACK:
-            session.held_back = 0
-            raise PageHung("Something else than the compose box would have got Enter, again and again.")
+        """Give back a message whose Enter was held back. Raise PageHung where that happens again and again."""
+        session.held_back += 1
+        if session.held_back < HELD_BACK:
+            await self._not_pressed(job)
+            return
+        session.held_back = 0
+        error = PageHung(
+            "Enter would have come too late, again and again."
+            if why == LATE
+            else "Something else than the compose box would have got Enter, again and again."
+        )
+        await self._not_pressed(job, error, counts=True)
+        raise error
 
     async def _not_taken(self, session: Session, job: Job, error: EnterNotTaken | EnterRefused) -> None:
         """Give back a message that still stands in the box; it is tried through the button next, then not at all."""
-        await self._not_pressed(job)
+        refused = error if isinstance(error, EnterRefused) else None
+        await self._not_pressed(job, refused, counts=job.blamed and refused is not None)
         await self._keep(session, job, error)
         await self._clear(session)
-        if isinstance(error, EnterRefused):
-            raise error
+        if refused:
+            raise refused
 
     async def _without_tick(self, session: Session, job: Job, error: OutcomeUnknown | Refused) -> None:
         await self._keep(session, job, error)
@@ -239,16 +251,22 @@ class Sender:
         with suppress(DatabaseUnavailable):
             await self.database.all("note_bubble", job=job.id, claim=job.claim, bubble=bubble)
 
-    async def _not_pressed(self, job: Job) -> None:
+    async def _not_pressed(self, job: Job, error: SendError | None = None, *, counts: bool = False) -> None:
         """Write that Enter did not reach the page: Postgres was away, or this process was frozen for too long.
 
         Nobody else can know it. Whoever took over meanwhile looks at a chat that proves nothing, from an older profile.
+        With `counts` the `error` has used up an attempt.
         """
         log.warning(
             "job %s: Enter was not pressed", job.id,
             extra={"event": "job.not_pressed", "job": job.id, "account": job.account_id},
         )  # fmt: skip
-        await self._until_written("not_pressed", job=job.id, claim=job.claim)
+        if counts and error and job.attempts >= self.policy.attempts:
+            await self.failed(job, error)
+            return
+        code, detail = (error.code, error.detail) if error else (None, None)
+        seconds = self._pause(job) if counts else None
+        await self._until_written("not_pressed", job=job.id, claim=job.claim, seconds=seconds, code=code, detail=detail)
 
     async def release(self, drain: Drain) -> None:
         """Give back what earlier drains of the lane only typed."""
@@ -260,7 +278,12 @@ class Sender:
             Job, "take_submitted", lane=drain.lane, epoch=drain.epoch, worker=self.worker, look=SETTLE_AGAIN
         ):
             async with session.busy:
-                await self._settle_one(session, jobs[0])
+                try:
+                    await self._settle_one(session, jobs[0])
+                except AttemptFailed:
+                    # Its page is opened anew for the others, and not at once for this look again.
+                    await self.database.all("put_off_settling", job=jobs[0].id, claim=jobs[0].claim, look=SETTLE_AGAIN)
+                    raise
 
     async def _beside(self, job: Job) -> set[str]:
         """Return the ids of other messages to the same recipient."""
@@ -314,10 +337,10 @@ class Sender:
             extra={"event": "job.not_sent", "job": job.id, "account": job.account_id, "code": error.code,
                    "attempts": job.attempts},
         )  # fmt: skip
-        if isinstance(error, AttemptFailed):
+        if isinstance(error, AttemptFailed) or (isinstance(error, UiChanged) and job.blamed):
             await self._again(job, error)
         elif isinstance(error, AccountWaits):
-            await self.database.all("return_job", job=job.id, claim=job.claim, code=error.code)
+            await self.database.all("return_job", job=job.id, claim=job.claim, code=error.code, detail=error.detail)
         else:
             if isinstance(error, NewChatsRestricted) and not session.restricted:
                 await self._restricted(session, error.restriction, error.until)
@@ -330,14 +353,16 @@ class Sender:
             "set_restriction", account=session.account, worker=self.worker, restriction=restriction, until=until
         )
 
-    async def _again(self, job: Job, error: AttemptFailed) -> None:
+    async def _again(self, job: Job, error: AttemptFailed | UiChanged) -> None:
         if job.attempts >= self.policy.attempts:
             await self.failed(job, error)
             return
-        seconds = backoff(job.attempts, base=self.policy.backoff_seconds, factor=2, cap=BACKOFF_CAP)
         await self.database.all(
-            "try_again", job=job.id, claim=job.claim, seconds=seconds, code=error.code, detail=error.detail
+            "try_again", job=job.id, claim=job.claim, seconds=self._pause(job), code=error.code, detail=error.detail
         )
+
+    def _pause(self, job: Job) -> float:
+        return backoff(job.attempts, base=self.policy.backoff_seconds, factor=2, cap=BACKOFF_CAP)
 
     async def sent(self, job: Job, bubble: Bubble, detail: str | None = None) -> None:
         """Write that the message has its tick."""

@@ -47,6 +47,7 @@ FENCED: dict[str, LiteralString] = {
     "try_again": "select 1",
     "return_job": "select 1",
     "settle_soon": "update jobs set state = 'submitting' where claim is not null",
+    "put_off_settling": "update jobs set state = 'submitting', submitted_at = now() where claim is not null",
     "note_bubble": "update jobs set state = 'submitting' where claim is not null",
     "note_reason": "update jobs set state = 'submitting' where claim is not null",
     # Others wait for the same number.
@@ -84,7 +85,7 @@ FENCED: dict[str, LiteralString] = {
 #: What an unchanged claim allows whoever has the lane by now: a result that is known is never thrown away.
 BY_CLAIM = {
     "job_sent", "job_failed", "try_again", "return_job", "settle_soon", "note_bubble", "note_reason",
-    "put_off_recipient",
+    "put_off_recipient", "put_off_settling",
 }  # fmt: skip
 
 NUDGE = "It asks that a lane be looked at, by whoever may; nothing is decided."

@@ -287,7 +287,7 @@ async def test_what_is_returned_keeps_its_place_in_the_line(database: Database) 
     job = await take(database, drain)
     assert job
     assert job.id == first
-    await database.all("return_job", job=job.id, claim=job.claim, code="offline")
+    await database.all("return_job", job=job.id, claim=job.claim, code="offline", detail="")
     again, after = await take(database, drain), await take(database, drain)
     assert again
     assert after

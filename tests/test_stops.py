@@ -1,12 +1,17 @@
 """What a stop costs: the message in hand at most, and only for as long as the page is not known."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fixtures_house import House, house
 from fixtures_lanes import add_jobs, add_lanes, until, value
 
+from browser.sandbox.pace import PATIENCE
+from browser.whatsapp import WhatsApp
+from errors import WrongChat
 from sql.database import Database
+from tasks import send
 from tasks.accounts import AccountWork
 from tasks.lanes import UNKNOWN_MOST, Pulse
 
@@ -74,3 +79,83 @@ async def test_what_is_given_up_counts_and_closes_the_gate(database: Database, d
     assert await value(database, counts) == [UNKNOWN_MOST, UNKNOWN_MOST - 1]
     assert await value(database, "select array_agg(gate_reason order by id) from lanes") == ["outcome_unknown", None]
     assert await value(database, "select array_agg(open_at > now() order by id) from lanes") == [True, False]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_a_chat_without_a_box_fails_in_the_end_and_stops_nobody_else(database_url: str, tmp_path: Path) -> None:
+    async with house(tmp_path, database_url, send_attempts=2, send_backoff_seconds=0.2) as it:
+        assert it.worker
+        it.worker.seats.patience = replace(PATIENCE, chat=6.0, boot=20.0)
+        account = await it.link(kind="2026-08")
+        look_anew(it, 1.0, 600.0)
+        await it.ended(await it.send(account, "15557770001"))
+        await rename(it, account, '[aria-label$="555-777-2000"]')
+        jobs = [await it.send(account, f"1555777200{number}", "hello") for number in range(MESSAGES)]
+        assert all([(await it.ended(job))["sentAt"] for job in jobs[1:]])
+        ended = await it.ended(jobs[0])
+        assert (ended["status"], ended["attempts"], ended["error"]["code"]) == ("failed", 2, "ui_changed")
+        assert "no compose box" in ended["error"]["detail"]
+        stops = "select count(*) from account_changes where account_id = %s and to_state = 'disconnected'"
+        assert await value(it.database, stops, account) == 1
+        await it.ended(await it.send(account, "15557770001", "after it"))
+        assert await it.received("15557770001") == ["hello", "after it"]
+
+
+async def test_a_person_who_resumes_counts_an_attempt_of_what_was_in_hand(database: Database) -> None:
+    await add_lanes(database, "a")
+    in_hand, other = await add_jobs(database, "a", 2)
+    async with database.transaction() as tx:
+        await tx.connection.execute("update jobs set error_code = 'ui_changed' where id = %s", [in_hand])
+    order = "select array_agg(id order by due_at, seq) from jobs"
+    attempts = "select attempts from jobs where id = %s"
+    await database.all("resume_account", account="a", org="org_default")
+    assert await value(database, attempts, in_hand) == 0, "it was only paused"
+    async with database.transaction() as tx:
+        await tx.connection.execute("update accounts set probe_at = now()")
+    for _ in range(2):
+        await database.all("resume_account", account="a", org="org_default")
+        assert (await value(database, attempts, in_hand), await value(database, order)) == (1, [other, in_hand])
+
+
+@pytest.mark.long
+async def test_an_enter_that_is_late_again_and_again_is_an_attempt(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path, database_url, send_attempts=2, send_backoff_seconds=0.2) as it:
+        account = await it.link(kind="2026-08")
+        with monkeypatch.context() as patch:
+            patch.setattr(send, "ENTER_MARGIN", 0.0)
+            ended = await it.ended(await it.send(account, "15557770001", "too late"))
+        assert (ended["attempts"], ended["error"]["code"]) == (2, "page_hung")
+        assert [step["detail"] for step in ended["timeline"]].count("enter_not_pressed") == 2 * send.HELD_BACK - 1
+        assert (await it.ended(await it.send(account, "15557770001", "in time")))["sentAt"]
+        assert await it.received("15557770001") == ["in time"]
+
+
+@pytest.mark.long
+async def test_a_look_that_the_page_does_not_bear_waits_longer_each_time(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    async def look_for(*_: object, **__: object) -> None:
+        nonlocal looks
+        looks += 1
+        raise WrongChat
+
+    async with house(tmp_path, database_url) as it:
+        account = await it.link(kind="2026-08")
+        job = await it.send(account, "15557770001")
+        await it.ended(job)
+        monkeypatch.setattr(WhatsApp, "look_for", look_for)
+        async with it.database.transaction() as tx:
+            await tx.connection.execute(
+                "update jobs set state = 'submitting', submitted_at = now(), due_at = now() where id = %s", [job]
+            )
+        other = await it.send(account, "15557770002", "meanwhile")
+        waits = "select due_at - submitted_at > interval '15 seconds' from jobs where id = %s"
+        await until(it.database, waits, wanted=True, values=[job])
+        assert looks <= 3
+        assert (await it.ended(other))["sentAt"]
+        assert (await it.client.get(f"/jobs/{job}"))["status"] == "submitting"

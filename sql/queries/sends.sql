@@ -34,7 +34,8 @@ set state = 'sending', claim = gen_random_uuid(), claimed_by = %(worker)s, attem
 from next
 where jobs.id = next.id
 returning jobs.id, jobs.account_id, jobs.key, jobs.phone, jobs.message, jobs.attempts, jobs.claim, jobs.anchor,
-          jobs.bubble, jobs.profile_generation, jobs.pressed_on, 0::float8 as submitted_for, jobs.request_id
+          jobs.bubble, jobs.profile_generation, jobs.pressed_on, 0::float8 as submitted_for, jobs.request_id,
+          coalesce(jobs.error_code = 'ui_changed', false) and jobs.attempts > 1 as blamed
 
 -- name: submit_job
 -- The permission to press Enter: committed before it is pressed. It needs this drain to be the newest, the gate to be open
@@ -113,20 +114,25 @@ where id = %(job)s and claim = %(claim)s and state in ('sending', 'submitting')
 
 -- name: return_job
 -- Back to queued without an attempt counted: the account has to wait, not the job. It keeps its due time, and with it its
--- place in the line.
+-- place in the line. What found the page changed is remembered: it may be its own chat that is like that.
 update jobs
 set state = 'queued', claim = null, claimed_by = null, attempts = attempts - 1,
+    error_code = case when %(code)s = 'ui_changed' then %(code)s else error_code end,
+    error_detail = case when %(code)s = 'ui_changed' then %(detail)s else error_detail end,
     timeline = timeline || step('queued', %(code)s)
 where id = %(job)s and claim = %(claim)s and state = 'sending'
 
 -- name: not_pressed
 -- Enter did not reach the page, and only the worker that was to press it knows. Of a job that is submitting it names the
 -- claim under which Enter was allowed, since whoever took over may have claimed the job to settle it; nobody presses Enter
--- for a job that is submitting already. It is no attempt.
+-- for a job that is submitting already. It is no attempt, unless it is to wait for some seconds.
 update jobs
-set state = 'queued', claim = null, claimed_by = null, submitter = null, attempts = greatest(attempts - 1, 0),
-    -- Its place in the line, which the next look had taken.
-    due_at = case when state = 'submitting' then send_at else due_at end,
+set state = 'queued', claim = null, claimed_by = null, submitter = null,
+    attempts = case when %(seconds)s::float8 is null then greatest(attempts - 1, 0) else attempts end,
+    due_at = case when %(seconds)s::float8 is not null then now() + %(seconds)s * interval '1 second'
+                  -- Its place in the line, which the next look had taken.
+                  when state = 'submitting' then send_at else due_at end,
+    error_code = coalesce(%(code)s, error_code), error_detail = coalesce(%(detail)s, error_detail),
     timeline = timeline || step('queued', 'enter_not_pressed')
 where id = %(job)s
   and (state = 'submitting' and submitter = %(claim)s or state = 'sending' and claim = %(claim)s)
@@ -160,11 +166,16 @@ set claim = gen_random_uuid(), claimed_by = %(worker)s, due_at = now() + %(look)
 from next
 where jobs.id = next.id
 returning jobs.id, account_id, key, phone, message, attempts, claim, anchor, bubble, profile_generation, pressed_on,
-          extract(epoch from now() - submitted_at)::float8 as submitted_for, request_id
+          extract(epoch from now() - submitted_at)::float8 as submitted_for, request_id, false as blamed
 
 -- name: settle_soon
 -- Its own drain lost the page after Enter, or could not read it: let the next look be at once.
 update jobs set due_at = now(), error_reason = %(reason)s
+where id = %(job)s and claim = %(claim)s and state = 'submitting'
+
+-- name: put_off_settling
+-- The page did not bear the look at it: not again before it has waited for as long as it has by now.
+update jobs set due_at = now() + greatest(now() - submitted_at, %(look)s * interval '1 second')
 where id = %(job)s and claim = %(claim)s and state = 'submitting'
 
 -- name: awaiting_ticks

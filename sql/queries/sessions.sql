@@ -161,8 +161,9 @@ where accounts.id = lane.id
 returning extract(epoch from probe_at - now())::float8 as seconds
 
 -- name: open_known_gate
--- Its page is known again, what failed counts anew, and what is submitted is looked at at once. An account that was paused
--- meanwhile stays so.
+-- Its page is known again, what failed counts anew, and what is submitted is looked at at once. What was in hand when it
+-- stopped has used up an attempt, and goes behind what waits: it may be its chat alone that is not as it was. An account that
+-- was paused meanwhile stays so.
 with account as (
     update accounts set probe_at = null, stopped_by = null, failures_in_a_row = 0
     where id = %(account)s and leased_by = %(worker)s and wanted = 'connected'
@@ -171,6 +172,10 @@ with account as (
     update jobs set due_at = now()
     from account
     where account_id = account.id and jobs.state = 'submitting'
+), blamed as (
+    update jobs set attempts = attempts + 1, due_at = greatest(due_at, now())
+    from account
+    where jobs.account_id = account.id and jobs.state = 'queued' and jobs.error_code = 'ui_changed'
 )
 update lanes
 set open_at = case when account.paused then 'infinity' else '-infinity' end::timestamptz,
