@@ -23,18 +23,10 @@ class Probe:
 
     database: Database
     seats: Seats
-    #: the selectors by which those that stopped were looked at last
-    _used: str = ""
 
     async def run_once(self) -> None:
-        """Have every account that stopped looked at where other selectors are in use than then."""
-        used = self.seats.selectors.fingerprint
-        if used == self._used:
-            return
-        rows = await self.database.all("probe_with", selectors=used)
-        if rows:
-            await self.database.all("wake", lanes=sorted(row["id"] for row in rows))
-        self._used = used
+        """Have every account that stopped looked at, unless it was by the selectors in use."""
+        await self.database.all("probe_with", selectors=self.seats.selectors.fingerprint)
 
     async def known(self, session: Session) -> None:
         """Look at the page, and let the account send again, or raise UiChanged with what is missing.

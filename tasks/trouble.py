@@ -179,7 +179,9 @@ class Trouble:
     async def _look(self, drain: Drain, error: SendError) -> None:
         """Open the page anew, to see what has become of the login."""
         await self.seats.close(drain.lane)
-        await self._close_gate(drain.lane, None, "not_linked", attend=0)
+        # Not a reason that the session alone ends, where another one keeps the gate closed.
+        reason = drain.gate_reason if drain.for_good and drain.gate_reason else "not_linked"
+        await self._close_gate(drain.lane, None, reason, attend=0)
         log.debug("account %s is looked at again: %s", drain.lane, error.code)
 
     # --- linking -----------------------------------------------------------------------------------------------------

@@ -4,16 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fixtures_house import House, house
-from fixtures_lanes import add_jobs, add_lanes, until, value
+from fixtures_house import House, house, make_settings
+from fixtures_lanes import add_jobs, add_lanes, add_worker, until, value
 
 from browser.sandbox.pace import PATIENCE
 from browser.whatsapp import WhatsApp
-from errors import WrongChat
+from commands import compose
+from errors import NotLinked, WrongChat
 from sql.database import Database
 from tasks import send
 from tasks.accounts import AccountWork
-from tasks.lanes import UNKNOWN_MOST, Pulse
+from tasks.lanes import UNKNOWN_MOST, Drain, Pulse
 
 TICKS = ".meta .status, .meta title, .cell-preview .status, .cell-preview title"
 MESSAGES = 4
@@ -159,3 +160,45 @@ async def test_a_look_that_the_page_does_not_bear_waits_longer_each_time(
         assert looks <= 3
         assert (await it.ended(other))["sentAt"]
         assert (await it.client.get(f"/jobs/{job}"))["status"] == "submitting"
+
+
+async def test_each_selectors_are_tried_whoever_looks_first(database: Database) -> None:
+    await add_lanes(database, "a")
+    await add_worker(database)
+    assert await database.one("lease_account", account="a", worker="wrk_a", lease=30)
+    asked = "select probe_at <= now() from accounts"
+
+    async def stop(by: str) -> None:
+        await database.all("stop_until_known", account="a", worker="wrk_a", selectors=by, pauses=[600.0])
+        await database.all("close_gate", lane="a", seconds=None, reason="ui_changed")
+
+    async def asks(selectors: str) -> bool:
+        await database.all("probe_with", selectors=selectors)
+        return bool(await value(database, asked))
+
+    await stop("1 old")
+    assert not await asks("1 old")
+    assert await asks("2 new")
+    await stop("1 old")
+    assert await asks("2 new"), "a worker with older selectors took that look"
+    await stop("2 new")
+    assert not await asks("2 new")
+    assert not await asks("1 old")
+
+
+async def test_a_login_that_is_doubted_in_a_look_opens_no_page_that_is_not_known(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    await add_lanes(database, "acc_1")
+    await database.all("close_gate", lane="acc_1", seconds=None, reason="ui_changed")
+    worker, engine = compose.make_worker(make_settings(tmp_path, database_url, 1, 1), database_url, "home_1")
+    await add_worker(database, worker.id)
+    work = worker.lanes.works["account"]
+    assert isinstance(work, AccountWork)
+    async with worker.database, engine:
+        assert await work.seats.lease("acc_1")
+        (drain,) = await database.read(Drain, "begin_drain", lane="acc_1", worker=worker.id, wakeup=1)
+        await work.trouble.meet(drain, NotLinked(), opening=True)
+    await database.all("open_linked_gate", account="acc_1", worker=worker.id)
+    assert await value(database, "select gate_reason from lanes where open_at = 'infinity'") == "ui_changed"
+    assert await value(database, "select attend_at <= now() from lanes")

@@ -144,6 +144,7 @@ select exists (select from jobs where account_id = %(account)s and state = 'subm
 -- name: stop_until_known
 -- Sending stopped, since the page had changed: it is looked at again after a while, and sooner where other selectors come.
 -- Not where somebody has asked since this drain began: to resume counts. What is to be attended to later was not asked.
+-- All are named by which it was looked at, since workers may have older ones.
 with held as (
     select id from accounts where id = %(account)s and leased_by = %(worker)s for update
 ), lane as (
@@ -154,7 +155,9 @@ with held as (
     for update of lanes
 )
 update accounts
-set probes = probes + 1, stopped_by = %(selectors)s,
+set probes = probes + 1,
+    stopped_by = case when %(selectors)s = any (string_to_array(stopped_by, E'\n')) then stopped_by
+                      else concat_ws(E'\n', stopped_by, %(selectors)s::text) end,
     probe_at = now() + (%(pauses)s::float8[])[least(probes + 1, cardinality(%(pauses)s::float8[]))] * interval '1 second'
 from lane
 where accounts.id = lane.id
@@ -194,10 +197,18 @@ order by submitted_at desc
 limit 1
 
 -- name: probe_with
--- Other selectors are in use: what these did not know is looked at now.
-update accounts set probe_at = now()
-where stopped_by is distinct from %(selectors)s and probe_at is not null and deleted_at is null
-returning id
+-- What was not looked at by these selectors is looked at now, once.
+with asked as (
+    update accounts set probe_at = now()
+    from lanes
+    where lanes.id = accounts.id and lanes.gate_reason = 'ui_changed' and lanes.open_at = 'infinity'
+      and accounts.probe_at > now() and accounts.deleted_at is null
+      and not coalesce(%(selectors)s = any (string_to_array(stopped_by, E'\n')), false)
+    returning accounts.id
+)
+update lanes set attend_at = now()
+from asked
+where lanes.id = asked.id
 
 -- name: count_reconnect
 update accounts set reconnects = reconnects + 1
