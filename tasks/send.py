@@ -280,10 +280,12 @@ class Sender:
             async with session.busy:
                 try:
                     await self._settle_one(session, jobs[0])
-                except AttemptFailed:
-                    # Its page is opened anew for the others, and not at once for this look again.
+                except (AttemptFailed, UiChanged) as error:
+                    # Not at once again: the page is opened anew for the others.
                     await self.database.all("put_off_settling", job=jobs[0].id, claim=jobs[0].claim, look=SETTLE_AGAIN)
-                    raise
+                    # A chat without a box, as that of somebody blocked, tells nothing of the page.
+                    if not isinstance(error, UiChanged) or error.element != "compose":
+                        raise
 
     async def _beside(self, job: Job) -> set[str]:
         """Return the ids of other messages to the same recipient."""

@@ -10,7 +10,7 @@ from fixtures_lanes import add_jobs, add_lanes, add_worker, until, value
 from browser.sandbox.pace import PATIENCE
 from browser.whatsapp import WhatsApp
 from commands import compose
-from errors import NotLinked, WrongChat
+from errors import NotLinked, SendError, UiChanged, WrongChat
 from sql.database import Database
 from tasks import send
 from tasks.accounts import AccountWork
@@ -135,15 +135,16 @@ async def test_an_enter_that_is_late_again_and_again_is_an_attempt(
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("error", [WrongChat(), UiChanged(element="compose")], ids=["wrong chat", "no box"])
 async def test_a_look_that_the_page_does_not_bear_waits_longer_each_time(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: SendError
 ) -> None:
     looks = 0
 
     async def look_for(*_: object, **__: object) -> None:
         nonlocal looks
         looks += 1
-        raise WrongChat
+        raise error
 
     async with house(tmp_path, database_url) as it:
         account = await it.link(kind="2026-08")

@@ -97,7 +97,7 @@ returning wanted, paused
 -- name: resume_account
 -- Also the end of a quarantine: what failed counts anew, and new chats are tried again. A login that was kept when the page
 -- asked for a phone is the account's again, and is opened; the profile of a new link that was begun since is nobody's. What was
--- in hand when the page was not known is treated as in open_known_gate.
+-- in hand, or submitted, when the page was not known is treated as in open_known_gate.
 with held as (
     select accounts as account
     from accounts
@@ -108,6 +108,10 @@ with held as (
     from held
     where jobs.account_id = (held.account).id and (held.account).probe_at is not null
       and jobs.state = 'queued' and jobs.error_code = 'ui_changed'
+), settling as (
+    update jobs set due_at = now()
+    from held
+    where jobs.account_id = (held.account).id and (held.account).probe_at is not null and jobs.state = 'submitting'
 ), back as (
     update profiles set kept_since = null
     from held

@@ -139,7 +139,10 @@ where id = %(account)s and leased_by = %(worker)s
 returning failures_in_a_row as failures
 
 -- name: unsettled
-select exists (select from jobs where account_id = %(account)s and state = 'submitting') as unsettled
+-- What is at the clock has been told apart.
+select exists (
+    select from jobs
+    where account_id = %(account)s and state = 'submitting' and error_reason is distinct from 'at_the_clock') as unsettled
 
 -- name: stop_until_known
 -- Sending stopped, since the page had changed: it is looked at again after a while, and sooner where other selectors come.
