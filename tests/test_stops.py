@@ -203,3 +203,25 @@ async def test_a_login_that_is_doubted_in_a_look_opens_no_page_that_is_not_known
     await database.all("open_linked_gate", account="acc_1", worker=worker.id)
     assert await value(database, "select gate_reason from lanes where open_at = 'infinity'") == "ui_changed"
     assert await value(database, "select attend_at <= now() from lanes")
+
+
+@pytest.mark.parametrize(("reason", "waits"), [(None, True), ("rows_missing", True), ("at_the_clock", False)])
+async def test_on_a_page_in_doubt_nothing_new_is_typed_before_the_message_in_hand_is_told(
+    database: Database, database_url: str, tmp_path: Path, reason: str | None, *, waits: bool
+) -> None:
+    await add_lanes(database, "acc_1")
+    (job, _) = await add_jobs(database, "acc_1", 2)
+    async with database.transaction() as tx:
+        await tx.connection.execute(
+            "update jobs set state = 'submitting', error_reason = %s where id = %s", [reason, job]
+        )
+    worker, engine = compose.make_worker(make_settings(tmp_path, database_url, 1, 1), database_url, "home_1")
+    await add_worker(database, worker.id)
+    work = worker.lanes.works["account"]
+    assert isinstance(work, AccountWork)
+    async with worker.database, engine:
+        assert await work.seats.lease("acc_1")
+        (drain,) = await database.read(Drain, "begin_drain", lane="acc_1", worker=worker.id, wakeup=1)
+        await work.trouble.wait_for_settling(drain)
+        assert (await work.sender.take(drain) is None) == waits
+    assert await value(database, "select open_at < 'infinity' from lanes"), "it goes on by itself"
