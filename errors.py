@@ -30,7 +30,7 @@ PostriderError
 │   └── AccountWaits             tried again when the account can, not counted
 │       ├── NotLinked (PairingRefused) · Offline · ProxyDown · Banned · LeaseLost · ProfileElsewhere
 │       ├── OpenElsewhere · ProfileUnreadable                  stops until somebody has looked
-│       └── UiChanged (UnknownDialog · EnterRefused)           the same, or until the page is known again
+│       └── UiChanged (UnknownDialog · EnterRefused)           the same, or until the page is known; then counted
 ├── DeliveryError                why a request to a receiver was not made
 │   ├── AddressRefused           the receiver's: closed to deliveries, or allowed by the operator and out of reach
 │   ├── NameUnknown              the receiver's: a name without address
