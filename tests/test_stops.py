@@ -170,7 +170,9 @@ async def test_each_selectors_are_tried_whoever_looks_first(database: Database) 
     asked = "select probe_at <= now() from accounts"
 
     async def stop(by: str) -> None:
-        await database.all("stop_until_known", account="a", worker="wrk_a", selectors=by, pauses=[600.0])
+        began = await value(database, "select clock_timestamp()")
+        stopped = {"account": "a", "worker": "wrk_a", "selectors": by, "pauses": [600.0], "began": began}
+        await database.all("stop_until_known", **stopped)
         await database.all("close_gate", lane="a", seconds=None, reason="ui_changed")
 
     async def asks(selectors: str) -> bool:
