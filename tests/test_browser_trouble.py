@@ -86,7 +86,7 @@ async def test_a_ban_a_restriction_and_a_network_that_goes(pages: Pages, kind: s
         await pages.phone(account, "offline")
         await page.wait_screen(Screen.OFFLINE, timeout=30)
         await page.press_enter()
-        with pytest.raises(errors.OutcomeUnknown):
+        with pytest.raises(errors.Offline):
             await page.confirm("while offline", anchor, 0.5)
         await pages.phone(account, "online")
         await page.confirm("while offline", anchor, 30)
