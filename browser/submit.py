@@ -193,6 +193,8 @@ class Watch:
         #: rows of ours that are new
         self.new: list[Bubble] = []
         self._ours: Bubble | None = None
+        #: id of the message, once it was seen
+        self._seen: str | None = None
         self._anchored = True
 
     def look(self, rows: list[Bubble]) -> Bubble | None:
@@ -211,6 +213,7 @@ class Watch:
         same = [row for row in self.new if row.says(self._text)]
         chosen = [row for row in same if row in clocked] or same or clocked
         self._ours = chosen[0] if len(chosen) == 1 or same else None
+        self._seen = self._ours.id if self._ours else self._seen
         return self._ours
 
     def unknown(self, seconds: float) -> OutcomeUnknown:
@@ -221,5 +224,5 @@ class Watch:
         if self._ours:
             return OutcomeUnknown(bubble=self._ours.id, reason=Reason.UNREADABLE)
         if self.new:
-            return OutcomeUnknown(reason=Reason.OTHER_OUTGOING)
-        return OutcomeUnknown(reason=Reason.ROWS_MISSING if self._anchored else Reason.ANCHOR_LOST)
+            return OutcomeUnknown(bubble=self._seen, reason=Reason.OTHER_OUTGOING)
+        return OutcomeUnknown(bubble=self._seen, reason=Reason.ROWS_MISSING if self._anchored else Reason.ANCHOR_LOST)

@@ -1,6 +1,7 @@
 """Whose the open chat is. Its title proves nothing: a contact may be saved under any name, also somebody's number."""
 
 import re
+import time
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -13,6 +14,7 @@ from phones import same_number, subscriber
 
 #: an id of the older page names its chat: true_15551234567@c.us_3EB0…
 JID = re.compile(r"_(\d+)@(?:c\.us|s\.whatsapp\.net)_")
+NO_PANEL = 600.0  # seconds for which a contact's panel that was not found is not looked for; a look takes 3 s
 GROUP = re.compile(r"@g\.us(?:_|$)")
 
 
@@ -25,8 +27,8 @@ class Owner:
         self._ours: dict[str, str] = {}
         #: subscribers under whose number somebody else is saved
         self.borrowed: set[str] = set()
-        #: fingerprint of selectors by which the contact's panel is not found
-        self._without_panel = ""
+        #: when the contact's panel, which was not found, is looked for again
+        self._no_panel_before = 0.0
 
     def has_ours(self, phone: str, bubble: str) -> None:
         """Remember that a message of ours stands in this number's chat."""
@@ -64,17 +66,18 @@ class Owner:
     async def _panel_numbers(self) -> set[str]:
         """Read the phone numbers in the contact's panel, which a click on the chat's header opens."""
         header = await self._reader.find("header")
-        if header is None or self._without_panel == self._reader.selectors.fingerprint:
+        if header is None or time.monotonic() < self._no_panel_before:
             return set()
         await self._reader.click(header)
         found: set[str] = set()
         lines: list[str] = []
         async for _ in self._reader.looks(self._reader.patience.doubt):
-            lines = await self._reader.ask("contact")
-            if found := {number for line in lines if (number := title_number(line))}:
+            before, lines = lines, await self._reader.ask("contact")
+            # The name, which may be a number, can be drawn before the number is.
+            if lines == before and (found := {number for line in lines if (number := title_number(line))}):
                 break
         if not lines:
-            self._without_panel = self._reader.selectors.fingerprint
+            self._no_panel_before = time.monotonic() + NO_PANEL
         if close := await self._reader.find("contact_close"):
             await self._reader.click(close)
         return found
@@ -82,7 +85,10 @@ class Owner:
 
 def is_group(chat: dict[str, Any], selectors: Selectors) -> bool:
     """Tell whether the open chat is a group's, whatever it is called and whoever of its members is shown by number."""
-    return any(map(GROUP.search, chat["ids"])) or says(selectors, "group", plain(chat["label"]))
+    label, title = plain(chat["label"]), plain(chat["title"])
+    # "Type a message to Group 7" is of somebody called so, or of the group "7".
+    named = (f"{words} {title}" == label for words in selectors.texts["group"])
+    return any(map(GROUP.search, chat["ids"])) or (any(named) if title else says(selectors, "group", label))
 
 
 def numbers_in(ids: Iterable[str]) -> set[str]:

@@ -97,7 +97,7 @@ class AccountWork:
         if drain.for_good and drain.gate_reason == UiChanged.code:
             await self.probe.known(session)
         elif account.doubted:
-            await self.trouble.wait_for_settling(drain)
+            await self.trouble.wait_for_settling(drain, self.sender.policy.confirm_seconds)
 
     async def _account(self, account: str) -> Account | None:
         rows = await self.database.read(Account, "account_to_drain", account=account, keepalive=self.keepalive_days)

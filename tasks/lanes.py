@@ -46,6 +46,8 @@ class Drain:
     epoch: int
     #: when it began, by Postgres's clock
     began: datetime
+    #: when the lane was to be attended to, as of then
+    attend_at: datetime | None
     #: whether the gate was closed then, whether until somebody acts and not for a while, and why it was last closed
     closed: bool
     for_good: bool

@@ -64,7 +64,7 @@ class Linking:
         """
         await self.database.all(
             "close_held_gate", account=account.id, worker=self.worker, seconds=None, reason="not_linked", attend=None,
-            look=SYNC, began=None,
+            look=SYNC, began=None, attend_at=None,
         )  # fmt: skip
         await self._codes(session)
         log.info("account %s was scanned", account.id, extra={"event": "account.scanned", "account": account.id})

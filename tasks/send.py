@@ -109,7 +109,7 @@ class Sender:
 
     async def send(self, drain: Drain, session: Session, job: Job) -> None:
         """Send a claimed job and write what became of it. Raises AttemptFailed and AccountWaits after that."""
-        if job.attempts > self.policy.attempts:
+        if job.attempts > self.policy.attempts + job.blamed:
             await self.failed(job, AttemptFailed("Each attempt ended with the worker that made it."))
             return
         try:
@@ -121,6 +121,8 @@ class Sender:
             raise
         except SendError as error:
             await self._not_sent(session, job, error)
+            if job.blamed and isinstance(error, UiChanged):
+                raise _blamed(error) from error
             if isinstance(error, AttemptFailed | AccountWaits):
                 raise
             return
@@ -238,7 +240,7 @@ class Sender:
         await self._keep(session, job, error)
         await self._clear(session)
         if refused:
-            raise refused
+            raise _blamed(refused) if job.blamed else refused
 
     async def _without_tick(self, session: Session, job: Job, error: OutcomeUnknown | Refused) -> None:
         await self._keep(session, job, error)
@@ -415,6 +417,11 @@ class Sender:
                     extra={"event": "job.result_waits", "job": values["job"]},
                 )  # fmt: skip
                 await asyncio.sleep(COMMIT_AGAIN)
+
+
+def _blamed(error: UiChanged) -> PageHung:
+    """Return what a page that is not known means of a job that is blamed: it may be its own chat alone that is so."""
+    return PageHung(error.detail)
 
 
 def _is_proof(job: Job, session: Session) -> bool:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
 
 from browser.session import OPEN, State
 from errors import (
@@ -107,12 +106,16 @@ class Trouble:
         reason: str,
         *,
         attend: float | None = None,
-        unless_asked_since: datetime | None = None,
+        unless_asked: Drain | None = None,
     ) -> None:
-        """Close the gate for so many seconds, or until somebody opens it; look again after `attend` seconds."""
+        """Close the gate for so many seconds, or until somebody opens it; look again after `attend` seconds.
+
+        Given a drain, leave it as it is where somebody has asked for the account since that began.
+        """
         await self.database.all(
             "close_held_gate", account=account, worker=self.worker, seconds=seconds, reason=reason, attend=attend,
-            look=attend or SETTLE_LATER, began=unless_asked_since,
+            look=attend or SETTLE_LATER, began=unless_asked and unless_asked.began,
+            attend_at=unless_asked and unless_asked.attend_at,
         )  # fmt: skip
 
     async def _count(self, counter: str, account: str, **values: object) -> int:
@@ -237,9 +240,12 @@ class Trouble:
         await self._close_gate(drain.lane, DOUBT, error.code, attend=DOUBT)
         await self._say_why(drain.lane, error)
 
-    async def wait_for_settling(self, drain: Drain) -> None:
-        """Let nothing new be typed on a page in doubt before it is told what became of the message in hand."""
-        row = await self.database.one("unsettled", account=drain.lane)
+    async def wait_for_settling(self, drain: Drain, seconds: float) -> None:
+        """Let nothing new be typed on a page in doubt before it is told what became of the message in hand.
+
+        It is waited for so many seconds from Enter: its own chat may be what cannot be looked at.
+        """
+        row = await self.database.one("unsettled", account=drain.lane, seconds=seconds)
         if row and row["unsettled"]:
             await self._close_gate(drain.lane, SETTLE_AGAIN, UiChanged.code, attend=SETTLE_AGAIN)
 
@@ -257,12 +263,13 @@ class Trouble:
             account=drain.lane,
             worker=self.worker,
             began=drain.began,
+            attend_at=drain.attend_at,
             selectors=self.seats.selectors.fingerprint,
             pauses=list(self.look_anew),
         )
         if row is not None:
             again = row["seconds"]
-            await self._close_gate(drain.lane, None, UiChanged.code, attend=again, unless_asked_since=drain.began)
+            await self._close_gate(drain.lane, None, UiChanged.code, attend=again, unless_asked=drain)
         missing = isinstance(error, UiChanged) and error.element
         said = f"{error.summary} It lacks {missing}." if missing else error.summary
         await self.seats.leave(drain.lane, said, to=State.disconnected)

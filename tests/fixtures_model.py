@@ -474,7 +474,7 @@ class ModelWorker:
     async def _gate(self, seconds: float, error: SendError) -> None:
         await self.world.database.all(
             "close_held_gate", account=ACCOUNT, worker=self.id, seconds=seconds, reason=error.code, attend=seconds,
-            look=seconds, began=None,
+            look=seconds, began=None, attend_at=None,
         )  # fmt: skip
 
     async def leave(self) -> None:

@@ -500,6 +500,14 @@ def watched(*looks: list[Bubble]) -> Bubble | None:
     return found
 
 
+def test_a_message_that_was_seen_and_is_gone_keeps_its_id() -> None:
+    watch = Watch("hi", None, frozenset())
+    watch.look([ours("hi", Tick.PENDING, "a")])
+    watch.look([])
+    unknown = watch.unknown(60)
+    assert (unknown.bubble, unknown.reason) == ("a", Reason.ROWS_MISSING)
+
+
 @pytest.mark.parametrize(
     ("looks", "name"),
     [

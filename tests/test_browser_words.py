@@ -3,10 +3,11 @@ import unicodedata
 from typing import Literal
 
 import pytest
+from fixtures_browser import SELECTORS
 
 from browser.chats import same_title
 from browser.compose import CLUSTER, pieces, safely_typed
-from browser.whose import numbers_of
+from browser.whose import is_group, numbers_of
 from browser.words import essence, label_number, plain, same_box, same_text, title_number
 
 
@@ -230,3 +231,21 @@ def test_a_title_of_the_list_is_a_chats_as_a_whole(name: str, title: str, same: 
 )
 def test_an_open_chat_bears_numbers_but_not_those_in_a_name(title: str, label: str, numbers: list[str]) -> None:
     assert numbers_of({"title": title, "label": label, "ids": []}) == numbers
+
+
+@pytest.mark.parametrize(
+    ("title", "label", "ids", "group"),
+    [
+        ("Ann", "Type a message to Ann", [], False),
+        ("Groupama", "Type a message to Groupama", [], False),
+        ("Group 7", "Type a message to Group 7", [], False),
+        ("Team", "Type a message to group Team", [], True),
+        ("Group 7", "Type a message to group Group 7", [], True),
+        ("+44 7700 900555", "Type a message to group \u202a+44 7700 900555\u202c", [], True),
+        ("", "Type a message to group Team", [], True),
+        ("Team", "Type a message", ["false_120363000000000010@g.us_3EB0"], True),
+        ("Ann", "Type a message", ["false_15551234567@c.us_3EB0"], False),
+    ],
+)
+def test_a_group_is_told_from_somebody_who_is_called_so(title: str, label: str, ids: list[str], *, group: bool) -> None:
+    assert is_group({"title": title, "label": label, "ids": ids}, SELECTORS) == group

@@ -216,6 +216,7 @@ async def taken_over(database: Database, claim: str) -> dict[str, Any]:
         "account": "a", "lane": "a", "job": taken, "phone": phone[0],
         "endpoint": "whe_1", "url": "x", "delivery": await value(database, "select id from deliveries"),
         "wakeup": await value(database, "select wakeup_id from lanes where id = 'a'"),
+        "attend_at": MOMENT,
         "margin": 10, "look": 5, "anchor": "b", "generation": 3, "bubble": "b", "detail": "d", "code": "page_hung",
         "seconds": 60, "attend": 60, "reason": "offline", "attended": True, "began": MOMENT, "until": MOMENT, "most": 9,
         "per_hour": 1, "lease": 60, "put_away": True, "state": "disconnected", "quiet": False, "changed": True,

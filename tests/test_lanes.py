@@ -113,18 +113,22 @@ async def test_closing_a_gate_never_opens_it_earlier(database: Database) -> None
     assert await value(database, "select open_at <= now() from lanes")
 
 
-@pytest.mark.parametrize("asked", ["no", "later", "resumed"])
+@pytest.mark.parametrize("asked", ["no", "before", "later", "resumed"])
 async def test_a_look_that_fails_closes_no_gate_that_was_opened_since_it_began(database: Database, asked: str) -> None:
     await add_lanes(database, "a")
     await add_worker(database)
     assert await database.one("lease_account", account="a", worker="wrk_a", lease=30)
+    if asked == "before":
+        await database.all("attend", lane="a", seconds=0.2)
     drain = await begin(database, "a")
+    if asked == "before":
+        await asyncio.sleep(0.3)
     if asked == "resumed":
         await database.all("resume_account", account="a", org="org_default")
         await database.all("open_gate", lane="a")
-    if asked != "no":
+    if asked in {"later", "resumed"}:
         await database.all("attend", lane="a", seconds=0 if asked == "resumed" else 60)
-    held = {"account": "a", "worker": "wrk_a", "began": drain.began}
+    held = {"account": "a", "worker": "wrk_a", "began": drain.began, "attend_at": drain.attend_at}
     stopped = await database.one("stop_until_known", selectors="1", pauses=[600.0], **held)
     await database.all("close_held_gate", seconds=None, reason="ui_changed", attend=600, look=60, **held)
     assert (stopped is None) is (asked == "resumed")

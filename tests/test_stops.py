@@ -84,18 +84,21 @@ async def test_what_is_given_up_counts_and_closes_the_gate(database: Database, d
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-async def test_a_chat_without_a_box_fails_in_the_end_and_stops_nobody_else(database_url: str, tmp_path: Path) -> None:
-    async with house(tmp_path, database_url, send_attempts=2, send_backoff_seconds=0.2) as it:
+@pytest.mark.parametrize(("messages", "most", "attempts"), [(MESSAGES, 2, 2), (1, 3, 3), (1, 1, 2)])
+async def test_a_chat_without_a_box_fails_in_the_end_and_stops_nobody_else(
+    database_url: str, tmp_path: Path, messages: int, most: int, attempts: int
+) -> None:
+    async with house(tmp_path, database_url, send_attempts=most, send_backoff_seconds=0.2) as it:
         assert it.worker
         it.worker.seats.patience = replace(PATIENCE, chat=6.0, boot=20.0)
         account = await it.link(kind="2026-08")
         look_anew(it, 1.0, 600.0)
         await it.ended(await it.send(account, "15557770001"))
         await rename(it, account, '[aria-label$="555-777-2000"]')
-        jobs = [await it.send(account, f"1555777200{number}", "hello") for number in range(MESSAGES)]
+        jobs = [await it.send(account, f"1555777200{number}", "hello") for number in range(messages)]
         assert all([(await it.ended(job))["sentAt"] for job in jobs[1:]])
         ended = await it.ended(jobs[0])
-        assert (ended["status"], ended["attempts"], ended["error"]["code"]) == ("failed", 2, "ui_changed")
+        assert (ended["status"], ended["attempts"], ended["error"]["code"]) == ("failed", attempts, "ui_changed")
         assert "no compose box" in ended["error"]["detail"]
         stops = "select count(*) from account_changes where account_id = %s and to_state = 'disconnected'"
         assert await value(it.database, stops, account) == 1
@@ -171,7 +174,14 @@ async def test_each_selectors_are_tried_whoever_looks_first(database: Database) 
 
     async def stop(by: str) -> None:
         began = await value(database, "select clock_timestamp()")
-        stopped = {"account": "a", "worker": "wrk_a", "selectors": by, "pauses": [600.0], "began": began}
+        stopped = {
+            "account": "a",
+            "worker": "wrk_a",
+            "selectors": by,
+            "pauses": [600.0],
+            "began": began,
+            "attend_at": None,
+        }
         await database.all("stop_until_known", **stopped)
         await database.all("close_gate", lane="a", seconds=None, reason="ui_changed")
 
@@ -207,15 +217,20 @@ async def test_a_login_that_is_doubted_in_a_look_opens_no_page_that_is_not_known
     assert await value(database, "select attend_at <= now() from lanes")
 
 
-@pytest.mark.parametrize(("reason", "waits"), [(None, True), ("rows_missing", True), ("at_the_clock", False)])
+@pytest.mark.parametrize(
+    ("reason", "seconds", "waits"),
+    [(None, 40, True), (None, 20, False), ("rows_missing", 40, True), ("at_the_clock", 40, False)],
+)
 async def test_on_a_page_in_doubt_nothing_new_is_typed_before_the_message_in_hand_is_told(
-    database: Database, database_url: str, tmp_path: Path, reason: str | None, *, waits: bool
+    database: Database, database_url: str, tmp_path: Path, reason: str | None, seconds: int, *, waits: bool
 ) -> None:
     await add_lanes(database, "acc_1")
     (job, _) = await add_jobs(database, "acc_1", 2)
     async with database.transaction() as tx:
         await tx.connection.execute(
-            "update jobs set state = 'submitting', error_reason = %s where id = %s", [reason, job]
+            "update jobs set state = 'submitting', error_reason = %s, submitted_at = now() - interval '30 seconds' "
+            "where id = %s",
+            [reason, job],
         )
     worker, engine = compose.make_worker(make_settings(tmp_path, database_url, 1, 1), database_url, "home_1")
     await add_worker(database, worker.id)
@@ -224,6 +239,6 @@ async def test_on_a_page_in_doubt_nothing_new_is_typed_before_the_message_in_han
     async with worker.database, engine:
         assert await work.seats.lease("acc_1")
         (drain,) = await database.read(Drain, "begin_drain", lane="acc_1", worker=worker.id, wakeup=1)
-        await work.trouble.wait_for_settling(drain)
+        await work.trouble.wait_for_settling(drain, seconds)
         assert (await work.sender.take(drain) is None) == waits
     assert await value(database, "select open_at < 'infinity' from lanes"), "it goes on by itself"

@@ -104,7 +104,7 @@ with held as (
     where id = %(account)s and org_id = %(org)s and deleted_at is null
     for update
 ), blamed as (
-    update jobs set attempts = attempts + 1, due_at = greatest(due_at, now())
+    update jobs set attempts = greatest(attempts, 1), due_at = greatest(due_at, now())
     from held
     where jobs.account_id = (held.account).id and (held.account).probe_at is not null
       and jobs.state = 'queued' and jobs.error_code = 'ui_changed'

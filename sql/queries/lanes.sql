@@ -16,7 +16,8 @@ set epoch = epoch + 1, drained_by = %(worker)s, wakeup_id = %(wakeup)s
 where id = %(lane)s
   and not exists (
       select from procrastinate_jobs where lock = lanes.id and status = 'doing' and procrastinate_jobs.id <> %(wakeup)s)
-returning id as lane, kind, queue, epoch, now() as began, open_at > now() as closed, open_at = 'infinity' as for_good, gate_reason
+returning id as lane, kind, queue, epoch, now() as began, attend_at, open_at > now() as closed,
+          open_at = 'infinity' as for_good, gate_reason
 
 -- name: end_drain
 -- Unless a newer drain has begun. What was wanted before this one began has been attended to.
@@ -40,7 +41,7 @@ where id = %(lane)s
 -- name: close_held_gate
 -- The same by a drain: only while its worker holds the account, or a worker that was frozen would close the gate of
 -- whoever took over. What is submitted is looked at later too: it must not wake the lane each second meanwhile. Where
--- `began` is given, a gate stays open if somebody has asked for the account since then.
+-- `began` is given, a gate stays open if somebody has asked for the account since then (stop_until_known).
 with held as (
     select id from accounts where id = %(account)s and leased_by = %(worker)s for share
 ), wanted as (
@@ -59,7 +60,8 @@ set open_at = greatest(open_at, until), gate_reason = case when open_at <= until
                      else now() + %(attend)s * interval '1 second' end
 from held, wanted
 where lanes.id = held.id
-  and (%(began)s::timestamptz is null or attend_at is null or attend_at <= %(began)s or attend_at > now())
+  and (%(began)s::timestamptz is null or attend_at is null or attend_at <= %(began)s or attend_at > now()
+       or attend_at = %(attend_at)s)
 
 -- name: open_gate
 update lanes set open_at = '-infinity', gate_reason = null where id = %(lane)s

@@ -142,11 +142,13 @@ returning failures_in_a_row as failures
 -- What is at the clock has been told apart.
 select exists (
     select from jobs
-    where account_id = %(account)s and state = 'submitting' and error_reason is distinct from 'at_the_clock') as unsettled
+    where account_id = %(account)s and state = 'submitting' and error_reason is distinct from 'at_the_clock'
+      and submitted_at > now() - %(seconds)s * interval '1 second') as unsettled
 
 -- name: stop_until_known
 -- Sending stopped, since the page had changed: it is looked at again after a while, and sooner where other selectors come.
--- Not where somebody has asked since this drain began: to resume counts. What is to be attended to later was not asked.
+-- Not where somebody has asked since this drain began: to resume counts. What is to be attended to later was not asked, nor
+-- what was when the drain began.
 -- All are named by which it was looked at, since workers may have older ones.
 with held as (
     select id from accounts where id = %(account)s and leased_by = %(worker)s for update
@@ -154,7 +156,7 @@ with held as (
     select lanes.id
     from held
     join lanes using (id)
-    where attend_at is null or attend_at <= %(began)s or attend_at > now()
+    where attend_at is null or attend_at <= %(began)s or attend_at > now() or attend_at = %(attend_at)s
     for update of lanes
 )
 update accounts
@@ -179,7 +181,7 @@ with account as (
     from account
     where account_id = account.id and jobs.state = 'submitting'
 ), blamed as (
-    update jobs set attempts = attempts + 1, due_at = greatest(due_at, now())
+    update jobs set attempts = greatest(attempts, 1), due_at = greatest(due_at, now())
     from account
     where jobs.account_id = account.id and jobs.state = 'queued' and jobs.error_code = 'ui_changed'
 )
