@@ -35,7 +35,7 @@ async def test_qr_code_links_and_holds_the_whole_payload(profile: Profile, gener
     )
     assert await canvas.evaluate(dark) > 5_000
     testids = await profile.page.locator('[data-testid="link-device-qr-code"]').count()
-    assert testids == (0 if generation == "legacy" else 1)
+    assert testids == (1 if generation == "2026-08" else 0)
 
     # It is shown for a moment only, which the page itself does not miss.
     await profile.page.evaluate("""() => new MutationObserver(() => {
