@@ -59,7 +59,11 @@ async def test_more_unread_messages_than_the_page_keeps(pages: Pages, page: What
     conversation = await page.inbox.open(await arrive(pages, linked, new_phone(), *said))
     assert conversation
     assert texts(conversation) == said
-    assert (await page.inbox.glance())[1] == conversation.bubbles[-1].id
+
+    async def at_the_end() -> bool:
+        return (await page.inbox.glance())[1] == conversation.bubbles[-1].id
+
+    await until(at_the_end)
 
 
 async def test_the_line_above_the_unread_ones_tells_where_no_row_did(

@@ -151,7 +151,7 @@ async def saw_pending(it: House, account: str) -> None:
 @pytest.mark.long
 async def test_a_code_that_was_scanned_before_it_was_written_links_as_well(database_url: str, tmp_path: Path) -> None:
     # Long enough that somebody looks meanwhile, on a busy machine too.
-    async with house(tmp_path, database_url, timing=replace(TIMING, syncing=3.0)) as it:
+    async with house(tmp_path, database_url, timing=replace(TIMING, syncing=8.0)) as it:
         account = (await it.client.post("/accounts", {"name": "x", "transport": "sandbox"}))["id"]
         await it.client.post(f"/accounts/{account}/connect")
         await it.client.wait(f"/accounts/{account}", "state", {"starting"}, 60)

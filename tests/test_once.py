@@ -57,15 +57,17 @@ async def test_what_was_reported_arrives_once(running: House, kind: str) -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_what_was_reported_arrives_once_although_the_page_crashes(running: House, kind: str) -> None:
+    """Each text on one kind of page: how it is drawn on each is another test's."""
     account = await running.link(kind=kind)
     phone = "15557770012"
     await running.ended(await running.send(account, phone, "hello"))
-    for place, (name, text) in enumerate(REPORTED.items()):
+    texts = dict(list(REPORTED.items())[KINDS.index(kind) :: len(KINDS)])
+    for place, (name, text) in enumerate(texts.items()):
         step = ("drawn", "stored", "accepted", "ticked")[place % 4]
         await running.client.post(f"/sandbox/accounts/{account}/crash", {"at": step})
         ended = await running.ended(await running.send(account, phone, text), 90)
         assert ended["sentAt"], (name, step, ended)
-    assert await running.received(phone) == ["hello", *(as_it_arrives(text) for text in REPORTED.values())]
+    assert await running.received(phone) == ["hello", *(as_it_arrives(text) for text in texts.values())]
 
 
 @pytest.mark.parametrize("kind", KINDS)
