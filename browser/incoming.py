@@ -114,7 +114,7 @@ class Inbox:
             name=name,
             phone=named.pop() if len(named) == 1 else self._chats.phone_of(name),
             called=next(iter(numbers_called(chat)), ""),
-            group=is_group(chat, self._reader.selectors),
+            group=is_group({**chat, "ids": [row.id for row in rows]}, self._reader.selectors),
             bubbles=tuple(row for row in rows if row.is_message),
             last=rows[-1].id if rows else None,
             unread=unread,

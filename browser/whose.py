@@ -86,9 +86,9 @@ class Owner:
 def is_group(chat: dict[str, Any], selectors: Selectors) -> bool:
     """Tell whether the open chat is a group's, whatever it is called and whoever of its members is shown by number."""
     label, title = plain(chat["label"]), plain(chat["title"])
-    # "Type a message to Group 7" is of somebody called so, or of the group "7".
-    named = (f"{words} {title}" == label for words in selectors.texts["group"])
-    return any(map(GROUP.search, chat["ids"])) or (any(named) if title else says(selectors, "group", label))
+    # "Type a message to Group 7" is to somebody called so, or to the group "7"; in doubt it is a group's.
+    is_name = bool(title) and label in {f"{words.removesuffix('group')}{title}" for words in selectors.texts["group"]}
+    return any(map(GROUP.search, chat["ids"])) or (says(selectors, "group", label) and not is_name)
 
 
 def numbers_in(ids: Iterable[str]) -> set[str]:

@@ -243,6 +243,8 @@ def test_an_open_chat_bears_numbers_but_not_those_in_a_name(title: str, label: s
         ("Group 7", "Type a message to group Group 7", [], True),
         ("+44 7700 900555", "Type a message to group \u202a+44 7700 900555\u202c", [], True),
         ("", "Type a message to group Team", [], True),
+        ("Ann, Bob, You", "Type a message to group Team", [], True),  # the title is that of the line below
+        ("7", "Type a message to group 7", [], True),
         ("Team", "Type a message", ["false_120363000000000010@g.us_3EB0"], True),
         ("Ann", "Type a message", ["false_15551234567@c.us_3EB0"], False),
     ],

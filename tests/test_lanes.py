@@ -122,7 +122,7 @@ async def test_a_look_that_fails_closes_no_gate_that_was_opened_since_it_began(d
         await database.all("attend", lane="a", seconds=0.2)
     drain = await begin(database, "a")
     if asked == "before":
-        await asyncio.sleep(0.3)
+        await until(database, "select attend_at <= now() from lanes", wanted=True)
     if asked == "resumed":
         await database.all("resume_account", account="a", org="org_default")
         await database.all("open_gate", lane="a")

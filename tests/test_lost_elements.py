@@ -96,6 +96,8 @@ async def test_an_element_that_is_needed_costs_one_message_at_most(running: tupl
         jobs = await send_ten(it, account, element)
         shown = await it.client.wait(f"/accounts/{account}", "state", {"disconnected"}, 120)
         assert shown["stateReason"].endswith(f"It lacks {element}.") or element == "pane", shown
+        kept = {piece.stem for piece in (it.settings.data_dir / "evidence" / account).glob("*.png")}
+        assert any(name.endswith(f"-ui_changed-{element}") for name in kept) or element == "pane", kept
         statuses = [(await it.client.get(f"/jobs/{job}"))["status"] for job in jobs]
         assert sum(status not in {"queued", "sent", "delivered", "read"} for status in statuses) <= 1, statuses
         assert sum(status == "queued" for status in statuses) >= MESSAGES - 1, "it stops at once"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from fixtures_browser import until
 from fixtures_house import House, house
+from fixtures_lanes import until as lanes_until
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 
@@ -151,7 +152,7 @@ async def test_a_message_at_the_clock_is_waited_for_while_the_network_is_away(ru
     job = await running.send(account, phone, "hello")
     await running.client.wait(f"/jobs/{job}", "status", {"submitting"}, 60)
     await running.client.post(f"/sandbox/accounts/{account}/show", {"screen": "offline"})
-    await asyncio.sleep(1.5 * running.settings.confirm_seconds)
+    await lanes_until(running.database, "select gate_reason from lanes where id = %s", "offline", values=[account])
     assert (await running.client.get(f"/jobs/{job}"))["status"] == "submitting"
     await running.client.post(f"/sandbox/accounts/{account}/show", {"screen": None})
     await running.client.post(f"/sandbox/accounts/{account}/release")

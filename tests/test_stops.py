@@ -1,5 +1,7 @@
 """What a stop costs: the message in hand at most, and only for as long as the page is not known."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +28,19 @@ def look_anew(it: House, *pauses: float) -> None:
     work = it.worker.lanes.works["account"]
     assert isinstance(work, AccountWork)
     work.trouble.look_anew = pauses
+
+
+@asynccontextmanager
+async def drained(database: Database, url: str, folder: Path) -> AsyncIterator[tuple[AccountWork, Drain]]:
+    """Begin a drain of the account acc_1, which holds its lease."""
+    worker, engine = compose.make_worker(make_settings(folder, url, 1, 1), url, "home_1")
+    await add_worker(database, worker.id)
+    work = worker.lanes.works["account"]
+    assert isinstance(work, AccountWork)
+    async with worker.database, engine:
+        assert await work.seats.lease("acc_1")
+        (drain,) = await database.read(Drain, "begin_drain", lane="acc_1", worker=worker.id, wakeup=1)
+        yield work, drain
 
 
 async def rename(it: House, account: str, css: str) -> None:
@@ -204,15 +219,9 @@ async def test_a_login_that_is_doubted_in_a_look_opens_no_page_that_is_not_known
 ) -> None:
     await add_lanes(database, "acc_1")
     await database.all("close_gate", lane="acc_1", seconds=None, reason="ui_changed")
-    worker, engine = compose.make_worker(make_settings(tmp_path, database_url, 1, 1), database_url, "home_1")
-    await add_worker(database, worker.id)
-    work = worker.lanes.works["account"]
-    assert isinstance(work, AccountWork)
-    async with worker.database, engine:
-        assert await work.seats.lease("acc_1")
-        (drain,) = await database.read(Drain, "begin_drain", lane="acc_1", worker=worker.id, wakeup=1)
+    async with drained(database, database_url, tmp_path) as (work, drain):
         await work.trouble.meet(drain, NotLinked(), opening=True)
-    await database.all("open_linked_gate", account="acc_1", worker=worker.id)
+    await database.all("open_linked_gate", account="acc_1", worker=work.seats.worker)
     assert await value(database, "select gate_reason from lanes where open_at = 'infinity'") == "ui_changed"
     assert await value(database, "select attend_at <= now() from lanes")
 
@@ -232,13 +241,7 @@ async def test_on_a_page_in_doubt_nothing_new_is_typed_before_the_message_in_han
             "where id = %s",
             [reason, job],
         )
-    worker, engine = compose.make_worker(make_settings(tmp_path, database_url, 1, 1), database_url, "home_1")
-    await add_worker(database, worker.id)
-    work = worker.lanes.works["account"]
-    assert isinstance(work, AccountWork)
-    async with worker.database, engine:
-        assert await work.seats.lease("acc_1")
-        (drain,) = await database.read(Drain, "begin_drain", lane="acc_1", worker=worker.id, wakeup=1)
+    async with drained(database, database_url, tmp_path) as (work, drain):
         await work.trouble.wait_for_settling(drain, seconds)
         assert (await work.sender.take(drain) is None) == waits
     assert await value(database, "select open_at < 'infinity' from lanes"), "it goes on by itself"

@@ -53,7 +53,8 @@ with page as (
 )
 select id, name, transport, wanted, state, state_reason, state_since, restriction, restricted_until, paused, phone,
        time_zone, linked, case when pace then 'on' else 'off' end as pace, proxy_shown as proxy,
-       profile_name, platform, heavy_mb, can_go_back(page.account) as can_go_back, connected_at, disconnected_at, last_open_at, created_at,
+       profile_name, platform, heavy_mb, can_go_back(page.account) as can_go_back, connected_at, disconnected_at,
+       last_open_at, created_at,
        case when lease_until > now() then leased_by end as worker,
        waiting.queued,
        case when waiting.queued > 0 and open_at < 'infinity' then greatest(waiting.due_at, open_at, paced.opens_at) end

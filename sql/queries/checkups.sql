@@ -6,7 +6,8 @@ select accounts.id, accounts.org_id, accounts.name, transport, wanted, state, st
        holder.host, holder.version, coalesce(holder.home like 'visit\_%%', false) as visited,
        exists (
            select from profiles
-           where account_id = accounts.id and kept_since is null and (whole or profile_home is null or profile_home like 'visit\_%%')) as kept,
+           where account_id = accounts.id and kept_since is null
+             and (whole or profile_home is null or profile_home like 'visit\_%%')) as kept,
        profile_home,
        orgs.paused_at is not null or open_at > now() as closed,
        case when orgs.paused_at is not null then 'paused' else gate_reason end as closed_because,
