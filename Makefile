@@ -30,7 +30,7 @@ demo: install ## Do the main job once, for real, and tell it step by step
 up: install ## Run the service on this machine until Ctrl-C
 	@$(BIN)/postrider up
 
-test: install-dev ## Run the tests, save for the long ones; at most five minutes
+test: install-dev ## Run the tests, save for the long ones; five to six minutes
 	@$(PYTEST) -m "not long" $(COVERAGE)
 
 test-long: install-dev ## Run the tests that `make test` leaves out
