@@ -22,6 +22,7 @@ COPY api api/
 COPY tasks tasks/
 COPY browser browser/
 COPY sql sql/
+COPY wiring wiring/
 COPY commands commands/
 COPY bench bench/
 RUN python3 -m venv /tools \

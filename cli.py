@@ -100,17 +100,17 @@ EndWithStdin = Annotated[
 @cli.command("api")
 def _api(*, end_with_stdin: EndWithStdin = False) -> None:
     """Serve the HTTP API."""
-    from commands import serve
+    from commands import api
 
-    _run(lambda settings: serve.run_api(settings, end_with_stdin=end_with_stdin))
+    _run(lambda settings: api.run_api(settings, end_with_stdin=end_with_stdin))
 
 
 @cli.command("worker")
 def _worker(*, end_with_stdin: EndWithStdin = False) -> None:
     """Send messages and deliver webhooks."""
-    from commands import serve
+    from commands import worker
 
-    _run(lambda settings: serve.run_worker(settings, end_with_stdin=end_with_stdin))
+    _run(lambda settings: worker.run_worker(settings, end_with_stdin=end_with_stdin))
 
 
 @cli.command("migrate")

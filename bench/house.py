@@ -14,13 +14,15 @@ from pathlib import Path
 import psutil
 
 from bench.ports import held_ports
-from browser.memory import measure
-from browser.process import browsers
-from commands import compose, environment, serve
+from browser.engine.memory import measure
+from browser.engine.process import browsers
+from commands import environment, serve
 from commands.client import Client
 from settings import Settings
 from sql import schema
 from sql.database import Database
+from wiring.api import make_api
+from wiring.sandbox import make_sandbox
 
 ROOT = Path(__file__).parent.parent
 MB = 2**20
@@ -101,13 +103,14 @@ async def open_house(**values: object) -> AsyncIterator[House]:
         url = await asyncio.to_thread(environment.database_url, settings)
         await asyncio.to_thread(schema.migrate, url)
         key = settings.api_key.get_secret_value() if settings.api_key else ""
-        app, on_exit = compose.make_api(settings, url)
+        sandbox = make_sandbox(settings)
+        app = make_api(settings, url, sandbox)
         variables = {
             **os.environ, "DATABASE_URL": url, "DATA_DIR": folder, "PORT": str(api), "WORKER_PORT": str(health),
             "LOG_LEVEL": "warning", **{name.upper(): str(value) for name, value in values.items()},
         }  # fmt: skip
         async with (
-            serve.running(serve.config(app, "127.0.0.1", api), on_exit, listener),
+            serve.running(serve.config(app, "127.0.0.1", api), sandbox.state.sandbox.stop, listener),
             Database(url) as database,
             Client(f"http://127.0.0.1:{api}", key) as client,
         ):

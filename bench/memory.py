@@ -3,7 +3,7 @@
 import asyncio
 
 from bench.house import MB, House, open_house
-from browser.memory import measure
+from browser.engine.memory import measure
 
 REST = 20.0  # seconds until the pages have come to rest
 

@@ -13,21 +13,21 @@ import psycopg
 
 from addresses import LOOPBACK
 from bench.ports import held_ports
-from commands.compose import ENDPOINT_SLOTS, SLOW_SLOTS, crowded
-from commands.environment import PATIENCE
-from commands.serve import search_less_for_garbage
+from commands.worker import search_less_for_garbage
 from crypto import Sealer, new_secret
 from resolver import Resolver
 from sql import embedded, schema
 from sql.database import Database
 from sql.ids import new_id
-from tasks.deliver import DeliveryWork
-from tasks.dialer import Dialer
-from tasks.duty import keep
+from tasks.delivery.dialer import Dialer
+from tasks.delivery.lane import DeliveryWork
+from tasks.delivery.request import Requests
+from tasks.delivery.result_writer import Records
 from tasks.lanes import DEAD, PULSE, Lanes, Pulse
+from tasks.periodic import keep
 from tasks.queue import FAST, SLOW, Consumer, make_app
-from tasks.record import Records
-from tasks.request import Requests
+from wiring.parts import PATIENCE
+from wiring.worker import ENDPOINT_SLOTS, SLOW_SLOTS, crowded
 
 BODY = 600  # bytes of an event's data, about what JobCompleted has
 STEP = 1000  # events of each endpoint in one transaction

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from api import openapi
+from api.openapi import document
 from app import OPERATIONS
 from errors import PostriderError, RequestError
 
@@ -31,7 +31,7 @@ keeps it equal to the code. The [README](../README.md) begins with the few calls
 
 def page() -> str:
     """Return docs/http.md."""
-    return _Page(json.loads(openapi.document(OPERATIONS, ""))).text()
+    return _Page(json.loads(document.document(OPERATIONS, ""))).text()
 
 
 def slug(heading: str) -> str:

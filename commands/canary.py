@@ -4,16 +4,16 @@ import asyncio
 import time
 from datetime import datetime, timedelta
 
-from api.acceptance import accept
-from api.models import iso
-from api.orders import Order
-from app import make_context
+from api.http.models import iso
+from api.sending.enqueue import accept
+from api.sending.requests import Order
 from commands import environment
 from commands.checkup import ExaminedAccount, Progress, find
 from errors import OperatorError, RequestError
 from settings import Settings
 from sql.database import Database, Row
 from sql.ids import new_id
+from wiring.api import make_context
 
 LIMIT = 180.0  # seconds in which it is sent, or expires
 TICKS = 15.0  # seconds that the further ticks are waited for

@@ -1,7 +1,7 @@
 """`postrider doctor --account`: look at an account's page, through whoever has it open, or with a browser of our own.
 
-No login is ever open twice. A worker that has the account looks itself (tasks/checkups.py), and only an account that
-nobody has is leased and opened here.
+No login is ever open twice. A worker that has the account looks itself (tasks/web/checkups.py), and only an account
+that nobody has is leased and opened here.
 """
 
 import asyncio
@@ -13,22 +13,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from api.models import iso
-from browser.profile import VISITS, visiting
-from browser.screens import ERRORS, PASSING, Screen
-from browser.session import State
-from commands import compose, environment, selectors
+from api.http.models import iso
+from browser.engine.profile import VISITS, visiting
+from browser.page.screens import ERRORS, PASSING, Screen
+from commands import environment
 from commands.tell import keep_telling, tell
 from errors import DatabaseUnavailable, LoggedOut, OperatorError, ProfileElsewhere
 from settings import Settings
 from sql.database import Database
 from sql.ids import new_id
-from tasks.checkups import Checkups
-from tasks.profiles import Profiles
-from tasks.seats import Seats
-from tasks.selectors import SelectorsSource
-from tasks.states import Account
+from tasks.web.checkups import Checkups
+from tasks.web.profiles import Profiles
+from tasks.web.seats import Seats
+from tasks.web.selector_source import SelectorsSource
+from tasks.web.state_changes import Account
+from tasks.web.states import State
 from tasks.worker import Worker
+from wiring import parts, selectors
+from wiring.worker import make_worker
 
 BOOT = 90.0  # seconds that a page may take from its opening; a cold boot of the real one was measured at 20-25 s
 #: Seconds until the worker that has an account has answered: longer than it waits for a message, and looks.
@@ -166,12 +168,10 @@ async def _look_here(settings: Settings, url: str, examined: ExaminedAccount, pr
     root, home = settings.profiles.resolve(), new_id("visit_")
     source = selectors.source(settings)
     source.load()
-    worker, engine = compose.make_worker(
-        settings.model_copy(update={"chrome_user_data_dir": root / VISITS / home}), url, home
-    )
+    worker, engine = make_worker(settings.model_copy(update={"chrome_user_data_dir": root / VISITS / home}), url, home)
     async with worker.database, engine, worker.visiting():
         # Only now: whoever sweeps knows by the worker's row that this home is in use.
-        await Profiles(worker.database, worker.id, home, root, environment.sealer(settings)).sweep()
+        await Profiles(worker.database, worker.id, home, root, parts.sealer(settings)).sweep()
         directory = visiting(root, home)
         try:
             leased = await worker.seats.lease(examined.id)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from browser.chromium import Chromium, check_driver, downloaded, find_chromium
+from browser.engine.chromium import Chromium, check_driver, downloaded, find_chromium
 from commands.progress import Follower
 from errors import ChromiumMissing, PostriderError
 from settings import Settings, read

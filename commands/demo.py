@@ -19,10 +19,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from browser.chromium import find_chromium
-from browser.sandbox.pace import PATIENCE, TIMING
+from browser.engine.chromium import find_chromium
 from commands import environment, serve
+from commands.all_in_one import all_in_one
 from commands.client import Client, Json, draw
+from commands.demo_timing import PATIENCE, TIMING
 from crypto import CryptoError, new_secret, verify
 from errors import OperatorError
 from settings import Settings
@@ -153,7 +154,7 @@ async def _serving(
     app = Starlette(routes=[Route("/hook", receiver.receive, methods=["POST"])])
     async with (
         serve.running(serve.config(app, "127.0.0.1", hook.getsockname()[1]), listener=hook),
-        serve.house(settings, url, PATIENCE, HASTY, listener=api) as worker,
+        all_in_one(settings, url, PATIENCE, HASTY, listener=api) as worker,
     ):
         yield worker
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from browser.chromium import check_driver, find_chromium
+from browser.engine.chromium import check_driver, find_chromium
 from commands import checkup, environment
 from commands.canary import run_canary
 from commands.sealed import Survey, walk
@@ -16,6 +16,7 @@ from errors import OperatorError, PostriderError
 from settings import Settings
 from sql import schema
 from sql.database import Database
+from wiring import parts
 
 DISK = 2**30  # bytes that should be free
 CLOCK = 5.0  # seconds that our clock and Postgres's may differ; signed requests are refused beyond that
@@ -64,7 +65,7 @@ def _database(settings: Settings) -> str:
 
 def _schema(settings: Settings) -> str:
     environment.check_schema(environment.database_url(settings))
-    return f"fits version {environment.VERSION}"
+    return f"fits version {parts.VERSION}"
 
 
 def _clock(settings: Settings) -> str:
@@ -81,7 +82,7 @@ def _clock(settings: Settings) -> str:
 async def _keys(settings: Settings) -> str:
     survey = Survey()
     async with Database(environment.database_url(settings), size=1) as database:
-        await walk(database, environment.sealer(settings), survey)
+        await walk(database, parts.sealer(settings), survey)
     wrong = []
     if survey.closed:
         wrong.append(f"No key of ENCRYPTION_KEY opens {survey.closed}: put the key that sealed them at its end.")

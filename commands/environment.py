@@ -7,7 +7,6 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TextIO
@@ -23,19 +22,16 @@ from tenacity import (
 )
 
 from addresses import Addresses, literal
-from crypto import CryptoError, Sealer, decode_secret, new_secret
+from crypto import CryptoError, decode_secret, new_secret
 from errors import DatabaseAway, OperatorError, SettingsWrong
 from settings import Settings, read
 from sql import embedded, schema
 from sql.ids import new_id
+from wiring.parts import VERSION
 
 log = logging.getLogger(__name__)
 
-VERSION = version("postrider")
 DATABASE_TRIES = 5  # 1 s · 2ⁿ apart
-#: Seconds after the end of its leases until a silent worker is dead and its accounts are taken over.
-TAKEOVER = 5.0
-PATIENCE = 10.0  # seconds that a worker's drains, of which there may be many, wait for a connection
 
 
 # --- settings ----------------------------------------------------------------------------------------------------
@@ -69,15 +65,15 @@ def load(**values: object) -> Settings:
 def _check_receiver(url: str, addresses: Addresses) -> None:
     """Raise SettingsWrong for a URL that nothing can be delivered to. A name may have an address later."""
     # Most commands have no other need of the API's parts, and these take a third of their start.
-    from api import receivers  # noqa: PLC0415
+    from api.webhooks import webhook_urls  # noqa: PLC0415
 
     try:
-        host, port = receivers.place(receivers.well_formed(url))
+        host, port = webhook_urls.place(webhook_urls.well_formed(url))
     except ValueError:  # which would repeat a password
-        raise SettingsWrong(f"WEBHOOK_URL {receivers.FAULT}.") from None
+        raise SettingsWrong(f"WEBHOOK_URL {webhook_urls.FAULT}.") from None
     address = literal(host)
     if addresses.refusal([address] if address else [], port):
-        raise SettingsWrong(f"WEBHOOK_URL={url.partition('?')[0]}: {receivers.CLOSED}.")
+        raise SettingsWrong(f"WEBHOOK_URL={url.partition('?')[0]}: {webhook_urls.CLOSED}.")
 
 
 def _kept(path: Path, fresh: str) -> str:
@@ -93,13 +89,6 @@ def _kept(path: Path, fresh: str) -> str:
     if text := path.read_text().strip():
         return text
     raise SettingsWrong(f"{path} is empty: write the secret into it again, or delete it for a new one.")
-
-
-def sealer(settings: Settings) -> Sealer:
-    """Return what seals and opens secrets in the database."""
-    if settings.encryption_key is None:
-        raise OperatorError("ENCRYPTION_KEY is not set.")
-    return Sealer.from_text(settings.encryption_key.get_secret_value())
 
 
 # --- database ----------------------------------------------------------------------------------------------------
@@ -163,12 +152,6 @@ def check_schema(url: str) -> None:
 
 
 # --- places -----------------------------------------------------------------------------------------------------------
-
-
-def sandbox_url(settings: Settings) -> str:
-    """Return where workers reach the sandbox, which the API serves to loopback peers only."""
-    host = settings.host if settings.host not in {"0.0.0.0", "::"} else "127.0.0.1"  # noqa: S104  # compared, not bound
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/sandbox"
 
 
 @contextmanager

@@ -10,11 +10,11 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from commands import environment
 from commands.client import Client, Json, draw
 from commands.tell import tell
 from errors import OperatorError
 from settings import Settings
+from wiring import parts
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ async def welcome(settings: Settings) -> None:
     """Greet, and show the codes of accounts that wait for a scan, until cancelled."""
     key = settings.api_key.get_secret_value() if settings.api_key else ""
     try:
-        async with Client(environment.sandbox_url(settings).removesuffix("/sandbox"), key) as client:
+        async with Client(parts.sandbox_url(settings).removesuffix("/sandbox"), key) as client:
             await _wait_up(client)
             greeting = Greeting(client, key)
             async with asyncio.TaskGroup() as group:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from api import bootstrap
+from api.operator import bootstrap
 from commands import environment
 from crypto import hash_key, new_secret
 from errors import OperatorError
@@ -11,6 +11,7 @@ from settings import Settings
 from sql.database import Database
 from sql.ids import new_id
 from sql.sealing import admit
+from wiring import parts
 
 ORG = "org_default"
 
@@ -32,7 +33,7 @@ def create(settings: Settings, name: str, *, signed: bool) -> int:
     async def work(database: Database) -> None:
         key_id, key = new_id("key_"), new_secret("key_")
         secret = new_secret("sec_") if signed else None
-        sealer = environment.sealer(settings)
+        sealer = parts.sealer(settings)
         sealed = sealer.seal(secret.encode(), key_id.encode()) if secret else None
         async with database.transaction() as tx:
             if sealed:

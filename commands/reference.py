@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from browser.session import diagram
 from commands import calls
 from settings import Settings
+from tasks.web.states import diagram
 
 ROOT = Path(__file__).parent.parent
 MARKDOWN, ENVIRONMENT = ROOT / "docs" / "settings.md", ROOT / ".env.example"

@@ -12,6 +12,7 @@ from crypto import Sealer
 from errors import DatabaseUnavailable, OperatorError
 from settings import Settings
 from sql.database import Database, Row, Transaction
+from wiring import parts
 
 PAUSE = 0.5  # seconds until what others had in hand is looked at again
 PATIENCE = 60.0  # seconds in which they have to let go of something
@@ -29,10 +30,10 @@ def run_reseal(settings: Settings) -> int:
 
 
 async def _reseal(settings: Settings, url: str) -> None:
-    sealer = environment.sealer(settings)
+    sealer = parts.sealer(settings)
     first = sealer.fingerprints[0]
-    silent = {"silent": max(SILENT, settings.lease_seconds + environment.TAKEOVER), "silent_api": SILENT}
-    async with Database(url, size=2, name="postrider reseal", patience=environment.PATIENCE) as database:
+    silent = {"silent": max(SILENT, settings.lease_seconds + parts.TAKEOVER), "silent_api": SILENT}
+    async with Database(url, size=2, name="postrider reseal", patience=parts.PATIENCE) as database:
         await database.transact(lambda tx: _begin(tx, first, silent))
         tell(f"The key is {first}. No process starts without it from now on.")
         run = Run(database, sealer)

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from api.fields import minified
-from browser.seal import BEGINNING
+from api.http.validators import minified
+from browser.engine.pack import BEGINNING
 from crypto import HEAD, CryptoError, Sealer, from_text, to_text
 from sql.database import Database, Row
-from tasks.profiles import about
+from tasks.web.profiles import about
 
 PAGE = 500  # rows that are read and written at once
 NAMED = 10  # things that are named, of those that do not open

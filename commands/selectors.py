@@ -3,19 +3,12 @@
 import os
 from pathlib import Path
 
-from browser.selectors import decode
+from browser.page.selectors import decode
 from crypto import CryptoError, new_signing_key, sign_file
 from errors import OperatorError
 from settings import Settings
-from tasks.selectors import SelectorsSource
-from tasks.shelf import NEWEST, SHIPPED, age
-
-
-def source(settings: Settings) -> SelectorsSource:
-    """Make what finds the selectors. Raise SelectorsWrong for a wrong SELECTORS_KEY."""
-    return SelectorsSource.at(
-        settings.data_dir / "selectors", settings.selectors_file, settings.selectors_url, settings.selectors_key
-    )
+from tasks.web.selector_store import NEWEST, SHIPPED, age
+from wiring.selectors import source
 
 
 def show(settings: Settings) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
 
-from api.models import iso
+from api.http.models import iso
 from commands import environment
 from commands.keys import ORG
 from errors import OperatorError

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 import procrastinate
 
-from browser.process import end_orphans
+from browser.engine.process import end_orphans
 from errors import DatabaseUnavailable
 from sql.database import Database, Transaction
 from sql.sealing import admit, lacking
-from tasks.duty import keep
 from tasks.lanes import PULSE, Lanes, Lost, Pulse
+from tasks.periodic import keep
 from tasks.queue import Consumer
-from tasks.seats import Seats
+from tasks.web.seats import Seats
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from fixtures_browser import KINDS
 from fixtures_driver import Lender
 from fixtures_postgres import TEMPLATE, open_folder, own_database, with_database
 
-from browser import engine
+from browser.engine import engine
 from sql import embedded, schema
 from sql.database import Database
 

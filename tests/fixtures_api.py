@@ -10,9 +10,9 @@ from psycopg.sql import Composed
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
-from app import create_app
 from settings import Settings, read
 from sql.database import Database
+from wiring.api import create_app
 
 KEY = "test-key-0123456789"
 ADMIN_KEY = "test-admin-key-0123456789"

@@ -15,15 +15,16 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from browser import profile, selectors
-from browser.bubbles import Bubble
-from browser.engine import Engine, look_for
-from browser.reader import Patience
-from browser.sandbox import pace
+from browser.engine import profile
+from browser.engine.engine import Engine, look_for
+from browser.page import selectors
+from browser.page.bubbles import Bubble
+from browser.page.reader import Patience
+from browser.page.screens import Screen
+from browser.page.whatsapp import WhatsApp
 from browser.sandbox.app import create_sandbox
 from browser.sandbox.timing import Timing
-from browser.screens import Screen
-from browser.whatsapp import WhatsApp
+from commands import demo_timing
 from commands.client import looks
 from commands.serve import KEEP_ALIVE
 from errors import EnterNotTaken
@@ -40,7 +41,14 @@ KINDS = tuple(dom + harsh for dom in DOMS for harsh in ("", HARSH))
 SELECTORS = selectors.load()
 #: what takes a person's while on the real page takes a moment here
 TIMING = replace(
-    pace.TIMING, qr_first_life=1.5, qr_life=0.3, delivered=0.1, read=0.15, popup_after=0.01, offline=1.0, reconnect=0.5
+    demo_timing.TIMING,
+    qr_first_life=1.5,
+    qr_life=0.3,
+    delivered=0.1,
+    read=0.15,
+    popup_after=0.01,
+    offline=1.0,
+    reconnect=0.5,
 )
 PATIENCE = Patience(
     answer=4.0,

@@ -16,12 +16,12 @@ from commands import serve
 from crypto import Sealer, new_secret
 from resolver import Resolver
 from sql.database import Database
-from tasks.deliver import DeliveryWork
-from tasks.dialer import Dialer
+from tasks.delivery.dialer import Dialer
+from tasks.delivery.lane import DeliveryWork
+from tasks.delivery.request import Requests
+from tasks.delivery.result_writer import Records
 from tasks.lanes import Drain
-from tasks.record import Records
-from tasks.request import Requests
-from tasks.send import Job
+from tasks.sending.job import Job
 
 SEALER = Sealer([bytes(32)])
 SECRET = new_secret("whsec_")

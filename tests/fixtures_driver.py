@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 from playwright.async_api import Playwright
 
-from browser import engine, seam
+from browser.engine import engine, seam
 
 
 class Lent:

@@ -10,7 +10,7 @@ from fixtures_lanes import value
 
 from crypto import Sealer
 from sql.database import Database
-from tasks.deliver import DeliveryWork
+from tasks.delivery.lane import DeliveryWork
 from tasks.lanes import Drain
 
 SEALER = Sealer.from_text(ENCRYPTION_KEY)

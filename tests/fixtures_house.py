@@ -16,12 +16,13 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from bench.ports import held_ports
-from browser.reader import Patience
-from browser.sandbox.pace import PATIENCE, TIMING
+from browser.page.reader import Patience
 from browser.sandbox.timing import Timing
 from commands import environment, serve
+from commands.all_in_one import all_in_one
 from commands.client import Client, Json
 from commands.demo import Receiver
+from commands.demo_timing import PATIENCE, TIMING
 from crypto import new_secret
 from settings import Settings
 from sql.database import Database
@@ -107,7 +108,7 @@ async def house(
         api, hook = stack.enter_context(serve.listen()), stack.enter_context(serve.listen())
         settings = make_settings(data_dir, url, api.getsockname()[1], hook.getsockname()[1], **values)
         receiver = await stack.enter_async_context(_receiver(settings, hook))
-        worker = await stack.enter_async_context(serve.house(settings, url, patience, timing, listener=api))
+        worker = await stack.enter_async_context(all_in_one(settings, url, patience, timing, listener=api))
         client = await stack.enter_async_context(Client(f"http://127.0.0.1:{settings.port}", KEY))
         await client.wait_up(60)
         yield House(settings, client, worker.database, receiver, worker)

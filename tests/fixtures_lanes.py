@@ -14,7 +14,7 @@ from errors import DatabaseUnavailable
 from sql.database import Database
 from tasks.lanes import Drain, Lanes, Lost, Pulse
 from tasks.queue import Consumer, make_app
-from tasks.send import Job
+from tasks.sending.job import Job
 
 
 @dataclass

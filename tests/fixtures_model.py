@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import psycopg
 from psycopg.rows import dict_row
 
-from api.acceptance import Accepted, accept
-from api.orders import Order
-from api.waiting import Waiting
-from api.wishes import steer
-from browser.bubbles import Bubble, Side, Tick
-from browser.evidence import Evidence as Taken
-from browser.history import Finding, Reason, judge
-from browser.submit import Seen
+from api.accounts.actions import steer
+from api.http.queue_limit import QueueLimit
+from api.sending.enqueue import Accepted, accept
+from api.sending.requests import Order
+from browser.page.bubbles import Bubble, Side, Tick
+from browser.page.evidence import Evidence as Taken
+from browser.page.history import Finding, Reason, judge
+from browser.page.submit import Seen
 from errors import (
     AttemptFailed,
     BrowserLost,
@@ -41,16 +41,17 @@ from errors import (
     SendError,
 )
 from sql.database import Database, Row, Transaction
-from tasks.evidence import Evidence
-from tasks.incoming import Incoming
 from tasks.lanes import Drain, Lanes, Lost, Pulse, Unattended
-from tasks.seats import CLOSE_MARGIN, GUARD_MARGIN, Session
-from tasks.send import Policy, Sender
-from tasks.states import Account
-from tasks.trouble import is_account_trouble
+from tasks.sending.job import Policy
+from tasks.web.evidence_store import Evidence
+from tasks.web.incoming import Incoming
+from tasks.web.recovery_policy import is_account_trouble
+from tasks.web.seats import CLOSE_MARGIN, GUARD_MARGIN, Session
+from tasks.web.send import Sender
+from tasks.web.state_changes import Account
 
 if TYPE_CHECKING:
-    from api.context import Context
+    from api.http.context import Context
 
 T = TypeVar("T")
 
@@ -759,7 +760,7 @@ class World:
     async def order(self, **fields: Any) -> str:
         """Accept an order; return its jobId."""
         context = SimpleNamespace(
-            database=self.database, waiting=Waiting(0), job_ttl=TTL, dedupe=timedelta(seconds=DEDUPE)
+            database=self.database, queue_limit=QueueLimit(0), job_ttl=TTL, dedupe=timedelta(seconds=DEDUPE)
         )
         (answer,) = await accept(cast("Context", context), ORG, [Order.model_validate({"account": ACCOUNT, **fields})])
         assert isinstance(answer, Accepted), answer

@@ -16,10 +16,10 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from bench.ports import held_ports
-from browser.chromium import candidates
-from browser.sandbox import pace
+from browser.engine.chromium import candidates
 from browser.sandbox.app import create_sandbox
 from browser.sandbox.timing import Timing
+from commands import demo_timing
 from commands.serve import KEEP_ALIVE
 
 USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36"
@@ -28,7 +28,7 @@ expect.set_options(timeout=30_000)
 
 #: everything that is waited for, short; the rest as shipped
 QUICK = replace(
-    pace.TIMING, sent=0.1, delivered=0.2, read=0.3, startup=0.0, lookup=0.0, popup_after=0.1, popup_stay=0.0,
+    demo_timing.TIMING, sent=0.1, delivered=0.2, read=0.3, startup=0.0, lookup=0.0, popup_after=0.1, popup_stay=0.0,
     whats_new=0.05, offline=0.6, hang=0.6,
 )  # fmt: skip
 

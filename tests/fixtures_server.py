@@ -13,7 +13,7 @@ from fixtures_postgres import open_folder
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from sql import embedded, schema
-from tasks.duty import keep
+from tasks.periodic import keep
 
 READY = 30  # seconds that a server is waited for
 

@@ -14,8 +14,8 @@ import httpx2
 from addresses import Address, Addresses
 from errors import NameUnknown
 from resolver import Resolver
-from tasks.connections import Connections
-from tasks.dialer import WITNESS, Dialer
+from tasks.delivery.connections import Connections
+from tasks.delivery.dialer import WITNESS, Dialer
 
 GOOD = ip_address("127.0.0.1")
 

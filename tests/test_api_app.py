@@ -17,11 +17,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Mount, Route
 
-from api.headers import request_id
-from app import OPERATIONS, create_app
+from api.http.middleware import request_id
+from app import OPERATIONS
 from errors import SettingsWrong
 from settings import read
 from sql.database import Database
+from wiring.api import create_app
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 SECURITY = {"x-content-type-options", "content-security-policy", "referrer-policy", "cache-control", "x-request-id"}

@@ -6,7 +6,7 @@ import pytest
 from fixtures_api import KEY, api, client_of, new_account, rows, running
 from starlette.requests import Request
 
-from api.limits import client_address
+from api.http.rate_limit import client_address
 from app import OPERATIONS
 from crypto import hash_key, sign_request
 from sql.database import Database

@@ -6,7 +6,7 @@ import pytest
 from fixtures_api import KEY, api, client_of, new_account, rows, running
 from starlette.types import Message, Scope
 
-from api import pairing
+from api.accounts import pairing
 from sql.database import Database
 
 LANE = "select open_at::text, gate_reason, attend_at <= now() from lanes"

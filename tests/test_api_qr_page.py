@@ -13,11 +13,11 @@ from fixtures_browser import serving
 from fixtures_driver import Lender
 from playwright.async_api import Browser, BrowserContext, Page, Request, expect
 
-from api.parameters import FORM
-from api.scenes import LINKED, STOPPED
-from browser.chromium import candidates
-from browser.session import State
+from api.accounts.qr_view import LINKED, STOPPED
+from api.http.query_params import FORM
+from browser.engine.chromium import candidates
 from sql.database import Database
+from tasks.web.states import State
 
 HTML = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 JSON_TYPE, PROBLEM, PAGE = "application/json", "application/problem+json", "text/html; charset=utf-8"

@@ -12,8 +12,8 @@ from fixtures_sockets import resolver
 from test_addresses import CLOSED_V4, CLOSED_V6, WELL_KNOWN, dresses
 
 from addresses import Address
-from api import receivers
-from api.models import shown
+from api.http.models import shown
+from api.webhooks import webhook_urls
 from resolver import Resolver
 from sql.database import Database
 
@@ -84,7 +84,7 @@ async def test_what_is_public_is_registered_and_so_is_a_name_that_has_no_address
 
 
 async def test_a_name_whose_dns_is_silent_is_registered(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receivers, "LOOKUP", 0.05)
+    monkeypatch.setattr(webhook_urls, "LOOKUP", 0.05)
     go = threading.Event()
 
     def ask(_: str) -> list[Address]:
@@ -123,4 +123,4 @@ async def test_development_lets_in_loopback_and_production_what_it_is_told(datab
 )  # fmt: skip
 def test_a_url_that_could_be_read_in_two_ways_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"^must be an http or https URL without user, password and fragment, not "):
-        receivers.well_formed(url)
+        webhook_urls.well_formed(url)

@@ -8,8 +8,8 @@ from fixtures_api import api, client_of, new_account, rows, running
 from fixtures_lanes import add_jobs
 from psycopg.sql import SQL
 
-from api.orders import Order
-from api.waiting import Waiting
+from api.http.queue_limit import QueueLimit
+from api.sending.requests import Order
 from sql.database import Database
 
 PHONE = "15551230001"
@@ -216,7 +216,7 @@ async def test_the_bound_holds_exactly_for_many_that_come_at_once_to_several_pro
 
 
 def test_a_count_is_believed_up_to_half_of_the_bound() -> None:
-    waiting = Waiting(10_000)
+    waiting = QueueLimit(10_000)
     assert waiting.room("a", 1) is None
     assert waiting.counted("a", 4_000) == 6_000
     assert (waiting.room("a", 1_000), waiting.near("a", 1_000)) == (6_000, False)

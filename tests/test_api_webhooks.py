@@ -5,8 +5,8 @@ import httpx2
 import pytest
 from fixtures_api import ENCRYPTION_KEY, api, new_account, production, rows
 
-from api import webhooks
-from api.extras import opened
+from api.webhooks import endpoints
+from api.webhooks.custom_headers import opened
 from crypto import Sealer, decode_secret
 from sql.database import Database
 
@@ -312,7 +312,7 @@ async def test_the_endpoint_of_the_settings_follows_the_settings(database_url: s
 async def test_an_org_has_no_more_endpoints_than_it_may(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhooks, "MOST", 2)
+    monkeypatch.setattr(endpoints, "MOST", 2)
     first = (await client.post("/webhooks", json={"url": RECEIVER})).json()["id"]
     assert (await client.post("/webhooks", json={"url": RECEIVER})).status_code == 201
     refused = await client.post("/webhooks", json={"url": RECEIVER})

@@ -19,9 +19,9 @@ from fixtures_tls import Authority, authority
 
 from crypto import verify
 from sql.database import Database
-from tasks import request
-from tasks.deliver import DeliveryWork
-from tasks.request import RESPONSE_KEPT
+from tasks.delivery import request
+from tasks.delivery.lane import DeliveryWork
+from tasks.delivery.request import RESPONSE_KEPT
 
 __all__ = ["authority"]
 

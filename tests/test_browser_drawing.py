@@ -8,10 +8,10 @@ from fixtures_browser import DOMS, PATIENCE, SELECTORS, Pages, pages, query_of
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from browser.bubbles import Side
-from browser.engine import Look
-from browser.reader import Reader
-from browser.words import EMOJI, essence
+from browser.engine.engine import Look
+from browser.page.bubbles import Side
+from browser.page.reader import Reader
+from browser.page.text_matching import EMOJI, essence
 
 __all__ = ["pages"]
 

@@ -27,15 +27,15 @@ from fixtures_browser import (
 from fixtures_screens import MEETS
 
 import errors
-from browser.link import Own
-from browser.memory import measure
-from browser.pairing import RENEWALS
-from browser.reader import Patience
-from browser.restriction import Restriction, read
+from browser.engine.memory import measure
+from browser.page.own_account import Own
+from browser.page.pairing import RENEWALS
+from browser.page.reader import Patience
+from browser.page.restriction import Restriction, read
+from browser.page.screens import ERRORS, Screen
+from browser.page.whatsapp import WhatsApp
 from browser.sandbox.control import DIALOGS, LOGOUTS, WHOLE
-from browser.screens import ERRORS, Screen
-from browser.whatsapp import WhatsApp
-from tasks.accounts import on_main_screen
+from tasks.web.lane import on_main_screen
 
 __all__ = ["kind", "pages"]
 

@@ -9,11 +9,11 @@ import pytest
 from fixtures_browser import PATIENCE, Pages, friend, kind, last, linked, new_phone, page, pages, press, send, until
 
 import errors
-from browser.bubbles import Tick
-from browser.engine import look_for
-from browser.history import Reason, Verdict
-from browser.screens import Screen
-from browser.whatsapp import WhatsApp
+from browser.engine.engine import look_for
+from browser.page.bubbles import Tick
+from browser.page.history import Reason, Verdict
+from browser.page.screens import Screen
+from browser.page.whatsapp import WhatsApp
 
 __all__ = ["friend", "kind", "linked", "page", "pages"]
 

@@ -12,12 +12,13 @@ import playwright.async_api
 import pytest
 
 import errors
-from browser import chromium, profile, seam, selectors
-from browser.bubbles import Bubble, Side, Tick, read_bubbles, read_tick
-from browser.engine import look_for
-from browser.history import Reason, Verdict, judge
-from browser.session import TRANSITIONS, ForbiddenTransitionError, State, move
-from browser.submit import Watch
+from browser.engine import chromium, profile, seam
+from browser.engine.engine import look_for
+from browser.page import selectors
+from browser.page.bubbles import Bubble, Side, Tick, read_bubbles, read_tick
+from browser.page.history import Reason, Verdict, judge
+from browser.page.submit import Watch
+from tasks.web.states import TRANSITIONS, ForbiddenTransitionError, State, move
 
 SHIPPED = selectors.load()
 TEXT = Path(selectors.__file__).with_name("selectors.toml").read_text("utf-8")

@@ -8,14 +8,14 @@ import psutil
 import pytest
 
 import errors
-from browser import selectors
-from browser.dialogs import close_all
-from browser.engine import Engine, Look
-from browser.flags import FLAGS, OFF, ON, PLAYWRIGHT_OFF, PLAYWRIGHT_ON, TELEMETRY
-from browser.process import browsers, browsers_of
-from browser.reader import Patience, Reader
-from browser.screens import ERRORS, Screen, recognise
-from browser.seam import bounded
+from browser.engine.engine import Engine, Look
+from browser.engine.flags import FLAGS, OFF, ON, PLAYWRIGHT_OFF, PLAYWRIGHT_ON, TELEMETRY
+from browser.engine.process import browsers, browsers_of
+from browser.engine.seam import bounded
+from browser.page import selectors
+from browser.page.dialogs import close_all
+from browser.page.reader import Patience, Reader
+from browser.page.screens import ERRORS, Screen, recognise
 
 SELECTORS = selectors.load()
 PATIENCE = Patience(answer=5, doubt=0.5, click=1, poll=0.02)

@@ -11,13 +11,13 @@ from fixtures_driver import let_engines_have_their_own
 
 import errors
 from bench.ports import held_ports
-from browser import profile
-from browser.engine import Engine
-from browser.history import Verdict
-from browser.process import browsers_of
-from browser.reader import Patience
-from browser.screens import Screen
-from browser.whatsapp import WhatsApp
+from browser.engine import profile
+from browser.engine.engine import Engine
+from browser.engine.process import browsers_of
+from browser.page.history import Verdict
+from browser.page.reader import Patience
+from browser.page.screens import Screen
+from browser.page.whatsapp import WhatsApp
 
 __all__ = ["kind", "pages"]
 

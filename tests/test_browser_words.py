@@ -5,10 +5,10 @@ from typing import Literal
 import pytest
 from fixtures_browser import SELECTORS
 
-from browser.chats import same_title
-from browser.compose import CLUSTER, pieces, safely_typed
-from browser.whose import is_group, numbers_of
-from browser.words import essence, label_number, plain, same_box, same_text, title_number
+from browser.page.chat_owner import is_group, numbers_of
+from browser.page.chats import same_title
+from browser.page.compose import CLUSTER, pieces, safely_typed
+from browser.page.text_matching import essence, label_number, plain, same_box, same_text, title_number
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 import pytest
 from fixtures_browser import Pages, kind, linked, new_account, new_phone, page, pages, send, until
 
-from browser import checkup
-from browser.checkup import NOT_LISTED, Findings, examine
-from browser.whatsapp import WhatsApp
+from browser.page import checkup
+from browser.page.checkup import NOT_LISTED, Findings, examine
+from browser.page.whatsapp import WhatsApp
 
 __all__ = ["kind", "linked", "page", "pages"]
 Linked = tuple[str, WhatsApp]

@@ -13,10 +13,10 @@ from fixtures_api import client_of, new_account, settings
 from fixtures_lanes import SENT, add_jobs, add_lanes, lane_worker, until, value
 from fixtures_server import living, own_server, wire_to
 
-from app import create_app
 from errors import DatabaseUnavailable
 from sql.database import Database
 from sql.pool import Connection
+from wiring.api import create_app
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.timeout(120)
@@ -303,7 +303,7 @@ def calls(node: ast.AST, names: set[str]) -> list[ast.Call]:
 
 def test_nothing_asks_for_a_connection_while_it_holds_one() -> None:
     inside = 0
-    for path in [path for room in ("api", "tasks") for path in (ROOT / room).glob("*.py")]:
+    for path in [path for room in ("api", "tasks") for path in (ROOT / room).rglob("*.py")]:
         for block in ast.walk(ast.parse(path.read_text())):
             if isinstance(block, ast.AsyncWith) and any(calls(item, {"transaction"}) for item in block.items):
                 inside += 1

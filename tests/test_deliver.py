@@ -13,10 +13,10 @@ from bench.ports import held_ports
 from crypto import verify
 from errors import AddressRefused, SecretUnreadable
 from sql.database import Database
-from tasks import request
-from tasks.deliver import DeliveryWork
-from tasks.request import Answer
-from tasks.retry import Retry
+from tasks.delivery import request
+from tasks.delivery.lane import DeliveryWork
+from tasks.delivery.request import Answer
+from tasks.delivery.retry import Retry
 
 ABSURD = "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
 

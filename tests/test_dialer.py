@@ -22,10 +22,10 @@ from bench.ports import held_ports
 from errors import AddressRefused, LookupFailed
 from resolver import Resolver
 from sql.database import Database
-from tasks import connections as connecting_to
-from tasks import dialer
-from tasks.deliver import DeliveryWork
-from tasks.dialer import Dialer
+from tasks.delivery import connections as connecting_to
+from tasks.delivery import dialer
+from tasks.delivery.dialer import Dialer
+from tasks.delivery.lane import DeliveryWork
 
 __all__ = ["authority"]
 
@@ -105,7 +105,7 @@ async def test_what_is_blocked_refused_or_silent_inside_looks_the_same_and_the_l
     database: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connecting_to, "CONNECT", 0.3)
-    caplog.set_level("INFO", "tasks.dialer")
+    caplog.set_level("INFO", "tasks.delivery.dialer")
     (nobody,) = held_ports(1)
     with silent() as full:
         await add_endpoint(database, "", '{"attempts": 50, "baseSeconds": 1}')

@@ -13,7 +13,7 @@ from fixtures_lanes import value
 
 from bench.house import most_at_once
 from bench.ports import held_ports
-from browser.profile import VISITS
+from browser.engine.profile import VISITS
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.long]
 

@@ -15,17 +15,17 @@ from fixtures_browser import SELECTORS, Pages, kind, linked, new_account, page, 
 from fixtures_house import ROOT, house
 from fixtures_lanes import add_lanes, add_worker, value
 
-from browser.checkup import examine
-from browser.profile import visiting
-from browser.screens import Screen
-from browser.whatsapp import WhatsApp
+from browser.engine.profile import visiting
+from browser.page.checkup import examine
+from browser.page.screens import Screen
+from browser.page.whatsapp import WhatsApp
 from commands import checkup, environment, tell
 from commands.checkup import ExaminedAccount
 from crypto import Sealer
 from errors import OperatorError, ProfileElsewhere
 from sql.database import Database
-from tasks import checkups
-from tasks.profiles import Profiles
+from tasks.web import checkups
+from tasks.web.profiles import Profiles
 
 __all__ = ["kind", "linked", "page", "pages"]
 NO_KEY = base64.b64encode(bytes(32)).decode()

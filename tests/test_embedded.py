@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from fixtures_postgres import open_folder
 
-from browser.process import is_running
+from browser.engine.process import is_running
 from errors import DatabaseAway
 from sql import embedded
 

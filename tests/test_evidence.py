@@ -21,15 +21,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from browser import profile
-from browser.bubbles import Tick
-from browser.engine import look_for
-from browser.evidence import HIDDEN, take
-from browser.screens import Screen
-from browser.selectors import ELEMENTS
-from browser.whatsapp import WhatsApp
+from browser.engine import profile
+from browser.engine.engine import look_for
+from browser.page.bubbles import Tick
+from browser.page.evidence import HIDDEN, take
+from browser.page.screens import Screen
+from browser.page.selectors import ELEMENTS
+from browser.page.whatsapp import WhatsApp
 from errors import SettingsWrong
-from tasks.evidence import STAMP, Evidence
+from tasks.web.evidence_store import STAMP, Evidence
 
 __all__ = ["friend", "kind", "linked", "page", "pages"]
 

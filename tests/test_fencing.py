@@ -17,7 +17,7 @@ from fixtures_lanes import SENT, add_jobs, add_lanes, add_worker, lane_worker, u
 from sql.database import Database, Transaction
 from sql.loader import queries
 from tasks.lanes import Drain, Pulse
-from tasks.send import Job
+from tasks.sending.job import Job
 
 ROOT = Path(__file__).parent.parent
 OLD, NEW = "00000000-0000-0000-0000-00000000000a", "00000000-0000-0000-0000-00000000000b"
@@ -158,7 +158,7 @@ WRITES = re.compile(
 
 def used_by_workers() -> set[str]:
     """Return the names of the queries that stand in the code of workers."""
-    trees = [ast.parse(path.read_text()) for path in (ROOT / "tasks").glob("*.py")]
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "tasks").rglob("*.py")]
     texts = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     return {name for name in queries() if name in texts}
 

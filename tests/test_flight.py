@@ -17,9 +17,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sql.database import Database
-from tasks import flight
-from tasks.deliver import DeliveryWork
-from tasks.health import TRIP
+from tasks.delivery import dispatch
+from tasks.delivery.endpoint_health import TRIP
+from tasks.delivery.lane import DeliveryWork
 
 GATE = "select coalesce(gate_reason, 'open') || ' ' || (open_at > now()) from lanes where id = 'whe_1'"
 
@@ -208,7 +208,7 @@ async def test_what_comes_in_while_a_request_hangs_does_not_wait_for_it(
     work: DeliveryWork,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(flight, "LOOK", 0.05)
+    monkeypatch.setattr(dispatch, "LOOK", 0.05)
     async with busy(database, ok, seconds=1.0) as receiver:
         await add_events(database, 1)
         draining = asyncio.create_task(drain_once(database, work))

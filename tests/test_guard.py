@@ -12,16 +12,16 @@ import psutil
 import pytest
 from fixtures_browser import until
 
-from browser import guardian
-from browser.guard import Guard
-from browser.process import browsers_of, end_orphans, is_running
-from browser.profile import VISITS
+from browser.engine import guardian
+from browser.engine.guard import Guard
+from browser.engine.process import browsers_of, end_orphans, is_running
+from browser.engine.profile import VISITS
 
 WORKER = """
 import asyncio, sys, time
 from pathlib import Path
-from browser.engine import Engine, Look
-from browser.guard import Guard
+from browser.engine.engine import Engine, Look
+from browser.engine.guard import Guard
 
 async def main():
     guard, engine = Guard(), Engine()

@@ -3,9 +3,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks.health import ASKED, LONGEST_REST, MOST, REST, TRIP, Health
-from tasks.rate import SPARE, Rate
-from tasks.retry import Retry
+from tasks.delivery.endpoint_health import ASKED, LONGEST_REST, MOST, REST, TRIP, Health
+from tasks.delivery.rate import SPARE, Rate
+from tasks.delivery.retry import Retry
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -73,7 +73,7 @@ def test_a_failure_after_quiet_days_is_a_first_one() -> None:
 
 def test_a_rate_spaces_requests_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr("tasks.rate.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("tasks.delivery.rate.time.monotonic", lambda: clock[0])
     rate, began = Rate.of(10, 0), []
     while clock[0] < 110:
         if some := rate.allows(5):

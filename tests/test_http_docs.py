@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from api import auth, bodies, openapi
-from api.chapters import CHAPTERS, EVERY_CALL
-from api.examples import EXAMPLES
-from api.models import Model, Nothing
-from api.problems import Problem, internal
+from api.http import auth
+from api.http.models import Model, Nothing
+from api.http.problems import Problem, internal
+from api.openapi import document
+from api.openapi.examples import EXAMPLES
+from api.openapi.tags import CHAPTERS, EVERY_CALL
 from app import OPERATIONS
 from commands import calls, reference
 from errors import RequestError
 
-DOCUMENT: dict[str, Any] = json.loads(openapi.document(OPERATIONS, "1"))
+DOCUMENT: dict[str, Any] = json.loads(document.document(OPERATIONS, "1"))
 DESCRIBED = {
     f"{method.upper()} {path}": about for path, item in DOCUMENT["paths"].items() for method, about in item.items()
 }
@@ -106,7 +107,7 @@ def test_every_body_that_wants_something_has_an_example() -> None:
 
 
 def test_what_holds_for_every_call_is_as_in_the_code() -> None:
-    for size in (bodies.CAP, *bodies.CAPS.values()):
+    for size in {operation.capacity for operation in OPERATIONS}:
         assert f"{size >> 20} MiB" in EVERY_CALL if size >> 20 else f"{size >> 10} KiB" in EVERY_CALL
     assert "(50, up to 200)" in EVERY_CALL
     limit = next(one for one in DESCRIBED["GET /jobs"]["parameters"] if one["name"] == "limit")

@@ -10,11 +10,11 @@ from fixtures_browser import KINDS
 from fixtures_house import House, house
 from fixtures_postgres import own_database
 
-from browser.reader import Patience
-from browser.sandbox.pace import PATIENCE
+from browser.page.reader import Patience
+from commands.demo_timing import PATIENCE
 from errors import DatabaseUnavailable
 from sql.database import Database
-from tasks.accounts import AccountWork
+from tasks.web.lane import AccountWork
 
 pytestmark = pytest.mark.timeout(600)
 #: with what arrives as in production: that is what these tests are about

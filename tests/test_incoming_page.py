@@ -3,11 +3,11 @@
 import pytest
 from fixtures_browser import DOMS, Pages, kind, linked, new_phone, page, pages, send, until
 
-from browser.bubbles import Bubble, Side, Tick, own_id
-from browser.incoming import Conversation, Unread
-from browser.whatsapp import WhatsApp
+from browser.page.bubbles import Bubble, Side, Tick, own_id
+from browser.page.inbox import Conversation, Unread
+from browser.page.whatsapp import WhatsApp
 from stopwords import StopWords
-from tasks.news import Memory, arrivals, news
+from tasks.web.new_messages import Memory, arrivals, news
 
 __all__ = ["kind", "linked", "page", "pages"]
 

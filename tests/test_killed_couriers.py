@@ -13,7 +13,7 @@ from fixtures_webhooks import put_events
 
 from crypto import verify
 from sql.database import Database
-from tasks.health import MOST
+from tasks.delivery.endpoint_health import MOST
 
 ROOT = Path(__file__).parent.parent
 EVENTS = 1000

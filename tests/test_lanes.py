@@ -10,7 +10,7 @@ from errors import DatabaseUnavailable
 from sql.database import Database, bounded
 from sql.loader import queries
 from tasks.lanes import Drain, Lanes, Pulse, Unattended
-from tasks.send import Job
+from tasks.sending.job import Job
 
 ROOT = Path(__file__).parent.parent
 

@@ -25,11 +25,12 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 import logs
-from api import requestlog
-from api.jobs import Job
-from browser.engine import Engine
-from commands import compose, serve
+from api.http import request_log
+from api.sending.jobs import Job
+from browser.engine.engine import Engine
+from commands.worker import health_app
 from sql.database import Database
+from wiring import worker as worker_parts
 
 ROOT = Path(__file__).parent.parent
 LEVELS = {"debug": "debug", "info": "info", "warning": "warning", "error": "error", "exception": "error"}
@@ -81,7 +82,7 @@ def test_a_plain_line_has_milliseconds_too() -> None:
 
 @pytest.mark.parametrize(("level", "plain", "told"), [("info", True, 0), ("debug", True, 1), ("info", False, 1)])
 def test_whoever_watches_is_told_of_requests_for_debugging_only(level: str, plain: bool, told: int) -> None:
-    code = f"import logging, logs; logs.configure({level!r}, plain={plain}); logging.getLogger({requestlog.__name__!r})"
+    code = f"import logging, logs; logs.configure({level!r}, plain={plain}); logging.getLogger({logs.REQUESTS!r})"
     assert said(f"{code}.info('GET /jobs: 200')").count("GET /jobs: 200") == told
 
 
@@ -207,7 +208,7 @@ async def test_a_request_is_one_line_with_its_route_and_who_called(database_url:
         ("unknown", "/jobs", 405),
     ]
     assert got[0] | {"at": 0, "ms": 0} == {
-        "at": 0, "level": "INFO", "logger": "api.requestlog", "message": got[0]["message"], "event": "request",
+        "at": 0, "level": "INFO", "logger": request_log.__name__, "message": got[0]["message"], "event": "request",
         "method": "POST", "route": "/send", "status": 202, "ms": 0, "request_id": "trace-1",
         "key_id": "key_bootstrap", "org": "org_default",
     }  # fmt: skip
@@ -239,9 +240,9 @@ async def test_what_watches_is_logged_for_debugging_only(database_url: str) -> N
 
 async def test_the_health_of_a_worker_is_logged_like_that(database_url: str, tmp_path: Path) -> None:
     values = settings(data_dir=tmp_path, database_url=database_url)
-    worker, engine = compose.make_worker(values, database_url, "home_1")
+    worker, engine = worker_parts.make_worker(values, database_url, "home_1")
     assert isinstance(engine, Engine)
-    async with client_of(serve.health_app(worker, engine, values)) as client:
+    async with client_of(health_app(worker, engine, values)) as client:
         with lines() as found:
             await client.get("/healthz")
             await client.get("/15551234567")

@@ -12,10 +12,10 @@ from fixtures_house import House, house
 from fixtures_postgres import own_database
 from prometheus_client import generate_latest
 
-from browser import selectors
-from browser.sandbox.pace import PATIENCE
-from commands import compose
+from browser.page import selectors
+from commands.demo_timing import PATIENCE
 from tasks.metrics import WORKER
+from wiring import worker as worker_parts
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 
@@ -44,7 +44,7 @@ async def running(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> As
     file = folder / "selectors.toml"
     file.write_text(SHIPPED)
     with own_database(postgres) as url, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compose, "LOOK", 0.2)
+        patch.setattr(worker_parts, "LOOK", 0.2)
         async with house(folder, url, selectors_file=file, confirm_seconds=12, send_backoff_seconds=0.2) as it:
             assert it.worker
             it.worker.seats.patience = replace(PATIENCE, chat=8.0, boot=20.0)

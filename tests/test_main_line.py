@@ -10,7 +10,7 @@ import pytest
 from fixtures_house import House, house
 from fixtures_postgres import own_database
 
-from tasks.accounts import AccountWork
+from tasks.web.lane import AccountWork
 
 pytestmark = pytest.mark.timeout(600)
 

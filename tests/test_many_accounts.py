@@ -11,11 +11,11 @@ from fixtures_house import House, house
 from fixtures_lanes import until, value
 from fixtures_postgres import own_database
 
-from browser.process import browsers
-from browser.sandbox.pace import TIMING
-from browser.session import State
+from browser.engine.process import browsers
+from commands.demo_timing import TIMING
 from errors import LoggedOut
-from tasks import linking, watchdog
+from tasks.web import linking, watchdog
+from tasks.web.states import State
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -258,7 +258,7 @@ async def test_deleting_an_account_deletes_a_login_that_is_kept(roomy: House) ->
 
 @pytest.mark.long
 async def test_another_number_sends_nothing_of_the_old_backlog(roomy: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.accounts.BATCH", 2)
+    monkeypatch.setattr("tasks.web.lane.BATCH", 2)
     it, account = roomy, await roomy.link()
     await it.client.post(f"/sandbox/accounts/{account}/unlink")
     jobs = [await it.send(account, "15554440004", f"{number} from the old number") for number in range(5)]

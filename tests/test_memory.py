@@ -9,9 +9,9 @@ import psutil
 import pytest
 from fixtures_driver import let_engines_have_their_own
 
-from browser import memory
-from browser.engine import Engine, Look
-from browser.process import browsers_of
+from browser.engine import memory
+from browser.engine.engine import Engine, Look
+from browser.engine.process import browsers_of
 
 KEPT = 100_000_000  # bytes that a page takes
 

@@ -10,9 +10,9 @@ from fixtures_house import House, house
 from fixtures_lanes import until, value
 from fixtures_postgres import own_database
 
-from browser.screens import Screen, Sight, recognise
-from browser.session import State
+from browser.page.screens import Screen, Sight, recognise
 from errors import OperatorError
+from tasks.web.states import State
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -10,8 +10,8 @@ from fixtures_lanes import add_jobs, add_lanes, value
 
 from errors import OptedOut
 from sql.database import Database
-from tasks import optouts
 from tasks.lanes import wake_returned
+from tasks.sending import opt_outs
 
 PHONE, REPLY = "15551230001", "You will get no more messages from us."
 MINUTES = timedelta(minutes=4)
@@ -24,7 +24,7 @@ async def says_stop(
     """Have somebody opt out, and return the jobs that confirm it."""
     known = {row[0] for row in await rows(database, "select id from jobs")}
     async with database.transaction() as tx:
-        await wake_returned(tx, await optouts.opt_out(tx, account, phone, said, within))
+        await wake_returned(tx, await opt_outs.opt_out(tx, account, phone, said, within))
     return [row[0] for row in await rows(database, "select id from jobs order by seq") if row[0] not in known]
 
 
@@ -35,7 +35,7 @@ async def with_reply(database: Database) -> None:
 
 async def is_let_through(database: Database, job: str, phone: str = PHONE) -> bool:
     try:
-        await optouts.check(database, "a", phone, job)
+        await opt_outs.check(database, "a", phone, job)
     except OptedOut:
         return False
     return True
@@ -117,7 +117,7 @@ async def test_what_postgres_cannot_hold_loses_no_opt_out(database: Database, sa
 async def test_two_forms_of_a_number_that_opt_out_at_once_are_one_opt_out(database: Database) -> None:
     await with_reply(database)
     async with database.transaction() as tx:
-        await optouts.opt_out(tx, "a", "5511987654321", "STOP", MINUTES)
+        await opt_outs.opt_out(tx, "a", "5511987654321", "STOP", MINUTES)
         other = asyncio.create_task(says_stop(database, "551187654321", "b"))
         while not await value(database, "select count(*) from pg_locks where not granted"):
             assert not other.done()
@@ -164,7 +164,7 @@ async def test_a_confirmation_that_cannot_be_queued_loses_no_opt_out(
     assert await says_stop(database) == []
     assert not await is_let_through(database, "job_any")
     assert await value(database, "select reply_job is null from opt_outs")
-    [line] = [one for one in caplog.records if one.name == "tasks.optouts"]
+    [line] = [one for one in caplog.records if one.name == "tasks.sending.opt_outs"]
     assert (line.levelname, line.__dict__["event"]) == ("ERROR", "opt_out.unconfirmed")
     assert REPLY not in caplog.text
     assert PHONE not in caplog.text

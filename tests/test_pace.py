@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from sql.database import Database
-from sql.pace import Limits
+from sql.pace_limits import Limits
 from tasks.lanes import Drain
-from tasks.pace import LONGEST_GAP, Look, Pace
-from tasks.send import Job
+from tasks.sending.job import Job
+from tasks.sending.pace import LONGEST_GAP, Look, Pace
 
 NONE = Limits(0, 0, 0, 0, 0, 0, per_recipient_hour=0, gap_seconds=(0, 0), quiet_hours=None)
 GATE = "select gate_reason from lanes"

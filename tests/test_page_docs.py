@@ -10,11 +10,11 @@ from fixtures_screens import MEETS
 from test_browser_drawing import DRAW
 from test_screens_to_states import FATES, Fate
 
-from browser.bubbles import Bubble, Side, Tick, read_tick
-from browser.engine import Look
-from browser.reader import Patience, Reader
+from browser.engine.engine import Look
+from browser.page.bubbles import Bubble, Side, Tick, read_tick
+from browser.page.reader import Patience, Reader
+from browser.page.selectors import Selectors
 from browser.sandbox.phone import KINDS
-from browser.selectors import Selectors
 
 __all__ = ["pages"]
 

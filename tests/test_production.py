@@ -20,11 +20,12 @@ from pydantic import SecretStr
 from starlette.routing import Route
 
 import app
-from browser.chromium import SYSTEM
-from browser.engine import Engine
+from browser.engine.chromium import SYSTEM
+from browser.engine.engine import Engine
 from cli import cli
 from commands import serve
 from commands.chromium import PACKAGES
+from commands.worker import health_app
 from errors import SettingsWrong
 from settings import Settings, read
 from tasks.worker import STOP_LIMIT
@@ -268,7 +269,7 @@ def test_fly_asks_paths_that_exist_on_the_ports_that_are_served() -> None:
 def paths(process: str) -> set[str]:
     if process == "web":
         return {operation.path for operation in app.OPERATIONS if operation.method == "GET" and operation.open}
-    health = serve.health_app(cast("Any", None), Engine(), read(_env_file=None, **secrets()))
+    health = health_app(cast("Any", None), Engine(), read(_env_file=None, **secrets()))
     return {route.path for route in health.routes if isinstance(route, Route)}
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from fixtures_lanes import add_lanes, until, value
 
-from browser.profile import read_generation
+from browser.engine.profile import read_generation
 from crypto import Sealer
 from errors import LeaseLost, ProfileElsewhere, ProfileUnreadable
 from sql.database import Database
-from tasks.profiles import Profiles
-from tasks.states import Account
+from tasks.web.profiles import Profiles
+from tasks.web.state_changes import Account
 
 LOGIN = "Default/IndexedDB/https_web.whatsapp.com_0.indexeddb.leveldb/000003.log"
 Make = Callable[[str], Profiles]

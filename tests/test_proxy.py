@@ -13,13 +13,13 @@ from playwright.async_api import BrowserContext
 
 import errors
 from bench.ports import held_ports
-from browser import profile
-from browser.engine import Engine, Look, look_for
-from browser.flags import TELEMETRY
-from browser.proxy import Proxy, Refused, choose
-from browser.relay import Relay
-from browser.screens import Screen
-from browser.whatsapp import WhatsApp
+from browser.engine import profile
+from browser.engine.engine import Engine, Look, look_for
+from browser.engine.flags import TELEMETRY
+from browser.engine.proxy import Proxy, Refused, choose
+from browser.engine.relay import Relay
+from browser.page.screens import Screen
+from browser.page.whatsapp import WhatsApp
 
 __all__ = ["pages"]
 
@@ -105,7 +105,7 @@ async def test_a_proxy_that_does_not_reach_the_target_is_refused(server: TestPro
 
 
 async def test_a_proxy_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
-    monkeypatch.setattr("browser.proxy.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("browser.engine.proxy.CONNECT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for scheme in ("http", "socks5"):
             with pytest.raises(errors.ProxyDown, match="did not answer"):

@@ -67,8 +67,8 @@ def test_every_query_is_used() -> None:
     code = (
         "".join(
             path.read_text()
-            for folder in ("api", "tasks", "sql", "commands", "bench")
-            for path in (root / folder).glob("*.py")
+            for folder in ("api", "tasks", "sql", "wiring", "commands", "bench")
+            for path in (root / folder).rglob("*.py")
         )
         + (root / "cli.py").read_text()
     )

@@ -18,14 +18,14 @@ from fixtures_house import House, house
 from fixtures_lanes import until, value
 from fixtures_screens import MEETS
 
-from api.pace import KEPT
+from api.accounts.account_health import KEPT
+from browser.page.screens import Screen
 from browser.sandbox.control import DIALOGS, LOGOUTS, WHOLE
-from browser.sandbox.pace import PATIENCE
-from browser.screens import Screen
+from commands.demo_timing import PATIENCE
 from errors import Banned, LoggedOut, Offline, OpenElsewhere, PageCrashed, PageHung, SendError, UiChanged, UnknownDialog
-from tasks import trouble
-from tasks.accounts import AccountWork
-from tasks.seats import Seats
+from tasks.web import recovery_policy
+from tasks.web.lane import AccountWork
+from tasks.web.seats import Seats
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -285,8 +285,8 @@ async def test_an_unknown_screen_can_be_read_in_its_evidence(database_url: str, 
 async def test_an_outage_costs_the_seat_after_five_tries_and_ends_by_itself(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trouble, "RECONNECT_CAP", 0.05)
-    monkeypatch.setattr(trouble, "LOST", 1.0)
+    monkeypatch.setattr(recovery_policy, "RECONNECT_CAP", 0.05)
+    monkeypatch.setattr(recovery_policy, "LOST", 1.0)
     async with stage(tmp_path, database_url, DOMS[-1]) as it:
         outages = {"offline": Offline, "crashed": PageCrashed}
         accounts = {screen: await it.house.link() for screen in outages}
@@ -299,7 +299,7 @@ async def test_an_outage_costs_the_seat_after_five_tries_and_ends_by_itself(
             fate = Fate("disconnected", error().summary, error.code, for_good=False, health="critical", evidence=None)
             await it.becomes(accounts[screen], jobs[screen], fate)
             tried = await value(it.house.database, "select reconnects from accounts where id = %s", accounts[screen])
-            assert tried > trouble.RECONNECTS
+            assert tried > recovery_policy.RECONNECTS
             await it.show(accounts[screen], None)
         for screen, account in accounts.items():
             assert (await it.house.ended(jobs[screen]))["attempts"] == 1

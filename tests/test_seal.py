@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import errors
-from browser import profile, seal
-from browser.history import Verdict
-from browser.process import kill_browsers_of
-from browser.screens import Screen
-from browser.whatsapp import WhatsApp
+from browser.engine import pack, profile
+from browser.engine.process import kill_browsers_of
+from browser.page.history import Verdict
+from browser.page.screens import Screen
+from browser.page.whatsapp import WhatsApp
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -30,7 +30,7 @@ else:
 __all__ = ["pages"]
 
 NEWEST = DOMS[-1]
-INDEXED, LOCAL = seal.KEPT
+INDEXED, LOCAL = pack.KEPT
 #: of a profile that is never quiet; SEALS=100 takes three minutes
 SEALS = int(os.environ.get("SEALS", "12"))
 
@@ -88,10 +88,10 @@ async def test_a_login_survives_in_another_directory(
         await pages.link(account, page)
         await send(page, phone, "before it was sealed")
         await end(page, directory)
-        packed = await asyncio.to_thread(seal.pack, directory)
+        packed = await asyncio.to_thread(pack.pack, directory)
     finally:
         await page.close()
-    await asyncio.to_thread(seal.unpack, packed.data, elsewhere)
+    await asyncio.to_thread(pack.unpack, packed.data, elsewhere)
     with capsys.disabled():
         print(f"\n{end.__name__}: {packed.sizes} raw, {len(packed.data)} packed")  # noqa: T201 - figures for people
     assert packed.raw_bytes == sum(packed.sizes.values()) > len(packed.data)
@@ -112,9 +112,9 @@ async def test_a_login_survives_in_another_directory(
 
 def test_only_what_a_login_needs_goes_there_and_back(made: Path, tmp_path: Path) -> None:
     profile.write_generation(made, 3)
-    packed = seal.pack(made)
-    seal.unpack(packed.data, tmp_path / "restored")
-    kept = {name: content for name, content in files(made).items() if name.startswith(seal.KEPT)}
+    packed = pack.pack(made)
+    pack.unpack(packed.data, tmp_path / "restored")
+    kept = {name: content for name, content in files(made).items() if name.startswith(pack.KEPT)}
     assert files(tmp_path / "restored") == kept
     assert packed.raw_bytes == sum(map(len, kept.values()))
     assert packed.sizes == {INDEXED: 10_240 + 16, LOCAL: 2_500}
@@ -122,61 +122,61 @@ def test_only_what_a_login_needs_goes_there_and_back(made: Path, tmp_path: Path)
 
 
 def test_the_same_files_are_the_same_bytes(made: Path) -> None:
-    assert seal.pack(made).data == seal.pack(made).data
+    assert pack.pack(made).data == pack.pack(made).data
 
 
 def test_links_are_not_followed(made: Path, tmp_path: Path) -> None:
     write(tmp_path, "secret", b"not of this profile")
     (made / INDEXED / "link").symlink_to(tmp_path / "secret")
-    seal.unpack(seal.pack(made).data, tmp_path / "restored")
+    pack.unpack(pack.pack(made).data, tmp_path / "restored")
     assert not (tmp_path / "restored" / INDEXED / "link").exists()
 
 
 def test_a_profile_above_the_cap_is_refused_with_its_sizes(made: Path) -> None:
-    assert seal.pack(made, cap=12_756).raw_bytes == 12_756
+    assert pack.pack(made, cap=12_756).raw_bytes == 12_756
     with pytest.raises(errors.ProfileTooLarge, match=r"12,756 bytes.*IndexedDB 10,256.*at most 12,755") as caught:
-        seal.pack(made, cap=12_755)
+        pack.pack(made, cap=12_755)
     assert not isinstance(caught.value, errors.SendError)
 
 
 def test_too_many_files_are_refused(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seal, "FILES", 2)
+    monkeypatch.setattr(pack, "FILES", 2)
     with pytest.raises(errors.ProfileTooLarge, match="3 files"):
-        seal.pack(made)
+        pack.pack(made)
 
 
 def test_a_profile_without_a_login_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "Default/Preferences", b"{}")
     with pytest.raises(errors.ProfileEmpty, match="IndexedDB"):
-        seal.pack(tmp_path)
+        pack.pack(tmp_path)
 
 
 def test_a_profile_that_loses_files_even_from_its_copy_is_not_sealed(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write_what_is_gone(directory: Path, listing: seal.Listing) -> bytes:
+    def write_what_is_gone(directory: Path, listing: pack.Listing) -> bytes:
         (directory / next(iter(listing))).unlink()
         return real(directory, listing)
 
-    real = seal._write
-    monkeypatch.setattr(seal, "_write", write_what_is_gone)
+    real = pack._write
+    monkeypatch.setattr(pack, "_write", write_what_is_gone)
     with pytest.raises(errors.ProfileBusy, match="acc_1 lost files"):
-        seal.pack(made)
+        pack.pack(made)
     assert [path.name for path in made.parent.iterdir()] == [made.name], "no copy is left"
 
 
 def test_a_profile_that_changes_is_copied_as_it_was_at_one_moment(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of a database is written once, and named anew; a log grows, and is copied."""
-    real, log = seal._write, made / INDEXED / "000007.log"
+    real, log = pack._write, made / INDEXED / "000007.log"
     log.write_bytes(b"before")
 
-    def write_while_it_changes(directory: Path, listing: seal.Listing) -> bytes:
+    def write_while_it_changes(directory: Path, listing: pack.Listing) -> bytes:
         with log.open("ab") as file:
             file.write(b" after")
         return real(directory, listing)
 
-    monkeypatch.setattr(seal, "_write", write_while_it_changes)
-    seal.unpack(seal.pack(made).data, made.parent / "restored")
+    monkeypatch.setattr(pack, "_write", write_while_it_changes)
+    pack.unpack(pack.pack(made).data, made.parent / "restored")
     assert (made.parent / "restored" / INDEXED / "000007.log").read_bytes() == b"before after"
     assert (made / LOCAL / "leveldb/000005.ldb").stat().st_nlink == 1, "the copy is gone"
 
@@ -205,13 +205,13 @@ async def test_a_profile_that_is_never_quiet_is_sealed_and_each_copy_is_logged_i
     try:
         await pages.link(account, page)
         await page._page.evaluate(WRITING)
-        packed = [(await asyncio.to_thread(seal.pack, directory)).data for _ in range(SEALS)]
+        packed = [(await asyncio.to_thread(pack.pack, directory)).data for _ in range(SEALS)]
         assert await page.answers()
     finally:
         await page.close()
     for number, data in enumerate(packed):
         elsewhere = tmp_path / f"copy {number}"
-        await asyncio.to_thread(seal.unpack, data, elsewhere)
+        await asyncio.to_thread(pack.unpack, data, elsewhere)
         again = await pages.open(account, NEWEST, directory=elsewhere)
         try:
             assert await again.wait_screen(Screen.MAIN, Screen.QR, timeout=30) is Screen.MAIN, number
@@ -226,27 +226,27 @@ async def test_a_profile_that_is_never_quiet_is_sealed_and_each_copy_is_logged_i
 def test_a_directory_in_use_is_left_alone(made: Path) -> None:
     before = files(made)
     with pytest.raises(FileExistsError, match="acc_1"):
-        seal.unpack(seal.pack(made).data, made)
+        pack.unpack(pack.pack(made).data, made)
     assert files(made) == before
 
 
 def test_an_empty_directory_is_filled(made: Path, tmp_path: Path) -> None:
     profile.prepare(tmp_path / "restored")
-    seal.unpack(seal.pack(made).data, tmp_path / "restored")
+    pack.unpack(pack.pack(made).data, tmp_path / "restored")
     assert (tmp_path / "restored" / INDEXED).is_dir()
 
 
 @pytest.mark.parametrize("data", [b"", b"nothing of the kind", zstd.compress(b""), zstd.compress(b"x" * 100_000)])
 def test_other_bytes_leave_no_directory(data: bytes, tmp_path: Path) -> None:
     with pytest.raises(errors.ProfileUnreadable, match="restored"):
-        seal.unpack(data, tmp_path / "restored")
+        pack.unpack(data, tmp_path / "restored")
     assert list(tmp_path.iterdir()) == []
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_changed_archive_is_refused_or_changes_nothing(made: Path, data: st.DataObject) -> None:
-    packed = bytearray(seal.pack(made).data)
+    packed = bytearray(pack.pack(made).data)
     if data.draw(st.booleans()):
         del packed[data.draw(st.integers(0, len(packed) - 1)) :]
         refused = True
@@ -255,9 +255,9 @@ def test_a_changed_archive_is_refused_or_changes_nothing(made: Path, data: st.Da
         refused = False
     restored = made.parent / "restored"
     try:
-        seal.unpack(bytes(packed), restored)
+        pack.unpack(bytes(packed), restored)
         assert not refused
-        assert files(restored) == {name: each for name, each in files(made).items() if name.startswith(seal.KEPT)}
+        assert files(restored) == {name: each for name, each in files(made).items() if name.startswith(pack.KEPT)}
         shutil.rmtree(restored)
     except errors.ProfileUnreadable:
         pass
@@ -306,9 +306,9 @@ GOOD = entry(f"{INDEXED}/CURRENT")
 def test_entries_that_no_profile_has_are_refused(bad: tarfile.TarInfo, tmp_path: Path) -> None:
     home = tmp_path / "home"
     with pytest.raises(errors.ProfileUnreadable):
-        seal.unpack(archive(GOOD, bad), home / "restored")
+        pack.unpack(archive(GOOD, bad), home / "restored")
     assert list(home.iterdir()) == []
-    seal.unpack(archive(GOOD), home / "restored")
+    pack.unpack(archive(GOOD), home / "restored")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["CURRENT"]
 
 
@@ -316,16 +316,16 @@ def test_a_bomb_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     big = archive(entry(f"{INDEXED}/x", size=1_000_000), content=bytes(1_000_000))
     assert len(big) < 1000
     with pytest.raises(errors.ProfileUnreadable, match="999,999 bytes"):
-        seal.unpack(big, tmp_path / "restored", cap=999_999)
+        pack.unpack(big, tmp_path / "restored", cap=999_999)
     # A header alone can ask for as much as it likes, before any name is known.
     long = io.BytesIO()
     with zstd.ZstdFile(long, "w") as stream:
         stream.write(entry("pax", tarfile.XHDTYPE, size=1 << 40).tobuf(tarfile.GNU_FORMAT))
         for _ in range(100):
             stream.write(bytes(1_000_000))
-    monkeypatch.setattr(seal, "FILES", 10)
+    monkeypatch.setattr(pack, "FILES", 10)
     with pytest.raises(errors.ProfileUnreadable, match="more than any profile"):
-        seal.unpack(long.getvalue(), tmp_path / "restored", cap=1_000_000)
+        pack.unpack(long.getvalue(), tmp_path / "restored", cap=1_000_000)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -350,15 +350,15 @@ def test_the_profiles_on_a_disk_are_listed_and_what_was_half_restored_is_removed
 def test_a_directory_is_restored_where_a_crash_leaves_it_to_be_removed(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packed = seal.pack(made).data
+    packed = pack.pack(made).data
     seen: list[tuple[Path, bool, int]] = []
 
     def crash(_: bytes, fresh: Path, __: int) -> None:
         seen.append((fresh.parent, fresh.name.endswith(profile.RESTORING), stat.S_IMODE(fresh.stat().st_mode)))
         raise MemoryError
 
-    monkeypatch.setattr(seal, "_read", crash)
+    monkeypatch.setattr(pack, "_read", crash)
     with pytest.raises(MemoryError):
-        seal.unpack(packed, made.parent / "restored")
+        pack.unpack(packed, made.parent / "restored")
     assert seen == [(made.parent, True, 0o700)]
     assert [path.name for path in made.parent.iterdir()] == [made.name]

@@ -27,14 +27,14 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from browser import selectors
-from browser.whatsapp import WhatsApp
+from browser.page import selectors
+from browser.page.whatsapp import WhatsApp
 from commands import selectors as command
 from crypto import CryptoError, new_signing_key, sign_file, verify_file
 from errors import OperatorError, SelectorsWrong, UiChanged
-from tasks.download import CAP
-from tasks.selectors import SelectorsSource
-from tasks.shelf import KEPT, age
+from tasks.web.selector_download import CAP
+from tasks.web.selector_source import SelectorsSource
+from tasks.web.selector_store import KEPT, age
 
 __all__ = ["friend", "kind", "linked", "page", "pages"]
 
@@ -445,7 +445,7 @@ async def test_a_live_page_takes_other_selectors(page: WhatsApp) -> None:
 
 async def test_settling_in_tells_once_by_which_alternatives(page: WhatsApp, caplog: pytest.LogCaptureFixture) -> None:
     page.use(SHIPPED)
-    with caplog.at_level(logging.INFO, "browser.census"):
+    with caplog.at_level(logging.INFO, "browser.page.census"):
         await page.settle_in()
         await page.settle_in()
     assert [record.levelname for record in caplog.records] == ["INFO"]

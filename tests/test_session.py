@@ -5,7 +5,11 @@ import pytest
 from fixtures_lanes import add_lanes, value
 from fixtures_postgres import own_database
 
-from browser.session import (
+from commands.reference import ROOT
+from errors import LeaseLost
+from sql.database import Database
+from tasks.web.state_changes import States
+from tasks.web.states import (
     OPEN,
     TRANSITIONS,
     ForbiddenTransitionError,
@@ -15,10 +19,6 @@ from browser.session import (
     is_quiet,
     move,
 )
-from commands.reference import ROOT
-from errors import LeaseLost
-from sql.database import Database
-from tasks.states import States
 
 PAIRS = list(product(State, State))
 

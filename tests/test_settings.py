@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from addresses import LOOPBACK, Addresses, network
-from commands import environment, reference
+from commands import reference
 from commands.environment import load
 from crypto import Sealer
 from errors import SettingsWrong
 from settings import Settings, read
+from wiring import parts
 
 KEY = base64.b64encode(bytes(32)).decode()
 PRODUCTION = {"env": "production", "database_url": "postgresql://db/x", "api_key": "k" * 20, "encryption_key": KEY}
@@ -23,7 +24,7 @@ def test_the_documents_equal_the_table() -> None:
 def test_every_setting_is_read_somewhere() -> None:
     code = "".join(
         path.read_text()
-        for pattern in ("app.py", "cli.py", "commands/*.py", "settings.py")
+        for pattern in ("cli.py", "commands/*.py", "wiring/*.py", "settings.py")
         for path in reference.ROOT.glob(pattern)
     )
     assert [name for name in Settings.model_fields if not re.search(rf"\b(settings|self)\.{name}\b", code)] == []
@@ -124,7 +125,7 @@ def test_in_production_white_space_is_no_key(monkeypatch: pytest.MonkeyPatch) ->
 def test_encryption_keys_stand_between_commas_with_white_space_or_without(tmp_path: Path) -> None:
     other = base64.b64encode(bytes([1] * 32)).decode()
     given = load(data_dir=tmp_path, encryption_key=f" {KEY} ,\n {other}\n", _env_file=None)
-    assert environment.sealer(given).fingerprints == Sealer.from_text(f"{KEY},{other}").fingerprints
+    assert parts.sealer(given).fingerprints == Sealer.from_text(f"{KEY},{other}").fingerprints
     for wrong in (f"{KEY},", f",{KEY}", f"{KEY},,{other}", f"{KEY} {other}"):
         with pytest.raises(SettingsWrong, match="ENCRYPTION_KEY: each key must be 32 bytes in base64"):
             load(data_dir=tmp_path, encryption_key=wrong, _env_file=None)

@@ -15,7 +15,7 @@ from fixtures_lanes import value
 from crypto import CryptoError, verify
 from errors import SecretUnreadable
 from sql.database import Database
-from tasks.deliver import DeliveryWork
+from tasks.delivery.lane import DeliveryWork
 
 WEEK = 604_800
 

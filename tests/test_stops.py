@@ -9,14 +9,14 @@ import pytest
 from fixtures_house import House, house, make_settings
 from fixtures_lanes import add_jobs, add_lanes, add_worker, until, value
 
-from browser.sandbox.pace import PATIENCE
-from browser.whatsapp import WhatsApp
-from commands import compose
+from browser.page.whatsapp import WhatsApp
+from commands.demo_timing import PATIENCE
 from errors import NotLinked, SendError, UiChanged, WrongChat
 from sql.database import Database
-from tasks import send
-from tasks.accounts import AccountWork
 from tasks.lanes import UNKNOWN_MOST, Drain, Pulse
+from tasks.web import send
+from tasks.web.lane import AccountWork
+from wiring import worker as worker_parts
 
 TICKS = ".meta .status, .meta title, .cell-preview .status, .cell-preview title"
 MESSAGES = 4
@@ -33,7 +33,7 @@ def look_anew(it: House, *pauses: float) -> None:
 @asynccontextmanager
 async def drained(database: Database, url: str, folder: Path) -> AsyncIterator[tuple[AccountWork, Drain]]:
     """Begin a drain of the account acc_1, which holds its lease."""
-    worker, engine = compose.make_worker(make_settings(folder, url, 1, 1), url, "home_1")
+    worker, engine = worker_parts.make_worker(make_settings(folder, url, 1, 1), url, "home_1")
     await add_worker(database, worker.id)
     work = worker.lanes.works["account"]
     assert isinstance(work, AccountWork)

@@ -13,9 +13,9 @@ from fixtures_endpoints import deliver, delivering, happen, register
 from fixtures_lanes import value
 from starlette.responses import Response
 
-from api import webhooks
+from api.webhooks import endpoints
 from sql.database import Database
-from tasks.deliver import DeliveryWork
+from tasks.delivery.lane import DeliveryWork
 from tasks.lanes import Pulse
 
 STATES = "select string_agg(state || coalesce(': ' || last_error, ''), ', ' order by created_at, id) from deliveries"
@@ -119,7 +119,7 @@ async def test_events_wait_while_an_endpoint_is_paused(
 async def test_none_are_kept_while_an_endpoint_is_disabled(
     client: httpx2.AsyncClient, database: Database, work: DeliveryWork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhooks, "FAILED_AT_ONCE", 2)
+    monkeypatch.setattr(endpoints, "FAILED_AT_ONCE", 2)
     async with receiving() as (url, scripted):
         endpoint, other = [(await register(client, url))["id"] for _ in range(2)]
         await happen(client, *"abcde")

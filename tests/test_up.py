@@ -15,7 +15,7 @@ from fixtures_postgres import open_folder
 from fixtures_terminal import CTRL_C, Terminal
 
 from bench.ports import held_ports
-from browser.process import is_running
+from browser.engine.process import is_running
 from commands.client import Client
 from sql import embedded
 

@@ -8,8 +8,8 @@ import pytest
 from fixtures_lanes import add_lanes, value
 
 from sql.database import Database
-from tasks.seats import Seats, Session
-from tasks.watchdog import MB, SOON, Watchdog
+from tasks.web.seats import Seats, Session
+from tasks.web.watchdog import MB, SOON, Watchdog
 
 LIMIT = 100
 

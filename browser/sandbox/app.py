@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from browser.sandbox import phone, recipients, web
-from browser.sandbox.guard import LoopbackOnly
+from browser.sandbox.loopback import LoopbackOnly
 from browser.sandbox.problem import problem
 from browser.sandbox.sandbox import Sandbox
 from browser.sandbox.timing import Timing

@@ -20,7 +20,7 @@ import psutil
 from psycopg.rows import class_row
 
 from bench.ports import held_ports
-from browser.process import browsers
+from browser.engine.process import browsers
 from commands.client import Client
 from crypto import new_secret
 from faults.wire import Peer, Wire

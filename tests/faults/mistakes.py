@@ -19,8 +19,6 @@ import typer
 from faults.__main__ import WRONG
 
 ROOT = Path(__file__).parent.parent.parent
-#: what the bench needs of the tree
-TREE = ("api", "bench", "browser", "commands", "crypto", "sql", "stopwords", "tasks", "tests")
 
 
 @dataclass(frozen=True)
@@ -60,11 +58,13 @@ def read() -> dict[str, Mistake]:
 
 
 def copy(folder: Path) -> None:
-    """Copy the tree."""
-    for name in TREE:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ROOT.glob("*.py"):
-        shutil.copy(file, folder)
+    """Copy what the wheel has, and the tests."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    for name in (*project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"], "tests"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, folder)
 
 
 def find(mistake: Mistake, runs: int, seed: int) -> bool:

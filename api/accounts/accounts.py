@@ -1,0 +1,262 @@
+"""Accounts: create them, look at them, change and delete them."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.accounts.account_health import KEPT, Health, health_of
+from api.accounts.proxies import MaybeProxies, ShownProxies
+from api.http.auth import permit
+from api.http.context import of
+from api.http.json_body import read
+from api.http.models import Model, Nothing, Shown, Time, without_defaults
+from api.http.operations import Operation
+from api.http.pagination import Page
+from api.http.query_params import parameters
+from api.http.timezones import Zone, check_zone
+from api.sending.jobs import cancel_queued
+from crypto import Sealer
+from errors import Conflict, FieldError, Invalid, NotFound
+from sql.database import Row, Transaction
+from sql.ids import new_id
+
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]  # not blank
+
+
+class Choices(Model):
+    """What may be changed of an account; what is left out stays as it is, or as the account's transport has it."""
+
+    model_config = ConfigDict(json_schema_extra=without_defaults)
+
+    name: Name = Field(default="", description="What people call it.")
+    time_zone: Zone = Field(
+        default="UTC",
+        description="IANA name. Its days and quiet hours are counted in it, and its browser shows it; it stays "
+        "once the account is linked.",
+    )
+    pace: Literal["on", "off"] = Field(default="on", description="Whether the limits of pace hold for it.")
+    proxy: MaybeProxies = Field(default=None, description="What its browser goes through; null is none.")
+
+    def columns(self, sealer: Sealer, account: str) -> dict[str, object]:
+        """Return the parameters of create_account and change_account: None for what was not given."""
+        given = self.model_fields_set
+        return {
+            "name": self.name if "name" in given else None,
+            "zone": self.time_zone if "time_zone" in given else None,
+            "pace": self.pace == "on" if "pace" in given else None,
+            "with_proxy": "proxy" in given,
+            "proxy": self.proxy and self.proxy.sealed(sealer, account),
+            "proxy_shown": self.proxy and ShownProxies.of(self.proxy).model_dump_json(),
+        }
+
+
+class NewAccount(Choices):
+    """An account to be linked."""
+
+    model_config = ConfigDict(json_schema_extra=None)
+
+    name: Name = Field(description="What people call it.")
+    time_zone: Zone = Field(
+        default="UTC",
+        description="IANA name. Its days and quiet hours are counted in it, and its browser shows it; it stays once "
+        "the account is linked.",
+    )
+    pace: Literal["on", "off"] = Field(
+        default="on", description="Whether the limits of pace hold for it; a sandbox account begins with `off`."
+    )
+    transport: Literal["web", "sandbox"] = Field(
+        default="web", description="WhatsApp Web, or in development the sandbox, which stands in for it."
+    )
+
+
+class Account(Shown):
+    """One WhatsApp account."""
+
+    id: str = Field(description="`acc_…`.")
+    name: str = Field(description="What people call it.")
+    transport: Literal["web", "sandbox"] = Field(description="`web` is WhatsApp Web, `sandbox` what stands in for it.")
+    state: str = Field(
+        description="`not_started`, `starting`, `qr_pending`, `authenticated`, `ready`, `hibernated`, "
+        "`disconnected`, `auth_failed`, `suspected_ban`, `banned` or `circuit_open`.",
+    )
+    state_reason: str | None = Field(description="Why, and what `resume` would bring back.")
+    state_since: Time = Field(description="Since when.")
+    restriction: str | None = Field(
+        description="What WhatsApp does not let it do at present: `new_chats` or `monthly_cap`.",
+    )
+    restricted_until: Time | None = Field(description="Until when, where that is known.")
+    paused: bool = Field(description="It keeps its session and sends nothing.")
+    time_zone: str = Field(description="IANA name.")
+    pace: Literal["on", "off"] = Field(description="Whether the limits of pace hold for it.")
+    proxy: ShownProxies | None = Field(description="What its browser goes through.")
+    linked: bool = Field(description="It holds a login, as far as is known.")
+    phone: str | None = Field(description="Its own number, once linked.")
+    profile_name: str | None = Field(description="Its own name on WhatsApp, once linked.")
+    platform: str | None = Field(description="The kind of phone that it is linked to.")
+    connected_at: Time | None = Field(description="When it was last linked or opened.")
+    disconnected_at: Time | None = Field(description="When it was last lost.")
+    last_open_at: Time | None = Field(description="When its session was last open.")
+    sent_today: int = Field(description="Messages of this day in its time zone.")
+    received_today: int = Field(description="The same of those that came in.")
+    daily_limit: int | None = Field(description="What it may send today; null without a limit.")
+    queued: int = Field(description="Messages that wait.")
+    next_send_at: Time | None = Field(
+        description="When the next of them may go; null when none waits, or somebody has to act first.",
+    )
+    worker: str | None = Field(description="The worker that has its session.")
+    health: Health = Field(
+        description="`warning` from 70 % of the daily limit; `critical` above 90 %, or when it should be "
+        "connected and is not.",
+    )
+
+    @classmethod
+    def of(cls, row: Row) -> Self:
+        """Make it of a row of list_accounts."""
+        return cls.model_validate({**row, "state_reason": _reason(row), "health": health_of(row)})
+
+
+def _reason(row: Row) -> str | None:
+    """Return why an account is as it is, and whether a login is kept that resuming it brings back."""
+    said: str | None = row["state_reason"]
+    if not row["can_go_back"]:
+        return said
+    return f"{said.rstrip('.')}. {KEPT}" if said else KEPT
+
+
+class Accounts(Shown):
+    """A page of accounts, oldest first."""
+
+    items: list[Account] = Field(description="The accounts.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
+
+
+async def create_account(request: Request) -> Response:
+    """Create an account.
+
+    It is linked next: `POST /accounts/{id}/connect`, and then a phone scans the code of `GET /accounts/{id}/qr`, or is
+    told the one of `POST /accounts/{id}/pairing-code`.
+    """
+    caller = await permit(request)
+    given = await read(request, NewAccount)
+    context = of(request)
+    if given.transport == "sandbox" and context.production:
+        message = "must not be sandbox in production"
+        raise Invalid(f"transport {message}.", errors=[FieldError("transport", message)])
+    account = new_id("acc_")
+    columns = given.columns(context.sealer, account)
+
+    async def work(tx: Transaction) -> Account:
+        if columns["zone"]:
+            await check_zone(tx, given.time_zone)
+        await tx.all("create_account", id=account, org=caller.org, transport=given.transport, **columns)
+        return await show(request, tx, caller.org, account)
+
+    return (await context.database.transact(work)).answer(201, location=f"/accounts/{account}")
+
+
+async def list_accounts(request: Request) -> Response:
+    """List the accounts, oldest first."""
+    caller = await permit(request)
+    page = parameters(request, Page)
+    context = of(request)
+    rows = await context.database.all(
+        "list_accounts", org=caller.org, account=None, limits=context.pace.wire(), **page.values()
+    )
+    items = [Account.of(row) for row in rows[: page.limit]]
+    return Accounts(items=items, next_cursor=page.next_cursor(rows)).answer()
+
+
+async def show_account(request: Request) -> Response:
+    """Show an account."""
+    caller = await permit(request)
+    async with of(request).database.transaction() as tx:
+        return (await show(request, tx, caller.org, request.path_params["id"])).answer()
+
+
+async def change_account(request: Request) -> Response:
+    """Change an account's name, time zone, pace or proxy.
+
+    What is left out stays as it is. A proxy is used from the next opening of its session on. A time zone stays once the
+    account is linked (409): WhatsApp has seen its browser with it.
+    """
+    caller = await permit(request)
+    given = await read(request, Choices)
+    context = of(request)
+    account = request.path_params["id"]
+    columns = given.columns(context.sealer, account)
+
+    async def work(tx: Transaction) -> Account:
+        row = _found(await tx.one("account_to_change", account=account, org=caller.org), account)
+        if columns["zone"] not in {None, row["time_zone"]}:
+            _check_unseen(row)
+            await check_zone(tx, given.time_zone)
+        await tx.all("change_account", account=account, **columns)
+        opened = await tx.all("open_paced_gate", lane=account) if columns["pace"] is False else []
+        changed = await show(request, tx, caller.org, account)
+        await tx.all("wake", lanes=[row["id"] for row in opened])
+        return changed
+
+    return (await context.database.transact(work)).answer()
+
+
+def _check_unseen(row: Row) -> None:
+    """Raise Conflict when WhatsApp has seen the account's time zone, or is about to."""
+    if row["linked"]:
+        raise Conflict(
+            f"timeZone stays {row['time_zone']}: the account is linked, and its browser keeps its time zone."
+        )
+    if row["open"]:
+        raise Conflict(f"timeZone is {row['time_zone']} in the browser that is open now; disconnect the account first.")
+
+
+async def delete_account(request: Request) -> Response:
+    """Delete an account: cancel what it has queued, log it out, and show it no more.
+
+    It is gone at once; a worker unlinks it from its phone as soon as one can.
+    """
+    caller = await permit(request)
+    await read(request, Nothing)
+    database = of(request).database
+    account = request.path_params["id"]
+
+    async def begin(tx: Transaction) -> None:
+        _found(await tx.one("log_out_account", account=account, org=caller.org), account)
+        await tx.all("close_gate", lane=account, seconds=None, reason="not_connected")
+
+    async def end(tx: Transaction) -> Account:
+        deleted = await show(request, tx, caller.org, account)
+        await tx.all("delete_account", account=account)
+        await tx.all("attend", lane=account, seconds=0)
+        await tx.all("wake", lanes=[account])
+        return deleted
+
+    # Cancelled before it is gone, so that whoever is interrupted can ask again; and after, for what came in meanwhile.
+    await database.transact(begin)
+    await cancel_queued(database, caller.org, account)
+    deleted = await database.transact(end)
+    await cancel_queued(database, caller.org, account)
+    return deleted.answer(202)
+
+
+async def show(request: Request, tx: Transaction, org: str, account: str) -> Account:
+    """Return an account of the org. Raises NotFound."""
+    limits = of(request).pace.wire()
+    row = await tx.one("list_accounts", org=org, account=account, after_at=None, after_id="", limit=1, limits=limits)
+    return Account.of(_found(row, account))
+
+
+def _found(row: Row | None, account: str) -> Row:
+    if row is None:
+        raise NotFound(f"There is no account {account}.")
+    return row
+
+
+OPERATIONS = (
+    Operation("GET", "/accounts", list_accounts, (200, Accounts), query=Page),
+    Operation("POST", "/accounts", create_account, (201, Account), takes=NewAccount),
+    Operation("GET", "/accounts/{id}", show_account, (200, Account)),
+    Operation("PATCH", "/accounts/{id}", change_account, (200, Account), takes=Choices, refuses=(409,)),
+    Operation("DELETE", "/accounts/{id}", delete_account, (202, Account)),
+)

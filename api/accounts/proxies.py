@@ -1,0 +1,86 @@
+"""The proxies of an account: what is taken, sealed with their credentials, and shown without."""
+
+import json
+import re
+from typing import Annotated, Self
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from api.http.models import Model, Shown
+from crypto import Sealer
+
+SCHEMES = {"http", "socks5"}
+LONGEST_URL = 2048  # characters
+PORT = "must have a port from 1 to 65535 after its host, as in http://user:password@host:3128"
+HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")
+
+
+def _split(text: str) -> SplitResult:
+    """Return its parts. No message repeats any of it: a password may stand anywhere in what was mistyped."""
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise ValueError(PORT) from None
+    if not re.fullmatch(r"[\x21-\x7e]+", text) or parts.scheme not in SCHEMES:
+        raise ValueError("must be like http://user:password@host:3128 or socks5://user:password@host:1080")
+    if not HOST.fullmatch(host):
+        raise ValueError("must have the host's name or address before the port, as in http://user:password@host:3128")
+    if not port:
+        raise ValueError(PORT)
+    if bool(parts.username) != bool(parts.password):
+        raise ValueError("must have both user and password, or neither; a character such as @ in them as %40")
+    if parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ValueError("must end with the port; a character such as / or # in user or password as %2F or %23")
+    return parts
+
+
+def _url(text: str) -> str:
+    _split(text)
+    return text
+
+
+def _open(text: str) -> str:
+    """Return a proxy's URL without user and password."""
+    parts = _split(text)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _object(value: object) -> object:
+    # pydantic's own message would repeat a URL that was given in place of the object.
+    if value is not None and not isinstance(value, dict):
+        raise ValueError('must be null or an object such as {"url": "http://user:password@host:3128"}')
+    return value
+
+
+ProxyUrl = Annotated[str, Field(max_length=LONGEST_URL), AfterValidator(_url)]
+
+
+class Proxies(Model):
+    """What an account's browser goes through."""
+
+    url: ProxyUrl = Field(
+        description="`http://user:password@host:3128` or `socks5://…`. User and password are sealed and not "
+        "shown again.",
+    )
+    spare: ProxyUrl | None = Field(default=None, description="Taken while that one does not lead to WhatsApp.")
+
+    def sealed(self, sealer: Sealer, account: str) -> bytes:
+        """Return them as accounts.proxy holds them."""
+        return sealer.seal(json.dumps({"url": self.url, "spare": self.spare}).encode(), account.encode())
+
+
+class ShownProxies(Shown):
+    """The same without user and password."""
+
+    url: str = Field(description="Without user and password.")
+    spare: str | None = Field(description="The same of the spare one.")
+
+    @classmethod
+    def of(cls, proxies: Proxies) -> Self:
+        """Leave the credentials out."""
+        return cls(url=_open(proxies.url), spare=proxies.spare and _open(proxies.spare))
+
+
+MaybeProxies = Annotated[Proxies | None, BeforeValidator(_object)]

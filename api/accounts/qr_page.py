@@ -1,0 +1,173 @@
+"""The page /qr: a button behind a link, and an account's code, followed as it changes. Data and words by Accept."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from api.accounts.qr import DRAWN, FORMS, Qr, in_form, preferred
+from api.accounts.qr_tokens import COOKIE, PATH, examine, remember, trade, visited
+from api.accounts.qr_view import Scene, scene
+from api.http.context import of
+from api.http.json_body import read
+from api.http.models import Model
+from api.http.operations import Operation
+from api.http.problems import problem
+from api.http.query_params import FORM, form_fields, parameters
+from errors import Forbidden, MethodNotAllowed, RequestError
+
+HTML = "text/html"
+#: The page's own script and style and nothing else; pictures come as data: URLs.
+POLICY = (
+    "default-src 'none'; base-uri 'none'; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; "
+    "img-src data:; script-src 'self'; style-src 'self'"
+)
+#: The page with the button, which has a form and no script.
+BUTTON_POLICY = (
+    "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; img-src data:; style-src 'self'"
+)
+PAGES = Environment(
+    loader=PackageLoader("api.accounts"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+class Ticket(Model):
+    """What a link to the page carries; without it, the cookie counts."""
+
+    token: str | None = Field(
+        default=None, description="The token of a link. Without it the cookie of an earlier `POST /qr` counts."
+    )
+
+
+class Trade(Model):
+    """What is traded for the cookie of a visit."""
+
+    token: str = Field(description="The token of the link.")
+    press: str | None = Field(
+        default=None,
+        min_length=20,
+        max_length=100,
+        description="Random text of the caller's. The same token and text again, as by a double click or after a lost "
+        "answer, get the same cookie.",
+    )
+
+
+async def open_qr_page(request: Request) -> Response:
+    """Show an account's QR code to the browser that traded a link's token.
+
+    Its cookie tells which account. As a page that follows the code, or by `Accept` as `GET /accounts/{id}/qr` does.
+
+    With `token` it spends nothing and shows no code, since previews of chats and scanners of mail fetch links: as a
+    page it has the button that trades the token, and any other form is answered 405.
+    """
+    return await _answered(request, _open)
+
+
+async def trade_qr_token(request: Request) -> Response:
+    """Trade a link's token for a cookie that opens the page `/qr` for ten minutes.
+
+    A token is good once. The answer is the code, by `Accept` as `GET /accounts/{id}/qr` gives it; as `text/html` it is
+    a 303 to the page. While there is no code, 409 or 410 comes with the cookie all the same: ask `GET /qr` with it.
+
+    The body may be a form too, as the page's button sends it, but not one of another site (403).
+    """
+    return await _answered(request, _trade)
+
+
+async def follow_qr_page(request: Request) -> Response:
+    """Show what the page `/qr` shows now.
+
+    It wants the cookie of that page.
+    """
+    of(request).rates.count_address(request)
+    return scene(await visited(request, request.cookies.get(COOKIE))).answer()
+
+
+async def _answered(request: Request, work: Callable[[Request, str], Awaitable[Response]]) -> Response:
+    form = preferred(request, (*FORMS, HTML))
+    try:
+        of(request).rates.count_address(request)
+        answer = await work(request, form)
+    except RequestError as error:
+        answer = _refusal(error, form)
+    answer.headers["vary"] = "accept, cookie"
+    return answer
+
+
+async def _open(request: Request, form: str) -> Response:
+    token = parameters(request, Ticket).token
+    if token is None:
+        return await _present(request, form, request.cookies.get(COOKIE))
+    await examine(request, token)
+    if form == HTML:
+        return _page("button.html", BUTTON_POLICY, path=PATH, token=token, press=secrets.token_urlsafe(32))
+    hint = f'A GET of a link spends nothing and shows no code. Send POST {PATH} with {{"token": "…"}}.'
+    return problem(MethodNotAllowed(hint), {"allow": "POST"})
+
+
+async def _trade(request: Request, form: str) -> Response:
+    _refuse_other_sites(request)
+    given = await _body(request)
+    cookie = await trade(request, given.token, given.press or secrets.token_urlsafe(32))
+    try:
+        answer = RedirectResponse(PATH, 303) if form == HTML else await _present(request, form, cookie)
+    except RequestError as error:  # the token is spent: the cookie comes with the refusal
+        answer = _refusal(error, form)
+    remember(answer, request, cookie)
+    return answer
+
+
+def _refuse_other_sites(request: Request) -> None:
+    """Raise Forbidden for a form of another site: it could put its own account's code onto a page that is open."""
+    if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        raise Forbidden("A token is traded by the button of its own page. Open the link itself.")
+
+
+async def _body(request: Request) -> Trade:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return await (form_fields if kind == FORM else read)(request, Trade)
+
+
+async def _present(request: Request, form: str, cookie: str | None) -> Response:
+    row = await visited(request, cookie)
+    if form == HTML:
+        return _page("qr.html", POLICY, scene=scene(row))
+    return in_form(row, form)
+
+
+def _refusal(error: RequestError, form: str) -> Response:
+    answer = problem(error)
+    if form != HTML:
+        return answer
+    page = _page("refusal.html", POLICY, title=error.title, detail=error.detail)
+    page.status_code = error.status
+    for name in ("retry-after", "www-authenticate"):
+        if name in answer.headers:
+            page.headers[name] = answer.headers[name]
+    return page
+
+
+def _page(name: str, policy: str, **values: Any) -> HTMLResponse:
+    text = PAGES.get_template(name).render(values)
+    return HTMLResponse(text, headers={"content-security-policy": policy})
+
+
+OPERATIONS = (
+    Operation(
+        "GET", "/qr", open_qr_page, (200, Qr), query=Ticket, forms=(*DRAWN, HTML),
+        refuses=(401, 405, 409, 410, 429, 503), open=True,
+    ),
+    Operation(
+        "POST", "/qr", trade_qr_token, (200, Qr), takes=Trade, bodies=(FORM,), forms=DRAWN,
+        refuses=(401, 403, 409, 410, 429, 503), open=True,
+    ),
+    Operation("GET", "/qr/state", follow_qr_page, (200, Scene), refuses=(401, 410, 429, 503), open=True),
+)  # fmt: skip

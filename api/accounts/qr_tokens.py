@@ -1,0 +1,134 @@
+"""Tokens and visits: whoever is given a link to the page /qr sees one account's code, for ten minutes.
+
+The token stands in the link, so it may land in histories and logs: it lives a minute and is good for one visit. What
+opens links without a person, such as a preview, makes no visit: only the button of the page trades the token, for a
+cookie, which carries on.
+"""
+
+import secrets
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.http.auth import permit_admin
+from api.http.context import of
+from api.http.json_body import read
+from api.http.models import Model, Shown, shown
+from api.http.operations import Operation
+from crypto import hash_key
+from errors import FieldError, Gone, Invalid, NotFound, RequestError, Unauthorized
+from sql.database import Row, Transaction
+
+PATH = "/qr"
+COOKIE = "postrider_qr"
+TOKEN_SECONDS = 60
+VISIT_SECONDS = 600
+ORG = "org_default"  # whose account is meant when none is named
+NEW_LINK = "Ask whoever sent you this link for a new one."
+
+
+class Guest(Model):
+    """Whose code is to be seen."""
+
+    account: str | None = Field(
+        default=None,
+        description="Whose code is to be seen. It may be left out while the default org has exactly one account.",
+    )
+
+
+class QrToken(Shown):
+    """A token, shown this once, and the link that carries it."""
+
+    qr_access_token: str = Field(description="The token, shown this once.")
+    expires_in_seconds: int = Field(description="How long it is good for.")
+    url: str = Field(description="The link, to a page whose button shows the code, once.")
+
+
+async def generate_qr_token(request: Request) -> Response:
+    """Make a link to a page that shows an account's QR code.
+
+    For somebody who has no key. It is good once, within 60 s: the page's button counts, and a preview that fetches the
+    link does not. An address may make five an hour.
+    """
+    await permit_admin(request)
+    of(request).rates.count_qr_token(request)
+    guest = await read(request, Guest)
+    token = secrets.token_urlsafe(32)
+
+    async def work(tx: Transaction) -> None:
+        account = guest.account if guest.account is not None else await _only_account(tx)
+        values = {"account": account, "hash": hash_key(token), "seconds": TOKEN_SECONDS}
+        if await tx.one("create_qr_token", **values) is None:
+            message = f"names no account: {shown(account)}"
+            raise NotFound(f"account {message}.", errors=[FieldError("account", message)])
+
+    await of(request).database.transact(work)
+    url = f"{PATH}?token={token}"
+    return QrToken(qr_access_token=token, expires_in_seconds=TOKEN_SECONDS, url=url).answer()
+
+
+async def _only_account(tx: Transaction) -> str:
+    some = await tx.all("first_senders", org=ORG)
+    if len(some) != 1:
+        message = "is required, since there is not exactly one account"
+        raise Invalid(f"account {message}.", errors=[FieldError("account", message)])
+    return str(some[0]["id"])
+
+
+async def examine(request: Request, token: str) -> None:
+    """Spend nothing, and raise Unauthorized for a token that is none, and Gone for one that is over."""
+    row = await of(request).database.one("qr_token", hash=hash_key(token))
+    if row is None or not row["good"]:
+        raise _refused(row)
+
+
+async def trade(request: Request, token: str, press: str) -> str:
+    """Spend a token and return the cookie that it is worth. Raises Unauthorized, and Gone for one that is over.
+
+    The same `press` gets the same cookie again.
+    """
+    cookie, hashed, database = hash_key(f"{token} {press}").hex(), hash_key(token), of(request).database
+    if await database.one("trade_qr_token", hash=hashed, visit=hash_key(cookie), seconds=VISIT_SECONDS) is None:
+        raise _refused(await database.one("qr_token", hash=hashed))
+    return cookie
+
+
+def _refused(row: Row | None) -> RequestError:
+    if row is None:
+        return Unauthorized(f"The token of this link is not valid. {NEW_LINK}")
+    if row["spent"]:
+        return Gone(f"This link was used already, and its button works once. {NEW_LINK}")
+    return Gone(f"This link has expired: it is good for {TOKEN_SECONDS} seconds. {NEW_LINK}")
+
+
+async def visited(request: Request, cookie: str | None) -> Row:
+    """Return the account that a visit is to see, a row of qr_visit. Raises Unauthorized, and Gone when it is over."""
+    if not cookie:
+        raise Unauthorized(f"This page opens with a link that has a token. {NEW_LINK}")
+    row = await of(request).database.one("qr_visit", visit=hash_key(cookie))
+    if row is None:
+        raise Unauthorized(f"The cookie of this page is not valid. {NEW_LINK}")
+    if row["over"]:
+        raise Gone(f"This page has expired: it is good for {VISIT_SECONDS // 60} minutes. {NEW_LINK}")
+    return row
+
+
+def remember(answer: Response, request: Request, cookie: str) -> None:
+    """Have the browser keep a visit's cookie."""
+    answer.set_cookie(
+        COOKIE,
+        cookie,
+        max_age=VISIT_SECONDS,
+        path=PATH,
+        secure=of(request).production or request.url.scheme == "https",
+        httponly=True,
+        samesite="strict",
+    )
+
+
+OPERATIONS = (
+    Operation(
+        "POST", "/admin/generate-qr-token", generate_qr_token, (200, QrToken), takes=Guest, refuses=(404,), admin=True
+    ),
+)  # fmt: skip

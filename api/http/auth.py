@@ -1,0 +1,84 @@
+"""Who calls: the first line of every handler that is not open to all."""
+
+import hmac
+import re
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from api.http.context import Context, of
+from api.http.json_body import raw
+from api.http.unsealing import unseal
+from crypto import hash_key, sign_request
+from errors import Forbidden, Unauthorized
+from logs import bind_more
+from sql.database import Row
+
+READING = {"GET", "HEAD"}  # methods that change nothing and need no signature
+OLDEST, NEWEST = 30, -5  # seconds of age that a signed request's x-timestamp may have
+
+ADMIN = "admin"  # in place of a key's id: ADMIN_KEY
+
+TIMESTAMP = re.compile(r"[0-9]{1,12}")
+SIGNATURE = re.compile(r"[0-9a-fA-F]{64}")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The key that a request was made with, and the org that it acts for."""
+
+    key_id: str
+    org: str
+
+
+async def permit(request: Request) -> Caller:
+    """Return who calls. Raises Unauthorized, TooManyRequests of this key or address, EncryptionKeyMissing."""
+    context = of(request)
+    context.rates.count_address(request)
+    hashed = hash_key(request.headers.get("x-api-key", ""))
+    key = await context.database.one("find_key", hash=hashed)
+    if key is None or not hmac.compare_digest(key["key_hash"], hashed):
+        raise Unauthorized
+    bind_more(key_id=key["id"], org=key["org_id"])
+    context.rates.count_key(key["id"])
+    if key["signing_secret"] is not None and request.method not in READING:
+        await _check_signature(context, request, key)
+    return Caller(key["id"], key["org_id"])
+
+
+async def permit_admin(request: Request) -> None:
+    """Let the holder of ADMIN_KEY pass, who stands above all orgs. Raises Unauthorized, Forbidden, TooManyRequests."""
+    context = of(request)
+    context.rates.count_address(request)
+    check_admin(request, context.admin)
+    bind_more(key_id=ADMIN)
+
+
+def check_admin(request: Request, admin: bytes | None) -> None:
+    """Let the holder of ADMIN_KEY pass, of which this is the SHA-256. Raises Unauthorized, Forbidden."""
+    if admin is None:
+        raise Forbidden(f"Nobody may call {request.url.path}: ADMIN_KEY is not set. Set it and start again.")
+    if not hmac.compare_digest(admin, hash_key(request.headers.get("x-admin-key", ""))):
+        raise Unauthorized("The header x-admin-key is missing or is not ADMIN_KEY.")
+
+
+async def _check_signature(context: Context, request: Request, key: Row) -> None:
+    timestamp, given = (request.headers.get(name, "") for name in ("x-timestamp", "x-signature"))
+    if not TIMESTAMP.fullmatch(timestamp) or not SIGNATURE.fullmatch(given):
+        raise Unauthorized("This key's requests must be signed: x-timestamp in unix seconds, x-signature in hex.")
+    if not NEWEST <= key["now"].timestamp() - int(timestamp) <= OLDEST:
+        raise Unauthorized(f"x-timestamp must be at most {OLDEST} s old and {-NEWEST} s ahead.")
+    secret = unseal(context.sealer, key["signing_secret"], key["id"])
+    ours = sign_request(secret, timestamp, request.method, _target(request), await raw(request))
+    signature = bytes.fromhex(given)
+    if not hmac.compare_digest(ours, signature):
+        raise Unauthorized("x-signature does not fit this request.")
+    if await context.database.one("accept_signature", signature=signature, org=key["org_id"]) is None:
+        raise Unauthorized("This signature was used before; sign each request anew.")
+
+
+def _target(request: Request) -> bytes:
+    """Return path and query as in the request line."""
+    path: bytes = request.scope["raw_path"]
+    query: bytes = request.scope["query_string"]
+    return path + b"?" + query if query else path

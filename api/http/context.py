@@ -1,0 +1,45 @@
+"""What the handlers are handed: everything they need, read from settings by app.py."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from starlette.requests import Request
+
+from addresses import Addresses
+from api.http.queue_limit import QueueLimit
+from api.http.rate_limit import Rates
+from crypto import Sealer
+from resolver import Resolver
+from sql.database import Database
+from sql.pace_limits import Limits
+
+
+@dataclass(frozen=True)
+class Context:
+    """One per app, at `app.state.context`."""
+
+    database: Database
+    sealer: Sealer
+    rates: Rates
+    queue_limit: QueueLimit
+    production: bool
+    #: TRUST_PROXY_HOPS says that there is a proxy before it
+    proxied: bool
+    #: SHA-256 of ADMIN_KEY
+    admin: bytes | None
+    version: str
+    #: where webhooks may go
+    addresses: Addresses
+    resolver: Resolver
+    #: a job without expiresAt expires so long after sendAt
+    job_ttl: timedelta
+    #: equal requests without idempotency key within this time are one job
+    dedupe: timedelta
+    #: the limits of each account whose pace is on
+    pace: Limits
+
+
+def of(request: Request) -> Context:
+    """Return the context of the app that serves this request."""
+    context: Context = request.app.state.context
+    return context

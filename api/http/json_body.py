@@ -1,0 +1,132 @@
+"""Reading bodies: not too large, JSON, and nothing in it that Postgres or a browser cannot hold."""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import TypeVar
+
+from pydantic import ValidationError
+from starlette.requests import Request
+
+from api.http.models import Model, shown
+from api.http.problems import invalid
+from errors import FieldError, Malformed, TooLarge, UnsupportedMediaType
+
+M = TypeVar("M", bound=Model)
+
+KIB = 1024
+CAPACITY = 64 * KIB  # bytes of a body, unless its operation takes more
+JSON_TYPE = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?', re.IGNORECASE)
+
+
+async def raw(request: Request) -> bytes:
+    """Return the body's bytes, read once. Raises TooLarge before it is read whole, also when it comes in chunks."""
+    read: bytes | None = getattr(request.state, "body", None)
+    if read is None:
+        read = request.state.body = await _read(request, getattr(request.state, "capacity", CAPACITY))
+    return read
+
+
+async def _read(request: Request, cap: int) -> bytes:
+    too_large = TooLarge(f"The body may have {cap:,} bytes.")
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > cap:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > cap:
+            raise too_large
+    return bytes(body)
+
+
+async def read(request: Request, model: type[M]) -> M:
+    """Return the body as `model`; where all fields of it may be left out, so may the body."""
+    data = await raw(request)
+    if not data and not any(field.is_required() for field in model.model_fields.values()):
+        return model()
+    if not JSON_TYPE.fullmatch(request.headers.get("content-type", "").strip()):
+        raise UnsupportedMediaType
+    return check(model, parse(data))
+
+
+def check(model: type[M], value: object) -> M:
+    """Return a JSON value as `model`; raises Invalid naming each field."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+# --- JSON --------------------------------------------------------------------------------------------------------
+
+
+def parse(data: bytes) -> object:
+    """Parse JSON by RFC 8259 and no more. Raises Malformed saying what is wrong and where."""
+    try:
+        value = json.loads(
+            data.decode(), parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_without_duplicates
+        )
+    except UnicodeDecodeError as error:
+        raise Malformed(f"The body is not UTF-8 at byte {error.start}.") from None
+    except json.JSONDecodeError as error:
+        raise Malformed(f"The body is not JSON at line {error.lineno}, column {error.colno}: {error.msg}.") from None
+    except RecursionError:
+        raise Malformed("The body is nested too deeply.") from None
+    except _NotJsonError as error:
+        raise Malformed(f"The body is not JSON: {error}.") from None
+    except ValueError:
+        raise Malformed("The body has a number of too many digits.") from None
+    if b"\\u" in data:  # only an escape brings in what follows: raw control characters are no JSON, raw halves no UTF-8
+        for path, text in _texts(value):
+            if (fault := _fault(text)) is not None:
+                raise Malformed(f"{path or 'The body'} {fault}.", errors=[FieldError(path, fault)])
+    return value
+
+
+class _NotJsonError(ValueError):
+    """Python's json would take it, RFC 8259 does not."""
+
+
+def _no_constant(name: str) -> object:
+    raise _NotJsonError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise _NotJsonError(f"{text[:40]} is too large a number")
+    return value
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise _NotJsonError(f"the field {shown(twice)} stands twice in one object")
+    return found
+
+
+def _texts(value: object) -> Iterator[tuple[str, str]]:
+    """Yield every string of a JSON value, names of fields included, with its path such as `jobs.3.message`."""
+    todo: list[tuple[str, object]] = [("", value)]
+    while todo:
+        path, item = todo.pop()
+        if isinstance(item, str):
+            yield path, item
+        elif isinstance(item, dict):
+            for name, inner in item.items():
+                yield path, name
+                todo.append((f"{path}.{name}".lstrip("."), inner))
+        elif isinstance(item, list):
+            todo.extend((f"{path}.{index}".lstrip("."), inner) for index, inner in enumerate(item))
+
+
+def _fault(text: str) -> str | None:
+    if "\x00" in text:
+        return "contains a NUL character"
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return "contains half of a surrogate pair"
+    return None

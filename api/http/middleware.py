@@ -1,0 +1,87 @@
+"""Headers of every answer: x-request-id and those that tell a browser to do nothing with it."""
+
+import logging
+import re
+import time
+from contextvars import ContextVar
+
+from starlette.datastructures import Headers as ReadHeaders
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.http.problems import internal
+from api.http.request_log import log_request
+from logs import bind
+from sql.ids import new_id
+
+log = logging.getLogger(__name__)
+
+#: Id of the request that this task serves; jobs keep it.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+#: An incoming id that may go into logs and rows as it is.
+SANE = re.compile(r"[A-Za-z0-9._:~-]{1,128}")
+
+SECURITY = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+HSTS = {"strict-transport-security": "max-age=31536000"}
+
+
+class Headers:
+    """ASGI middleware, the outermost: it also answers what nobody caught, so that a 500 has the headers too.
+
+    And it logs each request, under its id.
+    """
+
+    def __init__(self, app: ASGIApp, *, production: bool) -> None:
+        self._app = app
+        self._headers = SECURITY | (HSTS if production else {})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, adding headers to its answer where it has none of its own."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = ReadHeaders(scope=scope).get("x-request-id", "")
+        token = request_id.set(given if SANE.fullmatch(given) else new_id("req_"))
+        answer = _Answer(send, self._headers | {"x-request-id": request_id.get()})
+        began = time.perf_counter()
+        with bind(request_id=request_id.get()):
+            try:
+                await self._app(scope, receive, answer.send)
+            except Exception:
+                if answer.started:
+                    raise
+                log.exception("a request failed", extra={"event": "request.failed"})
+                await internal()(scope, receive, answer.send)
+            finally:
+                log_request(scope, answer.status, time.perf_counter() - began)
+                request_id.reset(token)
+
+
+class _Answer:
+    """The way out of one answer."""
+
+    def __init__(self, send: Send, headers: dict[str, str]) -> None:
+        self._send = send
+        self._headers = headers
+        #: 0 until it begins
+        self.status = 0
+
+    @property
+    def started(self) -> bool:
+        return self.status > 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            for name, value in self._headers.items():
+                headers.setdefault(name, value)
+        await self._send(message)

@@ -1,0 +1,68 @@
+"""Operations: each resource lists its own, a line each, and routes are made from them."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from api.http.json_body import CAPACITY
+from api.http.models import Model, Nothing, Shown
+from api.http.query_params import parameters
+from errors import Malformed, RequestError
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A method of a path: what it takes and gives.
+
+    /openapi.json is made from it. The first line of the handler's docstring is its summary, the rest its description.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    #: status and body of success
+    gives: tuple[int, type[Shown] | None]
+    takes: type[Model] = Nothing
+    query: type[Model] = Nothing
+    #: statuses of refusal, besides those that follow from the rest
+    refuses: tuple[int, ...] = ()
+    #: errors that have a code of their own, besides the one of their status
+    raises: tuple[type[RequestError], ...] = ()
+    #: other statuses of success, with the same body
+    also: tuple[int, ...] = ()
+    #: other forms of the answer than JSON
+    forms: tuple[str, ...] = ()
+    #: other forms of the body than JSON, with the same fields
+    bodies: tuple[str, ...] = ()
+    #: bytes that its body may have
+    capacity: int = CAPACITY
+    #: needs no key
+    open: bool = False
+    #: needs ADMIN_KEY in place of a key
+    admin: bool = False
+
+
+def routes(operations: Iterable[Operation]) -> list[Route]:
+    """Return a route for each path, so that a 405 names all its methods; operations of a path stand together."""
+    by_path = groupby(operations, attrgetter("path"))
+    return [_route(path, {operation.method: operation for operation in some}) for path, some in by_path]
+
+
+def _route(path: str, operations: Mapping[str, Operation]) -> Route:
+    async def endpoint(request: Request) -> Response:
+        operation = operations["GET" if request.method == "HEAD" else request.method]
+        request.state.capacity = operation.capacity
+        if "\x00" in request.url.path or "%00" in request.url.query:
+            raise Malformed("The address contains a NUL character.")
+        if operation.query is Nothing:
+            parameters(request, Nothing)
+        return await operation.handler(request)
+
+    return Route(path, endpoint, methods=list(operations))

@@ -1,0 +1,38 @@
+"""Time zones, by their IANA names."""
+
+from functools import cache
+from typing import Annotated
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator
+
+from api.http.models import shown
+from errors import FieldError, Invalid
+from sql.database import Transaction
+
+#: Entries of the database that name no place; no browser takes them.
+NOWHERE = {"Factory", "localtime"}
+
+
+@cache
+def _names() -> set[str]:
+    return available_timezones() - NOWHERE
+
+
+def _zone(text: str) -> str:
+    if text not in _names():
+        raise ValueError(_fault(text))
+    return text
+
+
+def _fault(text: str) -> str:
+    return f"must be an IANA time zone such as Europe/Berlin, not {shown(text)}"
+
+
+Zone = Annotated[str, AfterValidator(_zone)]
+
+
+async def check_zone(tx: Transaction, zone: str) -> None:
+    """Raise Invalid unless Postgres knows it too: it counts the account's days, by time zones of its own."""
+    if await tx.one("known_zone", zone=zone) is None:
+        raise Invalid(f"timeZone {_fault(zone)}.", errors=[FieldError("timeZone", _fault(zone))])

@@ -1,0 +1,144 @@
+"""The fields of a message: what is taken, and as what it is kept. Each validator raises ValueError with a sentence."""
+
+import json
+import re
+import unicodedata
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, JsonValue, WithJsonSchema
+
+from api.http.models import shown
+from phones import MAX_DIGITS, MIN_DIGITS, dialled
+from texts import even_breaks
+
+LONGEST_MESSAGE = 65_536  # UTF-16 units, which is how WhatsApp's page counts
+LARGEST_METADATA = 4096  # bytes, minified
+DEEPEST_METADATA = 5  # objects and lists within each other, the outermost included
+LONGEST_PHONE = 40  # characters, separators included
+
+
+# --- phone -------------------------------------------------------------------------------------------------------
+
+PHONE = re.compile(r"\(?\+?[0-9][0-9 ().\-/]*", re.ASCII)
+#: the category of a character that may stand in a pasted number → what it is taken for
+PASTED = {"Zs": " ", "Pd": "-", "Cf": ""}
+#: the full-width forms of ASCII, as East Asian keyboards make them
+FULL_WIDTH = {wide: wide - 0xFF01 + 0x21 for wide in range(0xFF01, 0xFF5F)}
+
+
+def _unpasted(text: str) -> str:
+    """Return the digits of a number however it was written or pasted: with marks of direction, in full-width digits."""
+    wanted = f"must be a phone number with its country code, such as 15551234567, not {shown(text)}"
+    if len(text) > LONGEST_PHONE:
+        raise ValueError(wanted)
+    plain = "".join(PASTED.get(unicodedata.category(each), each) for each in text.translate(FULL_WIDTH)).strip()
+    if PHONE.fullmatch(plain):
+        return re.sub(r"[^0-9]", "", plain)
+    strange = [f"U+{ord(each):04X}" for each in plain if not PHONE.fullmatch(f"1{each}") and each != "+"]
+    raise ValueError(f"{wanted}: {strange[0]} has no place in one" if strange else wanted)
+
+
+def _phone(text: str) -> str:
+    """Return E.164 digits without the plus sign, in the form by which the page finds the account."""
+    return dialled(_unpasted(text))
+
+
+AS_PHONE = {"type": "string", "maxLength": LONGEST_PHONE, "examples": ["15551234567"]}
+Phone = Annotated[str, AfterValidator(_phone), WithJsonSchema(AS_PHONE)]
+
+
+def _number(text: str) -> str:
+    """Return the digits of a number to look for: WhatsApp still shows forms that nobody can dial any more."""
+    digits = _unpasted(text)
+    if not MIN_DIGITS <= len(digits) <= MAX_DIGITS:
+        raise ValueError(f"must be a phone number with its country code, such as 15551234567, not {shown(text)}")
+    return digits
+
+
+Number = Annotated[str, AfterValidator(_number), WithJsonSchema(AS_PHONE)]
+
+
+# --- message -----------------------------------------------------------------------------------------------------
+
+
+def _message(text: str) -> str:
+    text = even_breaks(text)
+    units = len(text.encode("utf-16-le")) // 2
+    if units > LONGEST_MESSAGE:
+        raise ValueError(f"may have {LONGEST_MESSAGE:,} UTF-16 units and has {units:,}")
+    if all(character.isspace() or unicodedata.category(character) in {"Cc", "Cf"} for character in text):
+        raise ValueError(f"must have something to read in it, not {shown(text)}")
+    return text
+
+
+Message = Annotated[
+    str, AfterValidator(_message), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST_MESSAGE})
+]
+
+
+# --- idempotency key ---------------------------------------------------------------------------------------------
+
+KEY = re.compile(r"(?!job_)[A-Za-z0-9._:~-]{1,255}")
+
+
+def _key(text: str) -> str:
+    if not KEY.fullmatch(text):
+        raise ValueError(f"must be 1 to 255 of A-Za-z0-9._:~- and not begin with job_, not {shown(text)}")
+    return text
+
+
+Key = Annotated[str, AfterValidator(_key), WithJsonSchema({"type": "string", "pattern": f"^{KEY.pattern}$"})]
+
+
+# --- times -------------------------------------------------------------------------------------------------------
+
+
+def _moment(value: object) -> datetime:
+    at = _parsed(value) if isinstance(value, str) else None
+    if at is None:
+        raise ValueError(f"must be an ISO 8601 time with its zone, such as 2026-12-01T09:00:00Z, not {shown(value)}")
+    return at
+
+
+def _parsed(text: str) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(text)
+        return at.astimezone(UTC) if at.tzinfo else None
+    except (ValueError, OverflowError):
+        return None
+
+
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_moment),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-12-01T09:00:00Z"]}),
+]
+
+
+# --- metadata ----------------------------------------------------------------------------------------------------
+
+
+def _metadata(value: object) -> object:
+    if isinstance(value, dict):
+        if _deeper(value, DEEPEST_METADATA):
+            raise ValueError(f"may be {DEEPEST_METADATA} levels deep and is deeper")
+        size = len(minified(value).encode())
+        if size > LARGEST_METADATA:
+            raise ValueError(f"may have {LARGEST_METADATA:,} bytes minified and has {size:,}")
+    return value
+
+
+def _deeper(value: object, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return inner is not None and (levels == 0 or any(_deeper(item, levels - 1) for item in inner))
+
+
+def minified(value: object) -> str:
+    """Return JSON without white space."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+Metadata = Annotated[
+    dict[str, JsonValue], BeforeValidator(_metadata), WithJsonSchema({"type": "object", "additionalProperties": True})
+]

@@ -1,0 +1,92 @@
+"""The key and the endpoint that settings name: rows as any other, kept as the settings are."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from api.http.context import Context
+from crypto import hash_key
+from errors import DatabaseUnavailable, SettingsWrong
+from sql.database import Row, Transaction
+
+log = logging.getLogger(__name__)
+
+KEY, ENDPOINT, ORG = "key_bootstrap", "whe_bootstrap", "org_default"
+RETRY = 1.0  # seconds between tries while the database is away
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """API_KEY, API_SECRET, WEBHOOK_URL and WEBHOOK_SECRET; what is None is revoked or deleted."""
+
+    api_key: str | None = field(repr=False)
+    api_secret: str | None = field(repr=False)
+    webhook_url: str | None
+    webhook_secret: str | None = field(repr=False)
+
+
+@contextlib.asynccontextmanager
+async def kept(context: Context, bootstrap: Bootstrap) -> AsyncIterator[None]:
+    """Write the rows; while the database is away, try again in the background until it is there.
+
+    Raises SettingsWrong when API_KEY is a key that somebody made by `postrider keys create`.
+    """
+    if await _written(context, bootstrap):
+        yield
+        return
+    task = asyncio.create_task(_write_later(context, bootstrap))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _write_later(context: Context, bootstrap: Bootstrap) -> None:
+    try:
+        while True:
+            await asyncio.sleep(RETRY)
+            if await _written(context, bootstrap):
+                return
+    except SettingsWrong as error:
+        log.error(error.detail, extra={"event": "bootstrap.failed"})  # noqa: TRY400  # it says all
+    except Exception:
+        log.exception(
+            "the key and the webhook of the settings could not be written", extra={"event": "bootstrap.failed"}
+        )
+        raise
+
+
+async def _written(context: Context, bootstrap: Bootstrap) -> bool:
+    try:
+        await context.database.transact(lambda tx: _write(context, tx, bootstrap))
+    except DatabaseUnavailable:
+        return False
+    return True
+
+
+async def _write(context: Context, tx: Transaction, bootstrap: Bootstrap) -> None:
+    if bootstrap.api_key is None:
+        await tx.all("revoke_bootstrap_key")
+    else:
+        hashed = hash_key(bootstrap.api_key)
+        if other := await tx.one("other_key", hash=hashed):
+            raise SettingsWrong(_taken(other))
+        secret = bootstrap.api_secret and context.sealer.seal(bootstrap.api_secret.encode(), KEY.encode())
+        await tx.all("put_bootstrap_key", hash=hashed, signing_secret=secret)
+    if bootstrap.webhook_url is None or bootstrap.webhook_secret is None:
+        await tx.all("delete_endpoint", org=ORG, endpoint=ENDPOINT)
+    else:
+        sealed = context.sealer.seal(bootstrap.webhook_secret.encode(), ENDPOINT.encode())
+        await tx.all("put_bootstrap_endpoint", url=bootstrap.webhook_url, secret=sealed)
+
+
+def _taken(other: Row) -> str:
+    """Return why API_KEY cannot be what it is: one key cannot be revoked, and signed, by the settings and by hand."""
+    made = f"the key {other['id']} ({other['name']}) of `postrider keys create`"
+    if other["revoked"]:
+        return f"API_KEY is {made}, which was revoked: set another API_KEY."
+    return f"API_KEY is {made}, which works by itself: set another API_KEY, and leave that one to whoever has it."

@@ -1,0 +1,43 @@
+"""Whether the process lives, and whether it can work. Open to all, and without details."""
+
+from typing import Literal
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.http.context import of
+from api.http.models import Shown
+from api.http.operations import Operation
+from errors import DatabaseUnavailable, SchemaWrong
+from sql import schema
+
+RETRY_AFTER = 5.0  # seconds
+
+
+class Health(Shown):
+    """That it is well; what is not is answered 503."""
+
+    status: Literal["ok", "ready"] = Field(description="`ok` of `/healthz`, `ready` of `/readyz`.")
+
+
+async def alive(_: Request) -> Response:
+    """Say that the process answers."""
+    return Health(status="ok").answer()
+
+
+async def ready(request: Request) -> Response:
+    """Say that the database answers, and has the schema that this version needs."""
+    context = of(request)
+    [row] = await context.database.all("schema_state")
+    try:
+        schema.check(set(row["applied"] or ()), row["oldest_code"], context.version)
+    except SchemaWrong:
+        raise DatabaseUnavailable("The database is not ready.", retry_after=RETRY_AFTER) from None
+    return Health(status="ready").answer()
+
+
+OPERATIONS = (
+    Operation("GET", "/healthz", alive, (200, Health), open=True),
+    Operation("GET", "/readyz", ready, (200, Health), refuses=(503,), open=True),
+)

@@ -1,0 +1,94 @@
+"""Metrics for Prometheus: what waits in the tables, and what this process counts."""
+
+from ipaddress import ip_address
+
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    REGISTRY,
+    CollectorRegistry,
+    Gauge,
+    disable_created_metrics,
+    generate_latest,
+)
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.http.auth import check_admin
+from api.http.context import of
+from api.http.operations import Operation
+from sql.database import Row
+
+# When each counter began is a series more for each of them, which nobody asks for.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+#: What a proxy adds: behind one, every peer is the proxy, which may well be on loopback.
+FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
+
+
+async def show_metrics(request: Request) -> Response:
+    """Show metrics for Prometheus.
+
+    They want `ADMIN_KEY` in `x-admin-key`, except from this machine while no proxy is in between.
+    """
+    context = of(request)
+    context.rates.count_address(request)
+    admit(request, context.admin, proxied=context.proxied)
+    async with context.database.transaction() as tx:
+        waiting = await tx.all("waiting_deliveries")
+        endpoints = await tx.all("count_endpoints")
+    return answer(_gauges(waiting, endpoints))
+
+
+def admit(request: Request, admin: bytes | None, *, proxied: bool) -> None:
+    """Let the holder of ADMIN_KEY pass, and without a proxy a loopback peer. Raises Unauthorized, Forbidden."""
+    if proxied or not _is_near(request):
+        check_admin(request, admin)
+
+
+def answer(*registries: CollectorRegistry) -> Response:
+    """Return what these registries have, and the process."""
+    text = b"".join(generate_latest(registry) for registry in (*registries, REGISTRY))
+    return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def _is_near(request: Request) -> bool:
+    if any(name in request.headers for name in FORWARDED) or not request.client:
+        return False
+    try:
+        return ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False
+
+
+def _gauges(waiting: list[Row], endpoints: list[Row]) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    depth = Gauge(
+        "postrider_webhook_deliveries_waiting",
+        "Deliveries that wait: due, later (for their next attempt), resting (the endpoint is left alone) or paused.",
+        ["reason"],
+        registry=registry,
+    )
+    oldest = Gauge(
+        "postrider_webhook_oldest_due_seconds",
+        "For how long the oldest delivery of the reason due has been due; 0 when there is none.",
+        registry=registry,
+    )
+    for reason in ("due", "later", "resting", "paused"):
+        depth.labels(reason)
+    for row in waiting:
+        depth.labels(row["reason"]).set(row["deliveries"])
+        if row["reason"] == "due":
+            oldest.set(row["seconds"])
+    status = Gauge("postrider_webhook_endpoints", "Endpoints by their status.", ["status"], registry=registry)
+    for name in ("enabled", "paused", "disabled"):
+        status.labels(name)
+    for row in endpoints:
+        status.labels(row["status"]).set(row["endpoints"])
+    return registry
+
+
+OPERATIONS = (
+    Operation(
+        "GET", "/metrics", show_metrics, (200, None), forms=("text/plain",), refuses=(401, 403, 429, 503), open=True
+    ),
+)

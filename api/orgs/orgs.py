@@ -1,0 +1,183 @@
+"""The org that a key acts for: its stop words, and how it confirms an opt-out."""
+
+import unicodedata
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.http.auth import permit
+from api.http.context import of
+from api.http.json_body import KIB, read
+from api.http.models import Model, Shown, shown, without_defaults
+from api.http.operations import Operation
+from api.http.validators import Message
+from errors import FieldError, Invalid
+from sql.database import Row, Transaction
+from stopwords import folded, is_courtesy, is_listed
+
+MOST_WORDS = 100
+LONGEST_WORD = 60  # characters
+LONGEST_REPLY = 1_000  # characters: a confirmation, and room for who sends it and how to come back
+
+
+def _word(text: str) -> str:
+    """Return it with one space between its words."""
+    if len(text) > LONGEST_WORD:
+        raise ValueError(f"may have {LONGEST_WORD} characters, and has {len(text)}: {shown(text)}")
+    if not folded(text):
+        raise ValueError(f"must have a letter or a digit in it, not {shown(text)}")
+    word = " ".join(text.split())
+    control = next((character for character in word if unicodedata.category(character) == "Cc"), None)
+    if control:
+        raise ValueError(f"must not have a control character in it, and has U+{ord(control):04X}")
+    return word
+
+
+def _added(word: str) -> str:
+    if is_courtesy(word):
+        raise ValueError(f"must be more than courtesy, not {shown(word)}")
+    return word
+
+
+def _ignored(word: str) -> str:
+    if not is_listed(word):
+        raise ValueError(f"must be a listed stop word, not {shown(word)}")
+    return word
+
+
+def _words(words: list[str]) -> list[str]:
+    """Return each once, as it was written first."""
+    if len(words) > MOST_WORDS:
+        raise ValueError(f"may have {MOST_WORDS} words and has {len(words)}")
+    once: dict[str, str] = {}
+    for word in words:
+        once.setdefault(folded(word, tones=True), word)
+    return list(once.values())
+
+
+def _reply(text: str) -> str:
+    if len(text) > LONGEST_REPLY:
+        raise ValueError(f"may have {LONGEST_REPLY:,} characters and has {len(text):,}")
+    return text
+
+
+Added = Annotated[
+    list[Annotated[str, AfterValidator(_word), AfterValidator(_added)]],
+    AfterValidator(_words),
+    Field(json_schema_extra={"maxItems": MOST_WORDS}),
+]
+Ignored = Annotated[
+    list[Annotated[str, AfterValidator(_word), AfterValidator(_ignored)]],
+    AfterValidator(_words),
+    Field(json_schema_extra={"maxItems": MOST_WORDS}),
+]
+
+
+Reply = Annotated[
+    Message,
+    AfterValidator(_reply),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST_REPLY}),
+]
+
+
+class StopWordChanges(Model):
+    """What is to be otherwise of an org's stop words."""
+
+    model_config = ConfigDict(json_schema_extra=without_defaults)
+
+    add: Added | None = Field(
+        default=None,
+        description="What counts as STOP beside the listed words: at most 60 characters each, kept once; null is none.",
+    )
+    ignore: Ignored | None = Field(
+        default=None,
+        description="Listed words that do not, such as `cancel` where it answers an appointment; null is none.",
+    )
+
+    def columns(self, row: Row) -> dict[str, list[str]]:
+        """Return the parameters of change_org. Raises Invalid when a word would be both added and ignored."""
+        given = self.model_fields_set
+        added = (self.add or []) if "add" in given else row["added_stop_words"]
+        ignored = (self.ignore or []) if "ignore" in given else row["ignored_stop_words"]
+        both = [word for word in ignored if folded(word) in set(map(folded, added))]
+        if both:
+            message = f"must not have {shown(both[0])}, which is in stopWords.add"
+            raise Invalid(f"stopWords.ignore {message}.", errors=[FieldError("stopWords.ignore", message)])
+        return {"added": added, "ignored": ignored}
+
+
+class OrgChanges(Model):
+    """What is to be otherwise of an org, as a merge patch (RFC 7396): what is left out stays as it is."""
+
+    model_config = ConfigDict(json_schema_extra=without_defaults)
+
+    stop_words: StopWordChanges | None = Field(
+        default=None, description="What is named is changed; null is the listed words alone."
+    )
+
+    opt_out_reply: Reply | None = Field(
+        default=None,
+        description="What people who opt out by a stop word are sent, once; null is nothing.",
+    )
+
+    def columns(self, row: Row) -> dict[str, object]:
+        """Return the parameters of change_org: what was not given is as in the row. Raises Invalid."""
+        given = self.model_fields_set
+        none = StopWordChanges(add=None, ignore=None) if "stop_words" in given else StopWordChanges()
+        reply = self.opt_out_reply if "opt_out_reply" in given else row["opt_out_reply"]
+        return {**(self.stop_words or none).columns(row), "reply": reply}
+
+
+class ShownStopWords(Shown):
+    """How an org's stop words differ from the listed ones."""
+
+    add: list[str] = Field(description="What counts as STOP beside the listed words.")
+    ignore: list[str] = Field(description="Listed words that do not.")
+
+
+class Org(Shown):
+    """The org that the key acts for."""
+
+    id: str = Field(description="`org_…`.")
+    stop_words: ShownStopWords = Field(description="How its stop words differ from the listed ones.")
+    opt_out_reply: str | None = Field(
+        description="What people who opt out by a stop word are sent, once; null is nothing."
+    )
+
+    @classmethod
+    def of(cls, row: Row) -> Self:
+        """Make it of a row of orgs."""
+        words = ShownStopWords(add=row["added_stop_words"], ignore=row["ignored_stop_words"])
+        return cls.model_validate({**row, "stop_words": words})
+
+
+async def show_org(request: Request) -> Response:
+    """Show the org that the key acts for."""
+    caller = await permit(request)
+    (row,) = await of(request).database.all("show_org", org=caller.org)
+    return Org.of(row).answer()
+
+
+async def change_org(request: Request) -> Response:
+    """Change the org's stop words, or its confirmation of an opt-out.
+
+    A merge patch (RFC 7396): what is left out stays as it is; null is as in the beginning. What comes in from then on
+    is read by the new words.
+    """
+    caller = await permit(request)
+    given = await read(request, OrgChanges)
+
+    async def work(tx: Transaction) -> Org:
+        (row,) = await tx.all("org_to_change", org=caller.org)
+        (changed,) = await tx.all("change_org", org=caller.org, **given.columns(row))
+        return Org.of(changed)
+
+    return (await of(request).database.transact(work)).answer()
+
+
+OPERATIONS = (
+    Operation("GET", "/org", show_org, (200, Org)),
+    Operation("PATCH", "/org", change_org, (200, Org), takes=OrgChanges, capacity=512 * KIB),
+)

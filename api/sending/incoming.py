@@ -1,0 +1,68 @@
+"""Messages that came in."""
+
+from typing import Self
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.http.auth import permit
+from api.http.context import of
+from api.http.models import Shown, Time
+from api.http.operations import Operation
+from api.http.pagination import Page
+from api.http.query_params import parameters
+from api.http.validators import Moment, Number
+from sql.database import Row
+
+
+class Incoming(Shown):
+    """A message that an account received."""
+
+    id: str = Field(description="`msg_…`.")
+    account: str = Field(description="The account that received it.")
+    phone: str | None = Field(description="The sender; null where WhatsApp shows a name alone.")
+    chat: str = Field(description="What WhatsApp's page calls the chat.")
+    text: str = Field(description="The text; empty when it has none.")
+    received_at: Time = Field(description="When it was seen.")
+
+    @classmethod
+    def of(cls, row: Row) -> Self:
+        """Make it of a row of incoming."""
+        return cls.model_validate({**row, "account": row["account_id"], "received_at": row["created_at"]})
+
+
+class IncomingMessages(Shown):
+    """A page of received messages, newest first."""
+
+    items: list[Incoming] = Field(description="The messages.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
+
+
+class IncomingFilter(Page):
+    """Which messages."""
+
+    account: str | None = Field(default=None, description="Only those to this account.")
+    phone: Number | None = Field(default=None, description="Only those from this number.")
+    since: Moment | None = Field(default=None, description="Only those seen from then on.")
+    until: Moment | None = Field(default=None, description="Only those seen before then.")
+
+
+async def list_incoming(request: Request) -> Response:
+    """List the messages that came in, newest first."""
+    caller = await permit(request)
+    wanted = parameters(request, IncomingFilter)
+    rows = await of(request).database.all(
+        "list_incoming",
+        org=caller.org,
+        account=wanted.account,
+        phone=wanted.phone,
+        since=wanted.since,
+        until=wanted.until,
+        **wanted.values(),
+    )
+    items = [Incoming.of(row) for row in rows[: wanted.limit]]
+    return IncomingMessages(items=items, next_cursor=wanted.next_cursor(rows)).answer()
+
+
+OPERATIONS = (Operation("GET", "/incoming", list_incoming, (200, IncomingMessages), query=IncomingFilter),)

@@ -1,0 +1,240 @@
+"""Jobs: look at them, cancel them, try them again."""
+
+from typing import Literal, Self
+
+from pydantic import Field, JsonValue
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.http.auth import permit
+from api.http.context import of
+from api.http.json_body import read
+from api.http.models import Model, Shown, Time
+from api.http.operations import Operation
+from api.http.pagination import Page
+from api.http.query_params import parameters
+from api.http.validators import Moment
+from errors import Conflict, NotFound
+from sql.database import Database, Row, Transaction
+
+CANCELLED_AT_ONCE = 1000  # jobs of one transaction
+CONFIRMS = "This job confirms an opt-out. It is not sent again: whoever opted out would be written to too late."
+
+Status = Literal["queued", "sending", "submitting", "sent", "delivered", "read", "failed", "cancelled"]
+
+
+class Fault(Shown):
+    """Why a job failed, or why its last attempt did."""
+
+    code: str = Field(description="For programs, such as `not_on_whatsapp` or `outcome_unknown`.")
+    detail: str | None = Field(description="The same in a sentence.")
+    reason: str | None = Field(
+        default=None,
+        exclude_if=lambda reason: reason is None,
+        description="Why the outcome is unknown, with `outcome_unknown`: `other_outgoing`, `rows_missing`, "
+        "`older_profile`, `anchor_lost`, `unreadable` or `at_the_clock`. Else it is not there.",
+    )
+
+
+class Step(Shown):
+    """Something that happened to a job."""
+
+    at: str = Field(description="When.")
+    status: str = Field(description="The status from then on.")
+    detail: str | None = Field(description="Why, where there is something to say.")
+
+
+class Job(Shown):
+    """One message on its way."""
+
+    job_id: str = Field(description="Its idempotency key, or `job_…`.")
+    status: Status = Field(
+        description="`queued` → `sending` → `submitting` → `sent` → `delivered` → `read`, or `failed`, or `cancelled`.",
+    )
+    account: str = Field(description="The account that sends it.")
+    phone: str = Field(description="The recipient, digits only.")
+    message: str = Field(description="The text.")
+    priority: Literal["high", "normal"] = Field(description="As it was given.")
+    created_at: Time = Field(description="When it was accepted.")
+    send_at: Time = Field(description="When it is to be sent.")
+    expires_at: Time = Field(description="From when it is not sent any more.")
+    started_at: Time | None = Field(description="When a worker first took it.")
+    sent_at: Time | None = Field(description="When its first tick was seen.")
+    delivered_at: Time | None = Field(description="When two ticks were seen.")
+    read_at: Time | None = Field(description="When blue ticks were seen.")
+    attempts: int = Field(description="How often a worker tried.")
+    error: Fault | None = Field(description="Why it failed, or why its last attempt did.")
+    evidence: str | None = Field(
+        description="The picture and the page of its last failure, by their name under `EVIDENCE_URL`.",
+    )
+    metadata: dict[str, JsonValue] | None = Field(description="As it was given.")
+    timeline: list[Step] = Field(description="What happened to it, oldest first.")
+
+    @classmethod
+    def of(cls, row: Row) -> Self:
+        """Make it of a row of jobs."""
+        code, detail, reason = row["error_code"], row["error_detail"], row["error_reason"]
+        error = Fault(code=code, detail=detail, reason=reason) if code else None
+        return cls.model_validate(
+            {
+                **row,
+                "job_id": row["key"] or row["id"],
+                "status": row["state"],
+                "account": row["account_id"],
+                "priority": "high" if row["priority"] else "normal",
+                "error": error,
+            }
+        )
+
+
+class Jobs(Shown):
+    """A page of jobs, newest first."""
+
+    items: list[Job] = Field(description="The jobs.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
+
+
+class JobFilter(Page):
+    """Which jobs."""
+
+    status: Status | None = Field(default=None, description="Only those with this status.")
+    account: str | None = Field(default=None, description="Only those of this account.")
+    since: Moment | None = Field(default=None, description="Only those accepted from then on.")
+    until: Moment | None = Field(default=None, description="Only those accepted before then.")
+
+
+class Cancelling(Model):
+    """Which jobs to cancel: those that still wait, of one account or of all."""
+
+    status: Literal["queued"] = Field(description="No others can be cancelled; it has to be said all the same.")
+    account: str | None = Field(default=None, description="Only those of this account; else of all.")
+
+
+class Cancelled(Shown):
+    """How many jobs were cancelled."""
+
+    cancelled: int = Field(description="How many.")
+
+
+class Again(Model):
+    """Whether to send again what may have been sent already."""
+
+    force: bool = Field(
+        default=False,
+        description="Send it also when it may have reached its recipient already (`outcome_unknown`).",
+    )
+
+
+async def list_jobs(request: Request) -> Response:
+    """List the jobs, newest first."""
+    caller = await permit(request)
+    wanted = parameters(request, JobFilter)
+    rows = await of(request).database.all(
+        "list_jobs",
+        org=caller.org,
+        status=wanted.status,
+        account=wanted.account,
+        since=wanted.since,
+        until=wanted.until,
+        **wanted.values(),
+    )
+    items = [Job.of(row) for row in rows[: wanted.limit]]
+    return Jobs(items=items, next_cursor=wanted.next_cursor(rows)).answer()
+
+
+async def show_job(request: Request) -> Response:
+    """Show a job, with all that happened to it."""
+    caller = await permit(request)
+    row = await of(request).database.one("show_job", org=caller.org, job=request.path_params["jobId"])
+    return Job.of(_found(row)).answer()
+
+
+async def cancel_job(request: Request) -> Response:
+    """Cancel a job that still waits.
+
+    One that is not `queued` any more is answered 409.
+    """
+    caller = await permit(request)
+    job = request.path_params["jobId"]
+
+    async def work(tx: Transaction) -> Row:
+        cancelled = await tx.one("cancel_job", org=caller.org, job=job)
+        row = _found(await tx.one("show_job", org=caller.org, job=job))
+        if cancelled is None:
+            raise Conflict(f"Only a queued job can be cancelled, and this one is {row['state']}.")
+        await tx.all("wake", lanes=cancelled["lanes"])
+        return row
+
+    return Job.of(await of(request).database.transact(work)).answer()
+
+
+async def cancel_jobs(request: Request) -> Response:
+    """Cancel all jobs that still wait, of one account or of all."""
+    caller = await permit(request)
+    wanted = parameters(request, Cancelling)
+    return Cancelled(cancelled=await cancel_queued(of(request).database, caller.org, wanted.account)).answer()
+
+
+async def retry_job(request: Request) -> Response:
+    """Queue a failed job again.
+
+    It has all its attempts again. One that has not failed is answered 409, and so is one that confirms an opt-out. One
+    whose outcome is unknown may have reached its recipient, and goes out again with `force` alone.
+    """
+    caller = await permit(request)
+    again = await read(request, Again)
+    context = of(request)
+    job = request.path_params["jobId"]
+
+    async def retry(tx: Transaction) -> Row | None:
+        return await tx.one("retry_job", org=caller.org, job=job, force=again.force, ttl=context.job_ttl)
+
+    async def work(tx: Transaction) -> Row:
+        retried = await retry(tx)
+        if retried is None and await tx.one("bring_back", org=caller.org, job=job):
+            retried = await retry(tx)
+        row = _found(await tx.one("show_job", org=caller.org, job=job))
+        if retried is None:
+            confirms = await tx.one("confirms_opt_out", org=caller.org, job=row["id"])
+            raise Conflict(CONFIRMS if confirms else _why_not_again(row))
+        if retried["open"]:
+            await tx.all("wake", lanes=[retried["lane"]])
+        return row
+
+    return Job.of(await context.database.transact(work)).answer(202)
+
+
+async def cancel_queued(database: Database, org: str, account: str | None) -> int:
+    """Cancel what waits of an account, or of all, some in each transaction; return how many jobs that were."""
+
+    async def work(tx: Transaction) -> int:
+        cancelled = await tx.all("cancel_jobs", org=org, account=account, most=CANCELLED_AT_ONCE)
+        lanes = {lane for row in cancelled for lane in row["lanes"]}
+        await tx.all("wake", lanes=sorted(lanes))
+        return len(cancelled)
+
+    total = 0
+    while count := await database.transact(work):
+        total += count
+    return total
+
+
+def _found(row: Row | None) -> Row:
+    if row is None:
+        raise NotFound("There is no such job.")
+    return row
+
+
+def _why_not_again(row: Row) -> str:
+    if row["state"] == "failed":
+        return 'The message may have reached its recipient. Send {"force": true} to send it all the same.'
+    return f"Only a failed job can be sent again, and this one is {row['state']}."
+
+
+OPERATIONS = (
+    Operation("GET", "/jobs", list_jobs, (200, Jobs), query=JobFilter),
+    Operation("DELETE", "/jobs", cancel_jobs, (200, Cancelled), query=Cancelling),
+    Operation("GET", "/jobs/{jobId}", show_job, (200, Job)),
+    Operation("DELETE", "/jobs/{jobId}", cancel_job, (200, Job), refuses=(409,)),
+    Operation("POST", "/jobs/{jobId}/retry", retry_job, (202, Job), takes=Again, refuses=(409,)),
+)

@@ -1,0 +1,112 @@
+"""The opt-out list: people whom the org does not write to, since they asked for it or were entered by hand.
+
+A job to one of them is accepted like any other, as the list may change until it is due; it fails with
+recipient_opted_out when a worker takes it.
+"""
+
+from typing import Annotated, Self
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.http.auth import permit
+from api.http.context import of
+from api.http.json_body import check, read
+from api.http.models import Model, Nothing, Shown, Time
+from api.http.operations import Operation
+from api.http.pagination import Page
+from api.http.query_params import parameters
+from api.http.validators import Number, Phone
+from errors import NotFound
+from sql.database import Row, Transaction
+from sql.ids import new_id
+
+
+class NewOptOut(Model):
+    """Somebody who is not to be written to."""
+
+    phone: Phone = Field(description="Whom nobody of the org is to write to.")
+    reason: Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")] = Field(
+        default="entered by hand",
+        description="Why.",
+    )
+
+
+class OptOut(Shown):
+    """Somebody who is not written to."""
+
+    phone: str = Field(description="Digits only.")
+    account: str | None = Field(description="The account that they told; null when they were entered by hand.")
+    reason: str = Field(description="The word that they wrote, or what was given.")
+    created_at: Time = Field(description="Since when.")
+
+    @classmethod
+    def of(cls, row: Row) -> Self:
+        """Make it of a row of opt_outs."""
+        return cls.model_validate({**row, "account": row["account_id"]})
+
+
+class OptOuts(Shown):
+    """A page of the list, newest first."""
+
+    items: list[OptOut] = Field(description="The numbers.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
+
+
+class OptOutFilter(Page):
+    """Which of them."""
+
+    phone: Number | None = Field(default=None, description="Only this number.")
+
+
+class _Lifted(Model):
+    phone: Number
+
+
+async def list_opt_outs(request: Request) -> Response:
+    """List the numbers that are not written to, newest first."""
+    caller = await permit(request)
+    wanted = parameters(request, OptOutFilter)
+    rows = await of(request).database.all("list_opt_outs", org=caller.org, phone=wanted.phone, **wanted.values())
+    items = [OptOut.of(row) for row in rows[: wanted.limit]]
+    return OptOuts(items=items, next_cursor=wanted.next_cursor(rows)).answer()
+
+
+async def create_opt_out(request: Request) -> Response:
+    """Put a number on the opt-out list.
+
+    One that is there already is answered as it is, with 200.
+    """
+    caller = await permit(request)
+    given = await read(request, NewOptOut)
+
+    async def work(tx: Transaction) -> Response:
+        await tx.all("lock_opt_outs", phone=given.phone)
+        row = await tx.one("add_opt_out", id=new_id("opt_"), org=caller.org, phone=given.phone, reason=given.reason)
+        if row:
+            return OptOut.of(row).answer(201, location=f"/opt-outs/{given.phone}")
+        [row] = await tx.all("list_opt_outs", org=caller.org, phone=given.phone, **Page(limit=1).values())
+        return OptOut.of(row).answer(200)
+
+    return await of(request).database.transact(work)
+
+
+async def lift_opt_out(request: Request) -> Response:
+    """Take a number off the opt-out list.
+
+    Its owner agrees to be written to again. The STOP of then does not count again; a new one does.
+    """
+    caller = await permit(request)
+    await read(request, Nothing)
+    phone = check(_Lifted, {"phone": request.path_params["phone"]}).phone
+    if await of(request).database.one("lift_opt_out", org=caller.org, phone=phone) is None:
+        raise NotFound(f"{phone} is not on the opt-out list.")
+    return Response(status_code=204)
+
+
+OPERATIONS = (
+    Operation("GET", "/opt-outs", list_opt_outs, (200, OptOuts), query=OptOutFilter),
+    Operation("POST", "/opt-outs", create_opt_out, (201, OptOut), takes=NewOptOut, also=(200,)),
+    Operation("DELETE", "/opt-outs/{phone}", lift_opt_out, (204, None), refuses=(422,)),
+)

@@ -1,0 +1,52 @@
+"""What a client orders with POST /send: one message."""
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Literal
+
+from pydantic import Field
+
+from api.http.models import Model
+from api.http.validators import Key, Message, Metadata, Moment, Phone
+from phones import subscriber
+
+
+class Order(Model):
+    """One message to be sent."""
+
+    phone: Phone = Field(description="The recipient, with country code. A plus sign and separators are left out.")
+    message: Message = Field(description="The text. It may not be blank; its length is counted in UTF-16 units.")
+    idempotency_key: Key | None = Field(
+        default=None,
+        description="Makes it safe to send the request again, and is the `jobId` then. It lives as long as its "
+        "job, and may not begin with `job_`.",
+    )
+    account: str | None = Field(
+        default=None,
+        description="The account that sends it. It may be left out while there is exactly one.",
+    )
+    send_at: Moment | None = Field(
+        default=None,
+        description="When it is to be sent: now unless given, at most 366 days ahead. Up to 60 s in the past "
+        "counts as now.",
+    )
+    expires_at: Moment | None = Field(
+        default=None,
+        description="From when it is not sent any more: `JOB_TTL_SECONDS` (a day) after `sendAt` unless given.",
+    )
+    priority: Literal["high", "normal"] = Field(
+        default="normal",
+        description="`high` goes before everything else of its account.",
+    )
+    metadata: Metadata | None = Field(
+        default=None,
+        description="An object of your own, which comes back in every event: at most 4 KiB, five levels deep.",
+    )
+
+    @cached_property
+    def content(self) -> bytes:
+        """SHA-256 of everything but the key, as given and normalised: equal orders have equal content."""
+        fields = self.model_dump(mode="json", exclude={"idempotency_key"})
+        fields["phone"] = subscriber(self.phone)
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()

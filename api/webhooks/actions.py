@@ -1,0 +1,123 @@
+"""Switches: what a person does to an endpoint, by one table; `=` is so already.
+
+| | enabled | paused | disabled |
+|---|---|---|---|
+| pause | paused | = | refused |
+| resume | = | enabled | refused |
+| disable | disabled | disabled | = |
+| enable | = | refused | enabled |
+
+While an endpoint is paused its events wait; while it is disabled none are kept, and what waited has failed.
+"""
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.http.auth import permit
+from api.http.context import of
+from api.http.json_body import read
+from api.http.models import Nothing, Shown
+from api.http.operations import Operation
+from api.webhooks.endpoint_models import Endpoint
+from api.webhooks.endpoints import fail_waiting, lock, look
+from errors import Conflict
+from sql.database import Transaction
+
+
+class Trial(Shown):
+    """A test event that was written, and its delivery."""
+
+    event_id: str = Field(description="The event, `evt_…`.")
+    delivery_id: str = Field(description="Its delivery, `dlv_…`.")
+
+
+async def pause_endpoint(request: Request) -> Response:
+    """Let an endpoint's events wait, until it is resumed.
+
+    One that is disabled is answered 409.
+    """
+    return await _switch(request, "paused", refused_when="disabled", instead="enable it first")
+
+
+async def resume_endpoint(request: Request) -> Response:
+    """Deliver an endpoint's events again, those that waited first.
+
+    One that is disabled is answered 409: enable it.
+    """
+    return await _switch(request, "enabled", refused_when="disabled", instead="enable it instead")
+
+
+async def disable_endpoint(request: Request) -> Response:
+    """Deliver nothing to an endpoint, and keep no events for it.
+
+    What waits has failed.
+    """
+    return await _switch(request, "disabled")
+
+
+async def enable_endpoint(request: Request) -> Response:
+    """Deliver events to an endpoint that was disabled, from now on.
+
+    One that is paused is answered 409: resume it.
+    """
+    return await _switch(request, "enabled", refused_when="paused", instead="resume it instead")
+
+
+async def _switch(request: Request, status: str, refused_when: str | None = None, instead: str = "") -> Response:
+    caller = await permit(request)
+    await read(request, Nothing)
+    database = of(request).database
+    endpoint = request.path_params["id"]
+    if status == "enabled":
+        # What waited when it was disabled has failed; it must not go out now.
+        await fail_waiting(database, endpoint)
+
+    async def work(tx: Transaction) -> Endpoint:
+        row = await lock(tx, caller.org, endpoint)
+        if row["status"] == refused_when:
+            raise Conflict(f"{endpoint} is {refused_when}: {instead}.")
+        if row["status"] != status:
+            reason = None if status == "enabled" else f"It was {status} by hand."
+            await tx.all("switch_endpoint", endpoint=endpoint, status=status, reason=reason)
+            if status == "enabled":
+                await tx.all("forget_health", endpoint=endpoint)
+        switched = Endpoint.of(await look(tx, caller.org, endpoint))
+        if status == "enabled":
+            await tx.all("wake", lanes=[endpoint])
+        return switched
+
+    switched = await database.transact(work)
+    if status == "disabled":
+        await fail_waiting(database, endpoint)
+    return switched.answer()
+
+
+async def send_test(request: Request) -> Response:
+    """Send a test event to an endpoint.
+
+    A `WebhookTest`, to this endpoint alone, also when it did not ask for that type. One that is disabled is answered
+    409.
+    """
+    caller = await permit(request)
+    await read(request, Nothing)
+    endpoint = request.path_params["id"]
+
+    async def work(tx: Transaction) -> Trial:
+        row = await lock(tx, caller.org, endpoint)
+        if row["status"] == "disabled":
+            raise Conflict(f"{endpoint} is disabled, and no events are kept for it: enable it first.")
+        trial = await tx.one("test_endpoint", endpoint=endpoint)
+        await tx.all("wake", lanes=[endpoint])
+        return Trial.model_validate(trial)
+
+    return (await of(request).database.transact(work)).answer(202)
+
+
+OPERATIONS = (
+    Operation("POST", "/webhooks/{id}/pause", pause_endpoint, (200, Endpoint), refuses=(409,)),
+    Operation("POST", "/webhooks/{id}/resume", resume_endpoint, (200, Endpoint), refuses=(409,)),
+    Operation("POST", "/webhooks/{id}/disable", disable_endpoint, (200, Endpoint)),
+    Operation("POST", "/webhooks/{id}/enable", enable_endpoint, (200, Endpoint), refuses=(409,)),
+    Operation("POST", "/webhooks/{id}/test", send_test, (202, Trial), refuses=(409,)),
+)

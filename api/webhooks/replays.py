@@ -1,0 +1,124 @@
+"""Replays: send again what was delivered or has failed, at once and with as many attempts as a new delivery has."""
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.http.auth import permit
+from api.http.context import of
+from api.http.json_body import read
+from api.http.models import Model, Nothing, Shown
+from api.http.operations import Operation
+from api.http.problems import FieldProblem
+from api.webhooks.deliveries import Delivery
+from errors import Conflict, NotFound, RequestError
+from sql.database import Row, Transaction
+
+LARGEST_SELECTION = 1000  # deliveries
+
+
+class Selection(Model):
+    """Deliveries of one endpoint."""
+
+    deliveries: Annotated[
+        list[Annotated[str, Field(max_length=100)]], Field(min_length=1, max_length=LARGEST_SELECTION)
+    ] = Field(description="Their ids, `dlv_…`.")
+
+
+class Replayed(Shown):
+    """A delivery that is sent again."""
+
+    status: Literal[202] = Field(default=202, description="202.")
+    delivery_id: str = Field(description="Its id.")
+
+
+class NotReplayed(Shown):
+    """A delivery that is not."""
+
+    status: int = Field(
+        description="Of one that was refused, what `POST /deliveries/{id}/replay` would have answered: 404 or 409."
+    )
+    code: str = Field(description="Of one that was refused, the code of the error.")
+    detail: str = Field(description="The same in a sentence, for people.")
+    errors: list[FieldProblem] = Field(description="Always empty.")
+
+
+class Replays(Shown):
+    """What became of each delivery of a selection."""
+
+    items: list[Replayed | NotReplayed] = Field(description="One for each, in their order.")
+
+
+async def replay_delivery(request: Request) -> Response:
+    """Send a delivery again.
+
+    At once, and with as many attempts as a new one. One that is on its way, whose endpoint is disabled or deleted, or
+    whose event is past its retention is answered 409.
+    """
+    caller = await permit(request)
+    await read(request, Nothing)
+    delivery = request.path_params["id"]
+
+    async def work(tx: Transaction) -> Row:
+        replayed = await _replay(tx, caller.org, [delivery])
+        row = await tx.one("show_deliveries", org=caller.org, endpoint=None, deliveries=[delivery])
+        if row is None or delivery not in replayed:
+            raise _refusal(delivery, row)
+        return row
+
+    return Delivery.of(await of(request).database.transact(work)).answer(202)
+
+
+async def replay_selection(request: Request) -> Response:
+    """Send many of an endpoint's deliveries again.
+
+    Each is answered for itself, as `POST /deliveries/{id}/replay` would.
+    """
+    caller = await permit(request)
+    wanted = (await read(request, Selection)).deliveries
+    endpoint = request.path_params["id"]
+
+    async def work(tx: Transaction) -> list[Replayed | NotReplayed]:
+        if await tx.one("endpoint_exists", org=caller.org, endpoint=endpoint) is None:
+            raise NotFound(f"There is no webhook {endpoint}.")
+        replayed = await _replay(tx, caller.org, wanted, endpoint)
+        others = [delivery for delivery in wanted if delivery not in replayed]
+        rows = await tx.all("show_deliveries", org=caller.org, endpoint=endpoint, deliveries=others)
+        found = {row["id"]: row for row in rows}
+        return [
+            Replayed(delivery_id=delivery) if delivery in replayed else _item(_refusal(delivery, found.get(delivery)))
+            for delivery in wanted
+        ]
+
+    return Replays(items=await of(request).database.transact(work)).answer()
+
+
+async def _replay(tx: Transaction, org: str, deliveries: Iterable[str], endpoint: str | None = None) -> set[str]:
+    """Replay those that can be, and return their ids."""
+    rows = await tx.all("replay_deliveries", org=org, endpoint=endpoint, deliveries=list(deliveries))
+    await tx.all("wake", lanes=sorted({row["lane"] for row in rows}))
+    return {row["id"] for row in rows}
+
+
+def _refusal(delivery: str, row: Row | None) -> RequestError:
+    if row is None:
+        return NotFound(f"There is no delivery {delivery}.")
+    if row["state"] in {"pending", "sending"}:
+        return Conflict(f"{delivery} is {row['state']}: it is on its way already.")
+    if row["endpoint_status"] in {"disabled", "deleted"}:
+        remedy = ": enable it first" if row["endpoint_status"] == "disabled" else ""
+        return Conflict(f"The webhook {row['endpoint_id']} of {delivery} is {row['endpoint_status']}{remedy}.")
+    return Conflict(f"The event {row['event_id']} of {delivery} is past its retention and was deleted.")
+
+
+def _item(error: RequestError) -> NotReplayed:
+    return NotReplayed(status=error.status, code=error.code, detail=error.detail, errors=[])
+
+
+OPERATIONS = (
+    Operation("POST", "/webhooks/{id}/replay", replay_selection, (200, Replays), takes=Selection),
+    Operation("POST", "/deliveries/{id}/replay", replay_delivery, (202, Delivery), refuses=(409,)),
+)

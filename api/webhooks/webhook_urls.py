@@ -1,0 +1,80 @@
+"""Where webhooks may go: the form of a URL, and what it leads to at the moment."""
+
+import logging
+import re
+from typing import Annotated
+
+import httpx2
+from pydantic import AfterValidator, Field
+
+from api.http.context import Context
+from api.http.models import shown
+from errors import FieldError, Invalid, LookupFailed, NameUnknown
+
+log = logging.getLogger(__name__)
+
+LONGEST_URL = 2048  # characters
+LOOKUP = 3.0  # seconds
+PORTS = {"http": 80, "https": 443}
+HIGHEST_PORT = 65_535
+FAULT = "must be an http or https URL without user, password and fragment"
+CLOSED = (
+    "must lead to a public address, at port 80, 443 or an ordinary one from 1024 on, or into a network that "
+    "WEBHOOK_ALLOW_CIDRS allows"
+)
+#: Scheme, host, port, and the rest in printable ASCII: no user, no fragment, and in the host nothing that is encoded.
+FORM = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]*)?(?:[/?][!\"$-~]*)?", re.IGNORECASE | re.ASCII)
+
+
+def well_formed(text: str) -> str:
+    """Return a URL that a delivery can be made to. Raise ValueError that says what it must be like."""
+    try:
+        host, port = place(text) if FORM.fullmatch(text) else ("", 0)
+    except httpx2.InvalidURL:
+        host, port = "", 0
+    if not host or not 0 < port <= HIGHEST_PORT:
+        raise ValueError(f"{FAULT}, not {shown(text)}")
+    return text
+
+
+def place(url: str) -> tuple[str, int]:
+    """Return host and port, read by what deliveries are made with: other eyes might see another host."""
+    parts = httpx2.URL(url)
+    return parts.raw_host.decode(), PORTS[parts.scheme] if parts.port is None else parts.port
+
+
+ReceiverUrl = Annotated[
+    str,
+    Field(
+        max_length=LONGEST_URL,
+        description="Where events are posted; https in production, and to public addresses unless "
+        "`WEBHOOK_ALLOW_CIDRS` allows others.",
+    ),
+    AfterValidator(well_formed),
+]
+
+
+async def admit(context: Context, url: str) -> None:
+    """Raise Invalid unless webhooks may go to this well-formed URL, by what its host leads to now.
+
+    A host without an address now is let in. What counts is what each connection of a delivery finds
+    (tasks/delivery/dialer.py).
+    """
+    if context.production and httpx2.URL(url).scheme != "https":
+        raise _refused(f"must begin with https in production, not {shown(url)}")
+    host, port = place(url)
+    try:
+        found = await context.resolver.lookup(host, LOOKUP)
+    except (NameUnknown, LookupFailed):
+        found = ()
+    if reason := context.addresses.refusal(found, port):
+        log.info(
+            "webhooks may not go to %s: %s", host, reason,
+            extra={"event": "receiver.refused", "host": host, "reason": reason},
+        )  # fmt: skip
+        # One text for all, or it would tell what is inside a private network.
+        raise _refused(f"{CLOSED}, not {shown(url)}")
+
+
+def _refused(message: str) -> Invalid:
+    return Invalid(f"url {message}.", errors=[FieldError("url", message)])

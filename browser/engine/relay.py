@@ -1,0 +1,110 @@
+"""A way through a proxy that Chromium can take: SOCKS5 without credentials, on this machine's loopback.
+
+Chromium knows no credentials for SOCKS5 (playwright #10567). For HTTP proxies Playwright gives them by intercepting
+every request, which switches the browser's cache off; and WebSockets never get them. So all proxies are reached by one
+relay a browser: what was tried out is what is used, and a worker that is stopped moves no byte.
+"""
+
+import asyncio
+import ipaddress
+import struct
+from asyncio import StreamReader, StreamWriter
+from contextlib import suppress
+
+from browser.engine.proxy import CHUNK, Proxy, Refused
+
+HOST = "127.0.0.1"
+#: RFC 1928: version, the method "no authentication", the command "connect", and kinds of address
+VERSION, NO_AUTHENTICATION, CONNECT = 5, 0, 1
+IPV4, NAME, IPV6 = 1, 3, 4
+SUCCEEDED, UNREACHABLE, NOT_SUPPORTED = 0, 4, 7
+GREETING_SECONDS = 10.0
+
+
+class Relay:
+    """Relays one browser's connections through one proxy, until it is closed."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.Task[None]] = set()
+        #: connections that the proxy refused
+        self.refused = 0
+
+    async def start(self) -> str:
+        """Listen on a free port; return the URL for the browser."""
+        self._server = await asyncio.start_server(self._accept, HOST, 0)
+        return f"socks5://{HOST}:{self._server.sockets[0].getsockname()[1]}"
+
+    def close(self) -> None:
+        """Stop listening, and cut what is open."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._open:
+            task.cancel()
+
+    def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
+        task = asyncio.create_task(self._relay(reader, writer))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+
+    async def _relay(self, reader: StreamReader, writer: StreamWriter) -> None:
+        try:
+            # Either side may be gone at any time; the other then is closed, and there is nobody to tell.
+            with suppress(OSError, EOFError, TimeoutError):
+                async with asyncio.timeout(GREETING_SECONDS):
+                    target = await _ask(reader, writer)
+                if target is not None:
+                    await self._connect(*target, reader, writer)
+        finally:
+            writer.close()
+
+    async def _connect(self, host: str, port: int, reader: StreamReader, writer: StreamWriter) -> None:
+        try:
+            there, back = await self._proxy.connect(host, port)
+        except Refused:
+            self.refused += 1
+            await _answer(writer, UNREACHABLE)
+            return
+        try:
+            await _answer(writer, SUCCEEDED)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_copy(reader, back))
+                group.create_task(_copy(there, writer))
+        finally:
+            back.close()
+
+
+async def _ask(reader: StreamReader, writer: StreamWriter) -> tuple[str, int] | None:
+    """Go through the greeting of RFC 1928; return host and port, None when something else than those is wanted."""
+    version, count = await reader.readexactly(2)
+    if version != VERSION:
+        return None
+    await reader.readexactly(count)
+    writer.write(bytes([VERSION, NO_AUTHENTICATION]))
+    _, command, _, kind = await reader.readexactly(4)
+    if kind == NAME:
+        host = (await reader.readexactly((await reader.readexactly(1))[0])).decode("ascii", "replace")
+    else:
+        host = str(ipaddress.ip_address(await reader.readexactly(16 if kind == IPV6 else 4)))
+    (port,) = struct.unpack("!H", await reader.readexactly(2))
+    if command != CONNECT:
+        await _answer(writer, NOT_SUPPORTED)
+        return None
+    return host, port
+
+
+async def _answer(writer: StreamWriter, reply: int) -> None:
+    writer.write(bytes([VERSION, reply, 0, IPV4, *bytes(6)]))
+    await writer.drain()
+
+
+async def _copy(source: StreamReader, target: StreamWriter) -> None:
+    """Copy until the source ends, and tell the target so: the other direction may go on."""
+    with suppress(OSError):
+        while chunk := await source.read(CHUNK):
+            target.write(chunk)
+            await target.drain()
+        target.write_eof()
+        return
+    target.close()

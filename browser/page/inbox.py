@@ -1,0 +1,177 @@
+"""What comes in: the chats that nobody has read, and the messages of the open one.
+
+Opening a chat marks its messages as read for their sender, as it does for a person.
+"""
+
+import json
+import re
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from browser.page.bubbles import Bubble
+from browser.page.chat_owner import is_group, numbers_called, numbers_in
+from browser.page.chats import Chats, unread_count
+from browser.page.history import History
+from browser.page.reader import Doubts, Reader
+from browser.page.screens import says
+from browser.page.text_matching import plain
+from errors import SendError
+
+MOST = 300  # unread messages of one chat that are read; scrolling back takes its time
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A row of the chat list with messages that nobody has read."""
+
+    #: as the list wrote it: with bidi marks, and perhaps an announcement before the name
+    title: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """The open chat, at its end."""
+
+    #: what the page calls it: a number, or a saved contact's name
+    name: str
+    #: its number, digits only; None where nothing that was read proves it
+    phone: str | None
+    #: the number that the page calls it by, which proves nothing; empty where it has a name
+    called: str
+    group: bool
+    #: its messages in the DOM, and as many before them as hold all that was unread; oldest first
+    bubbles: tuple[Bubble, ...]
+    #: id of its last row, which may be a notice
+    last: str | None
+    #: how many of the newest incoming ones nobody had read when it was opened
+    unread: int
+    #: it has no message at all, and nothing is left to be loaded
+    empty: bool
+
+
+class Inbox:
+    """The incoming side of one account's page."""
+
+    def __init__(self, reader: Reader, history: History, chats: Chats) -> None:
+        self._reader, self._history, self._chats = reader, history, chats
+
+    async def arrival(self) -> None:
+        """Wait until the chat list has shown nothing new for a while; one that never rests is left as it is.
+
+        A page that was just opened gets what came in meanwhile message by message, some time after it shows the list.
+        """
+        await self._rest(self._reader.patience.arrival)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait until the list has looked the same for so long, and at two looks at least."""
+        doubts, before = Doubts(), None
+        async for _ in self._reader.looks(self._reader.patience.answer):
+            seen = [(row["title"], row["unread"]) for row in await self._reader.ask("chats")]
+            if doubts.last("rest", seconds, seen=seen == before):
+                return
+            before = seen
+
+    async def unread(self) -> list[Unread]:
+        """Read the rows in view that show a number of unread messages; groups are left out where they can be told."""
+        rows = await self._reader.ask("chats")
+        return [Unread(row["title"], count) for row in rows if (count := unread_count(row)) and not row["group"]]
+
+    async def further(self) -> bool:
+        """Scroll the chat list on; at its end go back to its top and return False."""
+        moved = await self._reader.ask("scrollChats", to="on")
+        if not moved:
+            await self._reader.ask("scrollChats", to="top")
+        await self._rest(0)
+        return bool(moved)
+
+    async def open(self, unread: Unread) -> Conversation | None:
+        """Open an unread row's chat and read it. Raise WrongChat, or what the screen stands for."""
+        await self._chats.open_row(unread.title)
+        return await self.conversation(unread.count)
+
+    async def glance(self) -> tuple[str, str | None]:
+        """Return the open chat's name, empty without one, and the id of its last message in the DOM."""
+        chat = await self._reader.ask("chat")
+        bubbles = await self._reader.bubbles()
+        return chat["title"] or chat["label"], bubbles[-1].id if bubbles else None
+
+    async def conversation(self, unread: int = 0, seen: str | None = None) -> Conversation | None:
+        """Read the open chat at its end; None when none is open.
+
+        `unread` is what its row told, if anything did, and `seen` the last row at an earlier look.
+        """
+        chat = await self._reader.ask("chat")
+        name = str(chat["title"] or chat["label"])
+        if not name:
+            return None
+        unread = min(max(unread, self._chats.unread, await self._divider()), MOST)
+        rows = await self._history.newest(unread, seen)
+        self._chats.unread = 0
+        named = numbers_in(row.id for row in rows)
+        return Conversation(
+            name=name,
+            phone=named.pop() if len(named) == 1 else self._chats.phone_of(name),
+            called=next(iter(numbers_called(chat)), ""),
+            group=is_group({**chat, "ids": [row.id for row in rows]}, self._reader.selectors),
+            bubbles=tuple(row for row in rows if row.is_message),
+            last=rows[-1].id if rows else None,
+            unread=unread,
+            empty=not rows and await self._history.begins_here(),
+        )
+
+    async def proved(self, conversation: Conversation, *, at_any_cost: bool) -> str | None:
+        """Return the open chat's number, which the page calls it by, where it is proved to be its own.
+
+        Where nothing on the page tells, its own address for that number does: `at_any_cost`, since that is a whole
+        reload, and not while WhatsApp allows no new chats.
+        """
+        phone = conversation.called
+        with suppress(SendError):
+            if phone and await self._chats.owner.proves(phone):
+                return phone
+            if phone and at_any_cost and await self._is_at_its_address(conversation):
+                return phone
+        return None
+
+    async def _is_at_its_address(self, conversation: Conversation) -> bool:
+        """Open the chat of the number that this one is called by, and tell whether it is the same, by its messages."""
+        # The page writes a plus. A number without one is what somebody has saved, often without its country.
+        if "+" not in conversation.name or await self._chats.restriction():
+            return False
+        await self._chats.open(conversation.called)
+        ids = {bubble.id for bubble in conversation.bubbles}
+        async for _ in self._reader.looks(self._reader.patience.doubt):
+            if any(bubble.id in ids for bubble in await self._reader.bubbles()):
+                return True
+        return False
+
+    async def _divider(self) -> int:
+        """Read how many messages were unread from the line above them, which stays while the chat is open."""
+        for words in map(plain, await self._reader.ask("notices")):
+            number = re.match(r"\d+", words)
+            if number and says(self._reader.selectors, "unread", words):
+                return int(number[0])
+        return 0
+
+    async def unfolded(self, conversation: Conversation, ids: Collection[str]) -> Conversation:
+        """Unfold these messages where the page shows them in part, and read them whole."""
+        folded = [bubble.id for bubble in conversation.bubbles if bubble.id in ids and self._is_folded(bubble)]
+        for name in folded:
+            with suppress(SendError):  # it stays as it is, cut off behind its first part
+                await self._unfold(name)
+        whole = {bubble.id: bubble for bubble in (await self._reader.bubbles() if folded else [])}
+        bubbles = (replace(bubble, text=whole.get(bubble.id, bubble).text) for bubble in conversation.bubbles)
+        return replace(conversation, bubbles=tuple(bubbles))
+
+    def _is_folded(self, bubble: Bubble) -> bool:
+        return plain(bubble.text).endswith(tuple(self._reader.selectors.texts["read_more"]))
+
+    async def _unfold(self, bubble: str) -> None:
+        places = (f"[data-id={json.dumps(bubble)}]", f"[data-testid={json.dumps(f'conv-msg-{bubble}')}]")
+        words = "|".join(re.escape(text) for text in self._reader.selectors.texts["read_more"])
+        button = self._reader.page.locator(", ".join(places)).first.get_by_text(
+            re.compile(rf"^\s*(?:{words})\s*$", re.IGNORECASE)
+        )
+        await self._reader.click(button.last)

@@ -1,0 +1,66 @@
+"""`postrider api`: the HTTP API, until a signal."""
+
+import asyncio
+import contextlib
+import logging
+import time
+
+import uvloop
+from starlette.applications import Starlette
+
+from commands import environment
+from commands.serve import config, running
+from commands.signals import on_signals, on_stdin_ended
+from errors import DatabaseUnavailable
+from settings import Settings
+from sql.database import Database
+from wiring.api import make_api
+
+log = logging.getLogger(__name__)
+
+LOOK = 5.0  # seconds between looks whether the database is there
+
+
+def run_api(settings: Settings, sandbox: Starlette | None = None, *, end_with_stdin: bool = False) -> int:
+    """Serve the API until a signal or, if so told, until standard input ends. Returns the exit code.
+
+    In development it serves a sandbox too, of its own unless one is given.
+    """
+    url = environment.ready_database_url(settings)
+    return uvloop.run(_api(settings, url, sandbox or _sandbox(settings), end_with_stdin=end_with_stdin))
+
+
+def _sandbox(settings: Settings) -> Starlette | None:
+    if settings.production:
+        return None
+    # Production never has it, and need not load it.
+    from wiring.sandbox import make_sandbox  # noqa: PLC0415
+
+    return make_sandbox(settings)
+
+
+async def _api(settings: Settings, url: str, sandbox: Starlette | None, *, end_with_stdin: bool) -> int:
+    stop = on_signals()
+    if end_with_stdin:
+        on_stdin_ended(stop.set)
+    app = make_api(settings, url, sandbox)
+    on_exit = sandbox.state.sandbox.stop if sandbox else None
+    async with running(config(app, settings.host, settings.port), on_exit) as serving:
+        fatal = asyncio.create_task(_away_for_long(app.state.context.database, settings.database_grace_seconds))
+        signs = [asyncio.create_task(event.wait()) for event in (stop, app.state.presence.fatal)]
+        await asyncio.wait([*signs, fatal, serving], return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set():
+        log.info("the API has stopped", extra={"event": "api.stopped"})
+    return 0 if stop.is_set() else 1
+
+
+async def _away_for_long(database: Database, grace: float) -> None:
+    """Return when the database has been away for longer than the grace; never with a grace of 0."""
+    seen = time.monotonic()
+    while not grace or time.monotonic() - seen < grace:
+        await asyncio.sleep(LOOK)
+        with contextlib.suppress(DatabaseUnavailable):
+            await database.one("the_time")
+            seen = time.monotonic()
+    reason = f"the database has been away for more than {grace:.0f} s"
+    log.error("the API ends: %s", reason, extra={"event": "api.failed", "reason": reason})

@@ -1,0 +1,110 @@
+"""`postrider worker`: a worker, and its health over HTTP, until a signal."""
+
+import asyncio
+import gc
+import resource
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from api.http import problems
+from api.http.middleware import Headers
+from api.operator import metrics
+from browser.engine.engine import Engine
+from browser.page.reader import Patience
+from commands import environment
+from commands.serve import config, running
+from commands.signals import on_signals, on_stdin_ended
+from crypto import hash_key
+from errors import PostriderError
+from settings import Settings
+from tasks.metrics import WORKER
+from tasks.worker import Worker
+from wiring.worker import make_worker
+
+CONNECTIONS = 10_240  # and other open files of a worker; macOS allows no more
+PROBE_AGAIN = 300.0  # seconds that a probe of the browser counts for
+
+
+def run_worker(
+    settings: Settings,
+    patience: Patience = Patience(),  # noqa: B008 - it is frozen
+    *,
+    end_with_stdin: bool = False,
+) -> int:
+    """Work until a signal or, if so told, until standard input ends. Returns the exit code."""
+    url = environment.ready_database_url(settings)
+    _allow_connections()
+    with environment.home(settings.profiles) as home:
+        return asyncio.run(_worker(settings, url, home, patience, end_with_stdin=end_with_stdin))
+
+
+def search_less_for_garbage() -> None:
+    """Let a search of all objects be rare: with a thousand requests under way each stops everything for up to 0.1 s."""
+    gc.freeze()  # what was imported is searched no more
+    gc.set_threshold(10_000, 20, 50)
+
+
+def _allow_connections() -> None:
+    """Let this process have many connections to receivers, if the system allows it: the soft limit is mostly 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = CONNECTIONS if hard == resource.RLIM_INFINITY else min(CONNECTIONS, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+
+async def _worker(settings: Settings, url: str, home: str, patience: Patience, *, end_with_stdin: bool) -> int:
+    stop = on_signals()
+    if end_with_stdin:
+        on_stdin_ended(stop.set)
+    worker, engine = make_worker(settings, url, home, patience)
+    health = config(health_app(worker, engine, settings), settings.host, settings.worker_port)
+    search_less_for_garbage()
+    async with worker.database, engine, running(health):
+        return await worker.run(stop)
+
+
+def health_app(worker: Worker, engine: Engine, settings: Settings) -> Starlette:
+    """Return the worker's health, ready when Postgres took its last sign of life and a browser starts; and metrics."""
+    admin = hash_key(settings.admin_key.get_secret_value()) if settings.admin_key else None
+    ready = _Cached(engine.probe, PROBE_AGAIN)
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        try:
+            if worker.heartbeat.age > worker.heartbeat.lease_seconds:
+                return JSONResponse({"status": "no sign of life"}, 503)
+            await ready()
+        except PostriderError:
+            return JSONResponse({"status": "no browser"}, 503)
+        return JSONResponse({"status": "ready"})
+
+    async def show_metrics(request: Request) -> Response:
+        metrics.admit(request, admin, proxied=settings.trust_proxy_hops > 0)
+        return metrics.answer(WORKER)
+
+    return Starlette(
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", show_metrics)],
+        middleware=[Middleware(Headers, production=settings.production)],
+        exception_handlers=problems.HANDLERS,
+    )
+
+
+class _Cached:
+    """A check whose success counts for a while."""
+
+    def __init__(self, check: Callable[[], Awaitable[None]], seconds: float) -> None:
+        self._check, self._seconds, self._until = check, seconds, 0.0
+        self._lock = asyncio.Lock()
+
+    async def __call__(self) -> None:
+        async with self._lock:
+            now = asyncio.get_running_loop().time()
+            if now > self._until:
+                await self._check()
+                self._until = asyncio.get_running_loop().time() + self._seconds

@@ -1,0 +1,202 @@
+"""The requests of one drain of an endpoint's lane: how many are under way at once, and when it is left alone."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from errors import DatabaseUnavailable
+from sql.database import Database, Transaction
+from tasks.delivery.connections import Connections
+from tasks.delivery.endpoint_health import ASKED, OVERLOADED, PROVEN, Health
+from tasks.delivery.rate import Rate
+from tasks.delivery.recover import recover
+from tasks.delivery.request import Answer, Delivery
+from tasks.lanes import SLICE, Drain, wake_returned
+from tasks.queue import FAST, SLOW
+
+log = logging.getLogger(__name__)
+
+LOOK = 0.5  # seconds between looks for more while requests are under way
+#: Seconds for which a drain waits for its next request by the rate; else the pulse wakes the lane, a second late.
+LONGEST_WAIT = 5.0
+#: Seconds until it is tried again what failed for a fault of ours, doubled each time.
+OFFLINE, LONGEST_OFFLINE = 5.0, 60.0
+GONE, TOO_MANY_REQUESTS = 410, 429  # RFC 9110, 15.5.11; RFC 6585, 4
+
+
+@dataclass
+class Flight:
+    """The requests of one drain: as many under way at once as the endpoint's health and rate allow."""
+
+    database: Database
+    worker: str
+    #: makes a request and records what came of it
+    deliver: Callable[[Delivery, Connections], Coroutine[Any, Any, tuple[Delivery, Answer]]]
+    stopping: Callable[[], bool]
+    drain: Drain
+    #: which the health is of
+    url: str
+    health: Health
+    rate: Rate
+    connections: Connections
+    #: events that it has not received are to be brought to it when nothing else is due
+    recovers: bool = False
+    #: the endpoint is to be left alone from now on
+    resting: bool = False
+    #: the last look found all that it asked for, so that there may be more
+    full: bool = True
+    looked: float = 0.0
+    #: as Postgres has it
+    written: Health = field(init=False)
+    under_way: set[asyncio.Task[tuple[Delivery, Answer]]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.written = self.health
+
+    async def run(self) -> bool:
+        """Make requests until none is due or the slice is over; return whether more may be due."""
+        end = time.monotonic() + SLICE
+        try:
+            while not self.resting and not self.stopping() and time.monotonic() < end:
+                await self._take()
+                if not (self.under_way or self.full):
+                    break
+                await self._wait()
+            while self.under_way:
+                await self._wait()
+            if self.health != self.written or self.rate.wait:
+                await self._write(0.0, None)
+        except Exception:
+            # What is under way may have arrived: its result is worth the wait.
+            if self.under_way:
+                done, self.under_way = await asyncio.wait(self.under_way)
+                with suppress(DatabaseUnavailable):
+                    await self._learn([task.result() for task in done])
+            raise
+        finally:
+            # They have ended unless the worker ends; their deliveries are released then, and sent again.
+            for task in self.under_way:
+                task.cancel()
+        return self.full and not self.resting
+
+    async def _take(self) -> None:
+        """Begin requests, if there is room for at least half of what may be under way."""
+        room = self.health.in_flight - len(self.under_way)
+        early = not self.full and time.monotonic() < self.looked + LOOK
+        if early or room < max(1, self.health.in_flight // 2):
+            return
+        most = self.rate.allows(room)
+        if not most:
+            return
+        begun = await self._begin(most)
+        if begun < most and self.recovers:
+            self.recovers = await recover(self.database, self.drain, self.health.in_flight)
+            begun += await self._begin(most - begun)
+        self.looked, self.full = time.monotonic(), begun == most or self.recovers
+
+    async def _begin(self, most: int) -> int:
+        """Begin so many requests at most, as many as are due; return how many."""
+        taken = await self.database.read(
+            Delivery,
+            "take_deliveries",
+            lane=self.drain.lane,
+            epoch=self.drain.epoch,
+            worker=self.worker,
+            most=most,
+        )
+        self.rate.used(len(taken))
+        self.under_way |= {asyncio.create_task(self.deliver(delivery, self.connections)) for delivery in taken}
+        return len(taken)
+
+    async def _wait(self) -> None:
+        """Wait until something has come of a request, or more may be begun."""
+        if self.full and self.rate.wait > LONGEST_WAIT and not self.under_way:
+            await self._rest(self.rate.wait, "rate_limit")
+            return
+        pause = min(LOOK, self.rate.wait or LOOK)
+        if not self.under_way:
+            await asyncio.sleep(pause)
+            return
+        done, self.under_way = await asyncio.wait(self.under_way, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+        if done:
+            await self._learn([task.result() for task in done])
+
+    async def _learn(self, results: Sequence[tuple[Delivery, Answer]]) -> None:
+        """Let what was answered decide how hard the endpoint is tried from now on."""
+        before, now = self.health, max(delivery.attempt_at for delivery, _ in results)
+        for _, answer in results:
+            if answer.ok:
+                self.health = self.health.succeeded()
+            elif answer.counts:
+                overloaded = answer.status in OVERLOADED or answer.timed_out
+                self.health = self.health.failed(now, overloaded=overloaded)
+        if gone := [delivery for delivery, answer in results if answer.status == GONE]:
+            await self._disable(gone[0].url, "It answered 410 Gone.")
+        elif self.health.is_hopeless(now):
+            await self._disable(self.url, "There was nothing but failures for five days.")
+        elif rest := self._rest_for([answer for _, answer in results if not answer.ok]):
+            await self._rest(*rest)
+        elif self.health.failures != before.failures:
+            await self._write(0.0, None)
+        await self._choose_queue([answer for _, answer in results])
+
+    def _rest_for(self, failed: Sequence[Answer]) -> tuple[float, str] | None:
+        """Return for how many seconds the endpoint is to be left alone now, and why."""
+        if any(not answer.counts for answer in failed):
+            self.health = self.health.rested()
+            return min(OFFLINE * 2 ** (self.health.rests - 1), LONGEST_OFFLINE), "own_fault"
+        if not failed:
+            return None
+        asked = max(answer.retry_after for answer in failed)
+        refused = any(answer.status == TOO_MANY_REQUESTS for answer in failed)
+        # What was under way when it began to rest is no reason to rest for longer, unless it asks for that.
+        seconds = asked if self.resting else self.health.rest(asked, refused=refused)
+        if not seconds:
+            return None
+        if not self.resting:
+            self.health = self.health.rested()
+        return min(seconds, ASKED), "retry_after" if asked else "failing"
+
+    async def _rest(self, seconds: float, reason: str) -> None:
+        self.resting = True
+        log.info(
+            "endpoint %s is left alone for %.1f s: %s", self.drain.lane, seconds, reason,
+            extra={"event": "endpoint.rests", "endpoint": self.drain.lane, "seconds": round(seconds, 1),
+                   "reason": reason},
+        )  # fmt: skip
+        await self._write(seconds, reason)
+
+    async def _write(self, rest: float, reason: str | None) -> None:
+        health = self.written = self.health
+        await self.database.all(
+            "write_health", lane=self.drain.lane, epoch=self.drain.epoch, url=self.url, in_flight=health.in_flight,
+            failures=health.failures, rests=health.rests, failing_since=health.failing_since,
+            failed_at=health.failed_at, rest=rest, reason=reason, not_ready_for=self.rate.wait,
+        )  # fmt: skip
+
+    async def _disable(self, url: str, reason: str) -> None:
+        self.resting = True
+
+        async def work(tx: Transaction) -> int:
+            rows = await tx.all(
+                "disable_endpoint", lane=self.drain.lane, epoch=self.drain.epoch, url=url, reason=reason
+            )
+            return await wake_returned(tx, rows)
+
+        if await self.database.transact(work):
+            log.warning(
+                "endpoint %s is disabled: %s", self.drain.lane, reason,
+                extra={"event": "endpoint.disabled", "endpoint": self.drain.lane, "reason": reason},
+            )  # fmt: skip
+
+    async def _choose_queue(self, answers: Sequence[Answer]) -> None:
+        # Those that hang or fail are woken in a queue of their own, so that many of them hold up nobody.
+        hangs = any(answer.timed_out for answer in answers)
+        queue = FAST if self.health.in_flight >= PROVEN and not hangs else SLOW
+        if queue != self.drain.queue:
+            await self.database.all("move_lane", lane=self.drain.lane, queue=queue)
+            self.drain = replace(self.drain, queue=queue)

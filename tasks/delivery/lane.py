@@ -1,0 +1,102 @@
+"""The work of an endpoint's lane: make the requests that are due, several at once, and record what came of them.
+
+At least once: a worker that dies between a request and its record leaves a delivery that is sent again, with the same
+webhook-id.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from logs import bind
+from sql.database import Database
+from tasks.delivery.connections import Connections
+from tasks.delivery.dispatch import GONE, OFFLINE, Flight
+from tasks.delivery.endpoint_health import Health
+from tasks.delivery.rate import Rate
+from tasks.delivery.request import Answer, Delivery, Requests
+from tasks.delivery.request_metrics import count
+from tasks.delivery.result_writer import Records
+from tasks.delivery.retry import Retry
+from tasks.lanes import Drain
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class DeliveryWork:
+    """What is done with the rows of endpoint lanes."""
+
+    database: Database
+    worker: str
+    requests: Requests
+    records: Records
+    stopping: Callable[[], bool]
+    #: of the drains that go on
+    _flights: "dict[str, Flight]" = field(default_factory=dict)
+
+    async def begin(self, drain: Drain) -> bool:
+        """Return what an earlier drain left under way to the line, and learn how hard the endpoint may be tried."""
+        row = await self.database.one("begin_deliveries", lane=drain.lane, epoch=drain.epoch)
+        if row is None:
+            return False
+        health = Health(row["in_flight"], row["failures"], row["rests"], row["failing_since"], row["failed_at"])
+        rate = Rate.of(row["per_second"], row["not_ready_for"])
+        self._flights[drain.lane] = Flight(
+            self.database, self.worker, self.deliver, self.stopping,
+            drain, row["url"], health, rate, self.requests.connections(), recovers=row["recovers"],
+        )  # fmt: skip
+        return True
+
+    async def one(self, drain: Drain) -> bool:
+        """Make the endpoint's due requests for a slice of time; return whether more may be due."""
+        flight = self._flights.pop(drain.lane)
+        try:
+            more = await flight.run()
+        finally:
+            await flight.connections.close()
+        if more:
+            self._flights[drain.lane] = flight
+        return more
+
+    async def deliver(self, delivery: Delivery, connections: Connections) -> tuple[Delivery, Answer]:
+        """Make one request and record what came of it; return once that is committed."""
+        with bind(endpoint=delivery.endpoint_id, delivery=delivery.id, job=delivery.job_id or ""):
+            answer = await self.requests.post(delivery, connections)
+            state, seconds = next_of(delivery, answer)
+            _tell(delivery, answer, state)
+            count(delivery, answer, state)
+            await self.records.write({
+                "delivery": delivery.id, "claim": str(delivery.claim),
+                "attempt": delivery.attempt_id, "attempt_at": delivery.attempt_at.isoformat(),
+                "state": state, "seconds": seconds, "counts": answer.counts, "status": answer.status,
+                "error": answer.error, "duration_ms": answer.duration_ms, "response": answer.response,
+                "headers": answer.headers,
+            })  # fmt: skip
+            return delivery, answer
+
+
+def _tell(delivery: Delivery, answer: Answer, state: str) -> None:
+    log.info(
+        "%s %s: %s", delivery.type, delivery.event_id, answer.error or answer.status,
+        extra={"event": "delivery.attempt", "type": delivery.type, "state": state, "status": answer.status,
+               "reason": answer.error, "ms": answer.duration_ms, "attempts": delivery.attempts},
+    )  # fmt: skip
+    if state == "failed":
+        log.warning(
+            "delivery %s has failed: %s", delivery.id, answer.error,
+            extra={"event": "delivery.failed", "type": delivery.type, "status": answer.status,
+                   "reason": answer.error, "attempts": delivery.attempts},
+        )  # fmt: skip
+
+
+def next_of(delivery: Delivery, answer: Answer) -> tuple[str, float]:
+    """Return the delivery's next state and the seconds until it is due."""
+    if answer.ok:
+        return "delivered", 0.0
+    if not answer.counts:
+        return "pending", OFFLINE
+    if answer.status == GONE:
+        return "failed", 0.0
+    pause = Retry.of(delivery.retry).pause(delivery.attempts - delivery.replayed, answer.retry_after)
+    return ("failed", 0.0) if pause is None else ("pending", pause)

@@ -1,0 +1,400 @@
+"""The seats of a worker: which accounts it leases, and their live browsers."""
+
+import asyncio
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from browser.engine.engine import Engine, look_for
+from browser.engine.guard import Guard
+from browser.engine.process import machine_boot
+from browser.engine.proxy import Proxy, choose
+from browser.page.reader import Patience
+from browser.page.selectors import Selectors
+from browser.page.whatsapp import WhatsApp
+from crypto import CryptoError
+from errors import DatabaseUnavailable, LeaseLost, NoSeat, ProfileUnreadable
+from sql.database import Database
+from tasks.web.profiles import Profiles
+from tasks.web.state_changes import Account, States
+from tasks.web.states import State, after_closing
+
+log = logging.getLogger(__name__)
+
+#: what becomes of an account's login when it is left
+Login = Literal["keep", "aside", "forget"]
+#: and what of its sealed copy, where it is not kept as it is
+ENDED: dict[Login, str] = {"aside": "set_profile_aside", "forget": "forget_profile"}
+
+NO_SEAT = 0.2  # seconds between looks for a seat
+BOOTS = 2  # browsers that start at once: a boot is mostly work for the processor
+#: Seconds from the chat list on until a profile is sealed. A login that is stored sooner does not last (waha #584;
+#: RemoteAuth of whatsapp-web.js waits 60 s).
+FIRST_SEAL = 60.0, 90.0
+#: Seconds before the end of a lease at which its browser is ended from outside, and at which we close it ourselves.
+GUARD_MARGIN, CLOSE_MARGIN = 5.0, 10.0
+
+
+@dataclass
+class Session:
+    """A browser that is open for an account."""
+
+    account: str
+    page: WhatsApp
+    generation: int
+    #: the disk with its profile, and the boot of its machine: what a machine that lost power had not written is gone
+    place: str = ""
+    #: held by whoever acts on the page: one browser action at a time
+    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+    #: when it was opened and when it last did something, by the monotonic clock
+    opened: float = field(default_factory=time.monotonic)
+    used: float = field(default_factory=time.monotonic)
+    #: when its profile is to be sealed next; not before it has come to its chat list
+    seal_at: float = math.inf
+    #: its browser takes too much memory, and is opened anew between two messages
+    worn: bool = False
+    #: it took too much soon after its opening, so that another one would as well; None until it was weighed
+    heavy: bool | None = None
+    #: new chats are not to be tried at present
+    restricted: bool = False
+    closing: bool = False
+    #: when it was looked at last by which alternatives its page is found
+    surveyed: float = -math.inf
+    #: times in a row that Enter did not reach the page
+    held_back: int = 0
+
+    def touch(self) -> None:
+        """Note that it did something now."""
+        self.used = time.monotonic()
+
+
+@dataclass
+class Seats:
+    """Room for `capacity` live sessions; when it is full, an idle one gives its seat up."""
+
+    database: Database
+    worker: str
+    states: States
+    profiles: Profiles
+    engine: Engine
+    guard: Guard
+    selectors: Selectors
+    capacity: int
+    lease_seconds: float
+    typing_delay_ms: tuple[int, int]
+    #: with every page
+    patience: Patience
+    #: the page of an account
+    url: Callable[[Account], str]
+    #: opens what was sealed for an account
+    unseal: Callable[[bytes, str], str]
+    #: whether a drain works on an account now; its browser is not closed for others then
+    draining: Callable[[str], bool]
+    #: whether the worker ends
+    stopping: Callable[[], bool]
+    sessions: dict[str, Session] = field(default_factory=dict)
+    #: when each lease of this worker ends at the latest, by the monotonic clock
+    leases: dict[str, float] = field(default_factory=dict)
+    #: accounts that have a seat, with a browser or on the way to one
+    _taken: set[str] = field(default_factory=set)
+    #: of these, or soon of these: whoever is in `open` now
+    _wanting: set[str] = field(default_factory=set)
+    #: leased accounts that had no browser at the last look
+    _bare: set[str] = field(default_factory=set)
+    #: accounts whose seat waits for a phone to scan
+    _linking: set[str] = field(default_factory=set)
+    _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+    _seating: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _boots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BOOTS))
+
+    # --- leases ------------------------------------------------------------------------------------------------------
+
+    async def lease(self, account: str) -> bool:
+        """Claim the account for this worker and wake its lane here from now on; False while another worker holds it."""
+        async with self._lock(account):
+            before = time.monotonic()
+            async with self.database.transaction() as tx:
+                ours = await tx.one("lease_account", account=account, worker=self.worker, lease=self.lease_seconds)
+                holder = None if ours else await tx.one("lease_holder", account=account)
+                if ours:
+                    await tx.all("move_lane", lane=account, queue=f"account@{self.worker}")
+                elif holder and holder["live"]:
+                    await tx.all("move_lane", lane=account, queue=f"account@{holder['leased_by']}")
+            if ours:
+                self.renewed([account], before)
+            return ours is not None
+
+    def renewed(self, accounts: list[str], before: float) -> None:
+        """Note that Postgres renewed these leases at `before` or later, and tell the guard of their browsers."""
+        for account in accounts:
+            self.leases[account] = before + self.lease_seconds
+            self.guard.keep(self.profiles.directory(account), self.leases[account] - GUARD_MARGIN)
+
+    async def drop_ending(self) -> None:
+        """Close the sessions whose leases are about to end: Postgres is away, and others may take over then."""
+        ending = [account for account in self.sessions if self.leases.get(account, 0) - time.monotonic() < CLOSE_MARGIN]
+        await asyncio.gather(*(self.drop(account) for account in ending))
+
+    async def drop(self, account: str) -> None:
+        """Close a session whose lease has ended, and give it back where it is still ours."""
+        async with self._lock(account):
+            if account not in self.sessions:
+                return  # it was being left when its lease was missed, and whoever left it has written why
+            log.warning(
+                "the lease of account %s ended; closing its browser", account,
+                extra={"event": "lease.ended", "account": account},
+            )  # fmt: skip
+            await self._close(account)
+        with suppress(DatabaseUnavailable):
+            if await self.lease(account):
+                await self.leave(account, "its lease had ended", attend=True, only_idle=True)
+
+    async def let_go(self, leased: list[str]) -> None:
+        """Give back what is leased and has no browser for two looks in a row, unless somebody is to look after it."""
+        bare = {account for account in leased if account not in self.sessions and not self._is_claimed(account)}
+        forsaken, self._bare = sorted(bare & self._bare), bare
+        if not forsaken:
+            return
+        for row in await self.database.all("forsaken_accounts", worker=self.worker, bare=forsaken):
+            await self.leave(row["id"], "its browser had gone", attend=True, only_idle=True)
+
+    def _is_claimed(self, account: str) -> bool:
+        return self.draining(account) or account in self._wanting
+
+    # --- sessions ----------------------------------------------------------------------------------------------------
+
+    def live(self, account: str) -> Session | None:
+        """Return the account's session if its browser is alive."""
+        session = self.sessions.get(account)
+        return session if session and session.page.alive and not session.closing else None
+
+    def use(self, selectors: Selectors) -> None:
+        """Look at pages with these from now on, the live ones too."""
+        self.selectors = selectors
+        for session in self.sessions.values():
+            session.page.use(selectors)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a seat is free."""
+        return len(self._taken) < self.capacity
+
+    async def open(self, account: Account) -> Session:
+        """Open the account's browser on its newest profile.
+
+        Raises ProfileElsewhere, ProfileUnreadable, ProxyDown, LeaseLost and as Engine.open.
+        """
+        # Before another gives its seat up for it.
+        proxy = await self._proxy(account)
+        self._wanting.add(account.id)
+        try:
+            await self._take_seat(account.id)
+            async with self._lock(account.id):
+                await self._shut(account.id)
+                async with self._boots:
+                    session = self.sessions[account.id] = await self._boot(account, proxy)
+                return session
+        finally:
+            self._wanting.discard(account.id)
+            self._free(account.id)
+
+    async def _boot(self, account: Account, proxy: Proxy | None) -> Session:
+        generation = await self.profiles.prepare(account)
+        if self.leases.get(account.id, 0) - time.monotonic() < CLOSE_MARGIN:
+            raise LeaseLost
+        page = await WhatsApp.open(
+            self.engine,
+            self.profiles.directory(account.id),
+            replace(look_for(account.id), timezone_id=account.time_zone),
+            self.url(account),
+            selectors=self.selectors,
+            typing_delay_ms=self.typing_delay_ms,
+            patience=self.patience,
+            proxy=proxy,
+        )
+        return Session(account.id, page, generation, place=f"{self.profiles.home} {machine_boot()}")
+
+    async def _proxy(self, account: Account) -> Proxy | None:
+        if account.proxy is None:
+            return None
+        try:
+            given = json.loads(self.unseal(bytes(account.proxy), account.id))
+        except CryptoError as error:
+            raise ProfileUnreadable("The account's proxy does not open: ENCRYPTION_KEY lacks its key.") from error
+        return await choose([url for url in (given["url"], given.get("spare")) if url], self.url(account))
+
+    async def _take_seat(self, account: str) -> None:
+        async with self._seating:
+            while not (account in self._taken or self.has_room):
+                if self.stopping():
+                    raise LeaseLost
+                if gives := await self._least_needed():
+                    await self.leave(gives, "its seat was needed", only_idle=True)
+                else:
+                    await asyncio.sleep(NO_SEAT)
+            self._taken.add(account)
+
+    async def _least_needed(self) -> str | None:
+        """Choose who gives its seat up: of the idle ones first those without due work, then the least recently used."""
+        idle = [session for session in self.sessions.values() if self._is_idle(session)]
+        names = [session.account for session in idle]
+        due = {row["id"] for row in await self.database.all("accounts_with_due_work", accounts=names)} if idle else ()
+        return min(idle, key=lambda session: (session.account in due, session.used)).account if idle else None
+
+    def _is_idle(self, session: Session) -> bool:
+        return not session.closing and not self.draining(session.account)
+
+    def may_link(self, account: str) -> None:
+        """Raise NoSeat when all seats but one wait for a phone already."""
+        if len(self._linking - {account}) >= max(1, self.capacity - 1):
+            raise NoSeat
+
+    @contextmanager
+    def linking(self, account: str) -> Iterator[None]:
+        """Let the account's seat wait for a phone within the block. Raises NoSeat."""
+        self.may_link(account)
+        self._linking.add(account)
+        try:
+            yield
+        finally:
+            self._linking.discard(account)
+
+    def _lock(self, account: str) -> asyncio.Lock:
+        """Return what is held by whoever opens or leaves an account: closing a browser takes seconds."""
+        return self._locks.setdefault(account, asyncio.Lock())
+
+    async def seal(self, session: Session) -> bool:
+        """Store a copy of an open session's profile; return whether it was stored."""
+        # Not while it is left: what is sealed then is the whole of it.
+        async with session.busy, self._lock(session.account):
+            return not session.closing and await self.profiles.seal(session.account, whole=False)
+
+    def is_linking(self, account: str) -> bool:
+        """Tell whether its seat waits for a phone."""
+        return account in self._linking
+
+    # --- closing -----------------------------------------------------------------------------------------------------
+
+    async def close(self, account: str) -> None:
+        """Close the account's browser, if any; lease and profile stay here."""
+        async with self._lock(account):
+            await self._close(account)
+
+    async def _close(self, account: str) -> None:
+        try:
+            await self._shut(account)
+        finally:
+            self._free(account)
+
+    def _free(self, account: str) -> None:
+        """Give the seat back, unless there is a browser in it or one on its way."""
+        if account not in self.sessions and account not in self._wanting:
+            self._taken.discard(account)
+
+    async def _shut(self, account: str) -> None:
+        """Close the browser and keep the seat, which is free only once the browser has gone."""
+        if session := self.sessions.get(account):
+            session.closing = True
+            try:
+                await session.page.close()
+            finally:
+                del self.sessions[account]
+
+    async def leave(
+        self,
+        account: str,
+        reason: str | None,
+        *,
+        to: State | None = None,
+        login: Login = "keep",
+        attend: bool = False,
+        only_idle: bool = False,
+    ) -> None:
+        """Close the account's browser, put its profile away and give its lease and its wake-ups back to everybody.
+
+        It becomes `to`, or what a closed browser leaves. Its login is kept, set aside for a person to go back to, or
+        forgotten; with `attend` a worker with a free seat takes it over at once. Does nothing when the lease is another
+        worker's by now, or, with `only_idle`, when a drain has begun.
+        """
+        async with self._lock(account):
+            if only_idle and self.draining(account):
+                return
+            await self._close(account)
+            try:
+                await self._put_away(account, reason, to, login=login, attend=attend)
+            except LeaseLost:
+                log.warning(
+                    "account %s is another worker's by now", account, extra={"event": "lease.lost", "account": account}
+                )
+            self.leases.pop(account, None)
+            self.guard.forget(self.profiles.directory(account))
+
+    async def _put_away(
+        self, account: str, reason: str | None, to: State | None, *, login: Login, attend: bool
+    ) -> None:
+        async with self.database.transaction() as tx:
+            row = await self.states.held(tx, account)
+        linked = row["linked"] and login == "keep"
+        if login == "aside":
+            await self.profiles.preserve(account)
+        gone = row["profile_home"] == self.profiles.home and await self.profiles.put_away(account, linked=linked)
+        if login != "keep":
+            await self.profiles.discard(account)
+        async with self.database.transaction() as tx:
+            row = await self.states.held(tx, account)
+            if login != "keep":
+                await tx.all(ENDED[login], account=account, worker=self.worker)
+            # The state first: it is written by the holder of the lease alone.
+            await self.states.write(tx, row, to or after_closing(State(row["state"]), linked=linked), reason)
+            await tx.all("release_account", account=account, worker=self.worker, put_away=gone)
+            await tx.all("move_lane", lane=account, queue="account")
+            if attend and row["wanted"] == "connected" and login == "keep":
+                await tx.all("attend", lane=account, seconds=0)
+
+    async def leave_idle(self, seconds: float) -> None:
+        """Give up the seats of sessions that did nothing for so long; 0 keeps them."""
+        now = time.monotonic()
+        for session in list(self.sessions.values()):
+            if seconds and now - session.used > seconds and self._is_idle(session):
+                await self.leave(session.account, "idle", only_idle=True)
+
+    async def leave_all_idle(self) -> None:
+        """Give up every seat that no drain needs: the worker ends, and others take them over meanwhile."""
+        idle = [session.account for session in self.sessions.values() if self._is_idle(session)]
+        await asyncio.gather(*(self._close_one(account, only_idle=True) for account in idle))
+
+    async def tidy(self) -> None:
+        """Delete directories that were left on this disk by leases that were lost, and by visitors that ended."""
+        await self.profiles.sweep()
+        for account in await self.profiles.stale():
+            async with self._lock(account):
+                if account not in self.leases and not self._is_claimed(account):
+                    await self.profiles.discard(account)
+
+    async def close_all(self) -> None:
+        """Close every browser and give every lease back, also those without a browser."""
+        accounts = set(self.sessions)
+        with suppress(DatabaseUnavailable):
+            accounts |= {row["id"] for row in await self.database.all("leased_accounts", worker=self.worker)}
+        await asyncio.gather(*(self._close_one(account) for account in sorted(accounts)))
+
+    async def _close_one(self, account: str, *, only_idle: bool = False) -> None:
+        was_open = account in self.sessions
+        try:
+            await self.leave(account, "the worker stopped", attend=was_open, only_idle=only_idle)
+        except DatabaseUnavailable:
+            # The lease ends by itself; the browser has gone.
+            log.warning(
+                "the lease of account %s could not be given back", account,
+                extra={"event": "lease.not_given_back", "account": account},
+            )  # fmt: skip
+        except Exception:
+            # The others are left all the same.
+            log.exception(
+                "account %s could not be left", account, extra={"event": "session.not_left", "account": account}
+            )

@@ -1,0 +1,1 @@
+"""Puts the parts together: each process, from the settings."""

@@ -1,0 +1,93 @@
+"""The API, put together from the settings."""
+
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+
+from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Mount
+
+import app
+from api.http.context import Context
+from api.http.queue_limit import QueueLimit
+from api.http.rate_limit import Rates
+from api.operator import bootstrap
+from api.operator.heartbeat import Presence
+from crypto import Sealer, hash_key
+from errors import SettingsWrong
+from resolver import Resolver
+from settings import Settings
+from sql.database import Database
+from sql.ids import new_id
+from wiring.parts import VERSION, pace_limits
+
+
+def make_api(settings: Settings, url: str, sandbox: Starlette | None = None) -> Starlette:
+    """Return the API, in development with the sandbox mounted on it."""
+    process = new_id("api_")
+    # By the bare name `keys reseal` knows those that do not tell of their keys.
+    database = Database(url, name=f"postrider api {process}")
+    return create_app(settings, database, [Mount("/sandbox", sandbox)] if sandbox else [], process=process)
+
+
+def create_app(
+    settings: Settings, database: Database, mounts: Sequence[BaseRoute] = (), *, process: str | None = None
+) -> Starlette:
+    """Return the API on a database that it opens and closes itself; `mounts` come after its own routes.
+
+    `process` is its id in Postgres. Its lifespan raises SettingsWrong for what only the database tells.
+    """
+    context = make_context(settings, database)
+    presence = Presence(
+        database,
+        process or new_id("api_"),
+        f"{socket.gethostname()}:{os.getpid()}",
+        context.version,
+        context.sealer.fingerprints,
+    )
+
+    @contextlib.asynccontextmanager
+    async def kept() -> AsyncIterator[None]:
+        async with database, presence.kept(), bootstrap.kept(context, _bootstrap(settings)):
+            yield
+
+    made = app.create_app(context, kept, mounts)
+    made.state.presence = presence
+    return made
+
+
+def make_context(settings: Settings, database: Database) -> Context:
+    """Return what handlers are handed, and what accepts a job without a request. Raises SettingsWrong."""
+    if settings.encryption_key is None:
+        raise SettingsWrong("ENCRYPTION_KEY must be set")
+    return Context(
+        database=database,
+        sealer=Sealer.from_text(settings.encryption_key.get_secret_value()),
+        rates=Rates(settings.rate_limit_per_minute, settings.trust_proxy_hops),
+        queue_limit=QueueLimit(settings.max_queued),
+        production=settings.production,
+        proxied=settings.trust_proxy_hops > 0,
+        admin=hash_key(settings.admin_key.get_secret_value()) if settings.admin_key else None,
+        version=VERSION,
+        addresses=settings.addresses,
+        resolver=Resolver(),
+        job_ttl=timedelta(seconds=settings.job_ttl_seconds),
+        dedupe=timedelta(seconds=settings.dedupe_seconds),
+        pace=pace_limits(settings),
+    )
+
+
+def _bootstrap(settings: Settings) -> bootstrap.Bootstrap:
+    return bootstrap.Bootstrap(
+        api_key=_revealed(settings.api_key),
+        api_secret=_revealed(settings.api_secret),
+        webhook_url=settings.webhook_url,
+        webhook_secret=_revealed(settings.webhook_secret),
+    )
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
