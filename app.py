@@ -13,7 +13,7 @@ from api.accounts import account_health, accounts, pairing, qr, qr_page, qr_toke
 from api.accounts import actions as account_actions
 from api.http import problems
 from api.http.context import Context
-from api.http.middleware import Headers
+from api.http.middleware import ResponseHeaders
 from api.http.operations import routes
 from api.openapi import document
 from api.operator import admin, health, metrics
@@ -66,7 +66,7 @@ def create_app(
 
     app = Starlette(
         routes=[*routes(OPERATIONS), Mount("/qr/static", StaticFiles(packages=[("api.accounts", "static")])), *mounts],
-        middleware=[Middleware(Headers, production=context.production)],
+        middleware=[Middleware(ResponseHeaders, production=context.production)],
         exception_handlers=problems.HANDLERS,
         lifespan=lifespan,
     )

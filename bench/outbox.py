@@ -22,9 +22,9 @@ from sql.ids import new_id
 from tasks.delivery.dialer import Dialer
 from tasks.delivery.lane import DeliveryWork
 from tasks.delivery.request import Requests
-from tasks.delivery.result_writer import Records
+from tasks.delivery.result_writer import ResultWriter
 from tasks.lanes import DEAD, PULSE, Lanes, Pulse
-from tasks.periodic import keep
+from tasks.periodic import run_every
 from tasks.queue import FAST, SLOW, Consumer, make_app
 from wiring.parts import PATIENCE
 from wiring.worker import ENDPOINT_SLOTS, SLOW_SLOTS, crowded
@@ -116,7 +116,7 @@ async def delivering(database: Database, url: str, dead: float = DEAD) -> AsyncI
         httpx2.create_ssl_context(trust_env=False),
         lambda sealed, about: SEALER.open(sealed, about.encode()).decode(),
     )
-    deliveries = DeliveryWork(database, lanes.worker, requests, Records(database), lanes.stopping.is_set)
+    deliveries = DeliveryWork(database, lanes.worker, requests, ResultWriter(database), lanes.stopping.is_set)
     lanes.works = {"endpoint": deliveries}
     app = make_app(url, lanes.drain, _nothing, size=10, crowd=crowded(lanes, deliveries).drain)
     pulse = Pulse(url, 900, dead)
@@ -131,8 +131,8 @@ async def delivering(database: Database, url: str, dead: float = DEAD) -> AsyncI
     async with app.open_async():
         running = [asyncio.create_task(consumer.run()) for consumer in consumers]
         beating = [
-            asyncio.create_task(keep("pulse", PULSE, pulse.run_once)),
-            asyncio.create_task(keep("signs of life", dead / 5, live)),
+            asyncio.create_task(run_every("pulse", PULSE, pulse.run_once)),
+            asyncio.create_task(run_every("signs of life", dead / 5, live)),
         ]
         yield
         lanes.stopping.set()

@@ -47,7 +47,7 @@ async def _api(settings: Settings, url: str, sandbox: Starlette | None, *, end_w
     on_exit = sandbox.state.sandbox.stop if sandbox else None
     async with running(config(app, settings.host, settings.port), on_exit) as serving:
         fatal = asyncio.create_task(_away_for_long(app.state.context.database, settings.database_grace_seconds))
-        signs = [asyncio.create_task(event.wait()) for event in (stop, app.state.presence.fatal)]
+        signs = [asyncio.create_task(event.wait()) for event in (stop, app.state.heartbeat.fatal)]
         await asyncio.wait([*signs, fatal, serving], return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set():
         log.info("the API has stopped", extra={"event": "api.stopped"})
@@ -60,7 +60,7 @@ async def _away_for_long(database: Database, grace: float) -> None:
     while not grace or time.monotonic() - seen < grace:
         await asyncio.sleep(LOOK)
         with contextlib.suppress(DatabaseUnavailable):
-            await database.one("the_time")
+            await database.one("database_time")
             seen = time.monotonic()
     reason = f"the database has been away for more than {grace:.0f} s"
     log.error("the API ends: %s", reason, extra={"event": "api.failed", "reason": reason})

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from api.http.models import iso
 from api.sending.enqueue import accept
-from api.sending.requests import Order
+from api.sending.requests import SendRequest
 from commands import environment
 from commands.checkup import ExaminedAccount, Progress, find
 from errors import OperatorError, RequestError
@@ -31,9 +31,9 @@ async def _canary(settings: Settings, account: str) -> str:
     async with Database(environment.database_url(settings), size=2, name="postrider doctor") as database:
         examined = await find(database, account)
         phone = _sends(examined)
-        (time_row,) = await database.all("the_time")
+        (time_row,) = await database.all("database_time")
         now: datetime = time_row["now"]
-        order = Order.model_validate(
+        order = SendRequest.model_validate(
             {
                 "account": account,
                 "phone": phone,

@@ -25,7 +25,7 @@ from sql.ids import new_id
 from tasks.web.checkups import Checkups
 from tasks.web.profiles import Profiles
 from tasks.web.seats import Seats
-from tasks.web.selector_source import SelectorsSource
+from tasks.web.selector_source import SelectorSource
 from tasks.web.state_changes import Account
 from tasks.web.states import State
 from tasks.worker import Worker
@@ -183,7 +183,7 @@ async def _look_here(settings: Settings, url: str, examined: ExaminedAccount, pr
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
 
-async def _open(worker: Worker, source: SelectorsSource, examined: ExaminedAccount, progress: Progress) -> None:
+async def _open(worker: Worker, source: SelectorSource, examined: ExaminedAccount, progress: Progress) -> None:
     try:
         # As it is under our lease.
         examined = await find(worker.database, examined.id)

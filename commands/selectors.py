@@ -16,9 +16,9 @@ def show(settings: Settings) -> int:
     found = source(settings)
     used = found.load()
     print(f"in use  {used.version} ({found.origin})")  # noqa: T201
-    if pinned := found.shelf.pinned():
+    if pinned := found.store.pinned():
         print(f"pinned  {pinned}" + (", but SELECTORS_FILE comes first" if settings.selectors_file else ""))  # noqa: T201
-    for version in found.shelf.versions():
+    for version in found.store.versions():
         print(f"fetched {version}")  # noqa: T201
     return 0
 
@@ -26,7 +26,7 @@ def show(settings: Settings) -> int:
 def use(settings: Settings, version: str) -> int:
     """Pin a version, `shipped`, or `newest` again. Workers of this DATA_DIR take it up within seconds."""
     found = source(settings)
-    found.shelf.pin(version)
+    found.store.pin(version)
     said = {NEWEST: "The newest selectors are used again", SHIPPED: "The shipped selectors are pinned"}
     print(f"{said.get(version, f'Selectors {version} are pinned')}; workers take them up within seconds.")  # noqa: T201
     if settings.selectors_file:

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from api.http import problems
-from api.http.middleware import Headers
+from api.http.middleware import ResponseHeaders
 from api.operator import metrics
 from browser.engine.engine import Engine
 from browser.page.reader import Patience
@@ -90,7 +90,7 @@ def health_app(worker: Worker, engine: Engine, settings: Settings) -> Starlette:
 
     return Starlette(
         routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", show_metrics)],
-        middleware=[Middleware(Headers, production=settings.production)],
+        middleware=[Middleware(ResponseHeaders, production=settings.production)],
         exception_handlers=problems.HANDLERS,
     )
 

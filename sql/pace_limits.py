@@ -7,7 +7,7 @@ from psycopg.types.json import Jsonb
 
 
 @dataclass(frozen=True)
-class Limits:
+class PaceLimits:
     """Messages of one account; 0 switches a limit off.
 
     The day's limit is the smaller of `per_day` and the ramp: `ramp_start`, and `ramp_step` for each day since the

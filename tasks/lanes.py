@@ -195,7 +195,7 @@ class Pulse:
 
     async def _leads(self, statement: Transaction) -> bool:
         if not self._led:
-            row = await statement.one("lead")
+            row = await statement.one("take_lead")
             self._led = bool(row and row["leads"])
             if self._led:
                 log.info("this process has the pulse", extra={"event": "pulse.led"})
@@ -203,7 +203,7 @@ class Pulse:
 
     async def _may_judge(self, statement: Transaction) -> bool:
         """Tell whether silence counts as death now: after a sleep or a cut everybody was silent, this process too."""
-        (row,) = await statement.all("the_time")
+        (row,) = await statement.all("database_time")
         now: datetime = row["now"]
         if self._seen is None or (now - self._seen).total_seconds() > GAP:
             self._judging_from = now + timedelta(seconds=self.dead)
@@ -211,7 +211,7 @@ class Pulse:
         return self._judging_from is not None and now >= self._judging_from
 
     async def _beat(self, statement: Transaction) -> None:
-        for lane in await statement.all("bury_lapsed"):
+        for lane in await statement.all("finish_lapsed_wakeups"):
             log.warning(
                 "the worker of lane %s let its lease end; others may go on", lane["lane"],
                 extra={"event": "lease.lapsed", "lane": lane["lane"]},
@@ -224,7 +224,7 @@ class Pulse:
     async def _expire(self, statement: Transaction) -> None:
         async with statement.connection.transaction():
             expired = await statement.all("expire_jobs")
-            cancelled = await statement.all("cancel_of_deleted")
+            cancelled = await statement.all("cancel_for_deleted")
             unknown = (
                 await statement.all(
                     "give_up_settling", seconds=self.settle_seconds, most=UNKNOWN_MOST, rest=self.breaker_seconds
@@ -259,28 +259,28 @@ class Rescue:
     dead: float = DEAD
 
     async def run_once(self) -> list[str]:
-        """Bury the wake-ups of dead workers and of nobody, free their accounts, wake their lanes and return these."""
+        """Finish wake-ups of dead workers and orphaned ones, free their accounts; wake their lanes and return them."""
         async with self.connection.transaction():
             tx = Transaction(self.connection)
             lanes: set[str] = set()
             if dead := await tx.all("dead_workers", dead=self.dead):
-                lanes |= await self._bury(tx, dead)
-            lanes |= {row["lane"] for row in await tx.all("bury_orphans", dead=self.dead) if row["lane"]}
+                lanes |= await self._finish(tx, dead)
+            lanes |= {row["lane"] for row in await tx.all("finish_orphaned_wakeups", dead=self.dead) if row["lane"]}
             if lanes:
                 log.warning("rescued %d lanes", len(lanes), extra={"event": "lanes.rescued", "lanes": len(lanes)})
                 await tx.all("wake", lanes=sorted(lanes))
             return sorted(lanes)
 
-    async def _bury(self, tx: Transaction, dead: list[Row]) -> set[str]:
+    async def _finish(self, tx: Transaction, dead: list[Row]) -> set[str]:
         workers = [row["id"] for row in dead]
         log.warning("workers found dead: %s", ", ".join(workers), extra={"event": "workers.dead", "workers": workers})
         ids = [one for row in dead for one in row["procrastinate_ids"]]
-        buried = await tx.all("bury_wakeups", ids=ids, workers=workers)
-        closed = await tx.all("close_sessions_of_the_dead", workers=workers)
-        freed = await tx.all("free_leases", workers=workers)
-        drained = await tx.all("free_drains", workers=workers)
+        finished = await tx.all("finish_dead_wakeups", ids=ids, workers=workers)
+        closed = await tx.all("close_dead_sessions", workers=workers)
+        freed = await tx.all("free_dead_leases", workers=workers)
+        drained = await tx.all("free_dead_drains", workers=workers)
         told = {lane for row in closed for lane in row["lanes"]}
-        return told | {row["lane"] for row in buried if row["lane"]} | {row["id"] for row in (*freed, *drained)}
+        return told | {row["lane"] for row in finished if row["lane"]} | {row["id"] for row in (*freed, *drained)}
 
 
 @dataclass
@@ -297,7 +297,7 @@ class Lost:
     _suspects: set[int] = field(default_factory=set)
 
     async def run_once(self) -> list[int]:
-        """Bury what was not in hand at two looks in a row; return those wake-ups."""
+        """Finish what was not in hand at two looks in a row; return those wake-ups."""
         rows = await self.database.all("wakeups_in_hand", worker=self.lanes.worker)
         missing = {row["id"] for row in rows} - self.lanes.in_hand
         lost = sorted(missing & self._suspects)
@@ -306,5 +306,5 @@ class Lost:
             log.warning(
                 "wake-up %d was lost; its lane is free again", wakeup, extra={"event": "wakeup.lost", "wakeup": wakeup}
             )
-            await self.database.all("bury_wakeup", wakeup=wakeup)
+            await self.database.all("finish_lost_wakeup", wakeup=wakeup)
         return lost

@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 PATIENCE = 1.0  # seconds that one turn waits for whoever is busy
 
 
-async def keep(name: str, every: float, run_once: Callable[[], Awaitable[object]]) -> None:
+async def run_every(name: str, every: float, run_once: Callable[[], Awaitable[object]]) -> None:
     """Do `run_once` every so many seconds until cancelled. What it raises is logged, and the next turn comes."""
     while True:
         try:
@@ -23,7 +23,7 @@ async def keep(name: str, every: float, run_once: Callable[[], Awaitable[object]
         await asyncio.sleep(every)
 
 
-class Beside:
+class PerKey:
     """Does something for each of many, in its own time: one that is busy holds up no other, nor the next turn."""
 
     def __init__(self) -> None:

@@ -21,19 +21,19 @@ BATCH = 500  # rows of one statement
 TURN = 20.0  # seconds; less than a worker that stops gives what it has in hand
 
 #: What does not depend on RETENTION_DAYS, and what does.
-ALWAYS = ("forget_tokens", "forget_signatures", "forget_secrets", "forget_api_processes")
+ALWAYS = ("purge_tokens", "purge_signatures", "purge_secrets", "purge_api_processes")
 BY_AGE = (
-    "forget_jobs",
-    "forget_history",
-    "forget_evidence",
-    "forget_deliveries",
-    "forget_events",
-    "forget_attempts",
-    "forget_recoveries",
-    "forget_changes",
-    "forget_incoming",
-    "forget_checkups",
-    "forget_kept_profiles",
+    "purge_jobs",
+    "purge_history",
+    "purge_evidence",
+    "purge_deliveries",
+    "purge_events",
+    "purge_attempts",
+    "purge_recoveries",
+    "purge_changes",
+    "purge_incoming",
+    "purge_checkups",
+    "purge_kept_profiles",
 )
 
 

@@ -14,7 +14,7 @@ from errors import DatabaseUnavailable
 from sql.database import Database, Transaction
 from sql.sealing import admit, lacking
 from tasks.lanes import PULSE, Lanes, Lost, Pulse
-from tasks.periodic import keep
+from tasks.periodic import run_every
 from tasks.queue import Consumer
 from tasks.web.seats import Seats
 
@@ -186,7 +186,7 @@ class Worker:
 
     def _live(self) -> asyncio.Task[None]:
         every = min(HEARTBEAT, self.heartbeat.lease_seconds / 6)
-        return asyncio.create_task(keep("heartbeat", every, self.heartbeat.run_once))
+        return asyncio.create_task(run_every("heartbeat", every, self.heartbeat.run_once))
 
     async def _tidy(self) -> None:
         """Remove what an earlier worker left in the directory of profiles, which nobody else uses now."""
@@ -201,7 +201,7 @@ class Worker:
     def _duties(self) -> list[asyncio.Task[None]]:
         lost = Lost(self.database, self.lanes)
         own = [("pulse", PULSE, self.pulse.run_once), ("lost", LOST, lost.run_once)]
-        return [asyncio.create_task(keep(*duty)) for duty in (*own, *self.duties)]
+        return [asyncio.create_task(run_every(*duty)) for duty in (*own, *self.duties)]
 
     async def _stop(self, running: Sequence[asyncio.Task[None]], duties: Sequence[asyncio.Task[None]]) -> None:
         # The sign of life goes on until the last drain has ended, or another worker would take over what is in hand.

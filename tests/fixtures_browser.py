@@ -171,7 +171,7 @@ async def press(page: WhatsApp, text: str) -> str | None:
         if await page.held_back():
             continue
         async for _ in looks(PATIENCE.taken, 0.02):
-            if await page.box_is_empty() or await page.screen() is not Screen.MAIN:
+            if await page._box.is_empty() or await page.screen() is not Screen.MAIN:
                 return anchor
         with suppress(EnterNotTaken):
             await page.confirm(text, anchor, 5)

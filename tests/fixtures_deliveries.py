@@ -19,7 +19,7 @@ from sql.database import Database
 from tasks.delivery.dialer import Dialer
 from tasks.delivery.lane import DeliveryWork
 from tasks.delivery.request import Requests
-from tasks.delivery.result_writer import Records
+from tasks.delivery.result_writer import ResultWriter
 from tasks.lanes import Drain
 from tasks.sending.job import Job
 
@@ -94,7 +94,7 @@ async def working(
 ) -> AsyncIterator[DeliveryWork]:
     dialer = Dialer(addresses, resolver or Resolver())
     requests = Requests(dialer, TLS, lambda sealed, about: sealer.open(sealed, about.encode()).decode())
-    yield DeliveryWork(database, "w", requests, Records(database), lambda: False)
+    yield DeliveryWork(database, "w", requests, ResultWriter(database), lambda: False)
 
 
 async def drain_once(database: Database, work: DeliveryWork) -> bool:

@@ -23,7 +23,7 @@ from psycopg.rows import dict_row
 from api.accounts.actions import steer
 from api.http.queue_limit import QueueLimit
 from api.sending.enqueue import Accepted, accept
-from api.sending.requests import Order
+from api.sending.requests import SendRequest
 from browser.page.bubbles import Bubble, Side, Tick
 from browser.page.evidence import Evidence as Taken
 from browser.page.history import Finding, Reason, judge
@@ -43,9 +43,9 @@ from errors import (
 from sql.database import Database, Row, Transaction
 from tasks.lanes import Drain, Lanes, Lost, Pulse, Unattended
 from tasks.sending.job import Policy
-from tasks.web.evidence_store import Evidence
+from tasks.web.account_errors import is_of_account
+from tasks.web.evidence_store import EvidenceStore
 from tasks.web.incoming import Incoming
-from tasks.web.recovery_policy import is_account_trouble
 from tasks.web.seats import CLOSE_MARGIN, GUARD_MARGIN, Session
 from tasks.web.send import Sender
 from tasks.web.state_changes import Account
@@ -439,7 +439,7 @@ class ModelWorker:
             try:
                 await self.sender.send(drain, session, job)
             except SendError as error:
-                if not is_account_trouble(error):
+                if not is_of_account(error):
                     raise
                 await self._meet(error)
                 return False
@@ -553,7 +553,7 @@ class World:
 
     connection: psycopg.AsyncConnection[Any]
     loop: asyncio.AbstractEventLoop
-    evidence: Evidence
+    evidence: EvidenceStore
     database: SteppedDatabase = field(init=False)
     pulse: Pulse = field(init=False)
     #: seconds since the example began; everybody's clock
@@ -762,7 +762,9 @@ class World:
         context = SimpleNamespace(
             database=self.database, queue_limit=QueueLimit(0), job_ttl=TTL, dedupe=timedelta(seconds=DEDUPE)
         )
-        (answer,) = await accept(cast("Context", context), ORG, [Order.model_validate({"account": ACCOUNT, **fields})])
+        (answer,) = await accept(
+            cast("Context", context), ORG, [SendRequest.model_validate({"account": ACCOUNT, **fields})]
+        )
         assert isinstance(answer, Accepted), answer
         return answer.job_id
 
@@ -795,5 +797,5 @@ class World:
                 await tx.all("wake", lanes=[ACCOUNT])
 
 
-def local_evidence(folder: Path) -> Evidence:
-    return Evidence.at(str(folder), folder)
+def local_evidence(folder: Path) -> EvidenceStore:
+    return EvidenceStore.at(str(folder), folder)

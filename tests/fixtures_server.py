@@ -13,7 +13,7 @@ from fixtures_postgres import open_folder
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from sql import embedded, schema
-from tasks.periodic import keep
+from tasks.periodic import run_every
 
 READY = 30  # seconds that a server is waited for
 
@@ -137,7 +137,7 @@ async def living(url: str, *, dead: float = 30.0, pool: int = 10) -> AsyncIterat
     """Run a worker of lanes with its sign of life, its pulse and its look for what is lost."""
     async with lane_worker(url, "wrk_a", dead=dead, pool=pool) as worker:
         duties = (("heartbeat", worker.renew), ("pulse", worker.pulse.run_once), ("lost", worker.lost.run_once))
-        running = [asyncio.create_task(keep(name, 0.3, turn)) for name, turn in duties]
+        running = [asyncio.create_task(run_every(name, 0.3, turn)) for name, turn in duties]
         try:
             yield worker
         finally:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from sql.database import Database
 
-FORGET = "select forget_events(now() - interval '1 day', 100)"
+FORGET = "select purge_events(now() - interval '1 day', 100)"
 
 
 @pytest.fixture

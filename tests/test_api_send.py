@@ -9,7 +9,7 @@ from fixtures_lanes import add_jobs
 from psycopg.sql import SQL
 
 from api.http.queue_limit import QueueLimit
-from api.sending.requests import Order
+from api.sending.requests import SendRequest
 from sql.database import Database
 
 PHONE = "15551230001"
@@ -87,7 +87,7 @@ async def test_a_repeated_request_whose_time_has_passed_is_still_the_same(
     async with api(database_url) as client:
         await new_account(client)
         await client.post("/send", json=order)
-        hashed = Order.model_validate(order | {"sendAt": past}).content
+        hashed = SendRequest.model_validate(order | {"sendAt": past}).content
         await rows(database, SQL("update jobs set content_hash = {} returning id").format(hashed))
         again = await client.post("/send", json=order | {"sendAt": past})
     assert (again.status_code, again.headers["idempotent-replayed"]) == (202, "true")

@@ -28,7 +28,7 @@ from fixtures_screens import MEETS
 
 import errors
 from browser.engine.memory import measure
-from browser.page.own_account import Own
+from browser.page.own_account import OwnAccount
 from browser.page.pairing import RENEWALS
 from browser.page.reader import Patience
 from browser.page.restriction import Restriction, read
@@ -65,11 +65,11 @@ async def test_a_code_links_the_phone_that_it_was_asked_for(pages: Pages, kind: 
         assert await page.screen() is Screen.QR
         code = await until(page.pairing_code)
         assert re.fullmatch(r"[0-9A-Z]{4}-[0-9A-Z]{4}", str(code))
-        assert await page.own() == Own(None, None)
+        assert await page.own() == OwnAccount(None, None)
         await pages.phone(account, "pair", code=str(code))
         await page.wait_screen(Screen.MAIN, timeout=30)
         await page.settle_in()
-        assert await page.own() == Own(phone, "Postrider")
+        assert await page.own() == OwnAccount(phone, "Postrider")
         assert await page.pairing_code() is None
 
 
@@ -164,11 +164,11 @@ async def test_a_code_is_replaced_and_when_it_has_expired_asked_for_anew(
 async def test_whose_account_it_is(pages: Pages, kind: str) -> None:
     async with pages.linked(kind) as (account, page):
         own = await page.own()
-        assert own == Own((await pages.standing(account))["phone"], "Postrider")
+        assert own == OwnAccount((await pages.standing(account))["phone"], "Postrider")
         assert own.phone == await page.profile_phone()
         await page._page.evaluate("localStorage.setItem('me-display-name', 'a name that is not JSON')")
         await page._page.evaluate("localStorage.setItem('last-wid-md', '\"someone@lid\"')")
-        assert await page.own() == Own(None, "a name that is not JSON")
+        assert await page.own() == OwnAccount(None, "a name that is not JSON")
 
 
 async def test_logging_out_unlinks(pages: Pages, kind: str) -> None:
@@ -179,7 +179,7 @@ async def test_logging_out_unlinks(pages: Pages, kind: str) -> None:
         await page.log_out()
         await page.wait_screen(Screen.QR, timeout=30)
         assert (await pages.standing(account))["devices"] == 0
-        assert await page.own() == Own(None, None)
+        assert await page.own() == OwnAccount(None, None)
         await page.log_out()  # nothing is left to do
         await pages.phone(account, "show")
         await pages.link(account, page)

@@ -42,7 +42,9 @@ async def test_codes_rotate_run_out_and_are_asked_for_anew(pages: Pages, kind: s
         await until(another)
         await until(gone)
         assert await page.screen() is Screen.QR
-        await page.reload_qr()
+        button = await page._reader.find("qr_reload")
+        assert button
+        await page._reader.click(button)
         assert await until(page.qr) != first
         assert await page.profile_phone() is None
         await pages.link(account, page)

@@ -138,17 +138,17 @@ async def test_a_server_that_says_nothing_to_anybody_is_away_within_a_bound(
 ) -> None:
     monkeypatch.setattr(Connection, "patience", 1.0)
     async with wire_to(database_url) as wire, Database(wire.url) as database:
-        assert await database.one("the_time")
+        assert await database.one("database_time")
         wire.silence(dead=True)
         for _ in range(2):
             async with asyncio.timeout(30):
                 with pytest.raises(DatabaseUnavailable):
-                    await database.one("the_time")
+                    await database.one("database_time")
         wire.dead = False
         async with asyncio.timeout(30):
             while True:
                 try:
-                    assert await database.one("the_time")
+                    assert await database.one("database_time")
                 except DatabaseUnavailable:
                     continue
                 break
@@ -163,7 +163,7 @@ async def test_an_answer_that_does_not_come_ends_its_statement(
         async with asyncio.timeout(30):
             with pytest.raises(DatabaseUnavailable):
                 await value(database, "select pg_sleep(120)")
-        assert await database.one("the_time")
+        assert await database.one("database_time")
 
 
 async def test_a_statement_that_was_given_up_does_not_commit_later(

@@ -29,7 +29,7 @@ from browser.page.screens import Screen
 from browser.page.selectors import ELEMENTS
 from browser.page.whatsapp import WhatsApp
 from errors import SettingsWrong
-from tasks.web.evidence_store import STAMP, Evidence
+from tasks.web.evidence_store import STAMP, EvidenceStore
 
 __all__ = ["friend", "kind", "linked", "page", "pages"]
 
@@ -277,7 +277,7 @@ def test_what_is_hidden_is_known() -> None:
 
 
 async def test_a_folder(page: WhatsApp, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    store = Evidence.at(None, tmp_path / "evidence")
+    store = EvidenceStore.at(None, tmp_path / "evidence")
     with caplog.at_level(logging.WARNING):
         name = await store.keep("acc_1", "ui_changed", page, "job_1")
     assert name is not None
@@ -294,7 +294,7 @@ async def test_a_folder(page: WhatsApp, tmp_path: Path, caplog: pytest.LogCaptur
 async def test_no_more_than_so_many_in_an_hour(
     page: WhatsApp, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = Evidence.at(str(tmp_path), tmp_path / "unused")
+    store = EvidenceStore.at(str(tmp_path), tmp_path / "unused")
     store.per_hour = 2
     names = [await store.keep("acc_1", "page_hung", page) for _ in range(5)]
     assert [bool(name) for name in names] == [True, True, False, False, False]
@@ -318,7 +318,7 @@ async def test_the_sweep_deletes_what_is_old_and_ours(tmp_path: Path) -> None:
     old, new = (f"acc_1/{now - timedelta(days=days):{STAMP}}-page_hung" for days in (91, 89))
     for name in (f"{old}.png", f"{old}.html", f"{new}.png", f"{old}.txt", "notes.html", "acc_1/19990101-x.png"):
         write(tmp_path, name)
-    store = Evidence.at(str(tmp_path), tmp_path)
+    store = EvidenceStore.at(str(tmp_path), tmp_path)
     assert await store.sweep(0) == 0
     assert await store.sweep(90) == 2
     assert found(tmp_path, "*.*") == {f"{new}.png", f"{old}.txt", "notes.html", "acc_1/19990101-x.png"}
@@ -328,7 +328,7 @@ async def test_the_sweep_deletes_what_is_old_and_ours(tmp_path: Path) -> None:
 async def test_a_store_that_fails_is_logged_and_nothing_more(
     page: WhatsApp, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = Evidence.at(str(tmp_path / "folder"), tmp_path)
+    store = EvidenceStore.at(str(tmp_path / "folder"), tmp_path)
     (tmp_path / "folder").rmdir()
     (tmp_path / "folder").write_text("in the way")
     assert await store.keep("acc_1", "page_hung", page) is None
@@ -341,14 +341,14 @@ async def test_a_page_without_an_answer_leaves_a_line(
 ) -> None:
     closed = await pages.open(new_account(), "legacy")
     await closed.close()
-    assert await Evidence.at(str(tmp_path), tmp_path).keep("acc_1", "browser_lost", closed) is None
+    assert await EvidenceStore.at(str(tmp_path), tmp_path).keep("acc_1", "browser_lost", closed) is None
     assert "the page gave no evidence of browser_lost" in caplog.text
 
 
 @pytest.mark.parametrize("url", ["gs://bucket/x", "http://host/x", "s3:///x"])
 def test_other_places_are_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsWrong, match="EVIDENCE_URL"):
-        Evidence.at(url, tmp_path)
+        EvidenceStore.at(url, tmp_path)
 
 
 # --- a bucket
@@ -448,7 +448,7 @@ async def bucket(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bucket]:
 
 
 async def test_a_bucket(page: WhatsApp, bucket: Bucket, tmp_path: Path) -> None:
-    store = Evidence.at("s3://bucket/kept/here", tmp_path / "unused")
+    store = EvidenceStore.at("s3://bucket/kept/here", tmp_path / "unused")
     name = await store.keep("acc_1", "unknown_dialog", page)
     assert set(bucket.objects) == {f"kept/here/{name}.png", f"kept/here/{name}.html"}
     assert bucket.objects[f"kept/here/{name}.png"].startswith(PNG)
@@ -463,7 +463,7 @@ async def test_a_bucket_that_refuses_is_logged_without_credentials(
     page: WhatsApp, bucket: Bucket, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bucket.answer = 403
-    store = Evidence.at("s3://bucket", tmp_path)
+    store = EvidenceStore.at("s3://bucket", tmp_path)
     assert await store.keep("acc_1", "page_hung", page) is None
     assert await store.sweep(90) == 0
     assert "could not be kept" in caplog.text

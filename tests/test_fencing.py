@@ -57,7 +57,7 @@ FENCED: dict[str, LiteralString] = {
     "release_account": "select 1",
     "close_held_gate": "select 1",
     "open_linked_gate": "update lanes set gate_reason = 'not_linked'",
-    "give_back": "select 1",
+    "disconnect_unscanned": "select 1",
     "write_state": "select 1",
     "mark_linked": "select 1",
     "mark_ready": "select 1",
@@ -72,7 +72,7 @@ FENCED: dict[str, LiteralString] = {
     "use_profile": "select 1",
     "restore_profile": "select 1",
     "store_profile": "select 1",
-    "forget_profile": "select 1",
+    "delete_profile": "select 1",
     "set_profile_aside": "select 1",
     "drop_kept_profile": "update profiles set kept_since = now()",
     "note_memory": "select 1",
@@ -113,46 +113,46 @@ ALLOWED = {
     "tell_keys": OWN,
     "renew_worker": OWN + " The leases are those that are its own and have not ended.",
     "unregister_worker": OWN,
-    "bury_wakeup": OWN,
+    "finish_lost_wakeup": OWN,
     "ensure_partitions": UPKEEP,
     "keep_alive": UPKEEP,
     "drop_old_partition": UPKEEP,
     "move_ended_jobs": UPKEEP,
-    "forget_jobs": UPKEEP,
-    "forget_history": UPKEEP,
-    "forget_evidence": UPKEEP,
-    "forget_deliveries": UPKEEP,
-    "forget_events": UPKEEP,
-    "forget_attempts": UPKEEP,
-    "forget_recoveries": UPKEEP,
-    "forget_changes": UPKEEP,
-    "forget_incoming": UPKEEP,
-    "forget_checkups": UPKEEP,
-    "forget_kept_profiles": UPKEEP,
-    "forget_tokens": UPKEEP,
-    "forget_signatures": UPKEEP,
-    "forget_secrets": UPKEEP,
-    "forget_api_processes": UPKEEP,
+    "purge_jobs": UPKEEP,
+    "purge_history": UPKEEP,
+    "purge_evidence": UPKEEP,
+    "purge_deliveries": UPKEEP,
+    "purge_events": UPKEEP,
+    "purge_attempts": UPKEEP,
+    "purge_recoveries": UPKEEP,
+    "purge_changes": UPKEEP,
+    "purge_incoming": UPKEEP,
+    "purge_checkups": UPKEEP,
+    "purge_kept_profiles": UPKEEP,
+    "purge_tokens": UPKEEP,
+    "purge_signatures": UPKEEP,
+    "purge_secrets": UPKEEP,
+    "purge_api_processes": UPKEEP,
     "pulse": LEADER,
-    "bury_lapsed": LEADER,
+    "finish_lapsed_wakeups": LEADER,
     "reclaim_lapsed": LEADER,
     "reclaim_queues": LEADER,
     "reclaim_wakeups": LEADER,
     "expire_jobs": LEADER,
-    "cancel_of_deleted": LEADER,
+    "cancel_for_deleted": LEADER,
     "give_up_settling": LEADER,
     "fail_waiting": LEADER,
     "dead_workers": LEADER,
-    "bury_wakeups": LEADER,
-    "bury_orphans": LEADER,
-    "close_sessions_of_the_dead": LEADER,
-    "free_leases": LEADER,
-    "free_drains": LEADER,
+    "finish_dead_wakeups": LEADER,
+    "finish_orphaned_wakeups": LEADER,
+    "close_dead_sessions": LEADER,
+    "free_dead_leases": LEADER,
+    "free_dead_drains": LEADER,
 }
 
 WRITES = re.compile(
     r"\b(insert into|update|delete from|procrastinate_\w+_v\d|change_state|record_event|job_event|disable_endpoint|"
-    r"ensure_partitions|drop_old_partition|forget_events)\b"
+    r"ensure_partitions|drop_old_partition|purge_events)\b"
 )
 
 
@@ -323,7 +323,7 @@ async def test_a_wake_up_that_is_buried_under_its_drain_is_one_line_in_the_log(
         await add_jobs(database, "a")
         await worker.recorder.begun.wait()
         (wakeup,) = worker.lanes.in_hand
-        await database.all("bury_wakeup", wakeup=wakeup)
+        await database.all("finish_lost_wakeup", wakeup=wakeup)
         await until(database, SENT, 1)
         async with asyncio.timeout(30):
             while worker.lanes.in_hand or "was not written" not in caplog.text:

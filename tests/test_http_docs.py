@@ -13,7 +13,7 @@ from api.http.models import Model, Nothing
 from api.http.problems import Problem, internal
 from api.openapi import document
 from api.openapi.examples import EXAMPLES
-from api.openapi.tags import CHAPTERS, EVERY_CALL
+from api.openapi.tags import EVERY_CALL, TAGS
 from app import OPERATIONS
 from commands import calls, reference
 from errors import RequestError
@@ -117,4 +117,4 @@ def test_what_holds_for_every_call_is_as_in_the_code() -> None:
 
 def test_every_chapter_has_calls() -> None:
     parts = {operation.path.split("/")[1] for operation in OPERATIONS}
-    assert parts == CHAPTERS.keys()
+    assert parts == TAGS.keys()

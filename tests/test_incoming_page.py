@@ -7,7 +7,7 @@ from browser.page.bubbles import Bubble, Side, Tick, own_id
 from browser.page.inbox import Conversation, Unread
 from browser.page.whatsapp import WhatsApp
 from stopwords import StopWords
-from tasks.web.new_messages import Memory, arrivals, news
+from tasks.web.new_messages import InboxMemory, arrivals, unrecorded
 
 __all__ = ["kind", "linked", "page", "pages"]
 
@@ -44,7 +44,7 @@ async def test_an_unread_chat_is_opened_and_read(pages: Pages, page: WhatsApp, l
     assert conversation
     assert (conversation.called, conversation.unread, conversation.group) == (phone, 3, False)
     assert texts(conversation) == ["one", "two 🎉\nin lines", "three"]
-    assert [bubble.text for bubble in news(conversation, {}, Memory(), StopWords())] == texts(conversation)
+    assert [bubble.text for bubble in unrecorded(conversation, {}, InboxMemory(), StopWords())] == texts(conversation)
 
     async def gone() -> bool:
         return unread not in await page.inbox.unread()
@@ -98,7 +98,7 @@ async def test_a_saved_contact_is_a_name_until_a_number_opened_its_chat(
     conversation = await page.inbox.conversation()
     assert conversation
     assert conversation.phone == ELSEWHERE
-    assert list(news(conversation, {own_id(conversation.bubbles[-1].id)}, Memory(), StopWords())) == []
+    assert list(unrecorded(conversation, {own_id(conversation.bubbles[-1].id)}, InboxMemory(), StopWords())) == []
 
 
 async def test_a_title_that_is_a_number_is_proved(pages: Pages, page: WhatsApp, linked: Linked, kind: str) -> None:
@@ -236,44 +236,44 @@ OURS, AGAIN = bubble("ours", ours=True), bubble("again", ours=True)
     ("shown", "recorded", "memory", "expected"),
     [
         # History of before our time is nobody's news,
-        (chat(OLD, OURS, NEW), [], Memory(), []),
+        (chat(OLD, OURS, NEW), [], InboxMemory(), []),
         # save for what nobody had read,
-        (chat(OLD, OURS, NEW, unread=1), [], Memory(), ["new"]),
-        (chat(OLD, OURS, NEW, unread=9), [], Memory(), ["old", "new"]),
+        (chat(OLD, OURS, NEW, unread=1), [], InboxMemory(), ["new"]),
+        (chat(OLD, OURS, NEW, unread=9), [], InboxMemory(), ["old", "new"]),
         # what stands below the newest recorded message,
-        (chat(OLD, OURS, NEW), ["old"], Memory(), ["new"]),
-        (chat(OLD, STOP, OURS, NEW), ["stop"], Memory(), ["new"]),
+        (chat(OLD, OURS, NEW), ["old"], InboxMemory(), ["new"]),
+        (chat(OLD, STOP, OURS, NEW), ["stop"], InboxMemory(), ["new"]),
         # and what came since the last look, at this chat.
-        (chat(OLD, OURS, NEW), [], Memory(("Ben", "ours")), ["new"]),
-        (chat(OLD, OURS, NEW), [], Memory(("Ben", "new")), []),
-        (chat(OLD, OURS, NEW), [], Memory(("Ann", None), empty=True), []),
-        (chat(OLD, OURS, NEW), [], Memory(("Ben", None), empty=True), ["old", "new"]),
+        (chat(OLD, OURS, NEW), [], InboxMemory(("Ben", "ours")), ["new"]),
+        (chat(OLD, OURS, NEW), [], InboxMemory(("Ben", "new")), []),
+        (chat(OLD, OURS, NEW), [], InboxMemory(("Ann", None), empty=True), []),
+        (chat(OLD, OURS, NEW), [], InboxMemory(("Ben", None), empty=True), ["old", "new"]),
         # A STOP counts until we wrote again,
-        (chat(OLD, STOP, NEW), [], Memory(), ["stop"]),
-        (chat(OURS, STOP, NEW), [], Memory(("Ben", "new")), ["stop"]),
-        (chat(OURS, STOP, AGAIN, NEW), [], Memory(), []),
+        (chat(OLD, STOP, NEW), [], InboxMemory(), ["stop"]),
+        (chat(OURS, STOP, NEW), [], InboxMemory(("Ben", "new")), ["stop"]),
+        (chat(OURS, STOP, AGAIN, NEW), [], InboxMemory(), []),
         # and once.
-        (chat(OURS, STOP, NEW), ["stop"], Memory(), ["new"]),
-        (chat(OURS, STOP), ["stop"], Memory(), []),
-        (chat(), [], Memory(), []),
+        (chat(OURS, STOP, NEW), ["stop"], InboxMemory(), ["new"]),
+        (chat(OURS, STOP), ["stop"], InboxMemory(), []),
+        (chat(), [], InboxMemory(), []),
     ],
 )
-def test_what_is_new(shown: Conversation, recorded: list[str], memory: Memory, expected: list[str]) -> None:
-    assert [one.id for one in news(shown, recorded, memory, StopWords())] == expected
+def test_what_is_new(shown: Conversation, recorded: list[str], memory: InboxMemory, expected: list[str]) -> None:
+    assert [one.id for one in unrecorded(shown, recorded, memory, StopWords())] == expected
 
 
 @pytest.mark.parametrize(
     ("shown", "memory", "expected"),
     [
-        (chat(OLD, OURS, STOP, unread=1), Memory(), {"stop"}),
-        (chat(OLD, OURS, STOP), Memory(("Ben", "ours")), {"stop"}),
-        (chat(STOP), Memory(("Ben", None), empty=True), {"stop"}),
+        (chat(OLD, OURS, STOP, unread=1), InboxMemory(), {"stop"}),
+        (chat(OLD, OURS, STOP), InboxMemory(("Ben", "ours")), {"stop"}),
+        (chat(STOP), InboxMemory(("Ben", None), empty=True), {"stop"}),
         # Somebody has read it on the phone, when nobody knows.
-        (chat(OLD, OURS, STOP), Memory(), set()),
-        (chat(OLD, STOP, NEW, unread=1), Memory(), {"new"}),
+        (chat(OLD, OURS, STOP), InboxMemory(), set()),
+        (chat(OLD, STOP, NEW, unread=1), InboxMemory(), {"new"}),
     ],
 )
-def test_what_has_just_come(shown: Conversation, memory: Memory, expected: set[str]) -> None:
+def test_what_has_just_come(shown: Conversation, memory: InboxMemory, expected: set[str]) -> None:
     assert arrivals(shown, memory) == expected
 
 

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from sql.database import Database
-from sql.pace_limits import Limits
+from sql.pace_limits import PaceLimits
 from tasks.lanes import Drain
 from tasks.sending.job import Job
-from tasks.sending.pace import LONGEST_GAP, Look, Pace
+from tasks.sending.pace import LONGEST_GAP, Pace, PaceStatus
 
-NONE = Limits(0, 0, 0, 0, 0, 0, per_recipient_hour=0, gap_seconds=(0, 0), quiet_hours=None)
+NONE = PaceLimits(0, 0, 0, 0, 0, 0, per_recipient_hour=0, gap_seconds=(0, 0), quiet_hours=None)
 GATE = "select gate_reason from lanes"
 
 
@@ -579,11 +579,11 @@ def test_a_gap_that_is_too_long_for_the_minutes_limit_stays_at_random(seed: int)
     assert 18 < max(gaps) <= 20
 
 
-def look(at: float, sent: list[float], *, due: int, took: float, salt: int) -> Look:
+def look(at: float, sent: list[float], *, due: int, took: float, salt: int) -> PaceStatus:
     """What Postgres would say right after the last of these submissions."""
     minute = [one for one in sent if one > at - 60]
     last = datetime.fromtimestamp(sent[-1] + salt * 1000, UTC)
-    return Look(
+    return PaceStatus(
         due=min(due, 20), opens_at=None, reason=None, quiet_until=None, minute_limit=20, minute_used=len(minute),
         day_limit=None, day_used=0, day_over=None, resets_at=last, time_zone="UTC", now=last, submitted_at=last,
         since=at - sent[-1], room=min(minute) + 60 - sent[-1], took=took,

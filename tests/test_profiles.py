@@ -232,7 +232,7 @@ async def test_the_plaintext_and_the_copy_are_deleted_on_logout(database: Databa
     await fresh(database, a)
     await a.seal("acc_1", whole=False)
     await a.discard("acc_1")
-    await database.all("forget_profile", account="acc_1", worker=a.worker)
+    await database.all("delete_profile", account="acc_1", worker=a.worker)
     assert not a.directory("acc_1").exists()
     assert await value(database, "select count(*) from profiles") == 0
     now = await account(database)
@@ -433,7 +433,7 @@ async def test_a_logout_that_is_under_way_is_not_undone_by_resuming(database: Da
     now = await resume(database)
     assert (now.linked, now.wanted) == (False, "logged_out")
     await lease(database, a)
-    await database.all("forget_profile", account="acc_1", worker=a.worker)
+    await database.all("delete_profile", account="acc_1", worker=a.worker)
     assert await value(database, "select count(*) from profiles") == 0
 
 
@@ -442,7 +442,7 @@ async def test_a_kept_login_that_is_resumed_just_now_is_not_too_old(database: Da
     await _sql(database, "update profiles set kept_since = now() - interval '31 days'")
     async with database.transaction() as tx:
         await tx.all("resume_account", account="acc_1", org="org_default")
-        assert await database.one("forget_kept_profiles", days=30, most=9) == {"rows": 0}
+        assert await database.one("purge_kept_profiles", days=30, most=9) == {"rows": 0}
     assert await value(database, "select count(*) from profiles") == 1
 
 

@@ -19,7 +19,7 @@ from fixtures_endpoints import deliver, register
 from fixtures_lanes import add_worker, until, value
 from test_api_auth import signed
 
-from api.operator.heartbeat import Presence
+from api.operator.heartbeat import Heartbeat
 from bench.ports import held_ports
 from commands.reseal import Run
 from commands.sealed import KINDS, Survey, walk
@@ -215,14 +215,14 @@ async def test_it_names_those_who_do_not_seal_with_the_first_key(
         running(database_url, encryption_key=BOTH),
         Database(database_url, name="postrider api") as old_api,
     ):
-        await old_api.one("the_time")
+        await old_api.one("database_time")
         code, output = await reseal(database_url, tmp_path)
         (line,) = [line for line in output.splitlines() if line.startswith("postrider: ")]
         assert code == 1
         assert line.count(";") == 2, line
-        presence = app.state.presence
+        own = app.state.heartbeat
         for name in (
-            rf"API {presence.id} on {presence.host} \(last seen \d+ s ago\) seals with {fingerprint(OLD)}, and has it",
+            rf"API {own.id} on {own.host} \(last seen \d+ s ago\) seals with {fingerprint(OLD)}, and has it",
             r"an API on this machine is too old to tell its keys",
             r"worker wrk_old on here \(last seen \d+ s ago\) is too old to tell its keys \(0\.2\.0\)",
         ):
@@ -268,12 +268,12 @@ async def test_whoever_lacks_the_key_does_not_start_afterwards(database_url: str
 
 
 async def test_an_api_that_comes_back_without_the_key_ends(database: Database, database_url: str) -> None:
-    presence = Presence(database, "api_1", "here", "0", [fingerprint(OLD)], beat=0.01)
-    async with presence.kept():
+    heartbeat = Heartbeat(database, "api_1", "here", "0", [fingerprint(OLD)], beat=0.01)
+    async with heartbeat.kept():
         await until(database, "select fingerprints[1] from api_processes", fingerprint(OLD))
         await database.all("need_key", fingerprint=fingerprint(NEW))
         async with asyncio.timeout(10):
-            await presence.fatal.wait()
+            await heartbeat.fatal.wait()
     assert await rows(database, "select from api_processes") == []
     with pytest.raises(SettingsWrong, match="lacks the key"):
         async with running(database_url, encryption_key=OLD):

@@ -175,8 +175,8 @@ async def test_changes_and_incoming_messages_go_some_at_a_time(database: Databas
         select n, 'org_default', 'a', n, 'x', '', now() - n * interval '1 day' from generate_series(86, 95) as n
         """,
     )
-    assert await database.one("forget_changes", days=90, most=2) == {"rows": 2}
-    assert await database.one("forget_incoming", days=90, most=2) == {"rows": 2}
+    assert await database.one("purge_changes", days=90, most=2) == {"rows": 2}
+    assert await database.one("purge_incoming", days=90, most=2) == {"rows": 2}
     await keep_up(database, batch=2)
     assert await value(database, "select max(to_state) from account_changes") == "89"
     assert await value(database, "select max(id) from incoming") == "89"

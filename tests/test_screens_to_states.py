@@ -23,7 +23,7 @@ from browser.page.screens import Screen
 from browser.sandbox.control import DIALOGS, LOGOUTS, WHOLE
 from commands.demo_timing import PATIENCE
 from errors import Banned, LoggedOut, Offline, OpenElsewhere, PageCrashed, PageHung, SendError, UiChanged, UnknownDialog
-from tasks.web import recovery_policy
+from tasks.web import account_errors
 from tasks.web.lane import AccountWork
 from tasks.web.seats import Seats
 
@@ -170,8 +170,8 @@ async def stage(tmp_path: Path, url: str, dom: str) -> AsyncIterator[Stage]:
         assert it.worker
         work = it.worker.lanes.works["account"]
         assert isinstance(work, AccountWork)
-        work.trouble.look_again = 1.0
-        work.trouble.evidence.per_hour = 1000
+        work.errors.look_again = 1.0
+        work.errors.evidence.per_hour = 1000
         address = it.worker.seats.url
         it.worker.seats.url = lambda account: f"{address(account)}?dom={dom}"
         yield Stage(it, dom)
@@ -285,8 +285,8 @@ async def test_an_unknown_screen_can_be_read_in_its_evidence(database_url: str, 
 async def test_an_outage_costs_the_seat_after_five_tries_and_ends_by_itself(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery_policy, "RECONNECT_CAP", 0.05)
-    monkeypatch.setattr(recovery_policy, "LOST", 1.0)
+    monkeypatch.setattr(account_errors, "RECONNECT_CAP", 0.05)
+    monkeypatch.setattr(account_errors, "LOST", 1.0)
     async with stage(tmp_path, database_url, DOMS[-1]) as it:
         outages = {"offline": Offline, "crashed": PageCrashed}
         accounts = {screen: await it.house.link() for screen in outages}
@@ -299,7 +299,7 @@ async def test_an_outage_costs_the_seat_after_five_tries_and_ends_by_itself(
             fate = Fate("disconnected", error().summary, error.code, for_good=False, health="critical", evidence=None)
             await it.becomes(accounts[screen], jobs[screen], fate)
             tried = await value(it.house.database, "select reconnects from accounts where id = %s", accounts[screen])
-            assert tried > recovery_policy.RECONNECTS
+            assert tried > account_errors.RECONNECTS
             await it.show(accounts[screen], None)
         for screen, account in accounts.items():
             assert (await it.house.ended(jobs[screen]))["attempts"] == 1

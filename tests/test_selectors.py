@@ -33,7 +33,7 @@ from commands import selectors as command
 from crypto import CryptoError, new_signing_key, sign_file, verify_file
 from errors import OperatorError, SelectorsWrong, UiChanged
 from tasks.web.selector_download import CAP
-from tasks.web.selector_source import SelectorsSource
+from tasks.web.selector_source import SelectorSource
 from tasks.web.selector_store import KEPT, age
 
 __all__ = ["friend", "kind", "linked", "page", "pages"]
@@ -117,7 +117,7 @@ async def test_a_file_is_read_again_when_it_changes(tmp_path: Path, caplog: pyte
     file = tmp_path / "own.toml"
     file.write_bytes(version("own"))
     used: list[selectors.Selectors] = []
-    source = SelectorsSource.at(tmp_path / "kept", file, None, None)
+    source = SelectorSource.at(tmp_path / "kept", file, None, None)
     source.use = used.append
     assert (source.load().version, source.origin) == ("own", f"file {file}")
     await source.run_once()
@@ -142,13 +142,13 @@ async def test_a_file_is_read_again_when_it_changes(tmp_path: Path, caplog: pyte
 
 def test_a_wrong_file_or_key_ends_the_start(tmp_path: Path) -> None:
     with pytest.raises(SelectorsWrong, match="cannot be read"):
-        SelectorsSource.at(tmp_path, tmp_path / "none.toml", None, None).load()
+        SelectorSource.at(tmp_path, tmp_path / "none.toml", None, None).load()
     with pytest.raises(SelectorsWrong, match="SELECTORS_KEY: a public key is 32 bytes in base64, not 3"):
-        SelectorsSource.at(tmp_path, None, "https://x/", "AAAA")
+        SelectorSource.at(tmp_path, None, "https://x/", "AAAA")
 
 
 def test_nothing_set_is_the_shipped_ones(tmp_path: Path) -> None:
-    source = SelectorsSource.at(tmp_path, None, None, None)
+    source = SelectorSource.at(tmp_path, None, None, None)
     assert (source.load(), source.origin) == (SHIPPED, "shipped")
 
 
@@ -232,7 +232,7 @@ class Worker:
     used: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.source = SelectorsSource.at(self.folder, None, self.receiver.url, self.key, self.receiver.tls)
+        self.source = SelectorSource.at(self.folder, None, self.receiver.url, self.key, self.receiver.tls)
         self.source.use = lambda found: self.used.append(found.version)
         self.first = self.source.load().version
 
@@ -328,7 +328,7 @@ async def test_older_than_the_shipped_is_refused_and_passed_over(
     await worker.look()
     assert worker.used == []
     assert not (tmp_path / "selectors").exists()
-    worker.source.shelf.keep(replace(SHIPPED, version="2020-01-01"), receiver.content, receiver.signature)
+    worker.source.store.keep(replace(SHIPPED, version="2020-01-01"), receiver.content, receiver.signature)
     assert Worker(receiver, worker.folder).first == SHIPPED.version, "Postrider itself became newer"
 
 
@@ -337,22 +337,22 @@ async def test_the_newest_and_three_are_kept_and_one_can_be_pinned(worker: Worke
     for name in names[:2]:
         receiver.publish(version(name))
         await worker.look()
-    worker.source.shelf.pin(names[0])
+    worker.source.store.pin(names[0])
     await worker.source.run_once()
     assert (worker.used[-1], worker.source.origin) == (names[0], "pinned")
     for name in names[2:]:
         receiver.publish(version(name))
         await worker.look()
     assert worker.used[-1] == names[0], "new ones come in and are not used"
-    assert worker.source.shelf.versions() == [*reversed(names[-KEPT:]), names[0]]
+    assert worker.source.store.versions() == [*reversed(names[-KEPT:]), names[0]]
     assert Worker(receiver, worker.folder).first == names[0]
     for given, used in (("shipped", SHIPPED.version), (names[-2], names[-2]), ("newest", names[-1])):
-        worker.source.shelf.pin(given)
+        worker.source.store.pin(given)
         await worker.source.run_once()
         assert worker.used[-1] == used
     for wrong in (names[1], "2030-01-01", "../../etc/passwd"):
         with pytest.raises(SelectorsWrong):
-            worker.source.shelf.pin(wrong)
+            worker.source.store.pin(wrong)
 
 
 async def test_what_was_kept_is_verified_again(

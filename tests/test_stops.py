@@ -27,7 +27,7 @@ def look_anew(it: House, *pauses: float) -> None:
     assert it.worker
     work = it.worker.lanes.works["account"]
     assert isinstance(work, AccountWork)
-    work.trouble.look_anew = pauses
+    work.errors.look_anew = pauses
 
 
 @asynccontextmanager
@@ -220,7 +220,7 @@ async def test_a_login_that_is_doubted_in_a_look_opens_no_page_that_is_not_known
     await add_lanes(database, "acc_1")
     await database.all("close_gate", lane="acc_1", seconds=None, reason="ui_changed")
     async with drained(database, database_url, tmp_path) as (work, drain):
-        await work.trouble.meet(drain, NotLinked(), opening=True)
+        await work.errors.meet(drain, NotLinked(), opening=True)
     await database.all("open_linked_gate", account="acc_1", worker=work.seats.worker)
     assert await value(database, "select gate_reason from lanes where open_at = 'infinity'") == "ui_changed"
     assert await value(database, "select attend_at <= now() from lanes")
@@ -242,6 +242,6 @@ async def test_on_a_page_in_doubt_nothing_new_is_typed_before_the_message_in_han
             [reason, job],
         )
     async with drained(database, database_url, tmp_path) as (work, drain):
-        await work.trouble.wait_for_settling(drain, seconds)
+        await work.errors.wait_for_settling(drain, seconds)
         assert (await work.sender.take(drain) is None) == waits
     assert await value(database, "select open_at < 'infinity' from lanes"), "it goes on by itself"

@@ -13,9 +13,9 @@ from starlette.routing import BaseRoute, Mount
 import app
 from api.http.context import Context
 from api.http.queue_limit import QueueLimit
-from api.http.rate_limit import Rates
+from api.http.rate_limit import RateLimit
 from api.operator import bootstrap
-from api.operator.heartbeat import Presence
+from api.operator.heartbeat import Heartbeat
 from crypto import Sealer, hash_key
 from errors import SettingsWrong
 from resolver import Resolver
@@ -41,7 +41,7 @@ def create_app(
     `process` is its id in Postgres. Its lifespan raises SettingsWrong for what only the database tells.
     """
     context = make_context(settings, database)
-    presence = Presence(
+    heartbeat = Heartbeat(
         database,
         process or new_id("api_"),
         f"{socket.gethostname()}:{os.getpid()}",
@@ -51,11 +51,11 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def kept() -> AsyncIterator[None]:
-        async with database, presence.kept(), bootstrap.kept(context, _bootstrap(settings)):
+        async with database, heartbeat.kept(), bootstrap.kept(context, _bootstrap(settings)):
             yield
 
     made = app.create_app(context, kept, mounts)
-    made.state.presence = presence
+    made.state.heartbeat = heartbeat
     return made
 
 
@@ -66,7 +66,7 @@ def make_context(settings: Settings, database: Database) -> Context:
     return Context(
         database=database,
         sealer=Sealer.from_text(settings.encryption_key.get_secret_value()),
-        rates=Rates(settings.rate_limit_per_minute, settings.trust_proxy_hops),
+        rate_limit=RateLimit(settings.rate_limit_per_minute, settings.trust_proxy_hops),
         queue_limit=QueueLimit(settings.max_queued),
         production=settings.production,
         proxied=settings.trust_proxy_hops > 0,

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from crypto import Sealer
 from errors import OperatorError
 from settings import Settings
-from sql.pace_limits import Limits
+from sql.pace_limits import PaceLimits
 
 VERSION = version("postrider")
 #: Seconds after the end of its leases until a silent worker is dead and its accounts are taken over.
@@ -26,9 +26,9 @@ def sandbox_url(settings: Settings) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/sandbox"
 
 
-def pace_limits(settings: Settings) -> Limits:
+def pace_limits(settings: Settings) -> PaceLimits:
     """Return the limits of pace, for the API and for workers."""
-    return Limits(
+    return PaceLimits(
         per_minute=settings.pace_per_minute,
         per_hour=settings.pace_per_hour,
         per_day=settings.pace_per_day,

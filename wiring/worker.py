@@ -22,22 +22,22 @@ from sql.ids import new_id
 from tasks.delivery.dialer import WITNESS, Dialer
 from tasks.delivery.lane import DeliveryWork
 from tasks.delivery.request import Requests
-from tasks.delivery.result_writer import Records
+from tasks.delivery.result_writer import ResultWriter
 from tasks.lanes import DEAD, Lanes, Pulse
 from tasks.queue import FAST, SLOW, Consumer, make_app
 from tasks.sending.job import Policy
 from tasks.sending.pace import Pace
 from tasks.upkeep import Upkeep
+from tasks.web.account_errors import AccountErrors
 from tasks.web.checkups import Checkups
-from tasks.web.evidence_store import Evidence
+from tasks.web.evidence_store import EvidenceStore
 from tasks.web.incoming import Incoming
 from tasks.web.lane import AccountWork
 from tasks.web.linking import Linking
 from tasks.web.probe import Probe
 from tasks.web.profiles import Profiles
-from tasks.web.recovery_policy import Trouble
 from tasks.web.seats import Seats
-from tasks.web.selector_source import LOOK, SelectorsSource
+from tasks.web.selector_source import LOOK, SelectorSource
 from tasks.web.send import Sender
 from tasks.web.state_changes import Account, States
 from tasks.web.ticks import Ticks
@@ -78,14 +78,14 @@ def make_worker(
         settings, patience, database=database, lanes=lanes, states=states, home=home, engine=engine, looks=source.load()
     )
     source.use = seats.use
-    evidence = Evidence.at(settings.evidence_url, settings.data_dir / "evidence")
+    evidence = EvidenceStore.at(settings.evidence_url, settings.data_dir / "evidence")
     incoming = Incoming(database, seats)
     dialer = Dialer(settings.addresses, Resolver(), urlsplit(settings.whatsapp_url).hostname or WITNESS)
     deliveries = DeliveryWork(
         database,
         worker,
         Requests(dialer, httpx2.create_ssl_context(trust_env=False), _unseal(settings), _most_requests()),
-        Records(database),
+        ResultWriter(database),
         lanes.stopping.is_set,
     )
     probe = Probe(database, seats)
@@ -136,8 +136,8 @@ def _most_requests() -> int:
 def crowded(lanes: Lanes, deliveries: DeliveryWork) -> Lanes:
     """Return the lanes as the crowd of endpoints that are new, fail or hang drains them: some calls at a time."""
     share = lanes.database.share(CROWD)
-    # With records of its own: a thousand are written when what hangs is given up, and nobody is to wait for these.
-    work = replace(deliveries, database=share, records=Records(share))
+    # With a writer of its own: giving up what hangs writes a thousand results, and no other endpoint waits for these.
+    work = replace(deliveries, database=share, results=ResultWriter(share))
     return replace(lanes, database=share, works={"endpoint": work})
 
 
@@ -147,8 +147,8 @@ def _duties(
     database: Database,
     seats: Seats,
     incoming: Incoming,
-    source: SelectorsSource,
-    evidence: Evidence,
+    source: SelectorSource,
+    evidence: EvidenceStore,
     probe: Probe,
 ) -> list[tuple[str, float, Callable[[], Awaitable[object]]]]:
     """List what a worker does again and again, with the seconds between."""
@@ -208,7 +208,7 @@ def _account_work(
     seats: Seats,
     states: States,
     lanes: Lanes,
-    evidence: Evidence,
+    evidence: EvidenceStore,
     incoming: Incoming,
     probe: Probe,
 ) -> AccountWork:
@@ -225,7 +225,9 @@ def _account_work(
         states=states,
         sender=Sender(database, worker, policy, incoming, evidence),
         linking=Linking(database, worker, states, lanes.stopping.is_set),
-        trouble=Trouble(database, worker, seats, states, evidence, settings.breaker_failures, settings.breaker_seconds),
+        errors=AccountErrors(
+            database, worker, seats, states, evidence, settings.breaker_failures, settings.breaker_seconds
+        ),
         pace=Pace(
             database, pace_limits(settings), defer=settings.daily_cap_action == "defer", stopping=lanes.stopping.is_set
         ),

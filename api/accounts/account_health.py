@@ -25,7 +25,7 @@ KEPT = "Its last login is kept: resume goes back to it, connect links a phone an
 Health = Literal["healthy", "warning", "critical"]
 
 
-class Reason(Shown):
+class HealthReason(Shown):
     """Why an account is not healthy."""
 
     code: Literal["not_connected", "connecting", "daily_limit", "memory"] = Field(description="For programs.")
@@ -33,7 +33,7 @@ class Reason(Shown):
     detail: str = Field(description="In a sentence.")
 
 
-class Window(Shown):
+class LimitUsage(Shown):
     """A limit, what of it is used, and what is left."""
 
     limit: int | None = Field(description="How many messages; null is no limit.")
@@ -41,7 +41,7 @@ class Window(Shown):
     left: int | None = Field(description="How many are left; null is no limit.")
 
 
-class Day(Window):
+class DailyLimitUsage(LimitUsage):
     """The limit of a day in the account's time zone."""
 
     resets_at: Time = Field(description="When the next day begins.")
@@ -55,14 +55,14 @@ class QuietHours(Shown):
     until: Time | None = Field(description="While it is quiet, until when.")
 
 
-class Paced(Shown):
+class AccountPace(Shown):
     """The limits of an account's sending; a message counts from before Enter is pressed on."""
 
     enabled: bool = Field(description="Whether they hold for this account.")
     time_zone: str = Field(description="The zone that its days are counted in.")
-    minute: Window = Field(description="Any 60 seconds.")
-    hour: Window = Field(description="Any 60 minutes.")
-    day: Day = Field(description="A day of its time zone.")
+    minute: LimitUsage = Field(description="Any 60 seconds.")
+    hour: LimitUsage = Field(description="Any 60 minutes.")
+    day: DailyLimitUsage = Field(description="A day of its time zone.")
     quiet_hours: QuietHours | None = Field(description="Null when there are none.")
 
 
@@ -71,11 +71,11 @@ class AccountHealth(Shown):
 
     account: str = Field(description="Its id.")
     health: Health = Field(description="The worst of the reasons.")
-    reasons: list[Reason] = Field(description="Why it is not healthy; else empty.")
+    reasons: list[HealthReason] = Field(description="Why it is not healthy; else empty.")
     state: str = Field(description="As in the account.")
     restriction: str | None = Field(description="As in the account.")
     restricted_until: Time | None = Field(description="As in the account.")
-    pace: Paced = Field(description="Its limits.")
+    pace: AccountPace = Field(description="Its limits.")
     next_send_at: Time | None = Field(description="From when a message may go; null when somebody has to act first.")
     next_send_reason: str | None = Field(description="Why not now; null when it may go now.")
 
@@ -104,52 +104,54 @@ def health_of(row: Row) -> Health:
     return "critical" if "critical" in said else "warning" if said else "healthy"
 
 
-def _reasons(row: Row) -> list[Reason]:
+def _reasons(row: Row) -> list[HealthReason]:
     return [reason for reason in (_of_session(row), _of_day(row), _of_memory(row)) if reason]
 
 
-def _of_session(row: Row) -> Reason | None:
+def _of_session(row: Row) -> HealthReason | None:
     if row["wanted"] != "connected" or row["state"] not in DOWN | ON_ITS_WAY:
         return None
     if row["state"] in DOWN:
         detail = f"The account should be connected and is {row['state']}."
         detail = f"{detail} {KEPT}" if row["can_go_back"] else detail
-        return Reason(code="not_connected", health="critical", detail=detail)
-    return Reason(code="connecting", health="warning", detail=f"The account is {row['state']} and not yet ready.")
+        return HealthReason(code="not_connected", health="critical", detail=detail)
+    return HealthReason(code="connecting", health="warning", detail=f"The account is {row['state']} and not yet ready.")
 
 
-def _of_memory(row: Row) -> Reason | None:
+def _of_memory(row: Row) -> HealthReason | None:
     if not row["heavy_mb"]:
         return None
     detail = f"Its browser takes {row['heavy_mb']} MB from its beginning, above MEMORY_LIMIT_MB: raise that."
-    return Reason(code="memory", health="warning", detail=detail)
+    return HealthReason(code="memory", health="warning", detail=detail)
 
 
-def _of_day(row: Row) -> Reason | None:
+def _of_day(row: Row) -> HealthReason | None:
     used, limit = row["day_used"], row["daily_limit"]
     if limit is None or 100 * used < NEAR * limit:
         return None
     detail = f"The account has sent {used} of the {limit} messages that it may send today."
-    return Reason(code="daily_limit", health="critical" if 100 * used > ALMOST * limit else "warning", detail=detail)
+    return HealthReason(
+        code="daily_limit", health="critical" if 100 * used > ALMOST * limit else "warning", detail=detail
+    )
 
 
-def _paced(row: Row, quiet_hours: tuple[time, time] | None) -> Paced:
+def _paced(row: Row, quiet_hours: tuple[time, time] | None) -> AccountPace:
     quiet = None
     if quiet_hours and row["enabled"]:
         begin, end = (clock.isoformat("minutes") for clock in quiet_hours)
         quiet = QuietHours(begin=begin, end=end, until=row["quiet_until"])
-    return Paced(
+    return AccountPace(
         enabled=row["enabled"],
         time_zone=row["time_zone"],
         minute=_window(row["minute_limit"], row["minute_used"]),
         hour=_window(row["hour_limit"], row["hour_used"]),
-        day=Day(**dict(_window(row["daily_limit"], row["day_used"])), resets_at=row["resets_at"]),
+        day=DailyLimitUsage(**dict(_window(row["daily_limit"], row["day_used"])), resets_at=row["resets_at"]),
         quiet_hours=quiet,
     )
 
 
-def _window(limit: int | None, used: int) -> Window:
-    return Window(limit=limit, used=used, left=None if limit is None else max(limit - used, 0))
+def _window(limit: int | None, used: int) -> LimitUsage:
+    return LimitUsage(limit=limit, used=used, left=None if limit is None else max(limit - used, 0))
 
 
 OPERATIONS = (Operation("GET", "/accounts/{id}/health", show_health, (200, AccountHealth)),)

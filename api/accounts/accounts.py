@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.accounts.account_health import KEPT, Health, health_of
-from api.accounts.proxies import MaybeProxies, ShownProxies
+from api.accounts.proxies import MaybeProxies, ProxyAddresses
 from api.http.auth import permit
 from api.http.context import of
 from api.http.json_body import read
@@ -25,7 +25,7 @@ from sql.ids import new_id
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]  # not blank
 
 
-class Choices(Model):
+class AccountChanges(Model):
     """What may be changed of an account; what is left out stays as it is, or as the account's transport has it."""
 
     model_config = ConfigDict(json_schema_extra=without_defaults)
@@ -48,11 +48,11 @@ class Choices(Model):
             "pace": self.pace == "on" if "pace" in given else None,
             "with_proxy": "proxy" in given,
             "proxy": self.proxy and self.proxy.sealed(sealer, account),
-            "proxy_shown": self.proxy and ShownProxies.of(self.proxy).model_dump_json(),
+            "proxy_shown": self.proxy and ProxyAddresses.of(self.proxy).model_dump_json(),
         }
 
 
-class NewAccount(Choices):
+class NewAccount(AccountChanges):
     """An account to be linked."""
 
     model_config = ConfigDict(json_schema_extra=None)
@@ -90,7 +90,7 @@ class Account(Shown):
     paused: bool = Field(description="It keeps its session and sends nothing.")
     time_zone: str = Field(description="IANA name.")
     pace: Literal["on", "off"] = Field(description="Whether the limits of pace hold for it.")
-    proxy: ShownProxies | None = Field(description="What its browser goes through.")
+    proxy: ProxyAddresses | None = Field(description="What its browser goes through.")
     linked: bool = Field(description="It holds a login, as far as is known.")
     phone: str | None = Field(description="Its own number, once linked.")
     profile_name: str | None = Field(description="Its own name on WhatsApp, once linked.")
@@ -125,7 +125,7 @@ def _reason(row: Row) -> str | None:
     return f"{said.rstrip('.')}. {KEPT}" if said else KEPT
 
 
-class Accounts(Shown):
+class AccountList(Shown):
     """A page of accounts, oldest first."""
 
     items: list[Account] = Field(description="The accounts.")
@@ -165,7 +165,7 @@ async def list_accounts(request: Request) -> Response:
         "list_accounts", org=caller.org, account=None, limits=context.pace.wire(), **page.values()
     )
     items = [Account.of(row) for row in rows[: page.limit]]
-    return Accounts(items=items, next_cursor=page.next_cursor(rows)).answer()
+    return AccountList(items=items, next_cursor=page.next_cursor(rows)).answer()
 
 
 async def show_account(request: Request) -> Response:
@@ -182,7 +182,7 @@ async def change_account(request: Request) -> Response:
     account is linked (409): WhatsApp has seen its browser with it.
     """
     caller = await permit(request)
-    given = await read(request, Choices)
+    given = await read(request, AccountChanges)
     context = of(request)
     account = request.path_params["id"]
     columns = given.columns(context.sealer, account)
@@ -254,9 +254,9 @@ def _found(row: Row | None, account: str) -> Row:
 
 
 OPERATIONS = (
-    Operation("GET", "/accounts", list_accounts, (200, Accounts), query=Page),
+    Operation("GET", "/accounts", list_accounts, (200, AccountList), query=Page),
     Operation("POST", "/accounts", create_account, (201, Account), takes=NewAccount),
     Operation("GET", "/accounts/{id}", show_account, (200, Account)),
-    Operation("PATCH", "/accounts/{id}", change_account, (200, Account), takes=Choices, refuses=(409,)),
+    Operation("PATCH", "/accounts/{id}", change_account, (200, Account), takes=AccountChanges, refuses=(409,)),
     Operation("DELETE", "/accounts/{id}", delete_account, (202, Account)),
 )

@@ -22,7 +22,7 @@ LOOK = 0.25  # seconds between looks at the account's row
 PATIENCE = 30.0  # seconds until a client is told to ask again; a cold page takes 20 to 25 s to show a code
 
 
-class Pairing(Model):
+class PairingRequest(Model):
     """The number of the phone that is to be linked."""
 
     phone: Phone = Field(description="The number of the phone that is to be linked.")
@@ -42,7 +42,7 @@ async def ask_pairing_code(request: Request) -> Response:
     phone: Linked devices, Link a device, Link with phone number. An account that is linked is answered 409.
     """
     caller = await permit(request)
-    given = await read(request, Pairing)
+    given = await read(request, PairingRequest)
     account = request.path_params["id"]
 
     async def work(tx: Transaction) -> None:
@@ -101,7 +101,7 @@ def _split(row: Row) -> Row:
 OPERATIONS = (
     Operation("GET", "/accounts/{id}/pairing-code", show_pairing_code, (200, PairingCode), refuses=(409,)),
     Operation(
-        "POST", "/accounts/{id}/pairing-code", ask_pairing_code, (200, PairingCode), takes=Pairing, also=(202,),
+        "POST", "/accounts/{id}/pairing-code", ask_pairing_code, (200, PairingCode), takes=PairingRequest, also=(202,),
         refuses=(409,),
     ),
 )  # fmt: skip

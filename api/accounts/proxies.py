@@ -57,7 +57,7 @@ def _object(value: object) -> object:
 ProxyUrl = Annotated[str, Field(max_length=LONGEST_URL), AfterValidator(_url)]
 
 
-class Proxies(Model):
+class ProxySettings(Model):
     """What an account's browser goes through."""
 
     url: ProxyUrl = Field(
@@ -71,16 +71,16 @@ class Proxies(Model):
         return sealer.seal(json.dumps({"url": self.url, "spare": self.spare}).encode(), account.encode())
 
 
-class ShownProxies(Shown):
+class ProxyAddresses(Shown):
     """The same without user and password."""
 
     url: str = Field(description="Without user and password.")
     spare: str | None = Field(description="The same of the spare one.")
 
     @classmethod
-    def of(cls, proxies: Proxies) -> Self:
+    def of(cls, proxies: ProxySettings) -> Self:
         """Leave the credentials out."""
         return cls(url=_open(proxies.url), spare=proxies.spare and _open(proxies.spare))
 
 
-MaybeProxies = Annotated[Proxies | None, BeforeValidator(_object)]
+MaybeProxies = Annotated[ProxySettings | None, BeforeValidator(_object)]

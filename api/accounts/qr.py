@@ -18,7 +18,7 @@ from sql.database import Row
 SCALE = 8  # pixels of a module
 
 
-class Qr(Shown):
+class QrCode(Shown):
     """The code on the account's screen."""
 
     qr: str = Field(description="What the QR code holds.")
@@ -53,7 +53,7 @@ def in_form(row: Row, form: str) -> Response:
 
 
 def _json(row: Row) -> Response:
-    return Qr(qr=row["qr"], expires_at=row["qr_expires_at"]).answer()
+    return QrCode(qr=row["qr"], expires_at=row["qr_expires_at"]).answer()
 
 
 def _png(row: Row) -> Response:
@@ -106,4 +106,4 @@ def _number(text: str) -> float:
         return 0.0
 
 
-OPERATIONS = (Operation("GET", "/accounts/{id}/qr", show_qr, (200, Qr), refuses=(409, 410), forms=DRAWN),)
+OPERATIONS = (Operation("GET", "/accounts/{id}/qr", show_qr, (200, QrCode), refuses=(409, 410), forms=DRAWN),)

@@ -9,9 +9,9 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from api.accounts.qr import DRAWN, FORMS, Qr, in_form, preferred
+from api.accounts.qr import DRAWN, FORMS, QrCode, in_form, preferred
 from api.accounts.qr_tokens import COOKIE, PATH, examine, remember, trade, visited
-from api.accounts.qr_view import Scene, scene
+from api.accounts.qr_view import QrPageState, scene
 from api.http.context import of
 from api.http.json_body import read
 from api.http.models import Model
@@ -47,7 +47,7 @@ class Ticket(Model):
     )
 
 
-class Trade(Model):
+class QrTokenTrade(Model):
     """What is traded for the cookie of a visit."""
 
     token: str = Field(description="The token of the link.")
@@ -87,14 +87,14 @@ async def follow_qr_page(request: Request) -> Response:
 
     It wants the cookie of that page.
     """
-    of(request).rates.count_address(request)
+    of(request).rate_limit.count_address(request)
     return scene(await visited(request, request.cookies.get(COOKIE))).answer()
 
 
 async def _answered(request: Request, work: Callable[[Request, str], Awaitable[Response]]) -> Response:
     form = preferred(request, (*FORMS, HTML))
     try:
-        of(request).rates.count_address(request)
+        of(request).rate_limit.count_address(request)
         answer = await work(request, form)
     except RequestError as error:
         answer = _refusal(error, form)
@@ -131,9 +131,9 @@ def _refuse_other_sites(request: Request) -> None:
         raise Forbidden("A token is traded by the button of its own page. Open the link itself.")
 
 
-async def _body(request: Request) -> Trade:
+async def _body(request: Request) -> QrTokenTrade:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return await (form_fields if kind == FORM else read)(request, Trade)
+    return await (form_fields if kind == FORM else read)(request, QrTokenTrade)
 
 
 async def _present(request: Request, form: str, cookie: str | None) -> Response:
@@ -162,12 +162,12 @@ def _page(name: str, policy: str, **values: Any) -> HTMLResponse:
 
 OPERATIONS = (
     Operation(
-        "GET", "/qr", open_qr_page, (200, Qr), query=Ticket, forms=(*DRAWN, HTML),
+        "GET", "/qr", open_qr_page, (200, QrCode), query=Ticket, forms=(*DRAWN, HTML),
         refuses=(401, 405, 409, 410, 429, 503), open=True,
     ),
     Operation(
-        "POST", "/qr", trade_qr_token, (200, Qr), takes=Trade, bodies=(FORM,), forms=DRAWN,
+        "POST", "/qr", trade_qr_token, (200, QrCode), takes=QrTokenTrade, bodies=(FORM,), forms=DRAWN,
         refuses=(401, 403, 409, 410, 429, 503), open=True,
     ),
-    Operation("GET", "/qr/state", follow_qr_page, (200, Scene), refuses=(401, 410, 429, 503), open=True),
+    Operation("GET", "/qr/state", follow_qr_page, (200, QrPageState), refuses=(401, 410, 429, 503), open=True),
 )  # fmt: skip

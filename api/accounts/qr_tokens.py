@@ -28,7 +28,7 @@ ORG = "org_default"  # whose account is meant when none is named
 NEW_LINK = "Ask whoever sent you this link for a new one."
 
 
-class Guest(Model):
+class QrTokenRequest(Model):
     """Whose code is to be seen."""
 
     account: str | None = Field(
@@ -52,8 +52,8 @@ async def generate_qr_token(request: Request) -> Response:
     link does not. An address may make five an hour.
     """
     await permit_admin(request)
-    of(request).rates.count_qr_token(request)
-    guest = await read(request, Guest)
+    of(request).rate_limit.count_qr_token(request)
+    guest = await read(request, QrTokenRequest)
     token = secrets.token_urlsafe(32)
 
     async def work(tx: Transaction) -> None:
@@ -129,6 +129,7 @@ def remember(answer: Response, request: Request, cookie: str) -> None:
 
 OPERATIONS = (
     Operation(
-        "POST", "/admin/generate-qr-token", generate_qr_token, (200, QrToken), takes=Guest, refuses=(404,), admin=True
+        "POST", "/admin/generate-qr-token", generate_qr_token, (200, QrToken), takes=QrTokenRequest,
+        refuses=(404,), admin=True,
     ),
 )  # fmt: skip

@@ -45,7 +45,7 @@ ENDED = (
 )
 
 
-class Scene(Shown):
+class QrPageState(Shown):
     """What the page /qr shows now."""
 
     account: str = Field(description="The account's name.")
@@ -59,11 +59,11 @@ class Scene(Shown):
     seconds_left: float | None = Field(description="The same in seconds.")
 
 
-def scene(row: Row) -> Scene:
+def scene(row: Row) -> QrPageState:
     """Return what the page shows of a row of qr_visit."""
     phase, (heading, text) = _phase(row)
     code = phase == "code"
-    return Scene(
+    return QrPageState(
         account=row["name"],
         phase=phase,
         heading=heading,

@@ -34,13 +34,13 @@ class Caller:
 async def permit(request: Request) -> Caller:
     """Return who calls. Raises Unauthorized, TooManyRequests of this key or address, EncryptionKeyMissing."""
     context = of(request)
-    context.rates.count_address(request)
+    context.rate_limit.count_address(request)
     hashed = hash_key(request.headers.get("x-api-key", ""))
     key = await context.database.one("find_key", hash=hashed)
     if key is None or not hmac.compare_digest(key["key_hash"], hashed):
         raise Unauthorized
     bind_more(key_id=key["id"], org=key["org_id"])
-    context.rates.count_key(key["id"])
+    context.rate_limit.count_key(key["id"])
     if key["signing_secret"] is not None and request.method not in READING:
         await _check_signature(context, request, key)
     return Caller(key["id"], key["org_id"])
@@ -49,7 +49,7 @@ async def permit(request: Request) -> Caller:
 async def permit_admin(request: Request) -> None:
     """Let the holder of ADMIN_KEY pass, who stands above all orgs. Raises Unauthorized, Forbidden, TooManyRequests."""
     context = of(request)
-    context.rates.count_address(request)
+    context.rate_limit.count_address(request)
     check_admin(request, context.admin)
     bind_more(key_id=ADMIN)
 

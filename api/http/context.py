@@ -7,11 +7,11 @@ from starlette.requests import Request
 
 from addresses import Addresses
 from api.http.queue_limit import QueueLimit
-from api.http.rate_limit import Rates
+from api.http.rate_limit import RateLimit
 from crypto import Sealer
 from resolver import Resolver
 from sql.database import Database
-from sql.pace_limits import Limits
+from sql.pace_limits import PaceLimits
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Context:
 
     database: Database
     sealer: Sealer
-    rates: Rates
+    rate_limit: RateLimit
     queue_limit: QueueLimit
     production: bool
     #: TRUST_PROXY_HOPS says that there is a proxy before it
@@ -36,7 +36,7 @@ class Context:
     #: equal requests without idempotency key within this time are one job
     dedupe: timedelta
     #: the limits of each account whose pace is on
-    pace: Limits
+    pace: PaceLimits
 
 
 def of(request: Request) -> Context:

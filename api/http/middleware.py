@@ -33,7 +33,7 @@ SECURITY = {
 HSTS = {"strict-transport-security": "max-age=31536000"}
 
 
-class Headers:
+class ResponseHeaders:
     """ASGI middleware, the outermost: it also answers what nobody caught, so that a 500 has the headers too.
 
     And it logs each request, under its id.

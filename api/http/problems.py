@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -63,6 +63,22 @@ def problem(error: RequestError, headers: Mapping[str, str] | None = None) -> Re
 def field_problems(error: RequestError) -> list[FieldProblem]:
     """Return the fields of an error as on the wire."""
     return [FieldProblem(field=item.field, message=item.message) for item in error.errors]
+
+
+class ItemRefused(Shown):
+    """An item of many that was not accepted."""
+
+    status: int = Field(
+        description="Of one that was refused, what it would have been answered by itself: 404, 409, 422 or 429."
+    )
+    code: str = Field(description="Of one that was refused, the code of the error.")
+    detail: str = Field(description="The same in a sentence, for people.")
+    errors: list[FieldProblem] = Field(description="The fields that were not accepted; else empty.")
+
+    @classmethod
+    def of(cls, error: RequestError) -> Self:
+        """Make it of an error."""
+        return cls(status=error.status, code=error.code, detail=error.detail, errors=field_problems(error))
 
 
 def internal() -> Response:

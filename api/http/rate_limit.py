@@ -18,7 +18,7 @@ QR_TOKENS_PER_HOUR = 5  # of one address
 PERIODS = {RateLimitItemPerMinute: "a minute", RateLimitItemPerHour: "an hour"}
 
 
-class Rates:
+class RateLimit:
     """At most `per_minute` requests of each key and each address in any minute; 0 switches it off."""
 
     def __init__(self, per_minute: int, proxies: int) -> None:

@@ -19,7 +19,7 @@ from api.http.models import Nothing
 from api.http.operations import Operation
 from api.http.problems import Problem
 from api.openapi.examples import EXAMPLES
-from api.openapi.tags import CHAPTERS, EVERY_CALL, PARAMETERS, chapter
+from api.openapi.tags import EVERY_CALL, PARAMETERS, TAGS, tag_of
 from errors import EncryptionKeyMissing, RequestError
 
 REF = "#/components/schemas/{model}"
@@ -56,7 +56,7 @@ def document(operations: tuple[Operation, ...], version: str) -> str:
                 "summary": "Sends WhatsApp messages.",
                 "description": EVERY_CALL,
             },
-            "tags": [{"name": one.name, "description": one.text} for one in dict.fromkeys(CHAPTERS.values())],
+            "tags": [{"name": one.name, "description": one.text} for one in dict.fromkeys(TAGS.values())],
             "paths": paths,
             "components": {
                 "schemas": _schemas(operations),
@@ -75,7 +75,7 @@ def _operation(operation: Operation) -> Json:
     summary, _, description = inspect.cleandoc(operation.handler.__doc__ or "").partition("\n\n")
     described: Json = {
         "operationId": operation.handler.__name__,
-        "tags": [chapter(operation.path).name],
+        "tags": [tag_of(operation.path).name],
         "summary": summary,
         "parameters": [*_path_parameters(operation.path), *_query_parameters(operation.query)],
         "responses": {
@@ -120,7 +120,7 @@ def _refusal(operation: Operation, status: int) -> Json:
     errors = [ERRORS[status], *(error for error in own if error.status == status)]
     says = [(error.__doc__ or "").splitlines()[0] for error in errors]
     if status == HTTPStatus.UNAUTHORIZED:
-        says = [chapter(operation.path).unauthorized]
+        says = [tag_of(operation.path).unauthorized]
     described = _content(Problem, ("application/problem+json",), " ".join(says))
     described["x-codes"] = [error.code for error in errors]
     if status in RETRY_LATER:
@@ -145,7 +145,7 @@ def _path_parameters(path: str) -> list[Json]:
             "name": name,
             "in": "path",
             "required": True,
-            "description": PARAMETERS.get(name) or chapter(path).id,
+            "description": PARAMETERS.get(name) or tag_of(path).id,
             "schema": {"type": "string"},
         }
         for name in re.findall(r"{(\w+)}", path)

@@ -7,20 +7,20 @@ _ENDPOINT = "whe_01k8w3v5n2q4t6y8a0c2e4g6h8"
 _DELIVERY = "dlv_01k8w3v5n2q4t6y8a0c2e4g6h8"
 
 EXAMPLES: dict[str, Any] = {
-    "Order": {
+    "SendRequest": {
         "phone": "15551234567",
         "message": "Your order is on its way.",
         "idempotencyKey": "order-42",
         "metadata": {"order": 42},
     },
-    "Receipt": {"status": "queued", "jobId": "order-42"},
-    "Batch": {
+    "SendReceipt": {"status": "queued", "jobId": "order-42"},
+    "SendBatch": {
         "jobs": [
             {"phone": "15551234567", "message": "Your order is on its way.", "idempotencyKey": "order-42"},
             {"phone": "0", "message": "Your order is on its way.", "idempotencyKey": "order-43"},
         ]
     },
-    "Items": {
+    "SendBatchResult": {
         "items": [
             {"status": 202, "jobId": "order-42"},
             {
@@ -58,10 +58,10 @@ EXAMPLES: dict[str, Any] = {
             {"at": "2026-12-01T09:00:02.114Z", "status": "sent", "detail": None},
         ],
     },
-    "Cancelled": {"cancelled": 17},
-    "Again": {"force": True},
+    "CancelResult": {"cancelled": 17},
+    "RetryRequest": {"force": True},
     "NewAccount": {"name": "Shop", "timeZone": "Europe/Berlin"},
-    "Choices": {"proxy": {"url": "socks5://user:secret@proxy.example:1080"}},
+    "AccountChanges": {"proxy": {"url": "socks5://user:secret@proxy.example:1080"}},
     "Account": {
         "id": _ACCOUNT,
         "name": "Shop",
@@ -90,9 +90,9 @@ EXAMPLES: dict[str, Any] = {
         "worker": "wrk_01k8w3v5n2q4t6y8a0c2e4g6h8",
         "health": "healthy",
     },
-    "Pairing": {"phone": "4915112345678"},
+    "PairingRequest": {"phone": "4915112345678"},
     "PairingCode": {"code": "ABCD-EFGH", "expiresAt": "2026-12-01T09:03:15.000Z"},
-    "Incoming": {
+    "IncomingMessage": {
         "id": "msg_01k8w3v5n2q4t6y8a0c2e4g6h8",
         "account": _ACCOUNT,
         "phone": "15551234567",
@@ -115,7 +115,7 @@ EXAMPLES: dict[str, Any] = {
     },
     "NewEndpoint": {"url": "https://shop.example/hooks/whatsapp", "events": ["JobCompleted", "JobFailed"]},
     "EndpointChanges": {"retry": {"attempts": 4}, "headers": {"authorization": None}},
-    "Rotation": {"overlapSeconds": 3600},
+    "SecretRotation": {"overlapSeconds": 3600},
     "Endpoint": {
         "id": _ENDPOINT,
         "url": "https://shop.example/hooks/whatsapp",
@@ -147,16 +147,16 @@ EXAMPLES: dict[str, Any] = {
         "createdAt": "2026-12-01T09:00:02.114Z",
         "endedAt": None,
     },
-    "Selection": {"deliveries": [_DELIVERY]},
-    "Span": {"since": "2026-12-01T00:00:00Z", "until": "2026-12-02T00:00:00Z"},
-    "Guest": {"account": _ACCOUNT},
+    "ReplayRequest": {"deliveries": [_DELIVERY]},
+    "RecoveryRequest": {"since": "2026-12-01T00:00:00Z", "until": "2026-12-02T00:00:00Z"},
+    "QrTokenRequest": {"account": _ACCOUNT},
     "QrToken": {
         "qrAccessToken": "5hT0…",
         "expiresInSeconds": 60,
         "url": "/qr?token=5hT0…",
     },
-    "Trade": {"token": "5hT0…"},
-    "Why": {"reason": "a wave of complaints"},
+    "QrTokenTrade": {"token": "5hT0…"},
+    "PauseRequest": {"reason": "a wave of complaints"},
     "Problem": {
         "type": "about:blank",
         "title": "Unprocessable content",

@@ -11,7 +11,7 @@ NOT_VISITING = "The token of the link, or the cookie of the page, is not valid."
 
 
 @dataclass(frozen=True)
-class Chapter:
+class Tag:
     """What some operations are about."""
 
     name: str
@@ -22,41 +22,37 @@ class Chapter:
     unauthorized: str = KEY_MISSING
 
 
-_HEALTH = Chapter(
+_HEALTH = Tag(
     "Health and metrics",
     "Of the process that answers; a worker has its own at `WORKER_PORT`.",
     unauthorized=ADMIN_KEY_MISSING,
 )
 
 #: By the first part of a path, in their order.
-CHAPTERS = {
-    "send": Chapter("Send", "Messages are accepted here; what becomes of them stands in their jobs."),
-    "jobs": Chapter("Jobs", "A job is one message on its way."),
-    "accounts": Chapter(
+TAGS = {
+    "send": Tag("Send", "Messages are accepted here; what becomes of them stands in their jobs."),
+    "jobs": Tag("Jobs", "A job is one message on its way."),
+    "accounts": Tag(
         "Accounts",
         "An account is one WhatsApp account with its phone number. It is created, connected, linked with a QR code or "
         "a pairing code, and sends from then on.",
         id="The account, `acc_…`.",
     ),
-    "incoming": Chapter("Incoming messages", "What people write to the accounts."),
-    "opt-outs": Chapter(
+    "incoming": Tag("Incoming messages", "What people write to the accounts."),
+    "opt-outs": Tag(
         "Opt-outs",
         "Who is not written to. A message to somebody on this list is accepted like any other, as the list may change "
         "until it is due, and fails then with `recipient_opted_out`.",
     ),
-    "org": Chapter("The org", "What holds for all accounts of the org that the key acts for."),
-    "webhooks": Chapter(
+    "org": Tag("The org", "What holds for all accounts of the org that the key acts for."),
+    "webhooks": Tag(
         "Webhooks",
         "An endpoint is a URL that gets events as signed requests.",
         id="The endpoint, `whe_…`.",
     ),
-    "deliveries": Chapter(
-        "Deliveries", "A delivery is one event on its way to one endpoint.", id="The delivery, `dlv_…`."
-    ),
-    "admin": Chapter(
-        "Admin", "For whoever runs Postrider, with `ADMIN_KEY`; of all orgs.", unauthorized=ADMIN_KEY_MISSING
-    ),
-    "qr": Chapter(
+    "deliveries": Tag("Deliveries", "A delivery is one event on its way to one endpoint.", id="The delivery, `dlv_…`."),
+    "admin": Tag("Admin", "For whoever runs Postrider, with `ADMIN_KEY`; of all orgs.", unauthorized=ADMIN_KEY_MISSING),
+    "qr": Tag(
         "The page with the QR code",
         "For somebody without a key, by a link that `POST /admin/generate-qr-token` made.",
         unauthorized=NOT_VISITING,
@@ -75,6 +71,6 @@ PARAMETERS = {
 }
 
 
-def chapter(path: str) -> Chapter:
+def tag_of(path: str) -> Tag:
     """Return the chapter of a path."""
-    return CHAPTERS[path.split("/")[1]]
+    return TAGS[path.split("/")[1]]

@@ -16,7 +16,7 @@ from api.http.operations import Operation
 log = logging.getLogger(__name__)
 
 
-class Why(Model):
+class PauseRequest(Model):
     """Why it is done."""
 
     reason: Annotated[str, Field(min_length=1, max_length=500)] | None = Field(
@@ -25,7 +25,7 @@ class Why(Model):
     )
 
 
-class Paused(Shown):
+class PauseState(Shown):
     """Whether all sending is stopped, and since when."""
 
     paused: bool = Field(description="Whether all sending is stopped.")
@@ -38,24 +38,24 @@ async def pause_all(request: Request) -> Response:
     What is queued waits; a message whose Enter is pressed is still settled.
     """
     await permit_admin(request)
-    why = await read(request, Why)
-    rows = await of(request).database.all("stop_all")
+    why = await read(request, PauseRequest)
+    rows = await of(request).database.all("pause_all")
     reason = why.reason or "no reason was given"
     log.warning("all sending is stopped: %s", reason, extra={"event": "sending.stopped", "reason": reason})
-    return Paused(paused=True, since=min(row["paused_at"] for row in rows)).answer()
+    return PauseState(paused=True, since=min(row["paused_at"] for row in rows)).answer()
 
 
 async def resume_all(request: Request) -> Response:
     """Let all accounts send again that are not paused themselves."""
     await permit_admin(request)
-    why = await read(request, Why)
-    await of(request).database.all("start_all")
+    why = await read(request, PauseRequest)
+    await of(request).database.all("resume_all")
     reason = why.reason or "no reason was given"
     log.warning("all sending goes on: %s", reason, extra={"event": "sending.resumed", "reason": reason})
-    return Paused(paused=False, since=None).answer()
+    return PauseState(paused=False, since=None).answer()
 
 
 OPERATIONS = (
-    Operation("POST", "/admin/pause", pause_all, (200, Paused), takes=Why, admin=True),
-    Operation("POST", "/admin/resume", resume_all, (200, Paused), takes=Why, admin=True),
+    Operation("POST", "/admin/pause", pause_all, (200, PauseState), takes=PauseRequest, admin=True),
+    Operation("POST", "/admin/resume", resume_all, (200, PauseState), takes=PauseRequest, admin=True),
 )

@@ -15,7 +15,7 @@ from sql import schema
 RETRY_AFTER = 5.0  # seconds
 
 
-class Health(Shown):
+class ProcessHealth(Shown):
     """That it is well; what is not is answered 503."""
 
     status: Literal["ok", "ready"] = Field(description="`ok` of `/healthz`, `ready` of `/readyz`.")
@@ -23,7 +23,7 @@ class Health(Shown):
 
 async def alive(_: Request) -> Response:
     """Say that the process answers."""
-    return Health(status="ok").answer()
+    return ProcessHealth(status="ok").answer()
 
 
 async def ready(request: Request) -> Response:
@@ -34,10 +34,10 @@ async def ready(request: Request) -> Response:
         schema.check(set(row["applied"] or ()), row["oldest_code"], context.version)
     except SchemaWrong:
         raise DatabaseUnavailable("The database is not ready.", retry_after=RETRY_AFTER) from None
-    return Health(status="ready").answer()
+    return ProcessHealth(status="ready").answer()
 
 
 OPERATIONS = (
-    Operation("GET", "/healthz", alive, (200, Health), open=True),
-    Operation("GET", "/readyz", ready, (200, Health), refuses=(503,), open=True),
+    Operation("GET", "/healthz", alive, (200, ProcessHealth), open=True),
+    Operation("GET", "/readyz", ready, (200, ProcessHealth), refuses=(503,), open=True),
 )

@@ -17,7 +17,7 @@ FAREWELL = 2.0  # seconds for the last word
 
 
 @dataclass
-class Presence:
+class Heartbeat:
     """One process of the API."""
 
     database: Database
@@ -60,7 +60,7 @@ class Presence:
                 await self.run_once()
             except DatabaseUnavailable:
                 log.warning(
-                    "the sign of life waits for the database", extra={"event": "duty.waits", "duty": "presence"}
+                    "the sign of life waits for the database", extra={"event": "duty.waits", "duty": "heartbeat"}
                 )
             except SettingsWrong as error:
                 log.error(  # noqa: TRY400  # it says all
@@ -68,4 +68,4 @@ class Presence:
                 )
                 self.fatal.set()
             except Exception:
-                log.exception("the sign of life failed", extra={"event": "duty.failed", "duty": "presence"})
+                log.exception("the sign of life failed", extra={"event": "duty.failed", "duty": "heartbeat"})

@@ -31,7 +31,7 @@ async def show_metrics(request: Request) -> Response:
     They want `ADMIN_KEY` in `x-admin-key`, except from this machine while no proxy is in between.
     """
     context = of(request)
-    context.rates.count_address(request)
+    context.rate_limit.count_address(request)
     admit(request, context.admin, proxied=context.proxied)
     async with context.database.transaction() as tx:
         waiting = await tx.all("waiting_deliveries")

@@ -1,4 +1,4 @@
-"""From order to row: which account sends it, whether its times are possible, and whether there is room."""
+"""From request to row: which account sends it, whether its times are possible, and whether there is room."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from typing import TypeVar
 from api.http.context import Context
 from api.http.models import iso, shown
 from api.http.validators import minified
-from api.sending.requests import Order
+from api.sending.requests import SendRequest
 from errors import FieldError, Invalid, NotFound, QueueFull, RequestError
 from sql.database import Transaction
 from sql.ids import new_id
@@ -22,7 +22,7 @@ N = TypeVar("N")
 
 
 @dataclass(frozen=True)
-class Sender:
+class SendingAccount:
     """An account that may send, and whether its lane is open now."""
 
     id: str
@@ -30,30 +30,30 @@ class Sender:
 
 
 @dataclass(frozen=True)
-class Draft:
-    """A row of jobs to be."""
+class NewJob:
+    """A job that will be inserted: a request that is accepted, and the account that sends it."""
 
-    order: Order
-    sender: Sender
+    request: SendRequest
+    sender: SendingAccount
     id: str = field(default_factory=lambda: new_id("job_"))
 
     @property
     def metadata(self) -> str | None:
         """As it is stored: minified."""
-        return None if self.order.metadata is None else minified(self.order.metadata)
+        return None if self.request.metadata is None else minified(self.request.metadata)
 
 
-async def draft(
-    context: Context, tx: Transaction, org: str, orders: Mapping[N, Order]
-) -> dict[N, Draft | RequestError]:
-    """Return for each order a draft, or why it is not accepted."""
-    senders = await _senders(tx, org, {order.account for order in orders.values()})
+async def admit(
+    context: Context, tx: Transaction, org: str, requests: Mapping[N, SendRequest]
+) -> dict[N, NewJob | RequestError]:
+    """Return for each request the job that it will be, or why it is not accepted."""
+    senders = await _senders(tx, org, {request.account for request in requests.values()})
     now = await _now(tx)
-    found: dict[N, Draft | RequestError] = {}
-    for name, order in orders.items():
+    found: dict[N, NewJob | RequestError] = {}
+    for name, request in requests.items():
         try:
-            _check_times(order, now)
-            found[name] = Draft(order, _sender(senders, order.account))
+            _check_times(request, now)
+            found[name] = NewJob(request, _sender(senders, request.account))
         except RequestError as error:
             found[name] = error
     await _within_room(context, tx, found)
@@ -63,20 +63,20 @@ async def draft(
 # --- account -----------------------------------------------------------------------------------------------------
 
 
-async def _senders(tx: Transaction, org: str, accounts: Iterable[str | None]) -> dict[str | None, Sender]:
-    """Return the accounts that exist; that of orders which name none stands under None, if the org has exactly one."""
+async def _senders(tx: Transaction, org: str, accounts: Iterable[str | None]) -> dict[str | None, SendingAccount]:
+    """Return the accounts that exist, by id; under None the org's only account, for requests that name none."""
     named = [account for account in accounts if account is not None]
-    senders: dict[str | None, Sender] = {}
+    senders: dict[str | None, SendingAccount] = {}
     if named:
-        senders |= {sender.id: sender for sender in await tx.read(Sender, "senders", org=org, accounts=named)}
+        senders |= {sender.id: sender for sender in await tx.read(SendingAccount, "senders", org=org, accounts=named)}
     if None in accounts:
-        some = await tx.read(Sender, "first_senders", org=org)
+        some = await tx.read(SendingAccount, "first_senders", org=org)
         if len(some) == 1:
             senders[None] = some[0]
     return senders
 
 
-def _sender(senders: Mapping[str | None, Sender], account: str | None) -> Sender:
+def _sender(senders: Mapping[str | None, SendingAccount], account: str | None) -> SendingAccount:
     if account in senders:
         return senders[account]
     if account is None:
@@ -91,20 +91,20 @@ def _sender(senders: Mapping[str | None, Sender], account: str | None) -> Sender
 
 async def _now(tx: Transaction) -> datetime:
     """Return Postgres's time: what is past or far ahead is not for this machine's clock to say."""
-    (row,) = await tx.all("the_time")
+    (row,) = await tx.all("database_time")
     now: datetime = row["now"]
     return now
 
 
-def _check_times(order: Order, now: datetime) -> None:
-    starts = max(order.send_at or now, now)
-    if order.send_at and order.send_at < now - PAST:
-        raise _invalid("sendAt", f"must not be in the past and is {iso(order.send_at)}")
+def _check_times(request: SendRequest, now: datetime) -> None:
+    starts = max(request.send_at or now, now)
+    if request.send_at and request.send_at < now - PAST:
+        raise _invalid("sendAt", f"must not be in the past and is {iso(request.send_at)}")
     if starts > now + FUTURE:
         raise _invalid("sendAt", f"must be at most {FUTURE.days} days ahead and is {iso(starts)}")
-    if order.expires_at and order.expires_at <= starts:
+    if request.expires_at and request.expires_at <= starts:
         raise _invalid(
-            "expiresAt", f"must be later than the time of sending, {iso(starts)}, not {iso(order.expires_at)}"
+            "expiresAt", f"must be later than the time of sending, {iso(starts)}, not {iso(request.expires_at)}"
         )
 
 
@@ -115,15 +115,15 @@ def _invalid(name: str, message: str) -> Invalid:
 # --- room --------------------------------------------------------------------------------------------------------
 
 
-async def _within_room(context: Context, tx: Transaction, found: dict[N, Draft | RequestError]) -> None:
+async def _within_room(context: Context, tx: Transaction, found: dict[N, NewJob | RequestError]) -> None:
     """Refuse what would be more than MAX_QUEUED of an account, the last ones."""
     if not context.queue_limit.most:
         return
-    wanted = Counter(item.sender.id for item in found.values() if isinstance(item, Draft))
+    wanted = Counter(item.sender.id for item in found.values() if isinstance(item, NewJob))
     # Sorted, so that two batches never wait for each other.
     rooms = {sender: await _room(context, tx, sender, wanted[sender]) for sender in sorted(wanted)}
     for name, item in found.items():
-        if isinstance(item, Draft):
+        if isinstance(item, NewJob):
             rooms[item.sender.id] -= 1
             if rooms[item.sender.id] < 0:
                 found[name] = QueueFull(
@@ -139,7 +139,7 @@ async def _room(context: Context, tx: Transaction, account: str, wanted: int) ->
     if room is None and not context.queue_limit.near(account, wanted):
         room = await _count(context, tx, account)
     if context.queue_limit.near(account, wanted):
-        await tx.all("lock_room", account=account)
+        await tx.all("lock_queue", account=account)
         room = await _count(context, tx, account)
     return room or 0
 

@@ -1,4 +1,4 @@
-"""Accepting orders: the same one once, all of a batch in one transaction, and the lanes woken last."""
+"""Accepting requests to send: the same one once, all of a batch in one transaction, and the lanes woken last."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 
 from api.http.context import Context
 from api.http.middleware import request_id
-from api.sending.admission import Draft, draft
-from api.sending.requests import Order
+from api.sending.admission import NewJob, admit
+from api.sending.requests import SendRequest
 from errors import IdempotencyKeyReused, RequestError
 from sql.database import Transaction
 
 BUCKETS = 128  # locks that all contents share: few, since Postgres holds every lock in one small table
 
-#: What makes two orders the same: the key, else the content, else (DEDUPE_SECONDS is 0) only its place in the batch.
+#: What makes two requests the same: the key, else the content, else (DEDUPE_SECONDS is 0) only its place in the batch.
 Name = str | bytes | int
 
 
 @dataclass(frozen=True)
-class Job:
-    """The job that an order became."""
+class KnownJob:
+    """The job that a request became."""
 
     id: str
     key: str | None
@@ -29,7 +29,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Accepted:
-    """An order that is a job now, or was one already."""
+    """A request that is a job now, or was one already."""
 
     job_id: str
     status: str
@@ -39,99 +39,99 @@ class Accepted:
 Answer = Accepted | RequestError
 
 
-async def accept(context: Context, org: str, orders: Sequence[Order]) -> list[Answer]:
-    """Return an answer for each order, in their order, once all that were accepted are committed."""
-    return await context.database.transact(lambda tx: _accept(context, tx, org, orders))
+async def accept(context: Context, org: str, requests: Sequence[SendRequest]) -> list[Answer]:
+    """Return an answer for each request, in their order, once all that were accepted are committed."""
+    return await context.database.transact(lambda tx: _accept(context, tx, org, requests))
 
 
-async def _accept(context: Context, tx: Transaction, org: str, orders: Sequence[Order]) -> list[Answer]:
-    names = [_name(order, place, by_content=bool(context.dedupe)) for place, order in enumerate(orders)]
+async def _accept(context: Context, tx: Transaction, org: str, requests: Sequence[SendRequest]) -> list[Answer]:
+    names = [_name(request, place, by_content=bool(context.dedupe)) for place, request in enumerate(requests)]
     await _lock(tx, org, names)
     known = await _look_up(context, tx, org, names)
     # Keys come first, before account, times and limits: a repeated request is answered as the first one was.
-    fresh: dict[Name, Order] = {}
-    for name, order in zip(names, orders, strict=True):
+    fresh: dict[Name, SendRequest] = {}
+    for name, request in zip(names, requests, strict=True):
         if name not in known:
-            fresh.setdefault(name, order)
-    drafts = await draft(context, tx, org, fresh)
-    admitted = {name: found for name, found in drafts.items() if isinstance(found, Draft)}
+            fresh.setdefault(name, request)
+    decided = await admit(context, tx, org, fresh)
+    admitted = {name: found for name, found in decided.items() if isinstance(found, NewJob)}
     ours = await _insert(context, tx, org, admitted)
     known |= await _look_up(context, tx, org, admitted.keys() - ours.keys())
     await _wake(tx, admitted, ours)
 
-    def answer(name: Name, order: Order) -> Answer:
+    def answer(name: Name, request: SendRequest) -> Answer:
         if name in known:
-            return _repeated(order, known[name])
-        if fresh[name].content != order.content:
+            return _repeated(request, known[name])
+        if fresh[name].content != request.content:
             return IdempotencyKeyReused()
-        return _decided(drafts[name], first=fresh[name] is order)
+        return _decided(decided[name], first=fresh[name] is request)
 
-    return [answer(name, order) for name, order in zip(names, orders, strict=True)]
-
-
-def _name(order: Order, place: int, *, by_content: bool) -> Name:
-    return order.idempotency_key or (order.content if by_content else place)
+    return [answer(name, request) for name, request in zip(names, requests, strict=True)]
 
 
-def _repeated(order: Order, job: Job) -> Answer:
-    if order.content != job.content_hash:
+def _name(request: SendRequest, place: int, *, by_content: bool) -> Name:
+    return request.idempotency_key or (request.content if by_content else place)
+
+
+def _repeated(request: SendRequest, job: KnownJob) -> Answer:
+    if request.content != job.content_hash:
         return IdempotencyKeyReused()
     return Accepted(job.key or job.id, job.state, replayed=True)
 
 
-def _decided(found: Draft | RequestError, *, first: bool) -> Answer:
+def _decided(found: NewJob | RequestError, *, first: bool) -> Answer:
     if isinstance(found, RequestError):
         return found
-    return Accepted(found.order.idempotency_key or found.id, "queued", replayed=not first)
+    return Accepted(found.request.idempotency_key or found.id, "queued", replayed=not first)
 
 
 async def _lock(tx: Transaction, org: str, names: Iterable[Name]) -> None:
-    """Let equal orders without a key in one after the other; sorted, so that two batches never wait for each other."""
+    """Serialise equal requests without a key; sorted, so that two batches never wait for each other."""
     contents = (name for name in names if isinstance(name, bytes))
     buckets = {hashlib.sha256(org.encode() + content).digest()[0] % BUCKETS for content in contents}
     if buckets:
         await tx.all("lock_contents", buckets=sorted(buckets))
 
 
-async def _look_up(context: Context, tx: Transaction, org: str, names: Iterable[Name]) -> dict[Name, Job]:
+async def _look_up(context: Context, tx: Transaction, org: str, names: Iterable[Name]) -> dict[Name, KnownJob]:
     keys = [name for name in names if isinstance(name, str)]
     contents = [name for name in names if isinstance(name, bytes)]
-    found: dict[Name, Job] = {}
+    found: dict[Name, KnownJob] = {}
     if keys:
-        found |= {job.key or job.id: job for job in await tx.read(Job, "jobs_of_keys", org=org, keys=keys)}
+        found |= {job.key or job.id: job for job in await tx.read(KnownJob, "jobs_of_keys", org=org, keys=keys)}
     if contents:
-        jobs = await tx.read(Job, "jobs_of_contents", org=org, contents=contents, within=context.dedupe)
+        jobs = await tx.read(KnownJob, "jobs_of_contents", org=org, contents=contents, within=context.dedupe)
         found |= {job.content_hash: job for job in jobs}
     return found
 
 
-async def _insert(context: Context, tx: Transaction, org: str, drafts: Mapping[Name, Draft]) -> dict[Name, bool]:
-    """Insert the drafts and return the names of those that nobody else had inserted meanwhile, and whether due now."""
-    if not drafts:
+async def _insert(context: Context, tx: Transaction, org: str, jobs: Mapping[Name, NewJob]) -> dict[Name, bool]:
+    """Insert the jobs and return the names of those that nobody else had inserted meanwhile, and whether due now."""
+    if not jobs:
         return {}
-    rows = list(drafts.values())
+    rows = list(jobs.values())
     inserted = await tx.all(
         "insert_jobs",
         org=org,
         ids=[row.id for row in rows],
         accounts=[row.sender.id for row in rows],
-        keys=[row.order.idempotency_key for row in rows],
-        contents=[row.order.content for row in rows],
-        phones=[row.order.phone for row in rows],
-        messages=[row.order.message for row in rows],
-        priorities=[int(row.order.priority == "high") for row in rows],
+        keys=[row.request.idempotency_key for row in rows],
+        contents=[row.request.content for row in rows],
+        phones=[row.request.phone for row in rows],
+        messages=[row.request.message for row in rows],
+        priorities=[int(row.request.priority == "high") for row in rows],
         metadata=[row.metadata for row in rows],
-        send_at=[row.order.send_at for row in rows],
-        expires_at=[row.order.expires_at for row in rows],
+        send_at=[row.request.send_at for row in rows],
+        expires_at=[row.request.expires_at for row in rows],
         ttl=context.job_ttl,
         request=request_id.get(),
     )
     due = {row["id"]: bool(row["due"]) for row in inserted}
-    return {name: due[found.id] for name, found in drafts.items() if found.id in due}
+    return {name: due[found.id] for name, found in jobs.items() if found.id in due}
 
 
-async def _wake(tx: Transaction, drafts: Mapping[Name, Draft], ours: Mapping[Name, bool]) -> None:
+async def _wake(tx: Transaction, jobs: Mapping[Name, NewJob], ours: Mapping[Name, bool]) -> None:
     """Wake the open lanes that have something due. The last statement: whom it collides with waits for our commit."""
-    lanes = {drafts[name].sender.id for name, due in ours.items() if due and drafts[name].sender.open}
+    lanes = {jobs[name].sender.id for name, due in ours.items() if due and jobs[name].sender.open}
     if lanes:
         await tx.all("wake", lanes=sorted(lanes))

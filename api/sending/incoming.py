@@ -16,7 +16,7 @@ from api.http.validators import Moment, Number
 from sql.database import Row
 
 
-class Incoming(Shown):
+class IncomingMessage(Shown):
     """A message that an account received."""
 
     id: str = Field(description="`msg_…`.")
@@ -32,10 +32,10 @@ class Incoming(Shown):
         return cls.model_validate({**row, "account": row["account_id"], "received_at": row["created_at"]})
 
 
-class IncomingMessages(Shown):
+class IncomingMessageList(Shown):
     """A page of received messages, newest first."""
 
-    items: list[Incoming] = Field(description="The messages.")
+    items: list[IncomingMessage] = Field(description="The messages.")
     next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
 
 
@@ -61,8 +61,8 @@ async def list_incoming(request: Request) -> Response:
         until=wanted.until,
         **wanted.values(),
     )
-    items = [Incoming.of(row) for row in rows[: wanted.limit]]
-    return IncomingMessages(items=items, next_cursor=wanted.next_cursor(rows)).answer()
+    items = [IncomingMessage.of(row) for row in rows[: wanted.limit]]
+    return IncomingMessageList(items=items, next_cursor=wanted.next_cursor(rows)).answer()
 
 
-OPERATIONS = (Operation("GET", "/incoming", list_incoming, (200, IncomingMessages), query=IncomingFilter),)
+OPERATIONS = (Operation("GET", "/incoming", list_incoming, (200, IncomingMessageList), query=IncomingFilter),)

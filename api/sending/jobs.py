@@ -23,7 +23,7 @@ CONFIRMS = "This job confirms an opt-out. It is not sent again: whoever opted ou
 Status = Literal["queued", "sending", "submitting", "sent", "delivered", "read", "failed", "cancelled"]
 
 
-class Fault(Shown):
+class JobError(Shown):
     """Why a job failed, or why its last attempt did."""
 
     code: str = Field(description="For programs, such as `not_on_whatsapp` or `outcome_unknown`.")
@@ -36,7 +36,7 @@ class Fault(Shown):
     )
 
 
-class Step(Shown):
+class TimelineStep(Shown):
     """Something that happened to a job."""
 
     at: str = Field(description="When.")
@@ -63,18 +63,18 @@ class Job(Shown):
     delivered_at: Time | None = Field(description="When two ticks were seen.")
     read_at: Time | None = Field(description="When blue ticks were seen.")
     attempts: int = Field(description="How often a worker tried.")
-    error: Fault | None = Field(description="Why it failed, or why its last attempt did.")
+    error: JobError | None = Field(description="Why it failed, or why its last attempt did.")
     evidence: str | None = Field(
         description="The picture and the page of its last failure, by their name under `EVIDENCE_URL`.",
     )
     metadata: dict[str, JsonValue] | None = Field(description="As it was given.")
-    timeline: list[Step] = Field(description="What happened to it, oldest first.")
+    timeline: list[TimelineStep] = Field(description="What happened to it, oldest first.")
 
     @classmethod
     def of(cls, row: Row) -> Self:
         """Make it of a row of jobs."""
         code, detail, reason = row["error_code"], row["error_detail"], row["error_reason"]
-        error = Fault(code=code, detail=detail, reason=reason) if code else None
+        error = JobError(code=code, detail=detail, reason=reason) if code else None
         return cls.model_validate(
             {
                 **row,
@@ -87,7 +87,7 @@ class Job(Shown):
         )
 
 
-class Jobs(Shown):
+class JobList(Shown):
     """A page of jobs, newest first."""
 
     items: list[Job] = Field(description="The jobs.")
@@ -103,20 +103,20 @@ class JobFilter(Page):
     until: Moment | None = Field(default=None, description="Only those accepted before then.")
 
 
-class Cancelling(Model):
+class CancelFilter(Model):
     """Which jobs to cancel: those that still wait, of one account or of all."""
 
     status: Literal["queued"] = Field(description="No others can be cancelled; it has to be said all the same.")
     account: str | None = Field(default=None, description="Only those of this account; else of all.")
 
 
-class Cancelled(Shown):
+class CancelResult(Shown):
     """How many jobs were cancelled."""
 
     cancelled: int = Field(description="How many.")
 
 
-class Again(Model):
+class RetryRequest(Model):
     """Whether to send again what may have been sent already."""
 
     force: bool = Field(
@@ -139,7 +139,7 @@ async def list_jobs(request: Request) -> Response:
         **wanted.values(),
     )
     items = [Job.of(row) for row in rows[: wanted.limit]]
-    return Jobs(items=items, next_cursor=wanted.next_cursor(rows)).answer()
+    return JobList(items=items, next_cursor=wanted.next_cursor(rows)).answer()
 
 
 async def show_job(request: Request) -> Response:
@@ -171,8 +171,8 @@ async def cancel_job(request: Request) -> Response:
 async def cancel_jobs(request: Request) -> Response:
     """Cancel all jobs that still wait, of one account or of all."""
     caller = await permit(request)
-    wanted = parameters(request, Cancelling)
-    return Cancelled(cancelled=await cancel_queued(of(request).database, caller.org, wanted.account)).answer()
+    wanted = parameters(request, CancelFilter)
+    return CancelResult(cancelled=await cancel_queued(of(request).database, caller.org, wanted.account)).answer()
 
 
 async def retry_job(request: Request) -> Response:
@@ -182,7 +182,7 @@ async def retry_job(request: Request) -> Response:
     whose outcome is unknown may have reached its recipient, and goes out again with `force` alone.
     """
     caller = await permit(request)
-    again = await read(request, Again)
+    again = await read(request, RetryRequest)
     context = of(request)
     job = request.path_params["jobId"]
 
@@ -232,9 +232,9 @@ def _why_not_again(row: Row) -> str:
 
 
 OPERATIONS = (
-    Operation("GET", "/jobs", list_jobs, (200, Jobs), query=JobFilter),
-    Operation("DELETE", "/jobs", cancel_jobs, (200, Cancelled), query=Cancelling),
+    Operation("GET", "/jobs", list_jobs, (200, JobList), query=JobFilter),
+    Operation("DELETE", "/jobs", cancel_jobs, (200, CancelResult), query=CancelFilter),
     Operation("GET", "/jobs/{jobId}", show_job, (200, Job)),
     Operation("DELETE", "/jobs/{jobId}", cancel_job, (200, Job), refuses=(409,)),
-    Operation("POST", "/jobs/{jobId}/retry", retry_job, (202, Job), takes=Again, refuses=(409,)),
+    Operation("POST", "/jobs/{jobId}/retry", retry_job, (202, Job), takes=RetryRequest, refuses=(409,)),
 )

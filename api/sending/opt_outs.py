@@ -47,7 +47,7 @@ class OptOut(Shown):
         return cls.model_validate({**row, "account": row["account_id"]})
 
 
-class OptOuts(Shown):
+class OptOutList(Shown):
     """A page of the list, newest first."""
 
     items: list[OptOut] = Field(description="The numbers.")
@@ -70,7 +70,7 @@ async def list_opt_outs(request: Request) -> Response:
     wanted = parameters(request, OptOutFilter)
     rows = await of(request).database.all("list_opt_outs", org=caller.org, phone=wanted.phone, **wanted.values())
     items = [OptOut.of(row) for row in rows[: wanted.limit]]
-    return OptOuts(items=items, next_cursor=wanted.next_cursor(rows)).answer()
+    return OptOutList(items=items, next_cursor=wanted.next_cursor(rows)).answer()
 
 
 async def create_opt_out(request: Request) -> Response:
@@ -106,7 +106,7 @@ async def lift_opt_out(request: Request) -> Response:
 
 
 OPERATIONS = (
-    Operation("GET", "/opt-outs", list_opt_outs, (200, OptOuts), query=OptOutFilter),
+    Operation("GET", "/opt-outs", list_opt_outs, (200, OptOutList), query=OptOutFilter),
     Operation("POST", "/opt-outs", create_opt_out, (201, OptOut), takes=NewOptOut, also=(200,)),
     Operation("DELETE", "/opt-outs/{phone}", lift_opt_out, (204, None), refuses=(422,)),
 )

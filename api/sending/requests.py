@@ -12,7 +12,7 @@ from api.http.validators import Key, Message, Metadata, Moment, Phone
 from phones import subscriber
 
 
-class Order(Model):
+class SendRequest(Model):
     """One message to be sent."""
 
     phone: Phone = Field(description="The recipient, with country code. A plus sign and separators are left out.")

@@ -25,7 +25,7 @@ from errors import Conflict
 from sql.database import Transaction
 
 
-class Trial(Shown):
+class TestEvent(Shown):
     """A test event that was written, and its delivery."""
 
     event_id: str = Field(description="The event, `evt_…`.")
@@ -81,7 +81,7 @@ async def _switch(request: Request, status: str, refused_when: str | None = None
             reason = None if status == "enabled" else f"It was {status} by hand."
             await tx.all("switch_endpoint", endpoint=endpoint, status=status, reason=reason)
             if status == "enabled":
-                await tx.all("forget_health", endpoint=endpoint)
+                await tx.all("reset_health", endpoint=endpoint)
         switched = Endpoint.of(await look(tx, caller.org, endpoint))
         if status == "enabled":
             await tx.all("wake", lanes=[endpoint])
@@ -103,13 +103,13 @@ async def send_test(request: Request) -> Response:
     await read(request, Nothing)
     endpoint = request.path_params["id"]
 
-    async def work(tx: Transaction) -> Trial:
+    async def work(tx: Transaction) -> TestEvent:
         row = await lock(tx, caller.org, endpoint)
         if row["status"] == "disabled":
             raise Conflict(f"{endpoint} is disabled, and no events are kept for it: enable it first.")
         trial = await tx.one("test_endpoint", endpoint=endpoint)
         await tx.all("wake", lanes=[endpoint])
-        return Trial.model_validate(trial)
+        return TestEvent.model_validate(trial)
 
     return (await of(request).database.transact(work)).answer(202)
 
@@ -119,5 +119,5 @@ OPERATIONS = (
     Operation("POST", "/webhooks/{id}/resume", resume_endpoint, (200, Endpoint), refuses=(409,)),
     Operation("POST", "/webhooks/{id}/disable", disable_endpoint, (200, Endpoint)),
     Operation("POST", "/webhooks/{id}/enable", enable_endpoint, (200, Endpoint), refuses=(409,)),
-    Operation("POST", "/webhooks/{id}/test", send_test, (202, Trial), refuses=(409,)),
+    Operation("POST", "/webhooks/{id}/test", send_test, (202, TestEvent), refuses=(409,)),
 )

@@ -89,7 +89,7 @@ class DeliveryWithAttempts(Delivery):
     attempts: list[Attempt] = Field(description="Its newest 100 attempts, newest first.")
 
 
-class Deliveries(Shown):
+class DeliveryList(Shown):
     """A page of deliveries by the time of their events, newest first."""
 
     items: list[Delivery] = Field(description="The deliveries.")
@@ -152,11 +152,11 @@ async def show_delivery(request: Request) -> Response:
 
 def _page(wanted: Page, rows: list[Row]) -> Response:
     items = [Delivery.of(row) for row in rows[: wanted.limit]]
-    return Deliveries(items=items, next_cursor=wanted.next_cursor(rows, "event_at")).answer()
+    return DeliveryList(items=items, next_cursor=wanted.next_cursor(rows, "event_at")).answer()
 
 
 OPERATIONS = (
-    Operation("GET", "/webhooks/{id}/deliveries", list_deliveries, (200, Deliveries), query=DeliveryFilter),
-    Operation("GET", "/jobs/{jobId}/deliveries", list_job_deliveries, (200, Deliveries), query=Page),
+    Operation("GET", "/webhooks/{id}/deliveries", list_deliveries, (200, DeliveryList), query=DeliveryFilter),
+    Operation("GET", "/jobs/{jobId}/deliveries", list_job_deliveries, (200, DeliveryList), query=Page),
     Operation("GET", "/deliveries/{id}", show_delivery, (200, DeliveryWithAttempts)),
 )

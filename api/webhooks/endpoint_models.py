@@ -49,7 +49,7 @@ CapSeconds = Annotated[float, Field(gt=0, le=604_800)]
 PerSecond = Annotated[float, Field(ge=0.01, le=1000)]
 
 
-class Retry(Model):
+class RetryPolicy(Model):
     """When a delivery that failed is tried again: baseSeconds · factorⁿ seconds after attempt n + 1, ±20 %."""
 
     attempts: Attempts = Field(default=12, description="Requests in all.")
@@ -58,7 +58,7 @@ class Retry(Model):
     cap_seconds: CapSeconds = Field(default=43_200, description="The longest wait, in seconds.")
 
 
-class RetryChanges(Model):
+class RetryPolicyChanges(Model):
     """What is to be otherwise of a retry policy."""
 
     model_config = ConfigDict(json_schema_extra=without_defaults)
@@ -90,7 +90,7 @@ class NewEndpoint(Model):
         default_factory=dict,
         description="Headers of your own on every request, at most 20. What they hold is sealed and not shown again.",
     )
-    retry: Retry = Field(default=Retry(), description="When what failed is tried again.")
+    retry: RetryPolicy = Field(default=RetryPolicy(), description="When what failed is tried again.")
     per_second: PerSecond | None = Field(
         default=None,
         description="Requests in a second at most; null is as many as it takes.",
@@ -117,7 +117,9 @@ class EndpointChanges(Model):
         default=None,
         description="Those named are set, or taken away by null; null in place of the object takes all away.",
     )
-    retry: RetryChanges | None = Field(default=None, description="What is named is changed; null is the default again.")
+    retry: RetryPolicyChanges | None = Field(
+        default=None, description="What is named is changed; null is the default again."
+    )
     per_second: PerSecond | None = Field(default=None, description="Null ends the limit.")
 
     def columns(self, row: Row, sealer: Sealer) -> dict[str, object]:
@@ -159,7 +161,7 @@ class Endpoint(Shown):
     public_key: str | None = Field(description="`whpk_…`, which verifies `v1a`.")
     old_secrets_until: Time | None = Field(description="Until when older secrets sign beside the newest.")
     header_names: list[str] = Field(description="Its extra headers; what they hold is not shown.")
-    retry: Retry = Field(description="When what failed is tried again.")
+    retry: RetryPolicy = Field(description="When what failed is tried again.")
     per_second: float | None = Field(description="Requests in a second at most.")
     created_at: Time = Field(description="When it was registered.")
 
@@ -175,7 +177,7 @@ class EndpointWithSecret(Endpoint):
     secret: str | None = Field(description="`whsec_…`, shown this once; null where none is new, and with `v1a`.")
 
 
-class Endpoints(Shown):
+class EndpointList(Shown):
     """A page of endpoints, oldest first."""
 
     items: list[Endpoint] = Field(description="The endpoints.")

@@ -16,8 +16,8 @@ from api.http.query_params import parameters
 from api.http.validators import minified
 from api.operator.bootstrap import ENDPOINT
 from api.webhooks.custom_headers import sealed
-from api.webhooks.endpoint_models import Endpoint, EndpointChanges, Endpoints, EndpointWithSecret, NewEndpoint
-from api.webhooks.webhook_secrets import Rotation, Secret, replace
+from api.webhooks.endpoint_models import Endpoint, EndpointChanges, EndpointList, EndpointWithSecret, NewEndpoint
+from api.webhooks.webhook_secrets import Secret, SecretRotation, replace
 from api.webhooks.webhook_urls import admit
 from errors import Conflict, NotFound
 from sql.database import Database, Row, Transaction
@@ -68,7 +68,7 @@ async def list_endpoints(request: Request) -> Response:
     page = parameters(request, Page)
     rows = await of(request).database.all("list_endpoints", org=caller.org, endpoint=None, **page.values())
     items = [Endpoint.of(row) for row in rows[: page.limit]]
-    return Endpoints(items=items, next_cursor=page.next_cursor(rows)).answer()
+    return EndpointList(items=items, next_cursor=page.next_cursor(rows)).answer()
 
 
 async def show_endpoint(request: Request) -> Response:
@@ -98,7 +98,7 @@ async def change_endpoint(request: Request) -> Response:
         columns = given.columns(row, context.sealer)
         await tx.all("change_endpoint", endpoint=endpoint, **columns)
         if columns["url"] not in {None, row["url"]}:
-            await tx.all("forget_health", endpoint=endpoint)
+            await tx.all("reset_health", endpoint=endpoint)
         other = "signature" in given.model_fields_set and given.signature != row["signature"]
         secret = await replace(context, tx, endpoint, given.signature) if other else None
         return EndpointWithSecret.of(await look(tx, caller.org, endpoint), secret=secret and secret.shown)
@@ -112,7 +112,7 @@ async def rotate_secret(request: Request) -> Response:
     The present one signs too for a while. Five old ones may; with more it is answered 409.
     """
     caller = await permit(request)
-    given = await read(request, Rotation)
+    given = await read(request, SecretRotation)
     context = of(request)
     endpoint = request.path_params["id"]
 
@@ -180,7 +180,7 @@ async def fail_waiting(database: Database, endpoint: str) -> None:
 
 
 OPERATIONS = (
-    Operation("GET", "/webhooks", list_endpoints, (200, Endpoints), query=Page),
+    Operation("GET", "/webhooks", list_endpoints, (200, EndpointList), query=Page),
     Operation("POST", "/webhooks", create_endpoint, (201, EndpointWithSecret), takes=NewEndpoint, refuses=(409,)),
     Operation("GET", "/webhooks/{id}", show_endpoint, (200, Endpoint)),
     Operation(
@@ -188,6 +188,7 @@ OPERATIONS = (
     ),
     Operation("DELETE", "/webhooks/{id}", delete_endpoint, (204, None)),
     Operation(
-        "POST", "/webhooks/{id}/rotate-secret", rotate_secret, (200, EndpointWithSecret), takes=Rotation, refuses=(409,)
+        "POST", "/webhooks/{id}/rotate-secret", rotate_secret, (200, EndpointWithSecret), takes=SecretRotation,
+        refuses=(409,),
     ),
 )  # fmt: skip

@@ -19,14 +19,14 @@ from sql.ids import new_id
 MOST_OPEN = 5  # recoveries of an endpoint: each goes through all events of its time
 
 
-class Span(Model):
+class RecoveryRequest(Model):
     """Events that happened from `since` on and before `until`, which is now unless it is given."""
 
     since: Moment = Field(description="Events that happened from then on.")
     until: Moment | None = Field(default=None, description="And before then; now unless given.")
 
 
-class RecoveryId(Shown):
+class RecoveryStarted(Shown):
     """A recovery that goes on in the background."""
 
     recovery_id: str = Field(description="`rec_…`.")
@@ -60,7 +60,7 @@ async def recover(request: Request) -> Response:
     409 while the endpoint is disabled, or five of its recoveries are not done.
     """
     caller = await permit(request)
-    span = await read(request, Span)
+    span = await read(request, RecoveryRequest)
     endpoint, recovery = request.path_params["id"], new_id("rec_")
     if span.until is not None and span.since >= span.until:
         raise _empty(span)
@@ -74,7 +74,7 @@ async def recover(request: Request) -> Response:
 
     await of(request).database.transact(work)
     location = f"/webhooks/{endpoint}/recoveries/{recovery}"
-    return RecoveryId(recovery_id=recovery).answer(202, location=location)
+    return RecoveryStarted(recovery_id=recovery).answer(202, location=location)
 
 
 async def show_recovery(request: Request) -> Response:
@@ -87,7 +87,7 @@ async def show_recovery(request: Request) -> Response:
     return Recovery.of(row).answer()
 
 
-def _refusal(endpoint: str, span: Span, row: Row | None) -> RequestError:
+def _refusal(endpoint: str, span: RecoveryRequest, row: Row | None) -> RequestError:
     if row is None or row["status"] == "deleted":
         return NotFound(f"There is no webhook {endpoint}.")
     if row["status"] == "disabled":
@@ -97,12 +97,12 @@ def _refusal(endpoint: str, span: Span, row: Row | None) -> RequestError:
     return _empty(span)
 
 
-def _empty(span: Span) -> Invalid:
+def _empty(span: RecoveryRequest) -> Invalid:
     message = f"must be earlier than {iso(span.until) if span.until else 'now'}, not {iso(span.since)}"
     return Invalid(f"since {message}.", errors=[FieldError("since", message)])
 
 
 OPERATIONS = (
-    Operation("POST", "/webhooks/{id}/recover", recover, (202, RecoveryId), takes=Span, refuses=(409,)),
+    Operation("POST", "/webhooks/{id}/recover", recover, (202, RecoveryStarted), takes=RecoveryRequest, refuses=(409,)),
     Operation("GET", "/webhooks/{id}/recoveries/{recoveryId}", show_recovery, (200, Recovery)),
 )

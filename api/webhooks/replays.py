@@ -12,7 +12,7 @@ from api.http.context import of
 from api.http.json_body import read
 from api.http.models import Model, Nothing, Shown
 from api.http.operations import Operation
-from api.http.problems import FieldProblem
+from api.http.problems import ItemRefused
 from api.webhooks.deliveries import Delivery
 from errors import Conflict, NotFound, RequestError
 from sql.database import Row, Transaction
@@ -20,7 +20,7 @@ from sql.database import Row, Transaction
 LARGEST_SELECTION = 1000  # deliveries
 
 
-class Selection(Model):
+class ReplayRequest(Model):
     """Deliveries of one endpoint."""
 
     deliveries: Annotated[
@@ -28,28 +28,17 @@ class Selection(Model):
     ] = Field(description="Their ids, `dlv_…`.")
 
 
-class Replayed(Shown):
+class ReplayedDelivery(Shown):
     """A delivery that is sent again."""
 
     status: Literal[202] = Field(default=202, description="202.")
     delivery_id: str = Field(description="Its id.")
 
 
-class NotReplayed(Shown):
-    """A delivery that is not."""
-
-    status: int = Field(
-        description="Of one that was refused, what `POST /deliveries/{id}/replay` would have answered: 404 or 409."
-    )
-    code: str = Field(description="Of one that was refused, the code of the error.")
-    detail: str = Field(description="The same in a sentence, for people.")
-    errors: list[FieldProblem] = Field(description="Always empty.")
-
-
-class Replays(Shown):
+class ReplayResult(Shown):
     """What became of each delivery of a selection."""
 
-    items: list[Replayed | NotReplayed] = Field(description="One for each, in their order.")
+    items: list[ReplayedDelivery | ItemRefused] = Field(description="One for each, in their order.")
 
 
 async def replay_delivery(request: Request) -> Response:
@@ -78,10 +67,10 @@ async def replay_selection(request: Request) -> Response:
     Each is answered for itself, as `POST /deliveries/{id}/replay` would.
     """
     caller = await permit(request)
-    wanted = (await read(request, Selection)).deliveries
+    wanted = (await read(request, ReplayRequest)).deliveries
     endpoint = request.path_params["id"]
 
-    async def work(tx: Transaction) -> list[Replayed | NotReplayed]:
+    async def work(tx: Transaction) -> list[ReplayedDelivery | ItemRefused]:
         if await tx.one("endpoint_exists", org=caller.org, endpoint=endpoint) is None:
             raise NotFound(f"There is no webhook {endpoint}.")
         replayed = await _replay(tx, caller.org, wanted, endpoint)
@@ -89,11 +78,13 @@ async def replay_selection(request: Request) -> Response:
         rows = await tx.all("show_deliveries", org=caller.org, endpoint=endpoint, deliveries=others)
         found = {row["id"]: row for row in rows}
         return [
-            Replayed(delivery_id=delivery) if delivery in replayed else _item(_refusal(delivery, found.get(delivery)))
+            ReplayedDelivery(delivery_id=delivery)
+            if delivery in replayed
+            else ItemRefused.of(_refusal(delivery, found.get(delivery)))
             for delivery in wanted
         ]
 
-    return Replays(items=await of(request).database.transact(work)).answer()
+    return ReplayResult(items=await of(request).database.transact(work)).answer()
 
 
 async def _replay(tx: Transaction, org: str, deliveries: Iterable[str], endpoint: str | None = None) -> set[str]:
@@ -114,11 +105,7 @@ def _refusal(delivery: str, row: Row | None) -> RequestError:
     return Conflict(f"The event {row['event_id']} of {delivery} is past its retention and was deleted.")
 
 
-def _item(error: RequestError) -> NotReplayed:
-    return NotReplayed(status=error.status, code=error.code, detail=error.detail, errors=[])
-
-
 OPERATIONS = (
-    Operation("POST", "/webhooks/{id}/replay", replay_selection, (200, Replays), takes=Selection),
+    Operation("POST", "/webhooks/{id}/replay", replay_selection, (200, ReplayResult), takes=ReplayRequest),
     Operation("POST", "/deliveries/{id}/replay", replay_delivery, (202, Delivery), refuses=(409,)),
 )

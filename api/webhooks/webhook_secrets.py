@@ -17,7 +17,7 @@ OVERLAP, LONGEST_OVERLAP = 86_400, 604_800  # seconds that a secret signs after 
 MOST_OLD = 5  # secrets that sign besides the newest
 
 
-class Rotation(Model):
+class SecretRotation(Model):
     """How long the present secret goes on signing beside the new one."""
 
     overlap_seconds: Annotated[int, Field(ge=0, le=LONGEST_OVERLAP)] = Field(

@@ -28,8 +28,6 @@ class Relay:
         self._proxy = proxy
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
-        #: connections that the proxy refused
-        self.refused = 0
 
     async def start(self) -> str:
         """Listen on a free port; return the URL for the browser."""
@@ -63,7 +61,6 @@ class Relay:
         try:
             there, back = await self._proxy.connect(host, port)
         except Refused:
-            self.refused += 1
             await _answer(writer, UNREACHABLE)
             return
         try:

@@ -17,7 +17,7 @@ KEPT = """() => ["last-wid-md", "me-display-name"].map((key) => localStorage.get
 
 
 @dataclass(frozen=True)
-class Own:
+class OwnAccount:
     """Whose account a page is, as far as the page tells."""
 
     #: E.164 digits
@@ -28,12 +28,12 @@ class Own:
     platform: str | None = None
 
 
-async def read_own(reader: Reader) -> Own:
+async def read_own(reader: Reader) -> OwnAccount:
     """Read it from what the page keeps; None for what is not there, as before linking."""
     device, name = [_text(kept) for kept in await bounded(reader.page.evaluate(KEPT), reader.patience.answer)]
     # A device's id is the account's number, the device's own and the server: 15551234567:12@c.us.
     phone = (device or "").partition("@")[0].partition(":")[0]
-    return Own(phone if phone.isdecimal() else None, name)
+    return OwnAccount(phone if phone.isdecimal() else None, name)
 
 
 def _text(kept: str | None) -> str | None:

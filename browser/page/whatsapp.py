@@ -26,7 +26,7 @@ from browser.page.dialogs import close_all
 from browser.page.evidence import Evidence, take
 from browser.page.history import Finding, History, Reason, Verdict
 from browser.page.inbox import Inbox
-from browser.page.own_account import Own, log_out, read_own
+from browser.page.own_account import OwnAccount, log_out, read_own
 from browser.page.pairing import Pairing
 from browser.page.reader import Doubts, Patience, Reader
 from browser.page.restriction import Kind
@@ -172,11 +172,6 @@ class WhatsApp:
         sight = await self._reader.sight()
         return None if sight.overlaid else sight.reference
 
-    async def reload_qr(self) -> None:
-        """Ask for new codes after six have passed; do nothing when the button is not shown."""
-        if button := await self._reader.find("qr_reload"):
-            await self._reader.click(button)
-
     async def ask_pairing_code(self, phone: str) -> None:
         """Ask for a code to be typed on the phone of this number, digits only, instead of scanning.
 
@@ -193,7 +188,7 @@ class WhatsApp:
         """
         return await self._pairing.code()
 
-    async def own(self) -> Own:
+    async def own(self) -> OwnAccount:
         """Read whose account the page is."""
         return await read_own(self._reader)
 
@@ -294,10 +289,6 @@ class WhatsApp:
     async def held_back(self) -> str:
         """Tell why Enter was held back since it was armed for: "late", "elsewhere", or "" where it was not."""
         return await self._box.held_back()
-
-    async def box_is_empty(self) -> bool:
-        """Tell whether the compose box holds nothing; while it holds the text, nothing has left."""
-        return await self._box.is_empty()
 
     async def confirm(self, text: str, anchor: str | None, timeout: float, seen: Seen | None = None) -> Bubble:  # noqa: ASYNC109 - as above
         """Wait for our new message to leave the clock, and return it; `seen` is told its id when it stays at the clock.

@@ -29,7 +29,7 @@ join lanes using (id)
 where accounts.org_id = %(org)s and accounts.deleted_at is null
 limit 2
 
--- name: lock_room
+-- name: lock_queue
 -- Let those in one after the other that might step over the bound together. Not by the lane's row: a change of state holds
 -- the account's row and then wants the lane's, and an insert into jobs, with the lane's in hand, looks at the account's.
 select pg_advisory_xact_lock(hashtext('postrider.room'), hashtext(%(account)s))

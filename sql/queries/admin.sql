@@ -1,8 +1,8 @@
--- name: stop_all
+-- name: pause_all
 -- Those that are stopped already keep their time.
 update orgs set paused_at = coalesce(paused_at, now()) returning paused_at
 
--- name: start_all
+-- name: resume_all
 update orgs set paused_at = null
 
 -- name: create_qr_token

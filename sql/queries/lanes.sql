@@ -10,7 +10,7 @@ on conflict (queueing_lock) where status = 'todo' do nothing
 
 -- name: begin_drain
 -- Raise the epoch, which fences off every earlier drain of the lane. A worker that was frozen before it began, and whose
--- wake-up was buried meanwhile, begins nothing: it would fence off whoever is at work now.
+-- wake-up was finished meanwhile, begins nothing: it would fence off whoever is at work now.
 update lanes
 set epoch = epoch + 1, drained_by = %(worker)s, wakeup_id = %(wakeup)s
 where id = %(lane)s
@@ -127,7 +127,7 @@ with gone as (
 )
 select count(*) as lanes from gone
 
--- name: bury_lapsed
+-- name: finish_lapsed_wakeups
 -- The wake-up in hand of a worker that let its lease end would hold its lane up until that worker counts as dead. The next
 -- drain fences it off, should it go on.
 with lapsed as materialized (

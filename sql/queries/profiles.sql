@@ -62,7 +62,7 @@ where profiles.kept_since is null
        or profiles.generation = excluded.generation and (excluded.whole or not profiles.whole))
 returning account_id
 
--- name: forget_profile
+-- name: delete_profile
 -- Logged out: what was sealed is gone too, and no directory holds the account any more.
 with held as (
     update accounts

@@ -99,7 +99,7 @@ update jobs set bubble = %(bubble)s where id = %(job)s and claim = %(claim)s and
 -- Why it cannot be told yet what became of it.
 update jobs set error_reason = %(reason)s where id = %(job)s and claim = %(claim)s and state = 'submitting'
 
--- name: bubbles_beside
+-- name: bubbles_of_recipient
 -- Those of other messages to the same recipient.
 select bubble
 from jobs
@@ -232,7 +232,7 @@ with late as materialized (
 )
 select job_event('JobFailed', job) as lanes from done
 
--- name: cancel_of_deleted
+-- name: cancel_for_deleted
 -- What was under way when its account was deleted, and came back: nobody sends it any more, and its account's other jobs
 -- were cancelled then. What comes back after more than two days expires.
 with back as materialized (

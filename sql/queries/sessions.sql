@@ -1,7 +1,7 @@
 -- name: account_to_drain
 -- Deleted, it is only drained to be logged out. `due` tells of work behind its gate: what waits now, and what is half done.
-select id, org_id, transport, wanted, state, paused, linked, time_zone, pace, phone, pairing_phone, proxy, profile_home,
-       profile_generation, failures_in_a_row, reconnects,
+select id, org_id, transport, wanted, state, linked, time_zone, pace, phone, pairing_phone, proxy, profile_home,
+       profile_generation, reconnects,
        case when restriction is not null and coalesce(restricted_until > now(), true) then restriction end as restriction,
        coalesce(probe_at <= now(), false) as probe, stopped_by is not null as doubted,
        coalesce(last_open_at < now() - %(keepalive)s * interval '1 day', false) and %(keepalive)s > 0 as stale,
@@ -233,7 +233,7 @@ set open_at = '-infinity', gate_reason = null
 from account
 where lanes.id = account.id and lanes.gate_reason in ('not_linked', 'profile_elsewhere', 'suspected_ban', 'disconnected')
 
--- name: give_back
+-- name: disconnect_unscanned
 -- Nobody scanned: the account is to be disconnected, unless somebody asked again since this drain began. After
 -- held_account, in its transaction.
 with lane as (
@@ -249,12 +249,12 @@ from lane
 where accounts.id = lane.id
 returning accounts.id
 
--- name: forsaken_accounts
+-- name: unattended_accounts
 -- Leased, without a browser, and nobody is to look after them: what an outage of Postgres can leave behind.
 select accounts.id
 from accounts
 join lanes using (id)
-where leased_by = %(worker)s and accounts.id = any (%(bare)s::text[])
+where leased_by = %(worker)s and accounts.id = any (%(without_browser)s::text[])
   and coalesce(attend_at < now() - interval '10 seconds', true)
 
 -- name: settle_later

@@ -4,10 +4,10 @@ select ensure_partitions()
 -- name: drop_old_partition
 select partition, dropped from drop_old_partition(now() - %(days)s * interval '1 day')
 
--- name: the_time
+-- name: database_time
 select now() as now
 
--- name: lead
+-- name: take_lead
 -- One process is the clock of the lanes. Postgres frees the lock when the connection ends.
 select pg_try_advisory_lock(hashtext('postrider.pulse')) as leads
 
@@ -27,7 +27,7 @@ with old as materialized (
 )
 select count(*) as rows from moved
 
--- name: forget_jobs
+-- name: purge_jobs
 -- Where retention is shorter than the time that ended jobs stay in the task table. Pace counts an account's day there,
 -- which has 25 hours where clocks are put back, so that none goes before.
 with old as materialized (
@@ -42,7 +42,7 @@ with old as materialized (
 )
 select count(*) as rows from gone
 
--- name: forget_history
+-- name: purge_history
 with old as materialized (
     select id, ended_at from jobs_history
     where ended_at < now() - %(days)s * interval '1 day'
@@ -57,7 +57,7 @@ with old as materialized (
 )
 select count(*) as rows from gone
 
--- name: forget_evidence
+-- name: purge_evidence
 -- Links to evidence that is deleted by its age, of jobs that ended later. Its name begins with its time.
 with old as (
     select to_char((now() - %(days)s * interval '1 day') at time zone 'utc', 'YYYYMMDD"T"HH24MISS') as stamp
@@ -78,7 +78,7 @@ with old as (
 )
 select greatest((select count(*) from lately), (select count(*) from long_ago)) as rows
 
--- name: forget_deliveries
+-- name: purge_deliveries
 -- Only what ended: what is still to be delivered stays, and with it its event.
 with old as materialized (
     select id from deliveries
@@ -91,10 +91,10 @@ with old as materialized (
 )
 select count(*) as rows from gone
 
--- name: forget_events
-select forget_events(now() - %(days)s * interval '1 day', %(most)s) as rows
+-- name: purge_events
+select purge_events(now() - %(days)s * interval '1 day', %(most)s) as rows
 
--- name: forget_attempts
+-- name: purge_attempts
 with old as materialized (
     select id, created_at from attempts
     where created_at < now() - %(days)s * interval '1 day'
@@ -108,7 +108,7 @@ with old as materialized (
 )
 select count(*) as rows from gone
 
--- name: forget_recoveries
+-- name: purge_recoveries
 with gone as (
     delete from recoveries
     where id in (
@@ -117,7 +117,7 @@ with gone as (
 )
 select count(*) as rows from gone
 
--- name: forget_changes
+-- name: purge_changes
 with gone as (
     delete from account_changes
     where id in (
@@ -127,7 +127,7 @@ with gone as (
 )
 select count(*) as rows from gone
 
--- name: forget_checkups
+-- name: purge_checkups
 with gone as (
     delete from checkups
     where account_id in (
@@ -136,7 +136,7 @@ with gone as (
 )
 select count(*) as rows from gone
 
--- name: forget_kept_profiles
+-- name: purge_kept_profiles
 -- A person may go back to one in this moment.
 with gone as (
     delete from profiles
@@ -147,7 +147,7 @@ with gone as (
 )
 select count(*) as rows from gone
 
--- name: forget_incoming
+-- name: purge_incoming
 -- Who opted out stays on the list.
 with gone as (
     delete from incoming
@@ -158,7 +158,7 @@ with gone as (
 )
 select count(*) as rows from gone
 
--- name: forget_tokens
+-- name: purge_tokens
 with gone as (
     delete from qr_tokens
     where token_hash in (
@@ -167,7 +167,7 @@ with gone as (
 )
 select count(*) as rows from gone
 
--- name: forget_signatures
+-- name: purge_signatures
 -- No request is accepted that is older than half a minute, so that none of these comes again.
 with gone as (
     delete from request_signatures
@@ -178,7 +178,7 @@ with gone as (
 )
 select count(*) as rows from gone
 
--- name: forget_secrets
+-- name: purge_secrets
 -- Those whose time to sign beside a newer one is over.
 with gone as (
     delete from endpoint_secrets
@@ -187,7 +187,7 @@ with gone as (
 )
 select count(*) as rows from gone
 
--- name: forget_api_processes
+-- name: purge_api_processes
 -- Those that ended without a word.
 with gone as (
     delete from api_processes

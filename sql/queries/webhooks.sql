@@ -76,7 +76,7 @@ set open_at = case when %(status)s = 'enabled' then '-infinity'::timestamptz els
 from switched
 where lanes.id = switched.id
 
--- name: forget_health
+-- name: reset_health
 -- Nothing is known of a receiver that has another URL, or that somebody switched on again. A drain that goes on would know
 -- better: it is fenced off.
 with lane as (

@@ -37,7 +37,7 @@ where id in (
 )
 returning id, procrastinate_ids
 
--- name: bury_wakeups
+-- name: finish_dead_wakeups
 -- The wake-ups that dead workers had in hand end as failed. They are never tried again: a fresh one may hold the queueing
 -- lock, and the collision would leave the lane stuck.
 with dropped as materialized (
@@ -52,7 +52,7 @@ with dropped as materialized (
 )
 select procrastinate_finish_job_v1(id, 'failed', true), lane from dropped
 
--- name: close_sessions_of_the_dead
+-- name: close_dead_sessions
 -- Their browsers ended with them, or were ended by the guard; the profiles did not.
 select id,
        change_state(accounts, case when linked then 'hibernated' else 'disconnected' end, 'The worker died.', leased_by,
@@ -60,8 +60,8 @@ select id,
 from accounts
 where leased_by = any (%(workers)s::text[]) and state in ('ready', 'authenticated', 'starting', 'qr_pending')
 
--- name: free_leases
--- After close_sessions_of_the_dead. What was connected is taken over where a seat is free.
+-- name: free_dead_leases
+-- After close_dead_sessions. What was connected is taken over where a seat is free.
 with freed as (
     update accounts
     set leased_by = null, lease_until = null
@@ -75,13 +75,13 @@ from freed
 where lanes.id = freed.id
 returning lanes.id
 
--- name: free_drains
+-- name: free_dead_drains
 update lanes
 set wakeup_id = null
 where drained_by = any (%(workers)s::text[]) and wakeup_id is not null
 returning id
 
--- name: bury_orphans
+-- name: finish_orphaned_wakeups
 -- Wake-ups in hand of nobody: their procrastinate worker is gone or silent, and no living worker of ours says it has
 -- them. procrastinate stops its heartbeat before a graceful stop has ended, so a drain that still runs then is known by
 -- our own rows alone.
@@ -110,7 +110,7 @@ where wakeup.status = 'doing'
   and (wakeup.worker_id = any (array(select unnest(procrastinate_ids) from workers where id = %(worker)s))
        or lanes.drained_by = %(worker)s and lanes.wakeup_id = wakeup.id)
 
--- name: bury_wakeup
+-- name: finish_lost_wakeup
 with lost as materialized (
     select id, lock as lane from procrastinate_jobs
     where id = %(wakeup)s and status = 'doing'

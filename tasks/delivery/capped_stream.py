@@ -8,7 +8,7 @@ import httpcore2
 MOST = 131_072  # bytes that are read after each request: more than the headers and the body that are read of one answer
 
 
-class Stream(httpcore2.AsyncNetworkStream):
+class CappedStream(httpcore2.AsyncNetworkStream):
     """A connection whose reads are counted from each write on."""
 
     def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
@@ -38,7 +38,7 @@ class Stream(httpcore2.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ASYNC109  # as above
     ) -> httpcore2.AsyncNetworkStream:
         """Go on with TLS, by the name of the URL."""
-        return Stream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+        return CappedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
         """Return what is asked."""

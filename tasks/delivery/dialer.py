@@ -17,7 +17,7 @@ import httpcore2
 from addresses import Address, Addresses, is_public, plain
 from errors import AddressRefused, LookupFailed, NameUnknown, NetworkAway
 from resolver import Resolver
-from tasks.delivery.capped_stream import Stream
+from tasks.delivery.capped_stream import CappedStream
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Dialer(httpcore2.AsyncNetworkBackend):
             share = max(0.0, patience - time.monotonic()) / (len(tried) - place)
             try:
                 stream = await self._backend.connect_tcp(str(address), port, share, local_address, socket_options)
-                return Stream(stream)
+                return CappedStream(stream)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failures.append(error)
         raise self._failure(host, found, failures) from failures[-1]

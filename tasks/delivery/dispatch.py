@@ -11,7 +11,7 @@ from typing import Any
 from errors import DatabaseUnavailable
 from sql.database import Database, Transaction
 from tasks.delivery.connections import Connections
-from tasks.delivery.endpoint_health import ASKED, OVERLOADED, PROVEN, Health
+from tasks.delivery.endpoint_health import ASKED, OVERLOADED, PROVEN, EndpointHealth
 from tasks.delivery.rate import Rate
 from tasks.delivery.recover import recover
 from tasks.delivery.request import Answer, Delivery
@@ -29,7 +29,7 @@ GONE, TOO_MANY_REQUESTS = 410, 429  # RFC 9110, 15.5.11; RFC 6585, 4
 
 
 @dataclass
-class Flight:
+class Dispatch:
     """The requests of one drain: as many under way at once as the endpoint's health and rate allow."""
 
     database: Database
@@ -40,7 +40,7 @@ class Flight:
     drain: Drain
     #: which the health is of
     url: str
-    health: Health
+    health: EndpointHealth
     rate: Rate
     connections: Connections
     #: events that it has not received are to be brought to it when nothing else is due
@@ -51,7 +51,7 @@ class Flight:
     full: bool = True
     looked: float = 0.0
     #: as Postgres has it
-    written: Health = field(init=False)
+    written: EndpointHealth = field(init=False)
     under_way: set[asyncio.Task[tuple[Delivery, Answer]]] = field(default_factory=set)
 
     def __post_init__(self) -> None:

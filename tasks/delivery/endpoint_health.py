@@ -21,7 +21,7 @@ OVERLOADED = frozenset({429, 502, 503, 504})
 
 
 @dataclass(frozen=True)
-class Health:
+class EndpointHealth:
     """How an endpoint does; the columns of that name in endpoints."""
 
     in_flight: int = 2
@@ -30,11 +30,11 @@ class Health:
     failing_since: datetime | None = None
     failed_at: datetime | None = None
 
-    def succeeded(self) -> "Health":
+    def succeeded(self) -> "EndpointHealth":
         """Return it after a success."""
-        return Health(min(MOST, self.in_flight * 2))
+        return EndpointHealth(min(MOST, self.in_flight * 2))
 
-    def failed(self, at: datetime, *, overloaded: bool = False) -> "Health":
+    def failed(self, at: datetime, *, overloaded: bool = False) -> "EndpointHealth":
         """Return it after a failure: of those that are overloaded less is asked at once."""
         failures = self.failures + 1
         in_flight = 1 if failures >= TRIP else max(1, self.in_flight // 2) if overloaded else self.in_flight
@@ -42,7 +42,7 @@ class Health:
         since = self.failing_since if self.failed_at and at - self.failed_at < QUIET else None
         return replace(self, in_flight=in_flight, failures=failures, failing_since=since or at, failed_at=at)
 
-    def rested(self) -> "Health":
+    def rested(self) -> "EndpointHealth":
         """Return it once it is left alone."""
         return replace(self, rests=self.rests + 1)
 

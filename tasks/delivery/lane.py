@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from logs import bind
 from sql.database import Database
 from tasks.delivery.connections import Connections
-from tasks.delivery.dispatch import GONE, OFFLINE, Flight
-from tasks.delivery.endpoint_health import Health
+from tasks.delivery.dispatch import GONE, OFFLINE, Dispatch
+from tasks.delivery.endpoint_health import EndpointHealth
 from tasks.delivery.rate import Rate
 from tasks.delivery.request import Answer, Delivery, Requests
 from tasks.delivery.request_metrics import count
-from tasks.delivery.result_writer import Records
+from tasks.delivery.result_writer import ResultWriter
 from tasks.delivery.retry import Retry
 from tasks.lanes import Drain
 
@@ -30,19 +30,19 @@ class DeliveryWork:
     database: Database
     worker: str
     requests: Requests
-    records: Records
+    results: ResultWriter
     stopping: Callable[[], bool]
     #: of the drains that go on
-    _flights: "dict[str, Flight]" = field(default_factory=dict)
+    _dispatches: "dict[str, Dispatch]" = field(default_factory=dict)
 
     async def begin(self, drain: Drain) -> bool:
         """Return what an earlier drain left under way to the line, and learn how hard the endpoint may be tried."""
         row = await self.database.one("begin_deliveries", lane=drain.lane, epoch=drain.epoch)
         if row is None:
             return False
-        health = Health(row["in_flight"], row["failures"], row["rests"], row["failing_since"], row["failed_at"])
+        health = EndpointHealth(row["in_flight"], row["failures"], row["rests"], row["failing_since"], row["failed_at"])
         rate = Rate.of(row["per_second"], row["not_ready_for"])
-        self._flights[drain.lane] = Flight(
+        self._dispatches[drain.lane] = Dispatch(
             self.database, self.worker, self.deliver, self.stopping,
             drain, row["url"], health, rate, self.requests.connections(), recovers=row["recovers"],
         )  # fmt: skip
@@ -50,13 +50,13 @@ class DeliveryWork:
 
     async def one(self, drain: Drain) -> bool:
         """Make the endpoint's due requests for a slice of time; return whether more may be due."""
-        flight = self._flights.pop(drain.lane)
+        dispatch = self._dispatches.pop(drain.lane)
         try:
-            more = await flight.run()
+            more = await dispatch.run()
         finally:
-            await flight.connections.close()
+            await dispatch.connections.close()
         if more:
-            self._flights[drain.lane] = flight
+            self._dispatches[drain.lane] = dispatch
         return more
 
     async def deliver(self, delivery: Delivery, connections: Connections) -> tuple[Delivery, Answer]:
@@ -66,7 +66,7 @@ class DeliveryWork:
             state, seconds = next_of(delivery, answer)
             _tell(delivery, answer, state)
             count(delivery, answer, state)
-            await self.records.write({
+            await self.results.write({
                 "delivery": delivery.id, "claim": str(delivery.claim),
                 "attempt": delivery.attempt_id, "attempt_at": delivery.attempt_at.isoformat(),
                 "state": state, "seconds": seconds, "counts": answer.counts, "status": answer.status,

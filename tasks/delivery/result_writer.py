@@ -20,7 +20,7 @@ Result = dict[str, Any]
 
 
 @dataclass
-class Records:
+class ResultWriter:
     """A writer of results: while one statement is under way, what else becomes known waits for the next."""
 
     database: Database

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from errors import DailyCapExceeded
 from sql.database import Database, Transaction
-from sql.pace_limits import Limits
+from sql.pace_limits import PaceLimits
 from tasks.lanes import Drain, wake_returned
 from tasks.sending.job import Job
 
@@ -30,7 +30,7 @@ REJECTING = 20  # transactions of one drain
 
 
 @dataclass(frozen=True)
-class Look:
+class PaceStatus:
     """What Postgres knows of an account's pace: a row of pace_of."""
 
     #: jobs that are due now, counted up to the minute's limit
@@ -80,7 +80,7 @@ class Pace:
     """Paces the accounts of one worker."""
 
     database: Database
-    limits: Limits
+    limits: PaceLimits
     #: what is over the day's limit waits for the next day; else it fails
     defer: bool
     #: whether the worker stops
@@ -122,11 +122,11 @@ class Pace:
             )  # fmt: skip
         return row is None
 
-    async def _look(self, account: str) -> Look | None:
-        looks = await self.database.read(Look, "pace_of", account=account, limits=self.limits.wire())
+    async def _look(self, account: str) -> PaceStatus | None:
+        looks = await self.database.read(PaceStatus, "pace_of", account=account, limits=self.limits.wire())
         return looks[0] if looks else None
 
-    async def _allows(self, drain: Drain, look: Look) -> bool:
+    async def _allows(self, drain: Drain, look: PaceStatus) -> bool:
         """Return whether a job may go after its gap; if not, let what is due wait or fail."""
         if look.day_over and not self.defer:
             # In quiet hours it waits in any case: when they end, another day may have begun.
@@ -147,7 +147,7 @@ class Pace:
         )  # fmt: skip
         await self.database.all("hold_gate", lane=drain.lane, epoch=drain.epoch, until=until, reason=reason)
 
-    async def _reject(self, drain: Drain, look: Look) -> None:
+    async def _reject(self, drain: Drain, look: PaceStatus) -> None:
         error = DailyCapExceeded(
             f"The account has sent {look.day_used} messages today and may send {look.day_limit}; its next day begins "
             f"at {look.resets_at.isoformat()} ({look.time_zone})."

@@ -14,7 +14,7 @@ from browser.page.checkup import Findings, examine
 from browser.page.screens import Screen
 from errors import SendError
 from sql.database import Database, Row
-from tasks.periodic import Beside
+from tasks.periodic import PerKey
 from tasks.web.seats import Seats, Session
 from tasks.web.states import State
 
@@ -33,7 +33,7 @@ class Checkups:
     seats: Seats
     #: where the selectors in use come from
     origin: Callable[[], str]
-    _beside: Beside = field(default_factory=Beside)
+    _beside: PerKey = field(default_factory=PerKey)
 
     async def run_once(self) -> None:
         """Begin to look at every page that is to be looked at."""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
-from browser.page.evidence import Evidence as Taken
+from browser.page.evidence import Evidence
 from browser.page.whatsapp import WhatsApp
 from errors import SettingsWrong
 from logs import bind
@@ -31,7 +31,7 @@ NAME = re.compile(r"[\w-]+/(?P<stamp>\d{8}T\d{6}\.\d{6}Z)-[\w-]+\.(?:png|html)")
 
 
 @dataclass
-class Evidence:
+class EvidenceStore:
     """Pictures and HTML by account: `<account>/<time>-<code>.png` and `.html`."""
 
     store: LocalStore | S3Store
@@ -85,7 +85,7 @@ class Evidence:
             )  # fmt: skip
         return name
 
-    async def _store(self, name: str, taken: Taken) -> list[str]:
+    async def _store(self, name: str, taken: Evidence) -> list[str]:
         """Write what there is; return the ends of the names."""
         parts = {end: part for end, part in ((".png", taken.png), (".html", taken.html.encode())) if part}
         for end, part in parts.items():

@@ -20,7 +20,7 @@ from sql.database import Database, Row, Transaction
 from sql.ids import new_id
 from tasks.lanes import wake_returned
 from tasks.sending import opt_outs
-from tasks.web.new_messages import Memory, arrivals, news
+from tasks.web.new_messages import InboxMemory, arrivals, unrecorded
 from tasks.web.seats import Seats, Session
 from texts import printable
 
@@ -37,7 +37,7 @@ class Incoming:
 
     database: Database
     seats: Seats
-    _pages: WeakKeyDictionary[WhatsApp, Memory] = field(default_factory=WeakKeyDictionary)
+    _pages: WeakKeyDictionary[WhatsApp, InboxMemory] = field(default_factory=WeakKeyDictionary)
 
     # --- before a message is sent ----------------------------------------------------------------------------------
 
@@ -50,7 +50,7 @@ class Incoming:
         await opt_outs.check(self.database, account, phone, job)
         await self._arrive(page, memory)
 
-    async def _arrive(self, page: WhatsApp, memory: Memory) -> None:
+    async def _arrive(self, page: WhatsApp, memory: InboxMemory) -> None:
         if not memory.arrived:
             await page.inbox.arrival()
             memory.arrived = True
@@ -96,7 +96,7 @@ class Incoming:
                 return True
             return await self._keep_current(session, memory, began)
 
-    async def _look_at_open(self, session: Session, memory: Memory) -> bool:
+    async def _look_at_open(self, session: Session, memory: InboxMemory) -> bool:
         """Read the open chat where it is not as it was."""
         name, last = await session.page.inbox.glance()
         if not name or (name, last) == memory.seen:
@@ -107,7 +107,7 @@ class Incoming:
         await self._take(session.account, session.page, conversation)
         return True
 
-    async def _open_unread(self, session: Session, memory: Memory) -> bool:
+    async def _open_unread(self, session: Session, memory: InboxMemory) -> bool:
         """Open one chat of the list in view that shows as unread, and read it."""
         now, waiting = time.monotonic(), await session.page.inbox.unread()
         memory.tried = {one: at for one, at in memory.tried.items() if one in waiting and now - at < TRY_AGAIN}
@@ -122,14 +122,14 @@ class Incoming:
                 return True
         return False
 
-    async def _go_on(self, session: Session, memory: Memory) -> bool:
+    async def _go_on(self, session: Session, memory: InboxMemory) -> bool:
         """Go through the whole chat list once; what comes in later stands at its top."""
         if memory.caught_up:
             return False
         memory.caught_up = not await session.page.inbox.further()
         return not memory.caught_up
 
-    async def _keep_current(self, session: Session, memory: Memory, began: float) -> bool:
+    async def _keep_current(self, session: Session, memory: InboxMemory, began: float) -> bool:
         """Note that all was read that had come in until then; True where what came in meanwhile is to be looked at."""
         if memory.tried or (memory.current is not None and began - memory.current < CURRENT):
             return False
@@ -144,8 +144,8 @@ class Incoming:
 
     # --- recording -------------------------------------------------------------------------------------------------
 
-    def _memory(self, page: WhatsApp) -> Memory:
-        return self._pages.setdefault(page, Memory())
+    def _memory(self, page: WhatsApp) -> InboxMemory:
+        return self._pages.setdefault(page, InboxMemory())
 
     async def _take(self, account: str, page: WhatsApp, conversation: Conversation, phone: str | None = None) -> None:
         """Record what is new in a chat, and remember what was seen of it once that is committed."""
@@ -162,7 +162,7 @@ class Incoming:
             return
         stop_words = await opt_outs.stop_words(self.database, account)
         memory = self._memory(page)
-        new = list(news(conversation, recorded, memory, stop_words))
+        new = list(unrecorded(conversation, recorded, memory, stop_words))
         if not new and all(recorded.values()):
             return
         if new:
@@ -205,7 +205,7 @@ class Incoming:
                 extra={"event": "opt_out.nameless", "account": account},
             )  # fmt: skip
 
-    def _within(self, conversation: Conversation, memory: Memory, stops: Collection[str]) -> timedelta:
+    def _within(self, conversation: Conversation, memory: InboxMemory, stops: Collection[str]) -> timedelta:
         """Return how long a STOP may still be confirmed; none of which nobody knows that it has just come may be."""
         if memory.current is None or arrivals(conversation, memory).isdisjoint(stops):
             return timedelta()

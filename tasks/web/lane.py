@@ -23,9 +23,9 @@ from sql.database import Database, Transaction
 from tasks.backoff import backoff
 from tasks.lanes import Drain, Unattended, wake_returned
 from tasks.sending.pace import Pace
+from tasks.web.account_errors import RECONNECT_CAP, RECONNECTS, SETTLE_LATER, AccountErrors, is_of_account
 from tasks.web.linking import Linking
 from tasks.web.probe import Probe
-from tasks.web.recovery_policy import RECONNECT_CAP, RECONNECTS, SETTLE_LATER, Trouble, is_account_trouble
 from tasks.web.seats import FIRST_SEAL, Seats, Session
 from tasks.web.send import Sender
 from tasks.web.state_changes import Account, States
@@ -54,7 +54,7 @@ class AccountWork:
     states: States
     sender: Sender
     linking: Linking
-    trouble: Trouble
+    errors: AccountErrors
     pace: Pace
     probe: Probe
     #: a session that slept for so long is opened for its own sake; 0 is never
@@ -84,10 +84,10 @@ class AccountWork:
         except LeaseLost as error:
             raise Unattended from error
         except ChromiumMissing as error:
-            await self.trouble.meet(drain, BrowserLost(error.detail), opening=True)
+            await self.errors.meet(drain, BrowserLost(error.detail), opening=True)
             return False
         except SendError as error:
-            await self.trouble.meet(drain, error, opening=True)
+            await self.errors.meet(drain, error, opening=True)
             return False
         return True
 
@@ -97,7 +97,7 @@ class AccountWork:
         if drain.for_good and drain.gate_reason == UiChanged.code:
             await self.probe.known(session)
         elif account.doubted:
-            await self.trouble.wait_for_settling(drain, self.sender.policy.confirm_seconds)
+            await self.errors.wait_for_settling(drain, self.sender.policy.confirm_seconds)
 
     async def _account(self, account: str) -> Account | None:
         rows = await self.database.read(Account, "account_to_drain", account=account, keepalive=self.keepalive_days)
@@ -121,7 +121,7 @@ class AccountWork:
         if not await self.pace.before(drain):
             return False
         session = self.seats.live(drain.lane)
-        if session is None or session.worn:
+        if session is None or session.over_memory:
             return False
         async with session.busy:
             job = await self.sender.take(drain)
@@ -133,9 +133,9 @@ class AccountWork:
                 with bind(account=job.account_id, job=job.id, request_id=job.request_id or ""):
                     await self.sender.send(drain, session, job)
             except SendError as error:
-                if not is_account_trouble(error):
+                if not is_of_account(error):
                     raise
-                await self.trouble.meet(drain, error)
+                await self.errors.meet(drain, error)
                 return False
             finally:
                 session.touch()
@@ -145,7 +145,7 @@ class AccountWork:
 
     async def _ready(self, account: Account) -> Session:
         session = self.seats.live(account.id)
-        is_new = session is None or session.worn or session.generation != account.profile_generation
+        is_new = session is None or session.over_memory or session.generation != account.profile_generation
         if session is None or is_new:
             session = await self._open(account)
         async with session.busy:
@@ -180,7 +180,7 @@ class AccountWork:
             extra={"event": "screen.doubted", "account": session.account, "screen": screen},
         )  # fmt: skip
         code = LoggedOut.code if screen is Screen.QR else ERRORS[screen].code
-        await self.trouble.evidence.keep(session.account, code, session.page)
+        await self.errors.evidence.keep(session.account, code, session.page)
 
     async def _mark_ready(self, account: Account, session: Session) -> None:
         own = await session.page.own()

@@ -9,7 +9,7 @@ from stopwords import StopWords
 
 
 @dataclass
-class Memory:
+class InboxMemory:
     """What was seen of one page so far."""
 
     #: the open chat's name and the id of its last message, when it was read last
@@ -27,8 +27,8 @@ class Memory:
     groups: set[str] = field(default_factory=set)
 
 
-def news(
-    conversation: Conversation, recorded: Collection[str], memory: Memory, stop_words: StopWords
+def unrecorded(
+    conversation: Conversation, recorded: Collection[str], memory: InboxMemory, stop_words: StopWords
 ) -> Iterator[Bubble]:
     """Yield the incoming messages that are to be recorded, oldest first.
 
@@ -45,7 +45,7 @@ def news(
             yield bubble
 
 
-def arrivals(conversation: Conversation, memory: Memory) -> set[str]:
+def arrivals(conversation: Conversation, memory: InboxMemory) -> set[str]:
     """Return the ids of messages that came since `memory.current`: until then, all that was unread has been read.
 
     What a person may have read on the phone is not among them, since nobody knows how old it is.
@@ -53,7 +53,7 @@ def arrivals(conversation: Conversation, memory: Memory) -> set[str]:
     return {bubble.id for bubble in conversation.bubbles[_begin(conversation, (), memory) :]}
 
 
-def _begin(conversation: Conversation, recorded: Collection[str], memory: Memory) -> int:
+def _begin(conversation: Conversation, recorded: Collection[str], memory: InboxMemory) -> int:
     """Return the place of the first message that nobody had read, or that is below those of earlier looks."""
     theirs = [place for place, bubble in enumerate(conversation.bubbles) if not bubble.outgoing]
     unread = theirs[-conversation.unread :][:1] if conversation.unread else []
@@ -61,7 +61,7 @@ def _begin(conversation: Conversation, recorded: Collection[str], memory: Memory
     return min([len(conversation.bubbles), *unread, *seen])
 
 
-def _marks(conversation: Conversation, recorded: Collection[str], memory: Memory) -> Iterator[int]:
+def _marks(conversation: Conversation, recorded: Collection[str], memory: InboxMemory) -> Iterator[int]:
     """Yield the places of the last messages that earlier looks saw; -1 for an end of a chat that was empty then."""
     name, last = memory.seen
     bubbles = conversation.bubbles

@@ -49,7 +49,9 @@ class Probe:
         job = await self.database.one("last_unreadable", account=session.account)
         if job is None:
             return None
-        rows = await self.database.all("bubbles_beside", account=session.account, phone=job["phone"], job=job["id"])
+        rows = await self.database.all(
+            "bubbles_of_recipient", account=session.account, phone=job["phone"], job=job["id"]
+        )
         others = {row["bubble"] for row in rows}
         try:
             found = await session.page.look_for(

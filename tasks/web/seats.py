@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 #: what becomes of an account's login when it is left
 Login = Literal["keep", "aside", "forget"]
 #: and what of its sealed copy, where it is not kept as it is
-ENDED: dict[Login, str] = {"aside": "set_profile_aside", "forget": "forget_profile"}
+ENDED: dict[Login, str] = {"aside": "set_profile_aside", "forget": "delete_profile"}
 
 NO_SEAT = 0.2  # seconds between looks for a seat
 BOOTS = 2  # browsers that start at once: a boot is mostly work for the processor
@@ -57,7 +57,7 @@ class Session:
     #: when its profile is to be sealed next; not before it has come to its chat list
     seal_at: float = math.inf
     #: its browser takes too much memory, and is opened anew between two messages
-    worn: bool = False
+    over_memory: bool = False
     #: it took too much soon after its opening, so that another one would as well; None until it was weighed
     heavy: bool | None = None
     #: new chats are not to be tried at present
@@ -105,7 +105,7 @@ class Seats:
     #: of these, or soon of these: whoever is in `open` now
     _wanting: set[str] = field(default_factory=set)
     #: leased accounts that had no browser at the last look
-    _bare: set[str] = field(default_factory=set)
+    _without_browser: set[str] = field(default_factory=set)
     #: accounts whose seat waits for a phone to scan
     _linking: set[str] = field(default_factory=set)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
@@ -156,11 +156,13 @@ class Seats:
 
     async def let_go(self, leased: list[str]) -> None:
         """Give back what is leased and has no browser for two looks in a row, unless somebody is to look after it."""
-        bare = {account for account in leased if account not in self.sessions and not self._is_claimed(account)}
-        forsaken, self._bare = sorted(bare & self._bare), bare
-        if not forsaken:
+        without_browser = {
+            account for account in leased if account not in self.sessions and not self._is_claimed(account)
+        }
+        unattended, self._without_browser = sorted(without_browser & self._without_browser), without_browser
+        if not unattended:
             return
-        for row in await self.database.all("forsaken_accounts", worker=self.worker, bare=forsaken):
+        for row in await self.database.all("unattended_accounts", worker=self.worker, without_browser=unattended):
             await self.leave(row["id"], "its browser had gone", attend=True, only_idle=True)
 
     def _is_claimed(self, account: str) -> bool:

@@ -16,7 +16,7 @@ from browser.page.selectors import Selectors
 from crypto import CryptoError, read_public_key
 from errors import SelectorsWrong
 from tasks.web.selector_download import Download
-from tasks.web.selector_store import SHIPPED, Shelf, age, opened
+from tasks.web.selector_store import SHIPPED, SelectorStore, age, opened
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +25,10 @@ LOOK = 5.0  # seconds between looks at the file and the pin, for whoever runs it
 
 
 @dataclass
-class SelectorsSource:
+class SelectorSource:
     """Finds the selectors to be used, at the start and again and again."""
 
-    shelf: Shelf
+    store: SelectorStore
     file: Path | None = None
     download: Download | None = None
     #: is handed those that take the place of the ones in use
@@ -50,7 +50,7 @@ class SelectorsSource:
                 read_public_key(key)
             except CryptoError as error:
                 raise SelectorsWrong(f"SELECTORS_KEY: {error}.") from None
-        return cls(Shelf(folder, key), file, Download(url, tls) if url else None)
+        return cls(SelectorStore(folder, key), file, Download(url, tls) if url else None)
 
     def load(self) -> Selectors:
         """Return the selectors to begin with. Raise SelectorsWrong when the file SELECTORS_FILE is not valid."""
@@ -63,7 +63,7 @@ class SelectorsSource:
         if self.file:
             self._look_at_file()
             return
-        if self.shelf.pinned() != self._pinned:
+        if self.store.pinned() != self._pinned:
             self._take()
         if self.download and time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY
@@ -87,9 +87,9 @@ class SelectorsSource:
             if (fetched := await download.fetch()) is None:
                 return
             content, signature, accept = fetched
-            found = opened(content, signature, self.shelf.key)
+            found = opened(content, signature, self.store.key)
             if self._is_new(found, content, signature):
-                self.shelf.keep(found, content, signature)
+                self.store.keep(found, content, signature)
             # Another worker may have kept it already.
             self._take()
             accept()
@@ -103,12 +103,12 @@ class SelectorsSource:
     def _is_new(self, found: Selectors, content: bytes, signature: bytes) -> bool:
         """Tell whether it is to be kept. Raise SelectorsWrong for one older than those here: it may be played back."""
         shipped = selectors.load()
-        newest = max(age(version) for version in (shipped.version, *self.shelf.versions()))
+        newest = max(age(version) for version in (shipped.version, *self.store.versions()))
         if age(found.version) < newest:
             raise SelectorsWrong(f"Their version {found.version} is older than one that was here already.")
         if age(found.version) > newest:
             return True
-        held = self.shelf.held(found.version)
+        held = self.store.held(found.version)
         if (held and held[0] != content) or (not held and found != shipped):
             raise SelectorsWrong(f"They differ from those of the same version {found.version}: raise the version.")
         # The same may be signed anew, by a key that took the place of another.
@@ -126,7 +126,7 @@ class SelectorsSource:
 
     def _choose(self, given: Selectors | None) -> None:
         """Settle which are in use: those given, the pinned, or the newest of the fetched and the shipped."""
-        self._pinned = self.shelf.pinned()
+        self._pinned = self.store.pinned()
         if given:
             self._used, self.origin = given, f"file {self.file}"
             return
@@ -134,13 +134,13 @@ class SelectorsSource:
             self._used, self.origin = pinned, "pinned"
             return
         self._used, self.origin = selectors.load(), SHIPPED
-        fetched = self.shelf.newest() if self.download else None
+        fetched = self.store.newest() if self.download else None
         if fetched and age(fetched.version) > age(self._used.version):
             self._used, self.origin = fetched, "fetched"
 
     def _read_pinned(self, version: str) -> Selectors | None:
         try:
-            return selectors.load() if version == SHIPPED else self.shelf.read(version)
+            return selectors.load() if version == SHIPPED else self.store.read(version)
         except SelectorsWrong as error:
             log.warning(
                 "the pinned selectors %s are passed over: %s", version, error,

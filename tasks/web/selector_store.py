@@ -1,4 +1,4 @@
-"""The shelf: selectors that were fetched, on disk with their signatures, for a restart and for the way back."""
+"""The store of selectors that were fetched, on disk with their signatures, for a restart and for the way back."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ def age(version: str) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class SelectorStore:
     """The fetched versions on disk: `<version>.toml` with its signature beside it, and which one is `pinned`."""
 
     folder: Path

@@ -36,7 +36,7 @@ from tasks.backoff import backoff
 from tasks.lanes import UNKNOWN_MOST, Drain, wake_returned
 from tasks.sending.job import Job, Policy
 from tasks.web import page_metrics
-from tasks.web.evidence_store import Evidence
+from tasks.web.evidence_store import EvidenceStore
 from tasks.web.incoming import Incoming
 from tasks.web.seats import Session
 
@@ -66,7 +66,7 @@ class Sender:
     worker: str
     policy: Policy
     incoming: Incoming
-    evidence: Evidence
+    evidence: EvidenceStore
 
     async def take(self, drain: Drain) -> Job | None:
         """Claim the next due job of the lane."""
@@ -257,7 +257,7 @@ class Sender:
 
     async def _beside(self, job: Job) -> set[str]:
         """Return the ids of other messages to the same recipient."""
-        rows = await self.database.all("bubbles_beside", account=job.account_id, phone=job.phone, job=job.id)
+        rows = await self.database.all("bubbles_of_recipient", account=job.account_id, phone=job.phone, job=job.id)
         return {row["bubble"] for row in rows}
 
     async def _settle_one(self, session: Session, job: Job) -> None:

@@ -20,7 +20,6 @@ class Account:
     transport: str
     wanted: str
     state: str
-    paused: bool
     #: its profile holds a login, as far as is known
     linked: bool
     time_zone: str
@@ -32,7 +31,6 @@ class Account:
     proxy: bytes | None
     profile_home: str | None
     profile_generation: int
-    failures_in_a_row: int
     reconnects: int
     #: while it holds
     restriction: str | None

@@ -9,7 +9,7 @@ from errors import PostriderError
 from phones import subscriber
 from sql.database import Database, Row
 from tasks.lanes import wake_returned
-from tasks.periodic import Beside
+from tasks.periodic import PerKey
 from tasks.web.seats import Seats, Session
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ class Ticks:
 
     database: Database
     seats: Seats
-    _beside: Beside = field(default_factory=Beside)
+    _beside: PerKey = field(default_factory=PerKey)
 
     async def run_once(self) -> None:
         """Look once at every live page with messages that wait for a tick."""

@@ -9,7 +9,7 @@ from functools import partial
 from browser.engine.memory import measure
 from errors import PostriderError
 from sql.database import Database
-from tasks.periodic import Beside
+from tasks.periodic import PerKey
 from tasks.web.seats import Seats, Session
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Watchdog:
             await self._open_anew(session, "its browser is gone")
         elif self.seats.draining(session.account) or session.busy.locked():
             return
-        elif session.worn:
+        elif session.over_memory:
             await self._open_anew(session, f"its browser takes {size // MB} MB")
         elif not await session.page.answers():
             await self._open_anew(session, "its page does not answer")
@@ -64,7 +64,7 @@ class Watchdog:
         """Have a browser that takes too much opened anew, unless it does so from the beginning: the next one would."""
         over = size > self.memory_limit * MB
         if over and not session.heavy and time.monotonic() - session.opened > SOON:
-            session.worn = True
+            session.over_memory = True
         elif session.heavy is None or (over and not session.heavy):
             session.heavy = over
             mb = size // MB if over else None
@@ -93,7 +93,7 @@ class Sealing:
     seats: Seats
     #: seconds
     every: float
-    _beside: Beside = field(default_factory=Beside)
+    _beside: PerKey = field(default_factory=PerKey)
 
     async def run_once(self) -> None:
         """Seal the profiles whose time has come."""

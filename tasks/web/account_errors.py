@@ -25,7 +25,7 @@ from errors import (
 from sql.database import Database, Transaction
 from tasks.backoff import backoff
 from tasks.lanes import Drain
-from tasks.web.evidence_store import Evidence
+from tasks.web.evidence_store import EvidenceStore
 from tasks.web.linking import NotScanned
 from tasks.web.seats import Seats
 from tasks.web.send import SETTLE_AGAIN
@@ -46,14 +46,14 @@ SETTLE_LATER = 60.0  # seconds between looks at what is submitted, while only a 
 
 
 @dataclass
-class Trouble:
+class AccountErrors:
     """Meets the errors of a worker's accounts. What is written is fenced by the lease."""
 
     database: Database
     worker: str
     seats: Seats
     states: States
-    evidence: Evidence
+    evidence: EvidenceStore
     breaker_failures: int
     breaker_seconds: float
     #: seconds between two looks at a ban screen
@@ -198,7 +198,7 @@ class Trouble:
         # sees that the codes have ended clicks on connect.
         async def write(tx: Transaction) -> None:
             await self.states.held(tx, drain.lane)
-            await tx.all("give_back", account=drain.lane, worker=self.worker, began=drain.began)
+            await tx.all("disconnect_unscanned", account=drain.lane, worker=self.worker, began=drain.began)
 
         await self.database.transact(write)
         await self.seats.leave(drain.lane, error.detail, to=State.disconnected)
@@ -288,6 +288,6 @@ class Trouble:
             await self.evidence.keep(account, error.sign, session.page)
 
 
-def is_account_trouble(error: SendError) -> bool:
+def is_of_account(error: SendError) -> bool:
     """Tell whether an error is the account's or the page's, and not the recipient's."""
     return isinstance(error, AttemptFailed | AccountWaits)

@@ -3,22 +3,22 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks.delivery.endpoint_health import ASKED, LONGEST_REST, MOST, REST, TRIP, Health
+from tasks.delivery.endpoint_health import ASKED, LONGEST_REST, MOST, REST, TRIP, EndpointHealth
 from tasks.delivery.rate import SPARE, Rate
 from tasks.delivery.retry import Retry
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
 
-def failing(times: int, health: Health | None = None, *, overloaded: bool = False) -> Health:
-    health = health or Health()
+def failing(times: int, health: EndpointHealth | None = None, *, overloaded: bool = False) -> EndpointHealth:
+    health = health or EndpointHealth()
     for _ in range(times):
         health = health.failed(NOW, overloaded=overloaded)
     return health
 
 
 def test_each_success_doubles_what_is_asked_at_once_up_to_a_bound() -> None:
-    health, seen = Health(in_flight=1), []
+    health, seen = EndpointHealth(in_flight=1), []
     for _ in range(8):
         health = health.succeeded()
         seen.append(health.in_flight)
@@ -26,14 +26,14 @@ def test_each_success_doubles_what_is_asked_at_once_up_to_a_bound() -> None:
 
 
 def test_a_few_failures_change_nothing_and_many_leave_one_at_once() -> None:
-    assert failing(TRIP - 1).in_flight == Health().in_flight
+    assert failing(TRIP - 1).in_flight == EndpointHealth().in_flight
     assert failing(TRIP - 1).rest() == 0
     assert failing(TRIP).in_flight == 1
     assert failing(TRIP).rest() > 0
 
 
 def test_one_that_is_overloaded_is_asked_half_as_much_each_time() -> None:
-    seen = [failing(n, Health(in_flight=8), overloaded=True).in_flight for n in range(5)]
+    seen = [failing(n, EndpointHealth(in_flight=8), overloaded=True).in_flight for n in range(5)]
     assert seen == [8, 4, 2, 1, 1]
 
 
@@ -45,7 +45,7 @@ def test_rests_grow_up_to_a_bound_and_a_success_ends_them() -> None:
     assert rests[0] == pytest.approx(REST, rel=0.21)
     assert rests[2] == pytest.approx(4 * REST, rel=0.21)
     assert rests[-1] == pytest.approx(LONGEST_REST, rel=0.21)
-    assert health.succeeded() == Health(in_flight=2)
+    assert health.succeeded() == EndpointHealth(in_flight=2)
 
 
 @pytest.mark.parametrize(("asked", "rest"), [(0, 0), (120, 120), (1e9, ASKED)])
@@ -64,7 +64,7 @@ def test_days_of_nothing_but_failures_are_enough(failures: int, days: int, *, ho
 
 
 def test_a_failure_after_quiet_days_is_a_first_one() -> None:
-    health = Health(failures=13, failing_since=NOW - timedelta(days=6), failed_at=NOW - timedelta(days=5))
+    health = EndpointHealth(failures=13, failing_since=NOW - timedelta(days=6), failed_at=NOW - timedelta(days=5))
     assert not health.failed(NOW).is_hopeless(NOW)
     assert health.failed(NOW).failing_since == NOW
     busy = replace(health, failed_at=NOW - timedelta(hours=23))

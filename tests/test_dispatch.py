@@ -262,7 +262,7 @@ async def test_what_a_drain_knows_of_an_endpoint_that_was_switched_on_meanwhile_
         await add_events(database, 1)
         draining = asyncio.create_task(drain_once(database, work))
         await under_way(receiver)
-        await database.all("forget_health", endpoint="whe_1")
+        await database.all("reset_health", endpoint="whe_1")
         await draining
     assert await value(database, "select failures || ' ' || (failing_since is null) from endpoints") == "0 true"
     assert await value(database, "select state || ' ' || last_status from deliveries") == "pending 500"
