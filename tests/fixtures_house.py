@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,9 +136,13 @@ class Cluster(House):
 
     async def start(self, command: str, **environment: str) -> Program:
         """Start `api` or `worker` as a process, at the pace of tests."""
+        return await self.start_from(ROOT, command, environment)
+
+    async def start_from(self, root: Path, command: str, environment: Mapping[str, str]) -> Program:
+        """Start it from a tree of the code."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "fixtures_pace", command, cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", **self.environment, **environment},
+            sys.executable, "-m", "fixtures_pace", command, cwd=root,
+            env={**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}", **self.environment, **environment},
         )  # fmt: skip
         program = Program(process)
         self.programs.append(program)

@@ -130,7 +130,7 @@ class OrgChanges(Model):
         return {**(self.stop_words or none).columns(row), "reply": reply}
 
 
-class ListedStopWords(Shown):
+class OrgStopWords(Shown):
     """How an org's stop words differ from the listed ones."""
 
     add: list[str] = Field(description="What counts as STOP beside the listed words.")
@@ -141,7 +141,7 @@ class Org(Shown):
     """The org that the key acts for."""
 
     id: str = Field(description="`org_…`.")
-    stop_words: ListedStopWords = Field(description="How its stop words differ from the listed ones.")
+    stop_words: OrgStopWords = Field(description="How its stop words differ from the listed ones.")
     opt_out_reply: str | None = Field(
         description="What people who opt out by a stop word are sent, once; null is nothing."
     )
@@ -149,7 +149,7 @@ class Org(Shown):
     @classmethod
     def of(cls, row: Row) -> Self:
         """Make it of a row of orgs."""
-        words = ListedStopWords(add=row["added_stop_words"], ignore=row["ignored_stop_words"])
+        words = OrgStopWords(add=row["added_stop_words"], ignore=row["ignored_stop_words"])
         return cls.model_validate({**row, "stop_words": words})
 
 

@@ -1,0 +1,89 @@
+"""The code of before goes on beside this one, on the schema of this one, and takes over from it again."""
+
+import io
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from fixtures_house import ROOT, Cluster, Program, cluster
+from fixtures_lanes import until, value
+
+from bench.ports import held_ports
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.long]
+
+#: 0.5.0 before its schema had the newest migrations; moved on with each release.
+BEFORE = "6b6fd15dbc4dac0106f1017d67a2c60a4049fa8c"
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the tree of the code of before."""
+    folder = tmp_path_factory.mktemp("before")
+    git = shutil.which("git") or pytest.skip("there is no git")
+    archive = subprocess.run([git, "archive", BEFORE], cwd=ROOT, capture_output=True, check=False)
+    if archive.returncode:
+        pytest.skip(f"this clone has no commit {BEFORE}: {archive.stderr.decode().strip()}")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tree:
+        tree.extractall(folder, filter="data")
+    return folder
+
+
+async def worker(it: Cluster, home: Path, root: Path = ROOT) -> Program:
+    """Start a worker with a directory of profiles of its own."""
+    (port,) = held_ports(1)
+    own = {"CHROME_USER_DATA_DIR": str(home), "WORKER_PORT": str(port), "LEASE_SECONDS": "15"}
+    return await it.start_from(root, "worker", own)
+
+
+async def check_sent(it: Cluster, account: str, message: str) -> None:
+    """Send a message; wait until it has its tick and its webhook."""
+    phone = "15556660001"
+    job = await it.send(account, phone, message)
+    assert (await it.ended(job))["sentAt"]
+    assert (await it.event(job))["type"] == "JobCompleted"
+
+
+async def test_a_worker_of_before_sends_beside_this_one_and_after_it(
+    database_url: str, tmp_path: Path, before: Path
+) -> None:
+    async with cluster(tmp_path, database_url) as it:
+        old = await worker(it, tmp_path / "old", before)
+        first = await it.link("first")
+        await check_sent(it, first, "by the old one")
+        new = await worker(it, tmp_path / "new")
+        await until(it.database, "select count(*) from workers", 2, seconds=60)
+        second = await it.link("second")
+        for account in (first, second):
+            await check_sent(it, account, f"beside, {account}")
+        assert await old.stop() == 0
+        await until(it.database, "select count(*) from accounts where state = 'ready'", 2, seconds=60)
+        for account in (first, second):
+            await check_sent(it, account, f"upgraded, {account}")
+        old = await worker(it, tmp_path / "old", before)
+        await until(it.database, "select count(*) from workers", 2, seconds=60)
+        assert await new.stop() == 0
+        await until(it.database, "select count(*) from accounts where state = 'ready'", 2, seconds=60)
+        for account in (first, second):
+            await check_sent(it, account, f"rolled back, {account}")
+        texts = [f"{when}, {account}" for when in ("beside", "upgraded", "rolled back") for account in (first, second)]
+        assert await it.received("15556660001") == ["by the old one", *texts]
+        assert await value(it.database, "select count(*) from deliveries where state = 'failed'") == 0
+
+
+def test_upkeep_of_before_finds_its_functions(database_url: str, before: Path) -> None:
+    code = """
+import asyncio, sys
+from sql.database import Database
+from tasks.upkeep import Upkeep
+
+async def main(url):
+    async with Database(url) as database:
+        await Upkeep(database, keepalive_days=7, retention_days=30).run_once()
+
+asyncio.run(main(sys.argv[1]))
+"""
+    subprocess.run([sys.executable, "-c", code, database_url], cwd=before, check=True, env={"PYTHONPATH": str(before)})
