@@ -132,10 +132,10 @@ async def test_the_description_holds_every_route_and_refers_to_nothing_missing(d
     schemas = document["components"]["schemas"]
     for reference in set(_references(document)):
         assert reference.removeprefix("#/components/schemas/") in schemas, reference
-    assert set(schemas["Order"]["properties"]) == {
+    assert set(schemas["SendRequest"]["properties"]) == {
         "phone", "message", "idempotencyKey", "account", "sendAt", "expiresAt", "priority", "metadata",
     }  # fmt: skip
-    assert schemas["Order"]["additionalProperties"] is False
+    assert schemas["SendRequest"]["additionalProperties"] is False
     names = [parameter["name"] for parameter in document["paths"]["/jobs"]["get"]["parameters"]]
     assert sorted(names) == ["account", "cursor", "limit", "since", "status", "until"]
 

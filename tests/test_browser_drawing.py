@@ -62,7 +62,7 @@ async def reader(pages: Pages, request: pytest.FixtureRequest) -> AsyncIterator[
         "Pedido 42\n-\nTotal: 10", "a\n1.\nb", "a\n>\nb", "📋 *Menu*" + "\u200e" * 850 + "\n1) Pizza",
         "Pedido 42" + " " * 900 + "obrigado", "_" * 400 + "\n" + "*" * 400 + "\nTotal 10",
         "a" + unicodedata.normalize("NFD", "안녕하세요 고객님 주문하신 상품이 발송되었습니다. ") * 30,
-        "a" * 765 + "\n- b", "a" * 763 + "\n10. b",
+        "a" * 765 + "\n- b", "a" * 763 + "\n10. b", "* " + "\u200e" * 900, "1. " + "\u200e" * 900,
     ]
 )  # fmt: skip
 async def test_a_bubble_says_what_was_sent(reader: Reader, texts: list[str]) -> None:

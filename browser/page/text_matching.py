@@ -115,7 +115,7 @@ def _wordy(text: str) -> str:
 
 
 def _padded(text: str) -> str:
-    return unicodedata.normalize("NFD", even_breaks(text)).lstrip().translate(MARKS)
+    return LISTED.sub("", _marked(text)).translate(MARKS)
 
 
 def _marked(text: str) -> str:
