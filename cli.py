@@ -32,8 +32,8 @@ bench_cli = typer.Typer(no_args_is_help=True, help="Measure, on sandbox accounts
 cli.add_typer(bench_cli, name="bench")
 
 
-def _run(work: "Callable[[Settings], int]", *, log_level: str | None = None) -> None:
-    """Run a command on the settings; what stops it is one line on standard error, and exit code 1."""
+def _run(work: "Callable[[Settings], int]", *, log_level: str | None = None, **values: object) -> None:
+    """Run a command on the settings, of which `values` are given; what stops it is one line, and exit code 1."""
 
     def run() -> int:
         import logs
@@ -43,7 +43,7 @@ def _run(work: "Callable[[Settings], int]", *, log_level: str | None = None) -> 
             # For as long as a command has no answer of its own: the embedded Postgres must not stay behind.
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, _exit)
-        settings = environment.load()
+        settings = environment.load(**{name: value for name, value in values.items() if value is not None})
         logs.configure(log_level or settings.log_level, plain=sys.stderr.isatty())
         try:
             return work(settings)
@@ -106,11 +106,18 @@ def _api(*, end_with_stdin: EndWithStdin = False) -> None:
 
 
 @cli.command("worker")
-def _worker(*, end_with_stdin: EndWithStdin = False) -> None:
+def _worker(
+    *,
+    duties: Annotated[
+        str | None,
+        typer.Option(help="sessions (accounts and their messages), webhooks, or both: in place of WORKER_DUTIES."),
+    ] = None,
+    end_with_stdin: EndWithStdin = False,
+) -> None:
     """Send messages and deliver webhooks."""
     from commands import worker
 
-    _run(lambda settings: worker.run_worker(settings, end_with_stdin=end_with_stdin))
+    _run(lambda settings: worker.run_worker(settings, end_with_stdin=end_with_stdin), worker_duties=duties)
 
 
 @cli.command("migrate")

@@ -1,7 +1,7 @@
 """The settings: one typed table, read once from the environment and `.env`.
 
-Only app.py, cli.py and commands/ read it; everybody else is handed what it needs. docs/settings.md and .env.example are
-made from it.
+Only cli.py, commands/ and wiring/ read it; everybody else is handed what it needs. docs/settings.md and .env.example
+are made from it.
 """
 
 import base64
@@ -11,7 +11,7 @@ from datetime import time
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import psutil
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -25,6 +25,8 @@ MIN_SECRET = 16  # characters that a key or secret must have
 ENCRYPTION_KEY_BYTES = 32  # AES-256
 
 Seconds = Annotated[float, Field(ge=0)]
+Duty = Literal["sessions", "webhooks"]
+DUTIES: tuple[Duty, ...] = get_args(Duty)
 
 
 class Settings(BaseSettings):
@@ -41,6 +43,9 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address that the API and the worker's health port listen on.")
     port: int = Field(default=3000, ge=1, le=65535, description="Port of the API.")
     worker_port: int = Field(default=3001, ge=1, le=65535, description="Port of the worker's health.")
+    worker_duties: Annotated[tuple[Duty, ...], NoDecode] = Field(
+        default=DUTIES, description="What a worker does: `sessions` (accounts and their messages), `webhooks`, or both."
+    )
     api_key: SecretStr | None = Field(
         default=None, description="Bootstrap key of the default org. Generated in development."
     )
@@ -174,6 +179,16 @@ class Settings(BaseSettings):
         """Cut off white space around values; what is nothing else is unset."""
         del settings_cls, file_secret_settings
         return _Trimmed(init_settings), _Trimmed(env_settings), _Trimmed(dotenv_settings)
+
+    @field_validator("worker_duties", mode="before")
+    @classmethod
+    def _duties(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        named = {part.strip() for part in value.split(",")}
+        if not named <= {*DUTIES}:
+            raise ValueError("must be sessions, webhooks or sessions,webhooks")
+        return tuple(duty for duty in DUTIES if duty in named)
 
     @field_validator("typing_delay_ms", mode="before")
     @classmethod

@@ -23,11 +23,12 @@ from tasks.delivery.dialer import Dialer
 from tasks.delivery.lane import DeliveryWork
 from tasks.delivery.request import Requests
 from tasks.delivery.result_writer import ResultWriter
-from tasks.lanes import DEAD, PULSE, Lanes, Pulse
+from tasks.lanes import Lanes
 from tasks.periodic import run_every
+from tasks.pulse import DEAD, PULSE, Pulse
 from tasks.queue import FAST, SLOW, Consumer, make_app
 from wiring.parts import PATIENCE
-from wiring.worker import ENDPOINT_SLOTS, SLOW_SLOTS, crowded
+from wiring.webhooks import ENDPOINT_SLOTS, SLOW_SLOTS, crowded
 
 BODY = 600  # bytes of an event's data, about what JobCompleted has
 STEP = 1000  # events of each endpoint in one transaction
@@ -118,7 +119,7 @@ async def delivering(database: Database, url: str, dead: float = DEAD) -> AsyncI
     )
     deliveries = DeliveryWork(database, lanes.worker, requests, ResultWriter(database), lanes.stopping.is_set)
     lanes.works = {"endpoint": deliveries}
-    app = make_app(url, lanes.drain, _nothing, size=10, crowd=crowded(lanes, deliveries).drain)
+    app = make_app(url, lanes.drain, _nothing, size=10, drains={SLOW: crowded(lanes, deliveries).drain})
     pulse = Pulse(url, 900, dead)
     consumers = [Consumer(app, [FAST], ENDPOINT_SLOTS, 5), Consumer(app, [SLOW], SLOW_SLOTS, 5)]
 

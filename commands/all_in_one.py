@@ -32,9 +32,9 @@ async def all_in_one(
     sandbox = make_sandbox(settings, timing)
     stop = asyncio.Event()
     with environment.home(settings.profiles) as home:
-        worker, engine = make_worker(settings, url, home, patience)
+        worker = make_worker(settings, url, home, patience)
         api = config(make_api(settings, url, sandbox), settings.host, settings.port)
-        async with running(api, sandbox.state.sandbox.stop, listener), worker.database, engine:
+        async with running(api, sandbox.state.sandbox.stop, listener), worker.opened():
             working = asyncio.create_task(worker.run(stop))
             try:
                 yield worker

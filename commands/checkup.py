@@ -26,9 +26,9 @@ from tasks.web.checkups import Checkups
 from tasks.web.profiles import Profiles
 from tasks.web.seats import Seats
 from tasks.web.selector_source import SelectorSource
+from tasks.web.sessions import DUTY, seats_of
 from tasks.web.state_changes import Account
 from tasks.web.states import State
-from tasks.worker import Worker
 from wiring import parts, selectors
 from wiring.worker import make_worker
 
@@ -168,35 +168,37 @@ async def _look_here(settings: Settings, url: str, examined: ExaminedAccount, pr
     root, home = settings.profiles.resolve(), new_id("visit_")
     source = selectors.source(settings)
     source.load()
-    worker, engine = make_worker(settings.model_copy(update={"chrome_user_data_dir": root / VISITS / home}), url, home)
-    async with worker.database, engine, worker.visiting():
+    values = {"chrome_user_data_dir": root / VISITS / home, "worker_duties": (DUTY,)}
+    worker = make_worker(settings.model_copy(update=values), url, home)
+    seats = seats_of(worker.parts)
+    async with worker.opened(), worker.visiting():
         # Only now: whoever sweeps knows by the worker's row that this home is in use.
         await Profiles(worker.database, worker.id, home, root, parts.sealer(settings)).sweep()
         directory = visiting(root, home)
         try:
-            leased = await worker.seats.lease(examined.id)
+            leased = await seats.lease(examined.id)
             if leased:
                 progress.say("nobody has it: its page is opened here, for a moment")
-                await _open(worker, source, examined, progress)
+                await _open(seats, source, examined, progress)
             return leased
         finally:
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
 
-async def _open(worker: Worker, source: SelectorSource, examined: ExaminedAccount, progress: Progress) -> None:
+async def _open(seats: Seats, source: SelectorSource, examined: ExaminedAccount, progress: Progress) -> None:
     try:
         # As it is under our lease.
-        examined = await find(worker.database, examined.id)
+        examined = await find(seats.database, examined.id)
         _check_openable(examined)
-        rows = await worker.database.read(Account, "account_to_drain", account=examined.id, keepalive=0)
+        rows = await seats.database.read(Account, "account_to_drain", account=examined.id, keepalive=0)
         progress.what = "its page is being opened"
-        session = await worker.seats.open(rows[0])
+        session = await seats.open(rows[0])
         progress.what = "its page is being looked at"
-        checkups = Checkups(worker.database, worker.seats, lambda: source.origin)
+        checkups = Checkups(seats.database, seats, lambda: source.origin)
         await checkups.look(session, shown=BOOT, reload=True)
     finally:
         progress.what = "its login is being sealed"
-        await _leave(worker.seats, examined, progress)
+        await _leave(seats, examined, progress)
 
 
 def _check_openable(examined: ExaminedAccount) -> None:

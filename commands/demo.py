@@ -29,6 +29,7 @@ from errors import OperatorError
 from settings import Settings
 from sql import embedded, schema
 from sql.database import Database
+from tasks.web.sessions import seats_of
 from tasks.worker import Worker
 
 PHONE = "15551234567"
@@ -135,7 +136,7 @@ async def _demo(settings: Settings, api: socket.socket, hook: socket.socket, pic
             account = await _link(story, client)
             job = await _send(story, client, receiver)
             await _report(story, client, url, job)
-            await worker.seats.sessions[account].page.screenshot(picture)
+            await seats_of(worker.parts).sessions[account].page.screenshot(picture)
             story.tell(f"The chat as the browser shows it is in {picture}")
     _farewell(story)
     return 0

@@ -19,6 +19,8 @@ from sql.database import Database
 from wiring import parts
 
 DISK = 2**30  # bytes that should be free
+#: what waits for a worker with a duty
+WORK = {"sessions": "messages", "webhooks": "deliveries"}
 CLOCK = 5.0  # seconds that our clock and Postgres's may differ; signed requests are refused beyond that
 
 
@@ -33,6 +35,7 @@ def run_doctor(settings: Settings, account: str | None, *, canary: bool = False)
     checks: list[tuple[str, Callable[[Settings], str]]] = [
         ("database", _database),
         ("schema", _schema),
+        ("workers", lambda it: asyncio.run(_workers(it))),
         ("clock", _clock),
         ("keys", lambda it: asyncio.run(_keys(it))),
         ("chromium", lambda it: asyncio.run(_chromium(it))),
@@ -77,6 +80,19 @@ def _clock(settings: Settings) -> str:
     if off > CLOCK:
         raise OperatorError(f"This clock and Postgres's differ by {off:.1f} s; set both by NTP.")
     return f"within {max(off, 0):.2f} s of Postgres's"
+
+
+async def _workers(settings: Settings) -> str:
+    async with Database(environment.database_url(settings), size=1) as database:
+        duties = await database.all("duties_done")
+    for row in duties:
+        if row["waiting"]:
+            raise OperatorError(
+                f"No worker with the duty {row['duty']} is running, and {row['waiting']:,} {WORK[row['duty']]} "
+                f"are due: start `postrider worker --duties {row['duty']}`."
+            )
+    running = ", ".join(f"{row['workers']} for {row['duty']}" for row in duties if row["workers"])
+    return f"{running} are running" if running else "none is running, and nothing waits for one"
 
 
 async def _keys(settings: Settings) -> str:

@@ -48,7 +48,7 @@ def _plain(default: Any) -> str:
     if default is None:
         return ""
     if isinstance(default, tuple):
-        return "-".join(str(part) for part in default)
+        return ("," if isinstance(default[0], str) else "-").join(str(part) for part in default)
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 

@@ -35,26 +35,28 @@ async def explain(database: Database, job: str, retention_days: float) -> list[s
         found = await tx.one("why_job", org=ORG, job=job)
         events = await tx.one("job_of_events", org=ORG, job=job)
         rows = await tx.all("why_events", org=ORG, job=events["id"]) if events else []
-        workers = await tx.one("why_workers")
+        working = {row["duty"] for row in await tx.all("duties_done") if row["workers"]}
     if rows:
-        return list(_events(rows, works=bool(workers and workers["workers"])))
+        return list(_events(rows, works="webhooks" in working))
     kept = f" Events are kept for {retention_days:g} days (RETENTION_DAYS)." if retention_days else ""
     if found is None:
         raise OperatorError(f"There is no job {job}: it was never accepted, or it was deleted with its events.{kept}")
     if found["ended_at"] is None:
-        return [_open(found)]
+        return [_open(found, works="sessions" in working)]
     ended = f"Job {found['job_id']} ended at {iso(found['ended_at'])} ({found['state']})"
     return [f"{ended}, and its events were deleted.{kept}"]
 
 
-def _open(job: Row) -> str:
+def _open(job: Row, *, works: bool) -> str:
     yet = (
         f"Job {job['job_id']} is {job['state']}, so that there is no event of it yet: the first is written when it is "
         "sent, failed or cancelled."
     )
     if job["closed"]:
         return f"{yet} Its account {job['account_id']} sends nothing {_until(job)} ({job['gate_reason']})."
-    return f"{yet} It is to be sent at {iso(job['due_at'])}." if job["later"] else yet
+    if job["later"]:
+        return f"{yet} It is to be sent at {iso(job['due_at'])}."
+    return yet if works else f"{yet} No worker with the duty sessions is running."
 
 
 def _events(rows: list[Row], *, works: bool) -> Iterator[str]:
@@ -102,7 +104,7 @@ def _waits(way: Row, *, works: bool) -> str:
         return f"is left alone {_until(way)} ({way['gate_reason']}); then comes attempt {number}.{last}"
     if not way["due"]:
         return f"waits for its attempt {number} at {iso(way['due_at'])}.{last}"
-    others = "others are before it" if works else "no worker is running"
+    others = "others are before it" if works else "no worker with the duty webhooks is running"
     return f"is due for its attempt {number} since {iso(way['due_at'])}, and {others}.{last}"
 
 

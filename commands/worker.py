@@ -3,7 +3,8 @@
 import asyncio
 import gc
 import resource
-from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -14,8 +15,6 @@ from starlette.routing import Route
 from api.http import problems
 from api.http.middleware import ResponseHeaders
 from api.operator import metrics
-from browser.engine.engine import Engine
-from browser.page.reader import Patience
 from commands import environment
 from commands.serve import config, running
 from commands.signals import on_signals, on_stdin_ended
@@ -26,20 +25,17 @@ from tasks.metrics import WORKER
 from tasks.worker import Worker
 from wiring.worker import make_worker
 
+if TYPE_CHECKING:
+    from browser.page.reader import Patience
+
 CONNECTIONS = 10_240  # and other open files of a worker; macOS allows no more
-PROBE_AGAIN = 300.0  # seconds that a probe of the browser counts for
 
 
-def run_worker(
-    settings: Settings,
-    patience: Patience = Patience(),  # noqa: B008 - it is frozen
-    *,
-    end_with_stdin: bool = False,
-) -> int:
+def run_worker(settings: Settings, patience: "Patience | None" = None, *, end_with_stdin: bool = False) -> int:
     """Work until a signal or, if so told, until standard input ends. Returns the exit code."""
     url = environment.ready_database_url(settings)
     _allow_connections()
-    with environment.home(settings.profiles) as home:
+    with environment.home(settings.profiles) if "sessions" in settings.worker_duties else nullcontext() as home:
         return asyncio.run(_worker(settings, url, home, patience, end_with_stdin=end_with_stdin))
 
 
@@ -56,21 +52,25 @@ def _allow_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
-async def _worker(settings: Settings, url: str, home: str, patience: Patience, *, end_with_stdin: bool) -> int:
+async def _worker(
+    settings: Settings, url: str, home: str | None, patience: "Patience | None", *, end_with_stdin: bool
+) -> int:
     stop = on_signals()
     if end_with_stdin:
         on_stdin_ended(stop.set)
-    worker, engine = make_worker(settings, url, home, patience)
-    health = config(health_app(worker, engine, settings), settings.host, settings.worker_port)
+    worker = make_worker(settings, url, home, patience)
+    health = config(health_app(worker, settings), settings.host, settings.worker_port)
     search_less_for_garbage()
-    async with worker.database, engine, running(health):
+    async with worker.opened(), running(health):
         return await worker.run(stop)
 
 
-def health_app(worker: Worker, engine: Engine, settings: Settings) -> Starlette:
-    """Return the worker's health, ready when Postgres took its last sign of life and a browser starts; and metrics."""
+def health_app(worker: Worker, settings: Settings) -> Starlette:
+    """Return the worker's health and metrics.
+
+    It is ready when Postgres took its last sign of life and, where it has sessions, a browser starts.
+    """
     admin = hash_key(settings.admin_key.get_secret_value()) if settings.admin_key else None
-    ready = _Cached(engine.probe, PROBE_AGAIN)
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -79,7 +79,7 @@ def health_app(worker: Worker, engine: Engine, settings: Settings) -> Starlette:
         try:
             if worker.heartbeat.age > worker.heartbeat.lease_seconds:
                 return JSONResponse({"status": "no sign of life"}, 503)
-            await ready()
+            await worker.check()
         except PostriderError:
             return JSONResponse({"status": "no browser"}, 503)
         return JSONResponse({"status": "ready"})
@@ -93,18 +93,3 @@ def health_app(worker: Worker, engine: Engine, settings: Settings) -> Starlette:
         middleware=[Middleware(ResponseHeaders, production=settings.production)],
         exception_handlers=problems.HANDLERS,
     )
-
-
-class _Cached:
-    """A check whose success counts for a while."""
-
-    def __init__(self, check: Callable[[], Awaitable[None]], seconds: float) -> None:
-        self._check, self._seconds, self._until = check, seconds, 0.0
-        self._lock = asyncio.Lock()
-
-    async def __call__(self) -> None:
-        async with self._lock:
-            now = asyncio.get_running_loop().time()
-            if now > self._until:
-                await self._check()
-                self._until = asyncio.get_running_loop().time() + self._seconds

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,12 +31,18 @@ Drainer = Callable[[str, int], Awaitable[None]]
 
 
 def make_app(
-    url: str, drain: Drainer, upkeep: Callable[[], Awaitable[None]], *, size: int, crowd: Drainer | None = None
+    url: str,
+    drain: Drainer,
+    upkeep: Callable[[], Awaitable[None]],
+    *,
+    size: int,
+    drains: Mapping[str, Drainer] | None = None,
 ) -> procrastinate.App:
-    """Return an app that drains the lanes of its wake-ups, by `crowd` those in the queue SLOW.
+    """Return an app that drains the lanes of its wake-ups: by `drains` in these queues, by `drain` in all others.
 
     Its pool has `size` connections.
     """
+    special = {} if drains is None else drains
     connector = procrastinate.PsycopgConnector(
         pool_factory=Pool,  # type: ignore[arg-type]  # a pool of a subclass of its connections
         conninfo=url,
@@ -53,7 +59,7 @@ def make_app(
     @app.task(name="drain", pass_context=True)
     async def _drain(context: procrastinate.JobContext, lane: str) -> None:
         if context.job.id is not None:
-            await (crowd if crowd and context.job.queue == SLOW else drain)(lane, context.job.id)
+            await special.get(context.job.queue, drain)(lane, context.job.id)
 
     # Also a canary: with no periodic task registered, procrastinate does not notice when its listener dies.
     @app.periodic(cron="*/10 * * * *")

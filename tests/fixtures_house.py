@@ -26,6 +26,8 @@ from commands.demo_timing import PATIENCE, TIMING
 from crypto import new_secret
 from settings import Settings
 from sql.database import Database
+from tasks.web.seats import Seats
+from tasks.web.sessions import seats_of
 from tasks.worker import Worker
 
 ROOT = Path(__file__).parent.parent
@@ -44,6 +46,12 @@ class House:
     receiver: Receiver
     worker: Worker | None = None
     events: list[Json] = field(default_factory=list)
+
+    @property
+    def seats(self) -> Seats:
+        """Those of its worker, where that runs in this process."""
+        assert self.worker
+        return seats_of(self.worker.parts)
 
     async def link(self, name: str = "x", *, kind: str | None = None) -> str:
         """Make a sandbox account and scan its code; return its id once it is ready. `kind` is one of KINDS."""

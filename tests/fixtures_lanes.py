@@ -12,7 +12,8 @@ import procrastinate
 from commands.client import looks
 from errors import DatabaseUnavailable
 from sql.database import Database
-from tasks.lanes import Drain, Lanes, Lost, Pulse
+from tasks.lanes import Drain, Lanes, Lost
+from tasks.pulse import Pulse
 from tasks.queue import Consumer, make_app
 from tasks.sending.job import Job
 
@@ -77,7 +78,7 @@ async def lane_worker(
     pool: int = 10,
 ) -> AsyncIterator[LaneWorker]:
     async with Database(url, size=pool, name="postrider worker") as database:
-        await database.all("register_worker", worker=name, host="here", version="0.1.0", home=name, seats=slots)
+        await add_worker(database, name, seats=slots)
         recorder = Recorder(database, name, work_seconds)
         lanes = Lanes(database, name, {"account": recorder, "endpoint": recorder}, slice=turn)
 
@@ -100,9 +101,19 @@ async def lane_worker(
                     await database.all("unregister_worker", worker=name)
 
 
-async def add_worker(database: Database, name: str = "wrk_a") -> None:
+async def add_worker(
+    database: Database,
+    name: str = "wrk_a",
+    *,
+    home: str | None = None,
+    seats: int = 1,
+    duties: Sequence[str] = ("sessions", "webhooks"),
+) -> None:
     """Have a worker that lives, which may lease accounts."""
-    await database.all("register_worker", worker=name, host="here", version="0.2.0", home=name, seats=1)
+    await database.all(
+        "register_worker", worker=name, host="here", version="0.2.0", home=home or name, seats=seats,
+        duties=list(duties),
+    )  # fmt: skip
 
 
 async def add_lanes(database: Database, *lanes: str) -> None:

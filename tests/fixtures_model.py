@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
+from fixtures_lanes import add_worker
 from psycopg.rows import dict_row
 
 from api.accounts.actions import steer
@@ -41,7 +42,8 @@ from errors import (
     SendError,
 )
 from sql.database import Database, Row, Transaction
-from tasks.lanes import Drain, Lanes, Lost, Pulse, Unattended
+from tasks.lanes import Drain, Lanes, Lost, Unattended
+from tasks.pulse import Pulse
 from tasks.sending.job import Policy
 from tasks.web.account_errors import is_of_account
 from tasks.web.evidence_store import EvidenceStore
@@ -672,7 +674,7 @@ class World:
         if any(worker.home == home and not worker.dead for worker in self.workers):
             return None
         name = f"wrk_{len(self.workers) + 1}"
-        await self.database.all("register_worker", worker=name, host="here", version="0", home=home, seats=1)
+        await add_worker(self.database, name, home=home)
         row = await self.rows("select worker_id from procrastinate_register_worker_v1()")
         incoming = Incoming(self.database, cast("Any", None))
         lanes = Lanes(self.database, name, {})

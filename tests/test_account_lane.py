@@ -6,7 +6,7 @@ from fixtures_lanes import add_jobs, add_lanes, value
 from sql.database import Database
 from tasks.lanes import Drain
 from tasks.sending.job import Job
-from wiring import worker as worker_parts
+from wiring.worker import make_worker
 
 
 async def test_what_was_only_typed_is_given_back_though_the_account_is_to_be_disconnected(
@@ -19,8 +19,8 @@ async def test_what_was_only_typed_is_given_back_though_the_account_is_to_be_dis
     assert await database.read(Job, "take_job", lane="acc_1", epoch=old.epoch, worker="wrk_dead")
     async with database.transaction() as tx:
         await tx.connection.execute("update accounts set wanted = 'disconnected'")
-    worker, engine = worker_parts.make_worker(make_settings(tmp_path, database_url, 1, 1), database_url, "home_1")
-    async with worker.database, engine:
+    worker = make_worker(make_settings(tmp_path, database_url, 1, 1), database_url, "home_1")
+    async with worker.opened():
         await worker.lanes.drain("acc_1", 2)
     assert await value(database, "select id from jobs where state = 'queued'") == job
     assert await value(database, "select leased_by from accounts") is None

@@ -20,7 +20,7 @@ async def running(database_url: str, tmp_path: Path) -> AsyncIterator[House]:
 async def ordered(it: House, account: str) -> str | None:
     """Return the step at which the account's page is still to crash."""
     assert it.worker
-    left: str | None = await it.worker.seats.sessions[account].page._page.evaluate("localStorage.getItem('crash-at')")
+    left: str | None = await it.seats.sessions[account].page._page.evaluate("localStorage.getItem('crash-at')")
     return left
 
 

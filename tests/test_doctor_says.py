@@ -79,17 +79,16 @@ async def test_the_linking_screen(pages: Pages, kind: str) -> None:
 
 
 async def test_what_a_killed_one_leaves_is_swept(database: Database, tmp_path: Path) -> None:
-    await database.all("register_worker", worker="wrk_a", host="here", version="1", home="visit_living", seats=0)
+    await add_worker(database, "wrk_a", home="visit_living", seats=0, duties=())
     left = {home: visiting(tmp_path, home) for home in ("visit_dead", "visit_living")}
     for home in left.values():
         (home / "acc_1").mkdir()
         assert home.stat().st_mode & 0o777 == 0o700
     await Profiles(database, "wrk_b", "home_b", tmp_path, Sealer.from_text(NO_KEY)).sweep()
     assert [home.name for home in left.values() if home.exists()] == ["visit_living"]
-    for work in ("why_workers", "room_elsewhere"):
-        row = await database.one(work, worker="wrk_b")
-        assert row
-        assert not any(row.values()), "it works on nothing, and nothing is left to it"
+    room = await database.one("room_elsewhere", worker="wrk_b")
+    assert room == {"room": False}, "nothing is left to it"
+    assert [row["workers"] for row in await database.all("duties_done")] == [0, 0], "it works on nothing"
 
 
 async def said(database_url: str, tmp_path: Path) -> str:
@@ -106,7 +105,7 @@ async def test_a_page_that_is_in_use_is_looked_at_without_a_click(
     async with house(tmp_path, database_url) as it:
         account = await it.link()
         assert it.worker
-        session = it.worker.seats.sessions[account]
+        session = it.seats.sessions[account]
         async with session.busy:
             monkeypatch.setattr(checkups, "BUSY", 0.1)
             assert (await checkup._checkup(it.settings, account)).startswith("shows the screen main, and selectors ")

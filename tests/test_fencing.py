@@ -16,7 +16,8 @@ from fixtures_lanes import SENT, add_jobs, add_lanes, add_worker, lane_worker, u
 
 from sql.database import Database, Transaction
 from sql.loader import queries
-from tasks.lanes import Drain, Pulse
+from tasks.lanes import Drain
+from tasks.pulse import Pulse
 from tasks.sending.job import Job
 
 ROOT = Path(__file__).parent.parent

@@ -66,16 +66,16 @@ async def sleeps(running: House, account: str) -> None:
     """Close the account's session, as when it was idle for long."""
     assert running.worker
     async with asyncio.timeout(30):
-        while running.worker.seats.draining(account):
+        while running.seats.draining(account):
             await asyncio.sleep(0.05)
-    await running.worker.seats.leave(account, "idle")
-    assert running.worker.seats.live(account) is None
+    await running.seats.leave(account, "idle")
+    assert running.seats.live(account) is None
 
 
 async def is_current(running: House, account: str) -> None:
     """Wait until all that has come in was read, so that what comes next is known to be new."""
     assert running.worker
-    work, session = running.worker.lanes.works["account"], running.worker.seats.live(account)
+    work, session = running.worker.lanes.works["account"], running.seats.live(account)
     assert isinstance(work, AccountWork)
     assert session
     async with asyncio.timeout(60):
@@ -278,7 +278,7 @@ async def test_what_was_opened_while_postgres_was_away_is_recorded_later(running
     async with Database("postgresql://127.0.0.1:1/none") as away:
         incoming.database = away
         await arrives(running, account, "15551240008", "Hello?", "Anybody?")
-        session = running.worker.seats.live(account)
+        session = running.seats.live(account)
         assert session
         async with asyncio.timeout(30):
             while not (await session.page.inbox.glance())[0]:  # opened, and with that read

@@ -9,7 +9,8 @@ from fixtures_lanes import SENT, add_jobs, add_lanes, add_worker, lane_worker, p
 from errors import DatabaseUnavailable
 from sql.database import Database, bounded
 from sql.loader import queries
-from tasks.lanes import Drain, Lanes, Pulse, Unattended
+from tasks.lanes import Drain, Lanes, Unattended
+from tasks.pulse import Pulse
 from tasks.sending.job import Job
 
 ROOT = Path(__file__).parent.parent
@@ -340,7 +341,7 @@ async def test_a_leader_that_says_nothing_loses_the_lead(database: Database, dat
 
 
 async def test_after_a_sleep_of_everybody_nobody_is_called_dead(database: Database, database_url: str) -> None:
-    await database.all("register_worker", worker="wrk_a", host="", version="", home="", seats=1)
+    await add_worker(database, "wrk_a")
     async with database.transaction() as tx:
         await tx.connection.execute("update workers set renewed_at = now() - interval '1 hour'")
     pulse = Pulse(database_url, 900, dead=0.2)

@@ -27,10 +27,9 @@ from starlette.routing import Mount, Route
 import logs
 from api.http import request_log
 from api.sending.jobs import Job
-from browser.engine.engine import Engine
 from commands.worker import health_app
 from sql.database import Database
-from wiring import worker as worker_parts
+from wiring.worker import make_worker
 
 ROOT = Path(__file__).parent.parent
 LEVELS = {"debug": "debug", "info": "info", "warning": "warning", "error": "error", "exception": "error"}
@@ -240,9 +239,8 @@ async def test_what_watches_is_logged_for_debugging_only(database_url: str) -> N
 
 async def test_the_health_of_a_worker_is_logged_like_that(database_url: str, tmp_path: Path) -> None:
     values = settings(data_dir=tmp_path, database_url=database_url)
-    worker, engine = worker_parts.make_worker(values, database_url, "home_1")
-    assert isinstance(engine, Engine)
-    async with client_of(health_app(worker, engine, values)) as client:
+    worker = make_worker(values, database_url, "home_1")
+    async with client_of(health_app(worker, values)) as client:
         with lines() as found:
             await client.get("/healthz")
             await client.get("/15551234567")

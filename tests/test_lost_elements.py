@@ -15,7 +15,7 @@ from prometheus_client import generate_latest
 from browser.page import selectors
 from commands.demo_timing import PATIENCE
 from tasks.metrics import WORKER
-from wiring import worker as worker_parts
+from wiring import sessions
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 
@@ -44,10 +44,10 @@ async def running(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> As
     file = folder / "selectors.toml"
     file.write_text(SHIPPED)
     with own_database(postgres) as url, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker_parts, "LOOK", 0.2)
+        patch.setattr(sessions, "LOOK", 0.2)
         async with house(folder, url, selectors_file=file, confirm_seconds=12, send_backoff_seconds=0.2) as it:
             assert it.worker
-            it.worker.seats.patience = replace(PATIENCE, chat=8.0, boot=20.0)
+            it.seats.patience = replace(PATIENCE, chat=8.0, boot=20.0)
             yield it, file
 
 
@@ -63,7 +63,7 @@ async def use(it: House, file: Path, text: str) -> None:
     wanted = selectors.parse(text)
 
     async def used() -> bool:
-        return bool(it.worker and it.worker.seats.selectors == wanted)
+        return bool(it.worker and it.seats.selectors == wanted)
 
     await until(used)
 

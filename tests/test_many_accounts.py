@@ -93,7 +93,7 @@ async def test_more_accounts_than_seats_are_all_served_without_another_scan(data
         assert await value(it.database, "select count(*) from profiles where whole") == ACCOUNTS - 2
         # Whoever sleeps is on no disk.
         left = {path.name for path in it.settings.profiles.iterdir() if path.is_dir()}
-        assert left == set(it.worker.seats.sessions if it.worker else ())
+        assert left == set(it.seats.sessions if it.worker else ())
         for account in accounts:
             shown = await it.client.get(f"/accounts/{account}")
             assert shown["health"] == "healthy"
@@ -213,7 +213,7 @@ async def test_a_lost_login_asks_for_a_scan_and_is_kept_until_there_is_a_new_one
 async def ask_for_a_phone(it: House, account: str) -> None:
     """Have the account's login set aside although WhatsApp still knows it."""
     assert it.worker
-    seats = it.worker.seats
+    seats = it.seats
     async with asyncio.timeout(60):
         while seats.draining(account):
             await asyncio.sleep(0.05)
@@ -298,7 +298,7 @@ async def test_a_page_that_leaks_is_opened_anew_between_messages(
     monkeypatch.setattr(watchdog, "SOON", 0.0)
     it, account = watched, await watched.link()
     assert it.worker
-    sessions = it.worker.seats.sessions
+    sessions = it.seats.sessions
     opened = sessions[account].page
     jobs = [await it.send(account, "15554440005", f"message {n}") for n in range(3)]
     await it.client.post(f"/sandbox/accounts/{account}/leak", {"mb": 350})

@@ -13,7 +13,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.responses import Response
 
-from browser.engine.engine import Engine
 from commands.worker import health_app
 from sql.database import Database
 from tasks.delivery.request import Answer
@@ -92,7 +91,7 @@ WHO = [
 
 @pytest.mark.parametrize(("address", "headers", "status"), WHO)
 async def test_they_are_for_the_operator(app: Starlette, address: str, headers: dict[str, str], status: int) -> None:
-    worker = health_app(None, Engine(), settings())  # type: ignore[arg-type]  # its metrics need none
+    worker = health_app(None, settings())  # type: ignore[arg-type]  # its metrics need none
     for served in (app, worker):
         async with client_of(served, address) as client:
             answer = await client.get("/metrics", headers=headers)
@@ -101,7 +100,7 @@ async def test_they_are_for_the_operator(app: Starlette, address: str, headers: 
 
 
 async def test_behind_a_proxy_everybody_is_on_this_machine_and_needs_the_key(database_url: str) -> None:
-    worker = health_app(None, Engine(), settings(trust_proxy_hops=1))  # type: ignore[arg-type]  # as above
+    worker = health_app(None, settings(trust_proxy_hops=1))  # type: ignore[arg-type]  # as above
     async with running(database_url, trust_proxy_hops=1) as app:
         for served in (app, worker):
             async with client_of(served) as client:

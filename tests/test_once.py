@@ -135,7 +135,7 @@ async def test_a_page_that_loads_itself_anew_right_after_enter_is_asked_again(
     account, phone = await running.link(), "15557770015"
     assert (await running.ended(await running.send(account, phone, "hello")))["sentAt"]
     assert running.worker
-    page = running.worker.seats.sessions[account].page
+    page = running.seats.sessions[account].page
     press = page.press_enter
 
     async def pressed() -> None:

@@ -21,7 +21,6 @@ from starlette.routing import Route
 
 import app
 from browser.engine.chromium import SYSTEM
-from browser.engine.engine import Engine
 from cli import cli
 from commands import serve
 from commands.chromium import PACKAGES
@@ -269,7 +268,7 @@ def test_fly_asks_paths_that_exist_on_the_ports_that_are_served() -> None:
 def paths(process: str) -> set[str]:
     if process == "web":
         return {operation.path for operation in app.OPERATIONS if operation.method == "GET" and operation.open}
-    health = health_app(cast("Any", None), Engine(), read(_env_file=None, **secrets()))
+    health = health_app(cast("Any", None), read(_env_file=None, **secrets()))
     return {route.path for route in health.routes if isinstance(route, Route)}
 
 

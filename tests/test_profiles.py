@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fixtures_lanes import add_lanes, until, value
+from fixtures_lanes import add_lanes, add_worker, until, value
 
 from browser.engine.profile import read_generation
 from crypto import Sealer
@@ -34,9 +34,7 @@ async def make(database: Database, tmp_path: Path, key: str) -> Make:
         return Profiles(database, f"wrk_{name}", f"home_{name}", tmp_path / name, Sealer.from_text(key))
 
     for name in ("a", "b"):
-        await database.all(
-            "register_worker", worker=f"wrk_{name}", host="here", version="0.2.0", home=f"home_{name}", seats=1
-        )
+        await add_worker(database, f"wrk_{name}", home=f"home_{name}")
     return of
 
 

@@ -15,7 +15,8 @@ from fixtures_webhooks import put_endpoint, put_events, put_org, spread, states
 from sql.database import Database
 from tasks.delivery import recover as recovering
 from tasks.delivery.recover import BITE, recover
-from tasks.lanes import Drain, Pulse
+from tasks.lanes import Drain
+from tasks.pulse import Pulse
 
 PAST = {"since": "2020-01-01T00:00:00Z"}
 WAKEUPS = "select count(*) from procrastinate_jobs where lock = 'whe_1'"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from fixtures_lanes import SENT, add_jobs, add_lanes, lane_worker, pulse_until, until, value
+from fixtures_lanes import SENT, add_jobs, add_lanes, add_worker, lane_worker, pulse_until, until, value
 
 from errors import DatabaseUnavailable
 from sql.database import Database
-from tasks.lanes import Rescue
+from tasks.pulse import Rescue
 
 ROOT = Path(__file__).parent.parent
 
@@ -104,7 +104,7 @@ async def test_a_drain_that_outlives_procrastinates_heartbeat_is_not_buried(
     """procrastinate stops its heartbeat before a graceful stop has ended; our own row goes on."""
     await add_lanes(database, "a")
     await add_jobs(database, "a")
-    await database.all("register_worker", worker="wrk_a", host="", version="", home="", seats=1)
+    await add_worker(database, "wrk_a")
     async with database.transaction() as tx:
         await tx.connection.execute("update procrastinate_jobs set status = 'doing', worker_id = null")
         await tx.connection.execute(

@@ -113,7 +113,7 @@ class Stage:
     @property
     def seats(self) -> Seats:
         assert self.house.worker
-        return self.house.worker.seats
+        return self.house.seats
 
     async def show(self, account: str, screen: str | None) -> None:
         """Show a screen, or end it."""
@@ -172,8 +172,8 @@ async def stage(tmp_path: Path, url: str, dom: str) -> AsyncIterator[Stage]:
         assert isinstance(work, AccountWork)
         work.errors.look_again = 1.0
         work.errors.evidence.per_hour = 1000
-        address = it.worker.seats.url
-        it.worker.seats.url = lambda account: f"{address(account)}?dom={dom}"
+        address = it.seats.url
+        it.seats.url = lambda account: f"{address(account)}?dom={dom}"
         yield Stage(it, dom)
 
 

@@ -13,10 +13,11 @@ from browser.page.whatsapp import WhatsApp
 from commands.demo_timing import PATIENCE
 from errors import NotLinked, SendError, UiChanged, WrongChat
 from sql.database import Database
-from tasks.lanes import UNKNOWN_MOST, Drain, Pulse
+from tasks.lanes import UNKNOWN_MOST, Drain
+from tasks.pulse import Pulse
 from tasks.web import send
 from tasks.web.lane import AccountWork
-from wiring import worker as worker_parts
+from wiring.worker import make_worker
 
 TICKS = ".meta .status, .meta title, .cell-preview .status, .cell-preview title"
 MESSAGES = 4
@@ -33,11 +34,11 @@ def look_anew(it: House, *pauses: float) -> None:
 @asynccontextmanager
 async def drained(database: Database, url: str, folder: Path) -> AsyncIterator[tuple[AccountWork, Drain]]:
     """Begin a drain of the account acc_1, which holds its lease."""
-    worker, engine = worker_parts.make_worker(make_settings(folder, url, 1, 1), url, "home_1")
+    worker = make_worker(make_settings(folder, url, 1, 1), url, "home_1")
     await add_worker(database, worker.id)
     work = worker.lanes.works["account"]
     assert isinstance(work, AccountWork)
-    async with worker.database, engine:
+    async with worker.opened():
         assert await work.seats.lease("acc_1")
         (drain,) = await database.read(Drain, "begin_drain", lane="acc_1", worker=worker.id, wakeup=1)
         yield work, drain
@@ -105,7 +106,7 @@ async def test_a_chat_without_a_box_fails_in_the_end_and_stops_nobody_else(
 ) -> None:
     async with house(tmp_path, database_url, send_attempts=most, send_backoff_seconds=0.2) as it:
         assert it.worker
-        it.worker.seats.patience = replace(PATIENCE, chat=6.0, boot=20.0)
+        it.seats.patience = replace(PATIENCE, chat=6.0, boot=20.0)
         account = await it.link(kind="2026-08")
         look_anew(it, 1.0, 600.0)
         await it.ended(await it.send(account, "15557770001"))

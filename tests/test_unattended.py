@@ -48,7 +48,7 @@ async def state(it: House, account: str) -> str:
 
 async def asleep(it: House, account: str) -> None:
     assert it.worker
-    await it.worker.seats.leave(account, "idle")
+    await it.seats.leave(account, "idle")
     assert await state(it, account) == "hibernated"
 
 
@@ -80,23 +80,23 @@ async def test_a_session_that_was_closed_and_forgotten_is_opened_again(running: 
     account = await running.link()
     assert running.worker
     last = await value(running.database, "select max(id) from account_changes")
-    await running.worker.seats.close(account)
+    await running.seats.close(account)
     assert await state(running, account) == "ready"
     changes = (
         "select to_state || ': ' || reason from account_changes where id > %s and account_id = %s order by id limit 1"
     )
     await until(running.database, changes, "hibernated: its browser had gone", values=[last, account])
     await running.client.wait(f"/accounts/{account}", "state", {"ready"}, 60)
-    assert account in running.worker.seats.sessions
+    assert account in running.seats.sessions
 
 
 @pytest.mark.long
 async def test_a_lease_that_ended_while_postgres_was_away_is_no_end(running: House) -> None:
     account = await running.link()
     assert running.worker
-    await running.worker.seats.drop_ending()
-    assert account in running.worker.seats.sessions, "its lease is not about to end"
-    running.worker.seats.leases[account] = 0.0
+    await running.seats.drop_ending()
+    assert account in running.seats.sessions, "its lease is not about to end"
+    running.seats.leases[account] = 0.0
     ended = await value(running.database, "select clock_timestamp()")
     await execute(running, "update accounts set lease_until = now() - interval '20 seconds' where id = %s", account)
     again = "select state = 'ready' and lease_until > now() and connected_at > %s from accounts where id = %s"
@@ -106,7 +106,7 @@ async def test_a_lease_that_ended_while_postgres_was_away_is_no_end(running: Hou
 async def test_a_lease_that_is_missed_while_its_account_is_left_changes_nothing(running: House) -> None:
     account = await running.link()
     assert running.worker
-    seats = running.worker.seats
+    seats = running.seats
     await asyncio.gather(seats.leave(account, "for a reason", to=State.disconnected), seats.drop(account))
     shown = await running.client.get(f"/accounts/{account}")
     assert (shown["state"], shown["stateReason"]) == ("disconnected", "for a reason")
@@ -135,7 +135,7 @@ async def test_a_code_that_is_gone_was_not_scanned(
     await running.client.post(f"/accounts/{account}/connect")
     await running.client.qr(account)
     assert running.worker
-    page, seen = running.worker.seats.sessions[account].page, list[Screen]()
+    page, seen = running.seats.sessions[account].page, list[Screen]()
     look = page._reader.sight
 
     async def noted() -> Sight:
@@ -177,7 +177,7 @@ async def test_a_browser_that_was_left_on_our_disk_is_ended(running: House) -> N
 async def test_one_account_that_cannot_be_left_keeps_no_other(running: House, monkeypatch: pytest.MonkeyPatch) -> None:
     accounts = [await running.link(name) for name in ("x", "y")]
     assert running.worker
-    seats = running.worker.seats
+    seats = running.seats
     put_away = type(seats.profiles).put_away
 
     async def fails(_: object, account: str, *, linked: bool) -> bool:

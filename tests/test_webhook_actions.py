@@ -16,7 +16,7 @@ from starlette.responses import Response
 from api.webhooks import endpoints
 from sql.database import Database
 from tasks.delivery.lane import DeliveryWork
-from tasks.lanes import Pulse
+from tasks.pulse import Pulse
 
 STATES = "select string_agg(state || coalesce(': ' || last_error, ''), ', ' order by created_at, id) from deliveries"
 WOKEN = """

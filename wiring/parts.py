@@ -1,5 +1,6 @@
 """What more than one process makes of the settings."""
 
+from collections.abc import Callable
 from importlib.metadata import version
 
 from crypto import Sealer
@@ -18,6 +19,12 @@ def sealer(settings: Settings) -> Sealer:
     if settings.encryption_key is None:
         raise OperatorError("ENCRYPTION_KEY is not set.")
     return Sealer.from_text(settings.encryption_key.get_secret_value())
+
+
+def unsealer(settings: Settings) -> Callable[[bytes, str], str]:
+    """Return what opens secrets: what was sealed, and what for."""
+    keys = sealer(settings)
+    return lambda sealed, about: keys.open(sealed, about.encode()).decode()
 
 
 def sandbox_url(settings: Settings) -> str:

@@ -28,7 +28,9 @@ Health = Literal["healthy", "warning", "critical"]
 class HealthReason(Shown):
     """Why an account is not healthy."""
 
-    code: Literal["not_connected", "connecting", "daily_limit", "memory"] = Field(description="For programs.")
+    code: Literal["no_worker", "not_connected", "connecting", "daily_limit", "memory"] = Field(
+        description="For programs."
+    )
     health: Health = Field(description="How bad it is.")
     detail: str = Field(description="In a sentence.")
 
@@ -105,7 +107,14 @@ def health_of(row: Row) -> Health:
 
 
 def _reasons(row: Row) -> list[HealthReason]:
-    return [reason for reason in (_of_session(row), _of_day(row), _of_memory(row)) if reason]
+    return [reason for reason in (_of_worker(row), _of_session(row), _of_day(row), _of_memory(row)) if reason]
+
+
+def _of_worker(row: Row) -> HealthReason | None:
+    if row["is_served"] or row["wanted"] != "connected":
+        return None
+    detail = "No worker with the duty sessions is running: nothing is sent or received. Start `postrider worker`."
+    return HealthReason(code="no_worker", health="critical", detail=detail)
 
 
 def _of_session(row: Row) -> HealthReason | None:

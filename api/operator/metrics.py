@@ -36,7 +36,8 @@ async def show_metrics(request: Request) -> Response:
     async with context.database.transaction() as tx:
         waiting = await tx.all("waiting_deliveries")
         endpoints = await tx.all("count_endpoints")
-    return answer(_gauges(waiting, endpoints))
+        duties = await tx.all("duties_done")
+    return answer(_gauges(waiting, endpoints, duties))
 
 
 def admit(request: Request, admin: bytes | None, *, proxied: bool) -> None:
@@ -60,7 +61,7 @@ def _is_near(request: Request) -> bool:
         return False
 
 
-def _gauges(waiting: list[Row], endpoints: list[Row]) -> CollectorRegistry:
+def _gauges(waiting: list[Row], endpoints: list[Row], duties: list[Row]) -> CollectorRegistry:
     registry = CollectorRegistry()
     depth = Gauge(
         "postrider_webhook_deliveries_waiting",
@@ -84,6 +85,16 @@ def _gauges(waiting: list[Row], endpoints: list[Row]) -> CollectorRegistry:
         status.labels(name)
     for row in endpoints:
         status.labels(row["status"]).set(row["endpoints"])
+    workers = Gauge("postrider_workers", "Workers that live, by their duties.", ["duty"], registry=registry)
+    unserved = Gauge(
+        "postrider_unserved_work",
+        "Messages (sessions) and deliveries (webhooks) that are due while no worker that lives has the duty.",
+        ["duty"],
+        registry=registry,
+    )
+    for row in duties:
+        workers.labels(row["duty"]).set(row["workers"])
+        unserved.labels(row["duty"]).set(row["waiting"])
     return registry
 
 

@@ -53,7 +53,7 @@ with page as (
 )
 select id, name, transport, wanted, state, state_reason, state_since, restriction, restricted_until, paused, phone,
        time_zone, linked, case when pace then 'on' else 'off' end as pace, proxy_shown as proxy,
-       profile_name, platform, heavy_mb, can_go_back(page.account) as can_go_back, connected_at, disconnected_at,
+       profile_name, platform, heavy_mb, can_go_back(page.account) as can_go_back, (select duty_is_done('sessions')) as is_served, connected_at, disconnected_at,
        last_open_at, created_at,
        case when lease_until > now() then leased_by end as worker,
        waiting.queued,

@@ -12,7 +12,7 @@ select accounts.id, accounts.org_id, accounts.name, transport, wanted, state, st
        orgs.paused_at is not null or open_at > now() as closed,
        case when orgs.paused_at is not null then 'paused' else gate_reason end as closed_because,
        case when open_at between now() and '9999-01-01' then open_at end as opens_at,
-       exists (select from workers where renewed_at > now() - interval '30 seconds' and home not like 'visit\_%%') as works
+       duty_is_done('sessions') as works
 from accounts
 join lanes using (id)
 join orgs on orgs.org_id = accounts.org_id

@@ -14,3 +14,16 @@ group by 1
 
 -- name: count_endpoints
 select status, count(*) as endpoints from endpoints where deleted_at is null group by 1
+
+-- name: duties_done
+-- What waits behind an open gate is counted only where nobody does it: then it is of interest, and cannot be counted often.
+select duty,
+       (select count(*) from workers where duty = any (duties) and renewed_at > now() - interval '30 seconds') as workers,
+       case when duty_is_done(duty) then 0
+            when duty = 'sessions' then (
+                select count(*) from jobs join lanes on lanes.id = account_id
+                where state = 'queued' and due_at <= now() and open_at <= now())
+            else (
+                select count(*) from deliveries join lanes on lanes.id = endpoint_id
+                where state = 'pending' and due_at <= now() and open_at <= now()) end as waiting
+from unnest(array['sessions', 'webhooks']) as duty

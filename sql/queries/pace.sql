@@ -96,7 +96,7 @@ select opens_at from full_hour
 -- name: account_health
 -- From when a message may go: null when somebody has to act first.
 select accounts.id as account, wanted, state, restriction, restricted_until, accounts.pace as enabled, time_zone, heavy_mb,
-       can_go_back(accounts) as can_go_back,
+       can_go_back(accounts) as can_go_back, duty_is_done('sessions') as is_served,
        pace.minute_limit, pace.minute_used, pace.hour_limit, pace.hour_used, pace.day_limit as daily_limit, pace.day_used,
        pace.resets_at, pace.quiet_until,
        case when orgs.paused_at is not null or lanes.open_at = 'infinity' then null

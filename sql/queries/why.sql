@@ -31,8 +31,3 @@ left join lateral (
 ) as attempt on true
 where outbox.org_id = %(org)s and outbox.job_id = %(job)s
 order by outbox.created_at, outbox.sequence, endpoints.created_at, endpoints.id
-
--- name: why_workers
--- A visitor (`postrider doctor`) works on nothing.
-select count(*) as workers from workers
-where renewed_at > now() - interval '30 seconds' and home not like 'visit\_%%'

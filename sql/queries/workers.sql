@@ -1,6 +1,6 @@
 -- name: register_worker
-insert into workers (id, host, version, home, seats)
-values (%(worker)s, %(host)s, %(version)s, %(home)s, %(seats)s)
+insert into workers (id, host, version, home, seats, duties)
+values (%(worker)s, %(host)s, %(version)s, %(home)s, %(seats)s, %(duties)s::text[])
 
 -- name: renew_worker
 -- The sign of life, and with it the leases. A worker that was declared dead has no row any more and gets none back. One

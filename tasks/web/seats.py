@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -129,7 +129,7 @@ class Seats:
                 self.renewed([account], before)
             return ours is not None
 
-    def renewed(self, accounts: list[str], before: float) -> None:
+    def renewed(self, accounts: Sequence[str], before: float) -> None:
         """Note that Postgres renewed these leases at `before` or later, and tell the guard of their browsers."""
         for account in accounts:
             self.leases[account] = before + self.lease_seconds
@@ -154,7 +154,7 @@ class Seats:
             if await self.lease(account):
                 await self.leave(account, "its lease had ended", attend=True, only_idle=True)
 
-    async def let_go(self, leased: list[str]) -> None:
+    async def let_go(self, leased: Sequence[str]) -> None:
         """Give back what is leased and has no browser for two looks in a row, unless somebody is to look after it."""
         without_browser = {
             account for account in leased if account not in self.sessions and not self._is_claimed(account)

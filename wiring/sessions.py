@@ -1,0 +1,133 @@
+"""The duty `sessions` of a worker, put together from the settings."""
+
+from collections.abc import Sequence
+
+from browser.engine.chromium import candidates
+from browser.engine.engine import Engine
+from browser.engine.guard import Guard
+from browser.page.reader import Patience
+from browser.page.selectors import Selectors
+from settings import Settings
+from tasks.part import Turn
+from tasks.queue import Consumer
+from tasks.sending.job import Policy
+from tasks.sending.pace import Pace
+from tasks.web.account_errors import AccountErrors
+from tasks.web.checkups import Checkups
+from tasks.web.evidence_store import EvidenceStore
+from tasks.web.incoming import Incoming
+from tasks.web.lane import AccountWork
+from tasks.web.linking import Linking
+from tasks.web.probe import Probe
+from tasks.web.profiles import Profiles
+from tasks.web.seats import Seats
+from tasks.web.selector_source import LOOK, SelectorSource
+from tasks.web.send import Sender
+from tasks.web.sessions import DUTY, Sessions
+from tasks.web.state_changes import Account, States
+from tasks.web.ticks import Ticks
+from tasks.web.watchdog import Sealing, Watchdog
+from wiring import selectors
+from wiring.frame import DRAIN_PATIENCE, Frame
+from wiring.parts import pace_limits, sandbox_url, sealer, unsealer
+
+SEAL_EVERY = 3600.0  # seconds between seals of a session that stays open; six hours is the most a login may be behind
+
+
+def make_sessions(frame: Frame, home: str, patience: Patience | None, common: Sequence[str]) -> Sessions:
+    """Return the part; `home` is the identity of its directory of profiles, `patience` what it has with its pages.
+
+    Raises ChromiumMissing when there is none.
+    """
+    settings, worker = frame.settings, frame.worker
+    candidates(settings.chromium_path)  # which of them starts, the first opening tells
+    states = States(frame.database, worker)
+    source = selectors.source(settings)
+    seats = _seats(frame, states, home, patience or Patience(), source.load())
+    source.use = seats.use
+    evidence = EvidenceStore.at(settings.evidence_url, settings.data_dir / "evidence")
+    incoming, probe = Incoming(frame.database, seats), Probe(frame.database, seats)
+    queues = [f"account@{worker}", "account", *common]
+    return Sessions(
+        duty=DUTY,
+        works={"account": _work(frame, seats, states, incoming=incoming, probe=probe, evidence=evidence)},
+        consumers=[Consumer(frame.app, queues, settings.seats + len(common), DRAIN_PATIENCE)],
+        turns=_turns(settings, seats, source, incoming=incoming, probe=probe, evidence=evidence),
+        seats=seats,
+    )
+
+
+def _turns(
+    settings: Settings,
+    seats: Seats,
+    source: SelectorSource,
+    *,
+    incoming: Incoming,
+    probe: Probe,
+    evidence: EvidenceStore,
+) -> list[Turn]:
+    database = seats.database
+    return [
+        Turn("ticks", 1.0, Ticks(database, seats).run_once),
+        Turn("incoming", 2.0, incoming.run_once),
+        Turn("idle", 5.0, lambda: seats.leave_idle(settings.idle_seconds)),
+        Turn("sealing", 5.0, Sealing(seats, SEAL_EVERY).run_once),
+        Turn("watchdog", settings.watchdog_seconds, Watchdog(database, seats, settings.memory_limit_mb).run_once),
+        Turn("selectors", LOOK, source.run_once),
+        Turn("probe", LOOK, probe.run_once),
+        Turn("checkups", 1.0, Checkups(database, seats, lambda: source.origin).run_once),
+        # In every worker: folders on other machines are out of reach.
+        Turn("tidying", 600.0, seats.tidy),
+        Turn("evidence", 3600.0, lambda: evidence.sweep(settings.retention_days)),
+    ]
+
+
+def _seats(frame: Frame, states: States, home: str, patience: Patience, looks: Selectors) -> Seats:
+    settings, lanes, profiles = frame.settings, frame.lanes, frame.settings.profiles.resolve()
+    sandbox = sandbox_url(settings)
+
+    def url(account: Account) -> str:
+        return settings.whatsapp_url if account.transport == "web" else f"{sandbox}/web/{account.id}/"
+
+    return Seats(
+        database=frame.database,
+        worker=frame.worker,
+        states=states,
+        profiles=Profiles(frame.database, frame.worker, home, profiles, sealer(settings)),
+        engine=Engine(executable=settings.chromium_path, sandbox=settings.chromium_sandbox, profiles=profiles),
+        guard=Guard(),
+        selectors=looks,
+        capacity=settings.seats,
+        lease_seconds=settings.lease_seconds,
+        typing_delay_ms=settings.typing_delay_ms,
+        patience=patience,
+        url=url,
+        unseal=unsealer(settings),
+        draining=lambda account: account in lanes.draining,
+        stopping=lanes.stopping.is_set,
+    )
+
+
+def _work(
+    frame: Frame, seats: Seats, states: States, *, incoming: Incoming, probe: Probe, evidence: EvidenceStore
+) -> AccountWork:
+    settings, database, worker, stopping = frame.settings, frame.database, frame.worker, frame.lanes.stopping.is_set
+    policy = Policy(
+        attempts=settings.send_attempts,
+        backoff_seconds=settings.send_backoff_seconds,
+        confirm_seconds=settings.confirm_seconds,
+        settle_seconds=settings.settle_seconds,
+    )
+    return AccountWork(
+        database=database,
+        seats=seats,
+        states=states,
+        sender=Sender(database, worker, policy, incoming, evidence),
+        linking=Linking(database, worker, states, stopping),
+        errors=AccountErrors(
+            database, worker, seats, states, evidence, settings.breaker_failures, settings.breaker_seconds
+        ),
+        pace=Pace(database, pace_limits(settings), defer=settings.daily_cap_action == "defer", stopping=stopping),
+        probe=probe,
+        keepalive_days=settings.keepalive_days,
+    )
