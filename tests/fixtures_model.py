@@ -45,9 +45,11 @@ from sql.database import Database, Row, Transaction
 from tasks.lanes import Drain, Lanes, Lost, Unattended
 from tasks.pulse import Pulse
 from tasks.sending.job import Policy
+from tasks.sending.jobs import Jobs
 from tasks.web.account_errors import is_of_account
 from tasks.web.evidence_store import EvidenceStore
 from tasks.web.incoming import Incoming
+from tasks.web.job_evidence import JobEvidence
 from tasks.web.seats import CLOSE_MARGIN, GUARD_MARGIN, Session
 from tasks.web.send import Sender
 from tasks.web.state_changes import Account
@@ -381,6 +383,7 @@ class ModelWorker:
     home: str
     procrastinate: int
     lanes: Lanes
+    jobs: Jobs
     sender: Sender
     lost: Lost
     dead: bool = False
@@ -414,13 +417,13 @@ class ModelWorker:
         actor = CURRENT.get()
         assert actor
         actor.drain = drain
-        await self.sender.release(drain)
+        await self.jobs.release(drain)
         if not await self._lease():
             raise Unattended
         try:
             session = self.session if self.page and self.page.alive else await self._open()
             assert session
-            await self.sender.settle(drain, session)
+            await self.sender.settler.settle(drain, session)
         except LeaseLost as error:
             raise Unattended from error
         except SendError as error:
@@ -434,7 +437,7 @@ class ModelWorker:
         if session is None or page is None or not page.alive:
             return False
         async with session.busy:
-            job = await self.sender.take(drain)
+            job = await self.jobs.take(drain)
             if job is None:
                 return False
             page.job = job.id
@@ -677,10 +680,10 @@ class World:
         await add_worker(self.database, name, home=home)
         row = await self.rows("select worker_id from procrastinate_register_worker_v1()")
         incoming = Incoming(self.database, cast("Any", None))
-        lanes = Lanes(self.database, name, {})
+        lanes, jobs = Lanes(self.database, name, {}), Jobs(self.database, name, POLICY)
         worker = ModelWorker(
-            self, name, home, row[0]["worker_id"], lanes,
-            Sender(self.database, name, POLICY, incoming, self.evidence), Lost(self.database, lanes),
+            self, name, home, row[0]["worker_id"], lanes, jobs,
+            Sender(jobs, incoming, JobEvidence(self.database, self.evidence)), Lost(self.database, lanes),
         )  # fmt: skip
         lanes.works = {"account": worker}
         self.workers.append(worker)

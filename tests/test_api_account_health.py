@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import httpx2
 import pytest
 from fixtures_api import api, rows
-from fixtures_lanes import add_jobs
+from fixtures_lanes import add_jobs, add_worker
 
 from sql.database import Database
 
@@ -16,7 +16,8 @@ ZONE = f"Etc/GMT{datetime.now(UTC).hour - 12:+d}"
 
 
 @pytest.fixture
-async def client(database_url: str) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(database: Database, database_url: str) -> AsyncIterator[httpx2.AsyncClient]:
+    await add_worker(database)
     async with api(database_url, **LIMITS) as client:
         yield client
 
@@ -186,6 +187,7 @@ async def test_today_is_the_accounts_own_day(client: httpx2.AsyncClient, databas
 
 
 async def test_the_ramp_is_in_the_accounts_limit(database_url: str, database: Database) -> None:
+    await add_worker(database)
     async with api(database_url, pace_per_day=1000, pace_ramp_start=100, pace_ramp_step=50) as client:
         account = await new_account(client)
         assert (await client.get(f"/accounts/{account}")).json()["dailyLimit"] == 100

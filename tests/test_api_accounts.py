@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 from fixtures_api import api, new_account, production, rows
+from fixtures_lanes import add_worker
 
 from sql.database import Database
 
@@ -12,7 +13,8 @@ WAKEUPS = "select lock from procrastinate_jobs where status = 'todo'"
 
 
 @pytest.fixture
-async def client(database_url: str) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(database: Database, database_url: str) -> AsyncIterator[httpx2.AsyncClient]:
+    await add_worker(database)
     async with api(database_url) as client:
         yield client
 

@@ -244,5 +244,5 @@ async def test_on_a_page_in_doubt_nothing_new_is_typed_before_the_message_in_han
         )
     async with drained(database, database_url, tmp_path) as (work, drain):
         await work.errors.wait_for_settling(drain, seconds)
-        assert (await work.sender.take(drain) is None) == waits
+        assert (await work.jobs.take(drain) is None) == waits
     assert await value(database, "select open_at < 'infinity' from lanes"), "it goes on by itself"

@@ -52,7 +52,9 @@ async def test_a_job_that_has_not_ended(database: Database, job: str) -> None:
         "Job order-42 is queued, so that there is no event of it yet: the first is written when it is sent, failed or "
         "cancelled."
     )
-    assert await why(database) == await why(database, job) == yet
+    assert await why(database) == await why(database, job) == f"{yet} No worker with the duty sessions is running."
+    await add_worker(database)
+    assert await why(database) == yet
     await run(database, "update jobs set due_at = '2999-01-01T09:00:00Z'")
     assert await why(database) == f"{yet} It is to be sent at 2999-01-01T09:00:00.000Z."
     await run(database, "update lanes set open_at = '2998-01-01T09:00:00Z', gate_reason = 'quiet_hours'")
@@ -153,7 +155,7 @@ async def test_one_that_is_due(database: Database, job: str) -> None:
     await put_endpoint(database)
     await sent(database, job)
     assert "is due for its attempt 1 since 20" in await why(database)
-    assert (await why(database)).endswith(", and no worker is running.")
+    assert (await why(database)).endswith(", and no worker with the duty webhooks is running.")
     await add_worker(database)
     assert (await why(database)).endswith(", and others are before it.")
 

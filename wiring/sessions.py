@@ -11,11 +11,13 @@ from settings import Settings
 from tasks.part import Turn
 from tasks.queue import Consumer
 from tasks.sending.job import Policy
+from tasks.sending.jobs import Jobs
 from tasks.sending.pace import Pace
 from tasks.web.account_errors import AccountErrors
 from tasks.web.checkups import Checkups
 from tasks.web.evidence_store import EvidenceStore
 from tasks.web.incoming import Incoming
+from tasks.web.job_evidence import JobEvidence
 from tasks.web.lane import AccountWork
 from tasks.web.linking import Linking
 from tasks.web.probe import Probe
@@ -118,11 +120,13 @@ def _work(
         confirm_seconds=settings.confirm_seconds,
         settle_seconds=settings.settle_seconds,
     )
+    jobs = Jobs(database, worker, policy)
     return AccountWork(
         database=database,
         seats=seats,
         states=states,
-        sender=Sender(database, worker, policy, incoming, evidence),
+        jobs=jobs,
+        sender=Sender(jobs, incoming, JobEvidence(database, evidence)),
         linking=Linking(database, worker, states, stopping),
         errors=AccountErrors(
             database, worker, seats, states, evidence, settings.breaker_failures, settings.breaker_seconds

@@ -25,10 +25,10 @@ from errors import (
 from sql.database import Database, Transaction
 from tasks.backoff import backoff
 from tasks.lanes import Drain
+from tasks.sending.jobs import SETTLE_AGAIN
 from tasks.web.evidence_store import EvidenceStore
 from tasks.web.linking import NotScanned
 from tasks.web.seats import Seats
-from tasks.web.send import SETTLE_AGAIN
 from tasks.web.state_changes import States
 from tasks.web.states import OPEN, State
 

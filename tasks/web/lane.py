@@ -22,6 +22,7 @@ from logs import bind
 from sql.database import Database, Transaction
 from tasks.backoff import backoff
 from tasks.lanes import Drain, Unattended, wake_returned
+from tasks.sending.jobs import Jobs
 from tasks.sending.pace import Pace
 from tasks.web.account_errors import RECONNECT_CAP, RECONNECTS, SETTLE_LATER, AccountErrors, is_of_account
 from tasks.web.linking import Linking
@@ -52,6 +53,7 @@ class AccountWork:
     database: Database
     seats: Seats
     states: States
+    jobs: Jobs
     sender: Sender
     linking: Linking
     errors: AccountErrors
@@ -66,7 +68,7 @@ class AccountWork:
         if account is None:
             return False
         # Nothing of this needs a page: what was only typed has not left.
-        await self.sender.release(drain)
+        await self.jobs.release(drain)
         if account.wanted != "connected" or await self._stays_closed(drain, account):
             if account.half_done:
                 await self.database.all("settle_later", lane=drain.lane, epoch=drain.epoch, seconds=SETTLE_LATER)
@@ -93,11 +95,11 @@ class AccountWork:
 
     async def _attend(self, drain: Drain, account: Account) -> None:
         session = await self._ready(account)
-        await self.sender.settle(drain, session)
+        await self.sender.settler.settle(drain, session)
         if drain.for_good and drain.gate_reason == UiChanged.code:
             await self.probe.known(session)
         elif account.doubted:
-            await self.errors.wait_for_settling(drain, self.sender.policy.confirm_seconds)
+            await self.errors.wait_for_settling(drain, self.jobs.policy.confirm_seconds)
 
     async def _account(self, account: str) -> Account | None:
         rows = await self.database.read(Account, "account_to_drain", account=account, keepalive=self.keepalive_days)
@@ -124,7 +126,7 @@ class AccountWork:
         if session is None or session.over_memory:
             return False
         async with session.busy:
-            job = await self.sender.take(drain)
+            job = await self.jobs.take(drain)
             if job is None:
                 return False
             if not await self.pace.admits(job):

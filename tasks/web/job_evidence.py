@@ -1,0 +1,27 @@
+"""What the page showed when a message failed, named in its job."""
+
+from dataclasses import dataclass
+
+from errors import AttemptFailed, OutcomeUnknown, Refused, SendError, UiChanged
+from sql.database import Database
+from tasks.sending.job import Job
+from tasks.web.evidence_store import EvidenceStore
+from tasks.web.seats import Session
+
+#: errors for which the page itself is evidence
+OF_THE_PAGE = AttemptFailed | UiChanged | OutcomeUnknown | Refused
+
+
+@dataclass
+class JobEvidence:
+    """Keeps pictures of pages on which a message failed."""
+
+    database: Database
+    store: EvidenceStore
+
+    async def keep(self, session: Session, job: Job, error: SendError) -> None:
+        """Keep what the page shows, where it is the page that failed, and write into the job where it is."""
+        if isinstance(error, OF_THE_PAGE):
+            name = await self.store.keep(job.account_id, error.sign, session.page, job=job.id)
+            if name:
+                await self.database.all("set_evidence", job=job.id, evidence=name)
