@@ -128,3 +128,22 @@ def test_the_api_loads_neither_chromium_nor_tasks() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.split() == []
+
+
+# --- the documents about it --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "docs" / "architecture.md", *sorted((ROOT / "docs" / "internals").glob("*.md"))]
+)
+def test_documents_name_files_that_are_there(path: Path) -> None:
+    text = path.read_text("utf-8")
+    named = set(re.findall(r"`((?:api|tasks|browser|sql|crypto|commands|wiring|tests)/[\w/]*\.\w+)`", text))
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+    linked = set(re.findall(r"\]\(([\w./-]+\.(?:md|svg))", text))
+    assert [link for link in sorted(linked) if not (path.parent / link).exists()] == []
+    assert named | linked, "this looks at what there is"
+
+
+def test_the_architecture_is_read_in_one_go() -> None:
+    assert len((ROOT / "docs" / "architecture.md").read_text("utf-8").splitlines()) <= 200
