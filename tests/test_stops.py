@@ -15,6 +15,7 @@ from errors import NotLinked, SendError, UiChanged, WrongChat
 from sql.database import Database
 from tasks.lanes import UNKNOWN_MOST, Drain
 from tasks.pulse import Pulse
+from tasks.sending.job import Job
 from tasks.web import send
 from tasks.web.lane import AccountWork
 from wiring.worker import make_worker
@@ -96,6 +97,24 @@ async def test_what_is_given_up_counts_and_closes_the_gate(database: Database, d
     assert await value(database, counts) == [UNKNOWN_MOST, UNKNOWN_MOST - 1]
     assert await value(database, "select array_agg(gate_reason order by id) from lanes") == ["outcome_unknown", None]
     assert await value(database, "select array_agg(open_at > now() order by id) from lanes") == [True, False]
+
+
+@pytest.mark.parametrize("way", ["try_again", "not_pressed"])
+async def test_a_job_that_is_queued_again_says_no_more_why_its_outcome_was_unknown(
+    database: Database, way: str
+) -> None:
+    await add_lanes(database, "a")
+    (job,) = await add_jobs(database, "a")
+    (drain,) = await database.read(Drain, "begin_drain", lane="a", worker="wrk_a", wakeup=0)
+    (taken,) = await database.read(Job, "take_job", lane="a", epoch=drain.epoch, worker="wrk_a")
+    async with database.transaction() as tx:
+        await tx.connection.execute("update jobs set state = 'submitting', submitter = claim")
+    await database.all("note_reason", job=job, claim=taken.claim, reason="unreadable")
+    await database.all(way, job=job, claim=taken.claim, seconds=0, code="page_hung", detail="")
+    await value(database, "update jobs set expires_at = now() returning 1")
+    assert len(await database.all("expire_jobs")) == 1
+    assert '"error":{"code":"expired","detail":' in await value(database, "select body from outbox")
+    assert "reason" not in await value(database, "select body from outbox")
 
 
 @pytest.mark.long

@@ -109,7 +109,8 @@ where account_id = %(account)s and phone = any (phone_forms(%(phone)s)) and bubb
 -- Back to queued after an attempt that failed before anything left, or that was proved not to have left.
 update jobs
 set state = 'queued', claim = null, claimed_by = null, due_at = now() + %(seconds)s * interval '1 second',
-    error_code = %(code)s, error_detail = %(detail)s, timeline = timeline || step('queued', %(code)s)
+    error_code = %(code)s, error_detail = %(detail)s, error_reason = null,
+    timeline = timeline || step('queued', %(code)s)
 where id = %(job)s and claim = %(claim)s and state in ('sending', 'submitting')
 
 -- name: return_job
@@ -133,7 +134,7 @@ set state = 'queued', claim = null, claimed_by = null, submitter = null,
                   -- Its place in the line, which the next look had taken.
                   when state = 'submitting' then send_at else due_at end,
     error_code = coalesce(%(code)s, error_code), error_detail = coalesce(%(detail)s, error_detail),
-    timeline = timeline || step('queued', 'enter_not_pressed')
+    error_reason = null, timeline = timeline || step('queued', 'enter_not_pressed')
 where id = %(job)s
   and (state = 'submitting' and submitter = %(claim)s or state = 'sending' and claim = %(claim)s)
 returning '{}'::text[] as lanes
