@@ -152,8 +152,8 @@ ALLOWED = {
 }
 
 WRITES = re.compile(
-    r"\b(insert into|update|delete from|procrastinate_\w+_v\d|change_state|record_event|job_event|disable_endpoint|"
-    r"ensure_partitions|drop_old_partition|purge_events)\b"
+    r"\b(insert into|update|delete from|procrastinate_\w+_v\d|change_state|record_event|job_event|end_jobs|"
+    r"disable_endpoint|ensure_partitions|drop_old_partition|purge_events)\b"
 )
 
 

@@ -21,30 +21,23 @@ order by created_at desc, id desc
 limit %(limit)s
 
 -- name: cancel_job
-with cancelled as (
-    update jobs
-    set state = 'cancelled', ended_at = now(), sequence = sequence + 1, timeline = timeline || step('cancelled')
+with waiting as materialized (
+    select id from jobs
     where org_id = %(org)s and (id = %(job)s or key = %(job)s) and state = 'queued'
-    returning jobs as job
+    for update
 )
-select job_event('JobCancelled', job) as lanes from cancelled
+select lanes from end_jobs(array(select id from waiting), 'cancelled')
 
 -- name: cancel_jobs
 -- Some at a time, so that no transaction is long. One that a worker is taking this moment is not queued any more.
-with waiting as (
+with waiting as materialized (
     select id
     from jobs
     where org_id = %(org)s and (%(account)s::text is null or account_id = %(account)s) and state = 'queued'
     limit %(most)s
     for update skip locked
-), cancelled as (
-    update jobs
-    set state = 'cancelled', ended_at = now(), sequence = sequence + 1, timeline = timeline || step('cancelled')
-    from waiting
-    where jobs.id = waiting.id
-    returning jobs as job
 )
-select job_event('JobCancelled', job) as lanes from cancelled
+select lanes from end_jobs(array(select id from waiting), 'cancelled')
 
 -- name: retry_job
 -- One whose outcome is unknown may have reached its recipient, so that only a person who says so sends it again. One that

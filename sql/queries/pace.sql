@@ -52,15 +52,8 @@ with lane as (
     order by jobs.due_at, jobs.seq
     limit %(most)s
     for update of jobs skip locked
-), done as (
-    update jobs
-    set state = 'failed', ended_at = now(), error_code = %(code)s, error_detail = %(detail)s, sequence = sequence + 1,
-        timeline = timeline || step('failed', %(code)s)
-    from late
-    where jobs.id = late.id
-    returning jobs as job
 )
-select job_event('JobFailed', job) as lanes from done
+select lanes from end_jobs(array(select id from late), 'failed', %(code)s, %(detail)s)
 
 -- name: put_off_recipient
 -- When the recipient of a job just taken had its messages of the hour: put off all that waits for them to when the first

@@ -58,35 +58,30 @@ where jobs.id = %(job)s and jobs.claim = %(claim)s and jobs.state = 'sending'
 returning jobs.id
 
 -- name: job_sent
-with done as (
-    update jobs
-    set state = 'sent', sent_at = now(), ended_at = now(), claim = null, bubble = %(bubble)s, error_code = null,
-        error_detail = null, error_reason = null, sequence = sequence + 1, timeline = timeline || step('sent', %(detail)s)
+with held as materialized (
+    select id, account_id from jobs
     where id = %(job)s and claim = %(claim)s and state in ('sending', 'submitting')
-    returning jobs as job
+    for update
 ), healthy as (
     update accounts set failures_in_a_row = 0, unknown_in_a_row = 0, probes = 0, stopped_by = null
-    from done
-    where accounts.id = (done.job).account_id
+    from held
+    where accounts.id = held.account_id
       and (failures_in_a_row > 0 or unknown_in_a_row > 0 or probes > 0 or stopped_by is not null)
 )
-select job_event('JobCompleted', job) as lanes from done
+select lanes from end_jobs(array(select id from held), 'sent', %(detail)s, p_bubble => %(bubble)s)
 
 -- name: job_failed
 -- One that was pressed and has no tick counts: three in a row open the circuit.
-with done as (
-    update jobs
-    set state = 'failed', ended_at = now(), claim = null, bubble = coalesce(%(bubble)s, bubble), error_code = %(code)s,
-        error_detail = %(detail)s, error_reason = %(reason)s, sequence = sequence + 1,
-        timeline = timeline || step('failed', %(code)s)
+with held as materialized (
+    select id, account_id from jobs
     where id = %(job)s and claim = %(claim)s and state in ('sending', 'submitting')
-    returning jobs as job
+    for update
 ), counted as (
     update accounts set unknown_in_a_row = unknown_in_a_row + 1
-    from done
-    where accounts.id = (done.job).account_id and (done.job).error_code in ('outcome_unknown', 'refused_by_whatsapp')
+    from held
+    where accounts.id = held.account_id and %(code)s in ('outcome_unknown', 'refused_by_whatsapp')
 )
-select job_event('JobFailed', job) as lanes from done
+select lanes from end_jobs(array(select id from held), 'failed', %(code)s, %(detail)s, %(reason)s, %(bubble)s)
 
 -- name: unknown_in_a_row
 select unknown_in_a_row as count from accounts where id = %(account)s
@@ -222,16 +217,8 @@ with late as materialized (
     order by expires_at
     limit 500
     for update skip locked
-), done as (
-    update jobs
-    set state = 'failed', ended_at = now(), error_code = 'expired',
-        error_detail = 'The message waited longer than its expiresAt.', sequence = sequence + 1,
-        timeline = timeline || step('failed', 'expired')
-    from late
-    where jobs.id = late.id
-    returning jobs as job
 )
-select job_event('JobFailed', job) as lanes from done
+select lanes from end_jobs(array(select id from late), 'failed', 'expired', 'The message waited longer than its expiresAt.')
 
 -- name: cancel_for_deleted
 -- What was under way when its account was deleted, and came back: nobody sends it any more, and its account's other jobs
@@ -243,21 +230,15 @@ with back as materialized (
     where accounts.deleted_at > now() - interval '2 days'
     limit 500
     for update of jobs skip locked
-), cancelled as (
-    update jobs
-    set state = 'cancelled', ended_at = now(), sequence = sequence + 1,
-        timeline = timeline || step('cancelled', 'account_deleted')
-    from back
-    where jobs.id = back.id
-    returning jobs as job
 )
-select job_event('JobCancelled', job) as lanes from cancelled
+select lanes from end_jobs(array(select id from back), 'cancelled', 'account_deleted')
 
 -- name: give_up_settling
 -- Also when the account cannot be opened. They count as in job_failed, and close the gate where a drain would open the
 -- circuit. It waits for no lock: what somebody holds is given up by the next pulse.
 with late as materialized (
-    select jobs.id
+    select jobs.id, jobs.account_id,
+           coalesce(error_reason, case when bubble is null then 'rows_missing' else 'at_the_clock' end) as reason
     from jobs
     join accounts on accounts.id = jobs.account_id
     join lanes on lanes.id = jobs.account_id
@@ -265,18 +246,9 @@ with late as materialized (
     limit 500
     for update of jobs skip locked
     for no key update of accounts, lanes skip locked
-), done as (
-    update jobs
-    set state = 'failed', ended_at = now(), claim = null, error_code = 'outcome_unknown',
-        error_reason = coalesce(error_reason, case when bubble is null then 'rows_missing' else 'at_the_clock' end),
-        error_detail = 'Enter may have been pressed, and whether the message left could not be told in time.',
-        sequence = sequence + 1, timeline = timeline || step('failed', 'outcome_unknown')
-    from late
-    where jobs.id = late.id
-    returning jobs as job
 ), counted as (
     update accounts set unknown_in_a_row = unknown_in_a_row + given_up.jobs
-    from (select (job).account_id, count(*) as jobs from done group by 1) as given_up
+    from (select account_id, count(*) as jobs from late group by 1) as given_up
     where accounts.id = given_up.account_id
     returning accounts.id, unknown_in_a_row
 ), rested as (
@@ -285,4 +257,7 @@ with late as materialized (
     from counted, (values (now() + %(rest)s * interval '1 second')) as wanted (until)
     where lanes.id = counted.id and unknown_in_a_row >= %(most)s and %(rest)s > 0
 )
-select job_event('JobFailed', job) as lanes from done
+select lanes
+from (select reason, array_agg(id) as ids from late group by reason) as alike,
+     end_jobs(ids, 'failed', 'outcome_unknown',
+              'Enter may have been pressed, and whether the message left could not be told in time.', reason)

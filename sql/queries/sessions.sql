@@ -82,15 +82,8 @@ with waiting as materialized (
     where accounts.id = %(account)s and accounts.leased_by = %(worker)s
     limit %(most)s
     for update of jobs
-), done as (
-    update jobs
-    set state = 'failed', ended_at = now(), error_code = %(code)s, error_detail = %(detail)s, sequence = sequence + 1,
-        timeline = timeline || step('failed', %(code)s)
-    from waiting
-    where jobs.id = waiting.id
-    returning jobs as job
 )
-select job_event('JobFailed', job) as lanes from done
+select lanes from end_jobs(array(select id from waiting), 'failed', %(code)s, %(detail)s)
 
 -- name: set_qr
 with shown as (

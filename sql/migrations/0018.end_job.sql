@@ -1,0 +1,29 @@
+-- What many queries do alike: the end of a job.
+-- Oldest code that may run on it: 0.3.0. It writes the same by itself.
+
+create function end_jobs(
+    p_ids text[], p_state text, p_why text default null, p_detail text default null, p_reason text default null,
+    p_bubble text default null
+) returns table (lanes text[]) language plpgsql
+-- One plan for one job and for a thousand, made once for each connection.
+set plan_cache_mode = force_generic_plan as $$
+begin
+    return query with ended as (
+        update jobs
+        set state = p_state, ended_at = now(), claim = null, bubble = coalesce(p_bubble, bubble),
+            sent_at = case when p_state = 'sent' then now() else sent_at end,
+            error_code = case p_state when 'failed' then p_why when 'cancelled' then error_code end,
+            error_detail = case p_state when 'failed' then p_detail when 'cancelled' then error_detail end,
+            error_reason = case p_state when 'failed' then p_reason when 'cancelled' then error_reason end,
+            sequence = sequence + 1, timeline = timeline || step(p_state, p_why)
+        from unnest(p_ids) as held (id)
+        where jobs.id = held.id
+        returning jobs as job
+    )
+    select job_event(case p_state when 'sent' then 'JobCompleted' when 'failed' then 'JobFailed' else 'JobCancelled' end, job)
+    from ended;
+end $$;
+comment on function end_jobs(text[], text, text, text, text, text) is
+    'End jobs that the calling statement has locked: sent, failed or cancelled, each with its step and its event; return the '
+    'lanes to wake, a row a job. p_why is the detail of the step and, of what failed, its error_code; p_detail and p_reason '
+    'are the rest of its error.';
