@@ -12,6 +12,7 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 from fixtures_api import api, new_account
+from fixtures_history import waits_for_a_lock
 from fixtures_lanes import SENT, add_jobs, add_lanes, add_worker, lane_worker, until, value
 
 from sql.database import Database, Transaction
@@ -285,6 +286,24 @@ async def test_whoever_was_taken_over_changes_nothing(database: Database) -> Non
 async def test_under_an_unchanged_claim_a_result_is_written_and_nothing_else(database: Database) -> None:
     values = await taken_over(database, OLD)
     assert {name for name in FENCED if await changed(database, name, deposed(values))} == BY_CLAIM
+
+
+async def raised_meanwhile(database: Database, name: str, values: dict[str, Any]) -> set[str]:
+    """Return which tables besides lanes a query changes when a newer drain begins while it waits for the lane."""
+    async with database.transaction() as tx:
+        await tx.connection.execute("update lanes set epoch = epoch + 1")
+        late = asyncio.create_task(changed(database, name, values))
+        await waits_for_a_lock(database)
+    return await late - {"lanes"}
+
+
+async def test_a_drain_that_is_overtaken_while_it_waits_for_its_lane_changes_nothing(database: Database) -> None:
+    values = holder(await taken_over(database, NEW), NEW)
+    named = [name for name in FENCED if b"%(epoch)s" in queries()[name]]
+    assert len(named) > 10
+    for name in named:
+        epoch = await value(database, "select epoch from lanes where id = 'a'")
+        assert await raised_meanwhile(database, name, values | {"epoch": epoch}) == set(), name
 
 
 # --- what comes back of a deleted account -------------------------------------------------------------------------

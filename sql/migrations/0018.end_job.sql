@@ -1,4 +1,4 @@
--- What many queries do alike: the end of a job.
+-- What many queries do alike: the end of a job, and the fence of a lane.
 -- Oldest code that may run on it: 0.3.0. It writes the same by itself.
 
 create function end_jobs(
@@ -27,3 +27,21 @@ comment on function end_jobs(text[], text, text, text, text, text) is
     'End jobs that the calling statement has locked: sent, failed or cancelled, each with its step and its event; return the '
     'lanes to wake, a row a job. p_why is the detail of the step and, of what failed, its error_code; p_detail and p_reason '
     'are the rest of its error.';
+
+create function fenced(p_lane text, p_epoch bigint) returns table (id text) rows 1 language plpgsql as $$
+begin
+    return query select lanes.id from lanes where lanes.id = p_lane and epoch = p_epoch for no key update;
+end $$;
+comment on function fenced(text, bigint) is
+    'Lock a lane for its newest drain, which its epoch names; an older drain gets no row, and writes nothing.';
+
+create function fenced_if_open(p_lane text, p_epoch bigint) returns table (id text) rows 1 language plpgsql as $$
+begin
+    return query select lanes.id from lanes
+    where lanes.id = p_lane and epoch = p_epoch and open_at <= now()
+      and not (kind = 'account' and exists (
+          select from orgs where orgs.org_id = lanes.org_id and paused_at is not null))
+    for no key update;
+end $$;
+comment on function fenced_if_open(text, bigint) is
+    'The same while its gate is open; that of an account counts as closed while its org sends nothing.';

@@ -1,13 +1,9 @@
 -- name: take_deliveries
 -- The next due deliveries of the lane, with their attempts written before the requests are made, so that a crash leaves a
 -- trace.
-with lane as (
-    select id from lanes
-    where id = %(lane)s and epoch = %(epoch)s and open_at <= now()
-    for no key update
-), next as materialized (
+with next as materialized (
     select due.id
-    from lane, lateral (
+    from fenced_if_open(%(lane)s, %(epoch)s) as lane, lateral (
         select id
         from deliveries
         where endpoint_id = lane.id and state = 'pending' and due_at <= now()
@@ -67,10 +63,10 @@ where deliveries.id = result.delivery and deliveries.claim = result.claim and en
 -- name: write_health
 -- How an endpoint does, and for how long it is to be left alone; it names the epoch and the URL, since a newer drain knows
 -- better, and another URL is another receiver.
-with lane as materialized (
-    select id from lanes where id = %(lane)s and epoch = %(epoch)s for no key update
-), endpoint as materialized (
-    select endpoints.id from lane join endpoints using (id) where url = %(url)s for no key update of endpoints
+with endpoint as materialized (
+    select endpoints.id from fenced(%(lane)s, %(epoch)s) as lane join endpoints using (id)
+    where url = %(url)s
+    for no key update of endpoints
 ), gate as (
     update lanes
     set open_at = case when open_at = 'infinity' then open_at
@@ -88,8 +84,8 @@ where endpoints.id = endpoint.id
 -- name: begin_deliveries
 -- What an earlier drain left under way may or may not have arrived: it is sent again, with the same webhook-id. Returns how
 -- hard the endpoint may be tried now.
-with lane as (
-    select id from lanes where id = %(lane)s and epoch = %(epoch)s for no key update
+with lane as materialized (
+    select id from fenced(%(lane)s, %(epoch)s)
 ), lost as (
     update deliveries
     set state = 'pending', claim = null, claimed_by = null, due_at = now()
@@ -113,10 +109,10 @@ where status = 'enabled' and deleted_at is null
 -- name: disable_endpoint
 -- It names the epoch and the URL: what a worker that was frozen, or whose request was under way when the URL was changed,
 -- knows of an old one does not count.
-with lane as (
-    select id from lanes where id = %(lane)s and epoch = %(epoch)s for no key update
-), answered as materialized (
-    select endpoints.id from lane join endpoints using (id) where url = %(url)s for no key update of endpoints
+with answered as materialized (
+    select endpoints.id from fenced(%(lane)s, %(epoch)s) as lane join endpoints using (id)
+    where url = %(url)s
+    for no key update of endpoints
 )
 select lanes from answered, disable_endpoint(id, %(reason)s) as lanes where lanes is not null
 

@@ -40,14 +40,9 @@ where id = %(lane)s and epoch = %(epoch)s
 -- name: reject_over_day
 -- What is due and over the day's limit, some in each transaction. It names the epoch and looks at the gate as take_job
 -- does: what is paused waits.
-with lane as (
-    select id from lanes
-    where id = %(lane)s and epoch = %(epoch)s and open_at <= now()
-      and not exists (select from orgs where orgs.org_id = lanes.org_id and paused_at is not null)
-    for no key update
-), late as materialized (
+with late as materialized (
     select jobs.id
-    from lane
+    from fenced_if_open(%(lane)s, %(epoch)s) as lane
     join jobs on jobs.account_id = lane.id and jobs.state = 'queued' and jobs.priority in (0, 1) and jobs.due_at <= now()
     order by jobs.due_at, jobs.seq
     limit %(most)s

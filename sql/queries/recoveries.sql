@@ -19,9 +19,7 @@ where org_id = %(org)s and endpoint_id = %(endpoint)s and id = %(recovery)s
 -- they are counted bring the first of them to the endpoint. Its place goes forward in the same statement, so that whatever
 -- dies, the next step begins where this one ended. Locks are taken in the order of whoever changes an endpoint.
 with lane as materialized (
-    select id from lanes
-    where id = %(lane)s and epoch = %(epoch)s and open_at <= now()
-    for no key update
+    select id from fenced_if_open(%(lane)s, %(epoch)s)
 ), endpoint as materialized (
     select endpoints.id, events from lane join endpoints using (id)
     where status = 'enabled' and deleted_at is null

@@ -2,14 +2,10 @@
 -- The next due job of the lane, high priority first, then by due time and acceptance. It names the epoch, under a lock on
 -- the lane's row, so that an older drain takes nothing. A job is held back while an earlier one to the same recipient is
 -- under way or waits for its next attempt.
-with lane as (
-    select id from lanes
-    where id = %(lane)s and epoch = %(epoch)s and open_at <= now()
-      and not exists (select from orgs where orgs.org_id = lanes.org_id and paused_at is not null)
-    for no key update
-), next as materialized (
+with next as materialized (
     select candidate.id
-    from lane, (values (1::smallint), (0::smallint)) as priorities (priority), lateral (
+    from fenced_if_open(%(lane)s, %(epoch)s) as lane,
+         (values (1::smallint), (0::smallint)) as priorities (priority), lateral (
         select jobs.id
         from jobs
         where jobs.account_id = lane.id and jobs.state = 'queued' and jobs.priority = priorities.priority
@@ -40,12 +36,7 @@ returning jobs.id, jobs.account_id, jobs.key, jobs.phone, jobs.message, jobs.att
 -- name: submit_job
 -- The permission to press Enter: committed before it is pressed. It needs this drain to be the newest, the gate to be open
 -- and the lease to have 10 s left, which is as long as the page lets an Enter through.
-with lane as (
-    select id from lanes
-    where id = %(lane)s and epoch = %(epoch)s and open_at <= now()
-      and not exists (select from orgs where orgs.org_id = lanes.org_id and paused_at is not null)
-    for no key update
-), lease as (
+with lease as (
     select id from accounts
     where id = %(lane)s and leased_by = %(worker)s and lease_until > now() + %(margin)s * interval '1 second'
 )
@@ -53,7 +44,7 @@ update jobs
 set state = 'submitting', anchor = %(anchor)s, profile_generation = %(generation)s, pressed_on = %(pressed_on)s,
     submitted_at = now(), submitter = jobs.claim, bubble = null, error_reason = null,
     due_at = now() + %(look)s * interval '1 second', timeline = timeline || step('submitting')
-from lane, lease
+from fenced_if_open(%(lane)s, %(epoch)s) as lane, lease
 where jobs.id = %(job)s and jobs.claim = %(claim)s and jobs.state = 'sending'
 returning jobs.id
 
@@ -137,21 +128,16 @@ returning '{}'::text[] as lanes
 -- name: release_typed
 -- What an earlier drain only typed has not left. Under a lock on the lane's row, as take_job: what a newer drain takes
 -- meanwhile is not ours to give back.
-with lane as (
-    select id from lanes where id = %(lane)s and epoch = %(epoch)s for no key update
-)
 update jobs
 set state = 'queued', claim = null, claimed_by = null, timeline = timeline || step('queued', 'interrupted')
-from lane
+from fenced(%(lane)s, %(epoch)s) as lane
 where account_id = lane.id and jobs.state = 'sending'
 
 -- name: take_submitted
 -- What an earlier drain may have sent, to be settled; looked at again later if it cannot be told now.
-with lane as (
-    select id from lanes where id = %(lane)s and epoch = %(epoch)s for no key update
-), next as materialized (
+with next as materialized (
     select jobs.id
-    from lane
+    from fenced(%(lane)s, %(epoch)s) as lane
     join jobs on jobs.account_id = lane.id and jobs.state = 'submitting' and jobs.due_at <= now()
     order by jobs.due_at
     limit 1

@@ -252,12 +252,9 @@ where leased_by = %(worker)s and accounts.id = any (%(without_browser)s::text[])
 
 -- name: settle_later
 -- What cannot be looked at now must not wake its lane each second. It names the epoch: a newer drain may look at it.
-with lane as (
-    select id from lanes where id = %(lane)s and epoch = %(epoch)s for no key update
-)
 update jobs
 set due_at = greatest(due_at, now() + %(seconds)s * interval '1 second')
-from lane
+from fenced(%(lane)s, %(epoch)s) as lane
 where account_id = lane.id and state = 'submitting'
 
 -- name: room_elsewhere
