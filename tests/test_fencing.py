@@ -154,7 +154,7 @@ ALLOWED = {
 
 WRITES = re.compile(
     r"\b(insert into|update|delete from|procrastinate_\w+_v\d|change_state|record_event|job_event|end_jobs|"
-    r"disable_endpoint|ensure_partitions|drop_old_partition|purge_events)\b"
+    r"disable_endpoint|ensure_partitions|drop_old_partition|purge|purge_events)\b"
 )
 
 

@@ -182,6 +182,19 @@ async def test_changes_and_incoming_messages_go_some_at_a_time(database: Databas
     assert await value(database, "select max(id) from incoming") == "89"
 
 
+async def test_what_somebody_holds_stays_until_the_next_turn(database: Database) -> None:
+    await add_lanes(database, "a")
+    old = """
+        insert into account_changes (org_id, account_id, from_state, to_state, created_at)
+        select 'org_default', 'a', 'ready', n::text, now() - interval '91 days' from generate_series(1, 3) as n
+    """
+    await run(database, old)
+    async with database.transaction() as tx:
+        await tx.connection.execute("select from account_changes where to_state = '2' for update")
+        assert await database.one("purge_changes", days=90, most=9) == {"rows": 2}
+    assert await database.one("purge_changes", days=90, most=9) == {"rows": 1}
+
+
 async def test_an_old_checkup_goes(database: Database) -> None:
     await add_lanes(database, "a", "b")
     for account in ("a", "b"):

@@ -1,4 +1,4 @@
--- What many queries do alike: the end of a job, and the fence of a lane.
+-- What many queries do alike: the end of a job, the fence of a lane, the end of old rows.
 -- Oldest code that may run on it: 0.3.0. It writes the same by itself.
 
 create function end_jobs(
@@ -45,3 +45,18 @@ begin
 end $$;
 comment on function fenced_if_open(text, bigint) is
     'The same while its gate is open; that of an account counts as closed while its org sends nothing.';
+
+create function purge(p_table regclass, p_time name, p_before timestamptz, p_most integer) returns bigint language plpgsql as $$
+declare
+    gone bigint;
+begin
+    -- ctid names a row that is locked: nobody can move it meanwhile.
+    execute format('delete from %1$s where ctid = any (array(
+                        select ctid from %1$s where %2$I < $1 order by %2$I limit $2 for update skip locked))', p_table, p_time)
+        using p_before, p_most;
+    get diagnostics gone = row_count;
+    return gone;
+end $$;
+comment on function purge(regclass, name, timestamptz, integer) is
+    'Delete the oldest rows of a table, some at a time: those whose time, a column, is before a moment. What somebody holds '
+    'stays. Returns how many it deleted. Not for partitioned tables, where ctid names no row.';

@@ -109,90 +109,33 @@ with old as materialized (
 select count(*) as rows from gone
 
 -- name: purge_recoveries
-with gone as (
-    delete from recoveries
-    where id in (
-        select id from recoveries where ended_at < now() - %(days)s * interval '1 day' order by ended_at limit %(most)s)
-    returning id
-)
-select count(*) as rows from gone
+select purge('recoveries', 'ended_at', now() - %(days)s * interval '1 day', %(most)s) as rows
 
 -- name: purge_changes
-with gone as (
-    delete from account_changes
-    where id in (
-        select id from account_changes where created_at < now() - %(days)s * interval '1 day'
-        order by created_at limit %(most)s)
-    returning id
-)
-select count(*) as rows from gone
+select purge('account_changes', 'created_at', now() - %(days)s * interval '1 day', %(most)s) as rows
 
 -- name: purge_checkups
-with gone as (
-    delete from checkups
-    where account_id in (
-        select account_id from checkups where wanted_at < now() - %(days)s * interval '1 day' limit %(most)s)
-    returning account_id
-)
-select count(*) as rows from gone
+select purge('checkups', 'wanted_at', now() - %(days)s * interval '1 day', %(most)s) as rows
 
 -- name: purge_kept_profiles
 -- A person may go back to one in this moment.
-with gone as (
-    delete from profiles
-    where account_id in (
-        select account_id from profiles where kept_since < now() - %(days)s * interval '1 day' limit %(most)s
-        for update skip locked)
-    returning account_id
-)
-select count(*) as rows from gone
+select purge('profiles', 'kept_since', now() - %(days)s * interval '1 day', %(most)s) as rows
 
 -- name: purge_incoming
 -- Who opted out stays on the list.
-with gone as (
-    delete from incoming
-    where id in (
-        select id from incoming where created_at < now() - %(days)s * interval '1 day'
-        order by created_at limit %(most)s)
-    returning id
-)
-select count(*) as rows from gone
+select purge('incoming', 'created_at', now() - %(days)s * interval '1 day', %(most)s) as rows
 
 -- name: purge_tokens
-with gone as (
-    delete from qr_tokens
-    where token_hash in (
-        select token_hash from qr_tokens where created_at < now() - interval '1 day' order by created_at limit %(most)s)
-    returning org_id
-)
-select count(*) as rows from gone
+select purge('qr_tokens', 'created_at', now() - interval '1 day', %(most)s) as rows
 
 -- name: purge_signatures
 -- No request is accepted that is older than half a minute, so that none of these comes again.
-with gone as (
-    delete from request_signatures
-    where signature in (
-        select signature from request_signatures
-        where created_at < now() - interval '2 minutes' order by created_at limit %(most)s)
-    returning org_id
-)
-select count(*) as rows from gone
+select purge('request_signatures', 'created_at', now() - interval '2 minutes', %(most)s) as rows
 
 -- name: purge_secrets
 -- Those whose time to sign beside a newer one is over.
-with gone as (
-    delete from endpoint_secrets
-    where id in (select id from endpoint_secrets where expires_at <= now() order by expires_at limit %(most)s)
-    returning org_id
-)
-select count(*) as rows from gone
+select purge('endpoint_secrets', 'expires_at', now(), %(most)s) as rows
 
 -- name: purge_api_processes
 -- Those that ended without a word.
-with gone as (
-    delete from api_processes
-    where id in (
-        select id from api_processes where renewed_at < now() - interval '1 hour' order by renewed_at limit %(most)s)
-    returning id
-)
-select count(*) as rows from gone
+select purge('api_processes', 'renewed_at', now() - interval '1 hour', %(most)s) as rows
