@@ -15,7 +15,7 @@ RUN python3 -m pip download --quiet --no-cache-dir --require-hashes --no-deps --
     --dest /wheels --requirement requirements.lock
 ENV PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
-COPY pyproject.toml README.md LICENSE app.py cli.py settings.py addresses.py resolver.py phones.py texts.py errors.py logs.py ./
+COPY pyproject.toml README.md LICENSE app.py cli.py settings.py addresses.py resolver.py phones.py texts.py errors.py logs.py server.py ./
 COPY crypto crypto/
 COPY stopwords stopwords/
 COPY api api/

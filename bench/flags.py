@@ -8,9 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from starlette.applications import Starlette
-from starlette.routing import Mount
-
 from bench.house import MB
 from browser.engine import profile
 from browser.engine.chromium import candidates
@@ -21,9 +18,9 @@ from browser.engine.process import browsers
 from browser.page import selectors
 from browser.page.screens import Screen
 from browser.page.whatsapp import WhatsApp
-from browser.sandbox.app import create_sandbox
-from commands import serve
+from browser.sandbox.app import sandbox_alone
 from commands.client import Client
+from server import config, listen, running
 
 REST = 20.0  # seconds until the pages have come to rest
 PATIENCE = 60.0  # seconds for each step of linking and sending
@@ -168,13 +165,10 @@ async def _stand() -> AsyncIterator[Stand]:
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="postrider-bench-", ignore_cleanup_errors=True))
         )
-        sandbox = create_sandbox(folder)
-        await stack.enter_async_context(sandbox.router.lifespan_context(sandbox))
-        app = Starlette(routes=[Mount("/sandbox", sandbox)])
-        listener = serve.listen()
+        app = sandbox_alone(folder)
+        listener = listen()
         port = listener.getsockname()[1]
-        config = serve.config(app, "127.0.0.1", port)
-        await stack.enter_async_context(serve.running(config, sandbox.state.sandbox.stop, listener))
+        await stack.enter_async_context(running(config(app, "127.0.0.1", port), app.state.sandbox.stop, listener))
         client = await stack.enter_async_context(Client(f"http://127.0.0.1:{port}", ""))
         yield Stand(client.url, client, folder / "profiles")
 

@@ -16,8 +16,9 @@ import psutil
 from bench.ports import held_ports
 from browser.engine.memory import measure
 from browser.engine.process import browsers
-from commands import environment, serve
+from commands import environment
 from commands.client import Client
+from server import config, listen, running
 from settings import Settings
 from sql import schema
 from sql.database import Database
@@ -93,7 +94,7 @@ async def open_house(**values: object) -> AsyncIterator[House]:
     """Run a house on an embedded Postgres in a directory of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="postrider-bench-", ignore_cleanup_errors=True) as folder,
-        serve.listen() as listener,
+        listen() as listener,
     ):
         (health,) = held_ports(1)
         api = listener.getsockname()[1]
@@ -110,7 +111,7 @@ async def open_house(**values: object) -> AsyncIterator[House]:
             "LOG_LEVEL": "warning", **{name.upper(): str(value) for name, value in values.items()},
         }  # fmt: skip
         async with (
-            serve.running(serve.config(app, "127.0.0.1", api), sandbox.state.sandbox.stop, listener),
+            running(config(app, "127.0.0.1", api), sandbox.state.sandbox.stop, listener),
             Database(url) as database,
             Client(f"http://127.0.0.1:{api}", key) as client,
         ):

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from browser.page.reader import Patience
 from browser.sandbox.timing import Timing
 from commands import environment
-from commands.serve import config, running
+from server import config, running
 from settings import Settings
 from tasks.worker import Worker
 from wiring.api import make_api

@@ -9,9 +9,9 @@ import uvloop
 from starlette.applications import Starlette
 
 from commands import environment
-from commands.serve import config, running
 from commands.signals import on_signals, on_stdin_ended
 from errors import DatabaseUnavailable
+from server import config, running
 from settings import Settings
 from sql.database import Database
 from wiring.api import make_api

@@ -19,8 +19,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+import server
 from browser.engine.chromium import find_chromium
-from commands import environment, serve
+from commands import environment
 from commands.all_in_one import all_in_one
 from commands.client import Client, Json, draw
 from commands.demo_timing import PATIENCE, TIMING
@@ -82,7 +83,7 @@ class Story:
 
 def run_demo(data_dir: Path) -> int:
     """Run the demo in a data directory of its own, made anew; its picture goes to `data_dir`/demo.png."""
-    with home(data_dir) as folder, serve.listen() as api, serve.listen() as hook:
+    with home(data_dir) as folder, server.listen() as api, server.listen() as hook:
         settings = environment.load(
             data_dir=folder, database_url=None, env="development", host="127.0.0.1", port=api.getsockname()[1],
             webhook_url=f"http://127.0.0.1:{hook.getsockname()[1]}/hook", webhook_secret=new_secret("whsec_"),
@@ -154,7 +155,7 @@ async def _serving(
 ) -> AsyncIterator[Worker]:
     app = Starlette(routes=[Route("/hook", receiver.receive, methods=["POST"])])
     async with (
-        serve.running(serve.config(app, "127.0.0.1", hook.getsockname()[1]), listener=hook),
+        server.running(server.config(app, "127.0.0.1", hook.getsockname()[1]), listener=hook),
         all_in_one(settings, url, PATIENCE, HASTY, listener=api) as worker,
     ):
         yield worker

@@ -16,10 +16,10 @@ from api.http import problems
 from api.http.middleware import ResponseHeaders
 from api.operator import metrics
 from commands import environment
-from commands.serve import config, running
 from commands.signals import on_signals, on_stdin_ended
 from crypto import hash_key
 from errors import PostriderError
+from server import config, running
 from settings import Settings
 from tasks.metrics import WORKER
 from tasks.worker import Worker

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -11,10 +10,9 @@ from typing import Any, TypeVar
 
 import httpx2
 import pytest
-import uvicorn
 from starlette.applications import Starlette
-from starlette.routing import Mount
 
+import server
 from browser.engine import profile
 from browser.engine.engine import Engine, look_for
 from browser.page import selectors
@@ -22,11 +20,10 @@ from browser.page.bubbles import Bubble
 from browser.page.reader import Patience
 from browser.page.screens import Screen
 from browser.page.whatsapp import WhatsApp
-from browser.sandbox.app import create_sandbox
+from browser.sandbox.app import sandbox_alone
 from browser.sandbox.timing import Timing
 from commands import demo_timing
 from commands.client import looks
-from commands.serve import KEEP_ALIVE
 from errors import EnterNotTaken
 
 T = TypeVar("T")
@@ -185,35 +182,24 @@ async def last(page: WhatsApp) -> str | None:
 
 
 @asynccontextmanager
-async def serving(app: Starlette) -> AsyncIterator[str]:
+async def serving(app: Starlette, on_exit: Callable[[], None] | None = None) -> AsyncIterator[str]:
     """Serve an app on a free loopback port; yield its origin."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1, timeout_keep_alive=KEEP_ALIVE
-        )
-    )
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await task
+    listener = server.listen()
+    host, port = listener.getsockname()
+    async with server.serving(server.config(app, host, port, grace=1), on_exit, listener):
+        yield f"http://{host}:{port}"
 
 
 @asynccontextmanager
 async def sandbox_at(data: Path, timing: Timing) -> AsyncIterator[tuple[str, httpx2.AsyncClient]]:
     """Serve a sandbox at /sandbox; yield its origin and a client of it."""
-    sandbox = create_sandbox(data, timing)
+    app = sandbox_alone(data, timing)
     async with (
-        sandbox.router.lifespan_context(sandbox),
-        serving(Starlette(routes=[Mount("/sandbox", sandbox)])) as origin,
+        app.router.lifespan_context(app),
+        serving(app, app.state.sandbox.stop) as origin,
         httpx2.AsyncClient(base_url=origin) as http,
     ):
-        try:
-            yield origin, http
-        finally:
-            sandbox.state.sandbox.stop()
+        yield origin, http
 
 
 @pytest.fixture(scope="session")

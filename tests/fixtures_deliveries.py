@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+import server
 from addresses import LOOPBACK, Addresses
-from commands import serve
 from crypto import Sealer, new_secret
 from resolver import Resolver
 from sql.database import Database
@@ -55,9 +55,9 @@ async def receiving(*answers: Callable[[], Response]) -> AsyncIterator[tuple[str
 @asynccontextmanager
 async def served(app: Starlette) -> AsyncIterator[str]:
     """Serve an app on the loopback and give its origin; whoever connects at once waits."""
-    listener = serve.listen()
+    listener = server.listen()
     host, port = listener.getsockname()
-    async with serve.running(serve.config(app, host, port), listener=listener):
+    async with server.running(server.config(app, host, port), listener=listener):
         yield f"http://{host}:{port}"
 
 

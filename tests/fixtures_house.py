@@ -15,10 +15,11 @@ from fixtures_browser import HARSH
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+import server
 from bench.ports import held_ports
 from browser.page.reader import Patience
 from browser.sandbox.timing import Timing
-from commands import environment, serve
+from commands import environment
 from commands.all_in_one import all_in_one
 from commands.client import Client, Json
 from commands.demo import Receiver
@@ -103,7 +104,7 @@ async def _receiver(settings: Settings, listener: socket.socket) -> AsyncIterato
     assert settings.webhook_secret
     receiver = Receiver(settings.webhook_secret.get_secret_value())
     app = Starlette(routes=[Route("/hook", receiver.receive, methods=["POST"])])
-    async with serve.running(serve.config(app, *listener.getsockname()), listener=listener):
+    async with server.running(server.config(app, *listener.getsockname()), listener=listener):
         yield receiver
 
 
@@ -113,7 +114,7 @@ async def house(
 ) -> AsyncIterator[House]:
     """Run everything in this process."""
     async with AsyncExitStack() as stack:
-        api, hook = stack.enter_context(serve.listen()), stack.enter_context(serve.listen())
+        api, hook = stack.enter_context(server.listen()), stack.enter_context(server.listen())
         settings = make_settings(data_dir, url, api.getsockname()[1], hook.getsockname()[1], **values)
         receiver = await stack.enter_async_context(_receiver(settings, hook))
         worker = await stack.enter_async_context(all_in_one(settings, url, patience, timing, listener=api))
@@ -160,7 +161,7 @@ class Cluster(House):
 @asynccontextmanager
 async def cluster(data_dir: Path, url: str, **values: object) -> AsyncIterator[Cluster]:
     """Run the API as a process; workers are started by the test."""
-    hook = serve.listen()
+    hook = server.listen()
     settings = make_settings(data_dir, url, held_ports(1)[0], hook.getsockname()[1], **values)
     environment = {
         "DATA_DIR": str(data_dir), "DATABASE_URL": url, "PORT": str(settings.port), "API_KEY": KEY,

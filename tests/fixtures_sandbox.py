@@ -8,19 +8,16 @@ from typing import Any, Protocol
 
 import httpx2
 import pytest
-import uvicorn
 from fixtures_browser import EACH_DOM
 from fixtures_driver import Lender
 from playwright.async_api import BrowserContext, Error, Locator, Page, Playwright, expect
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from bench.ports import held_ports
 from browser.engine.chromium import candidates
-from browser.sandbox.app import create_sandbox
+from browser.sandbox.app import sandbox_alone
 from browser.sandbox.timing import Timing
 from commands import demo_timing
-from commands.serve import KEEP_ALIVE
+from server import config, listen, running
 
 USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36"
 
@@ -44,27 +41,14 @@ class SandboxServer:
 
     async def start(self) -> None:
         """Serve, again after a stop, on the same port and file."""
-        self._sandbox = create_sandbox(self.data, self.timing)
-        app = Starlette(routes=[Mount("/sandbox", self._sandbox)])
-        config = uvicorn.Config(
-            app,
-            host="127.0.0.1",
-            port=self.port,
-            log_level="error",
-            lifespan="off",
-            timeout_keep_alive=KEEP_ALIVE,
-        )
-        self._server = uvicorn.Server(config)
-        # uvicorn.Server.serve() takes over the signal handlers of the whole process; the parts below it do not.
-        config.load()
-        self._server.lifespan = config.lifespan_class(config)
-        await self._server.startup()
+        app = sandbox_alone(self.data, self.timing)
+        served = running(config(app, "127.0.0.1", self.port), app.state.sandbox.stop, listen(self.port))
+        self._stack = AsyncExitStack()
+        await self._stack.enter_async_context(served)
 
     async def stop(self) -> None:
         """Stop; pages lose their connection."""
-        self._sandbox.state.sandbox.stop()
-        await self._server.shutdown()
-        self._sandbox.state.sandbox.store.close()
+        await self._stack.aclose()
 
     async def post(self, path: str, body: object = None) -> httpx2.Response:
         """Do something on the phone's side: `acc/scan`."""

@@ -22,10 +22,10 @@ from starlette.routing import Route
 import app
 from browser.engine.chromium import SYSTEM
 from cli import cli
-from commands import serve
 from commands.chromium import PACKAGES
 from commands.worker import health_app
 from errors import SettingsWrong
+from server import GRACE
 from settings import Settings, read
 from tasks.worker import STOP_LIMIT
 
@@ -339,12 +339,12 @@ def test_compose_has_no_default_password() -> None:
 def test_a_worker_is_given_the_time_that_it_needs_to_stop() -> None:
     (compose,) = re.findall(r"stop_grace_period: (\w+)", services()["worker"])
     (systemd,) = re.findall(r"^TimeoutStopSec=(\d+)$", DEPLOY, re.MULTILINE)
-    needed = STOP_LIMIT + serve.GRACE + 10  # the browsers' driver
+    needed = STOP_LIMIT + GRACE + 10  # the browsers' driver
     assert min(seconds(compose), int(systemd), FLY["kill_timeout"]) >= needed
     assert FLY["kill_signal"] == "SIGTERM"
     assert "KillMode=mixed" in DEPLOY
     (api,) = re.findall(r"stop_grace_period: (\w+)", services()["api"])
-    assert seconds(api) > serve.GRACE
+    assert seconds(api) > GRACE
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "docker-compose.yml", "fly.toml", "docs/deploy.md"])

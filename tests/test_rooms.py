@@ -31,6 +31,7 @@ FOREIGN = {
     "app": {"playwright", "procrastinate"},
     "browser": {"psycopg", "procrastinate"},
     "sql": {"starlette", "httpx2", "playwright"},
+    "server": BARE - {"starlette"},
     **dict.fromkeys(("errors", "crypto", "phones", "texts", "stopwords", "addresses", "resolver"), BARE),
 }
 FILES = sorted(

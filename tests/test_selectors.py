@@ -7,7 +7,6 @@ import ipaddress
 import logging
 import os
 import re
-import socket
 import ssl
 import stat
 import sys
@@ -17,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-import uvicorn
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -32,6 +30,7 @@ from browser.page.whatsapp import WhatsApp
 from commands import selectors as command
 from crypto import CryptoError, new_signing_key, sign_file, verify_file
 from errors import OperatorError, SelectorsWrong, UiChanged
+from server import config, listen, running
 from tasks.web.selector_download import CAP
 from tasks.web.selector_source import SelectorSource
 from tasks.web.selector_store import KEPT, age
@@ -211,15 +210,11 @@ async def receiver(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Re
     pem, private = certificate(tmp_path_factory.mktemp("tls"))
     made = Receiver(ssl.create_default_context(cafile=str(pem)))
     app = Starlette(routes=[Route("/s.toml", made.file), Route("/s.toml.sig", made.sig)])
-    listener = socket.create_server(("127.0.0.1", 0))
-    made.url = f"https://127.0.0.1:{listener.getsockname()[1]}/s.toml"
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_level="critical", lifespan="off", ssl_certfile=pem, ssl_keyfile=private)
-    )
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    yield made
-    server.should_exit = True
-    await task
+    listener = listen()
+    port = listener.getsockname()[1]
+    made.url = f"https://127.0.0.1:{port}/s.toml"
+    async with running(config(app, "127.0.0.1", port, tls=(pem, private)), listener=listener):
+        yield made
 
 
 @dataclass

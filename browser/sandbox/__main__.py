@@ -1,28 +1,11 @@
 """Run the sandbox alone: python -m browser.sandbox --port 3100 --data .data."""
 
 import argparse
-import socket
 from pathlib import Path
 
-import uvicorn
-from starlette.applications import Starlette
-from starlette.routing import Mount
-
-from browser.sandbox.app import create_sandbox
+from browser.sandbox.app import sandbox_alone
 from browser.sandbox.timing import Timing
-
-
-class Server(uvicorn.Server):
-    """Ends the event streams when it is told to stop; otherwise it would wait for every open page."""
-
-    def __init__(self, config: uvicorn.Config, sandbox: Starlette) -> None:
-        super().__init__(config)
-        self._sandbox = sandbox
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop."""
-        self._sandbox.state.sandbox.stop()
-        await super().shutdown(sockets)
+from server import config, run
 
 
 def main() -> None:
@@ -34,9 +17,8 @@ def main() -> None:
         "--long-syncing", type=float, default=Timing.long_syncing, help="seconds that a harsh page downloads its chats"
     )
     options = parser.parse_args()
-    sandbox = create_sandbox(options.data, Timing(long_syncing=options.long_syncing))
-    app = Starlette(routes=[Mount("/sandbox", sandbox)])
-    Server(uvicorn.Config(app, host="127.0.0.1", port=options.port, log_level="warning"), sandbox).run()
+    app = sandbox_alone(options.data, Timing(long_syncing=options.long_syncing))
+    run(config(app, "127.0.0.1", options.port), app.state.sandbox.stop)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,14 @@ def create_sandbox(data_dir: Path, timing: Timing = Timing()) -> Starlette:  # n
     return app
 
 
+def sandbox_alone(data_dir: Path, timing: Timing = Timing()) -> Starlette:  # noqa: B008 - it is frozen
+    """Return an app that has nothing but the sandbox, at /sandbox; its state and its lifespan are the sandbox's."""
+    sandbox = create_sandbox(data_dir, timing)
+    app = Starlette(routes=[Mount("/sandbox", sandbox)], lifespan=_lifespan)
+    app.state.sandbox = sandbox.state.sandbox
+    return app
+
+
 @asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     try:

@@ -8,13 +8,13 @@ import sys
 import time
 from pathlib import Path
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from crypto import CryptoError, verify
+from server import config, run
 
 
 def make(secret: str, file: Path) -> Starlette:
@@ -44,5 +44,4 @@ def make(secret: str, file: Path) -> Starlette:
 
 
 if __name__ == "__main__":
-    app = make(sys.argv[2], Path(sys.argv[3]))
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error", timeout_graceful_shutdown=1)
+    run(config(make(sys.argv[2], Path(sys.argv[3])), "127.0.0.1", int(sys.argv[1]), grace=1))

@@ -1,10 +1,11 @@
-"""Serving HTTP beside other things: how every server of ours runs."""
+"""Serving HTTP, beside other things or alone: how every server of ours runs."""
 
 import asyncio
 import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import cast
 
 import uvicorn
@@ -14,11 +15,11 @@ log = logging.getLogger(__name__)
 
 #: Seconds that an idle connection is kept: longer than clients and balancers keep theirs, or a request meets its end.
 KEEP_ALIVE = 75
-GRACE = 10  # seconds that requests in hand are given when the API stops
+GRACE = 10  # seconds that requests in hand are given when a server stops
 
 
 class Server(uvicorn.Server):
-    """uvicorn beside other things: it leaves the signals to them, and ends what would hold it up first."""
+    """uvicorn that says where it listens, and ends what would hold it up when it stops."""
 
     def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None] | None = None) -> None:
         super().__init__(config)
@@ -33,11 +34,15 @@ class Server(uvicorn.Server):
                 extra={"event": "port.open", "host": self.config.host, "port": self.config.port},
             )  # fmt: skip
 
-    def end(self) -> None:
-        """Stop taking requests. It waits for open streams, and the sandbox's pages hold theirs open."""
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop. It waits for open streams, and the sandbox's pages hold theirs open."""
         if self._on_exit:
             self._on_exit()
-        self.should_exit = True
+        await super().shutdown(sockets)
+
+
+class _Guest(Server):
+    """One beside other things, which see to the signals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -45,8 +50,11 @@ class Server(uvicorn.Server):
         yield
 
 
-def config(app: Starlette, host: str, port: int) -> uvicorn.Config:
-    """Return how every server of ours runs."""
+def config(
+    app: Starlette, host: str, port: int, *, grace: int = GRACE, tls: tuple[Path, Path] | None = None
+) -> uvicorn.Config:
+    """Return how every server of ours runs; `tls` are the files of its certificate and its key."""
+    certificate, key = tls or (None, None)
     return uvicorn.Config(
         app,
         host=host,
@@ -58,33 +66,53 @@ def config(app: Starlette, host: str, port: int) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         lifespan="off",  # it is `running` that enters it
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=grace,
         timeout_keep_alive=KEEP_ALIVE,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
     )
 
 
-def listen() -> socket.socket:
-    """Return a socket that listens on a port of the loopback which nobody has."""
-    return socket.create_server(("127.0.0.1", 0))
+def listen(port: int = 0) -> socket.socket:
+    """Return a socket that listens on a port of the loopback; 0 is one which nobody has."""
+    return socket.create_server(("127.0.0.1", port))
+
+
+def run(config: uvicorn.Config, on_exit: Callable[[], None] | None = None) -> None:
+    """Serve and do nothing else, until a signal."""
+    # Once it has stopped, uvicorn raises the signal again.
+    with contextlib.suppress(KeyboardInterrupt):
+        Server(config, on_exit).run()
 
 
 @contextlib.asynccontextmanager
 async def running(
     config: uvicorn.Config, on_exit: Callable[[], None] | None = None, listener: socket.socket | None = None
 ) -> AsyncIterator["asyncio.Task[None]"]:
+    """Serve an app within the block, and have its lifespan around that, as `serving` does.
+
+    Raises what the app raises at its start, which uvicorn would only print.
+    """
+    app = cast("Starlette", config.app)
+    async with app.router.lifespan_context(app), serving(config, on_exit, listener) as task:
+        yield task
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    config: uvicorn.Config, on_exit: Callable[[], None] | None = None, listener: socket.socket | None = None
+) -> AsyncIterator["asyncio.Task[None]"]:
     """Serve within the block, beside other things; the task ends early when the port cannot be had.
 
-    A `listener` is served in place of the config's port. Raises what the app raises at its start, which uvicorn would
-    only print.
+    A `listener` is served in place of the config's port. The app's lifespan is somebody else's.
     """
-    server, app = Server(config, on_exit), cast("Starlette", config.app)
-    async with app.router.lifespan_context(app):
-        serving = asyncio.create_task(_serve(server, listener))
-        try:
-            yield serving
-        finally:
-            server.end()
-            await serving
+    server = _Guest(config, on_exit)
+    task = asyncio.create_task(_serve(server, listener))
+    try:
+        yield task
+    finally:
+        server.should_exit = True
+        await task
 
 
 async def _serve(server: Server, listener: socket.socket | None) -> None:
