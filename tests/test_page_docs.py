@@ -1,4 +1,4 @@
-"""docs/page.md: what the driver makes of all that is known of the page. WRITE_DOCS=1 writes it anew."""
+"""docs/page.md: what is known of the page, and how the driver reacts. WRITE_DOCS=1 writes it anew."""
 
 import os
 from collections.abc import Iterable
@@ -19,42 +19,45 @@ from browser.sandbox.phone import KINDS
 __all__ = ["pages"]
 
 PAGE = Path(__file__).parent.parent / "docs" / "page.md"
-BEGINNING = """# What is known of WhatsApp's page, and what the driver makes of it
+BEGINNING = """# What is known of WhatsApp's page, and how Postrider reacts
 
-Made by `tests/test_page_docs.py` from the tables that the tests hold the driver to: do not edit it. What the page
-looks like is data ([selectors.md](selectors.md)); public projects' reports, and the page's own modules of 2026-08,
-say what is known of it. Nobody has run this against the real page.
+This page is for the operator who asks why an account stopped, and for anybody who works on the driver. It lists every
+screen, status icon, dialog and row of WhatsApp's page that is known, and what Postrider does when it sees it.
+
+`tests/test_page_docs.py` makes this page from the tables that the driver is tested against: do not edit it. What the
+page looks like is data ([selectors.md](selectors.md)). The sources are reports of public projects, and the page's own
+modules of 2026-08. Nobody has run this against the real page.
 """
 SCREENS = """## Screens
 
-By the names that [the sandbox](sandbox.md) has for them, which shows each until it is told otherwise.
+The names are those of [the sandbox](sandbox.md), which can show each of them.
 """
 ICONS = """## Status icons
 
-The last icon beside the time counts; its label before its name, and its colour only to tell delivered from read.
+The last icon beside the time counts. Its label is read first, then its name; its colour only tells delivered from read.
 """
 ROWS_OF_A_CHAT = """## Rows of a chat
 
-In the page of 2026-08. After a crash, a message is proved not to have left only where each row below the last one
-that was there is theirs, nobody's, or another message of ours by its id.
+This is the page of 2026-08. After a crash, a message counts as not sent only if each row below the last message that
+was there before is theirs, no message, or another message of ours, recognised by its id.
 """
-WITNESSES = """## Single witnesses
+FEW_ALTERNATIVES = """## Elements with few alternatives
 
-Elements for which fewer than two alternatives are known, at all or where a page has no test ids. When WhatsApp
+Elements with fewer than two known alternatives, or fewer than two that work without test ids. If WhatsApp
 changes one of these, a new selectors file is needed.
 """
-#: fewer alternatives make an element a single witness
+#: elements with fewer alternatives are listed
 ENOUGH = 2
 GREY, BLUE = "rgba(0, 0, 0, 0.6)", "rgb(0, 123, 252)"
-#: kinds of dialogs by their texts, and what is done about them
+#: kinds of dialogs, and what is done about them
 DIALOGS = {
     "closable": "closed by its button",
-    "refreshing": "the page is loaded anew at once",
+    "refreshing": "the page is reloaded at once",
     "unrestricted": "closed by its button",
-    "restricted": "closed by its button; known chats go on, new ones fail with `new_chats_restricted`",
-    "capped": "closed by its button; known chats go on, new ones fail with `new_chats_restricted`",
+    "restricted": "closed by its button; messages to new chats fail with `new_chats_restricted`, others are sent",
+    "capped": "closed by its button; messages to new chats fail with `new_chats_restricted`, others are sent",
     "not_on_whatsapp": "closed by its button; the message fails with `not_on_whatsapp`",
-    "pairing_refused": "closed by its button; no pairing code",
+    "pairing_refused": "closed by its button; there is no pairing code",
     "starting_chat": "waited for",
 }
 #: messages of every kind, as bubble.js draws them
@@ -68,8 +71,8 @@ ROWS: list[dict[str, Any]] = [
 MEANINGS = {
     Side.OURS: "ours",
     Side.THEIRS: "theirs",
-    Side.NOTICE: "nobody's",
-    Side.HIDDEN: "anybody's",
+    Side.NOTICE: "no message",
+    Side.HIDDEN: "ours or theirs",
     Side.UNKNOWN: "may be ours",
 }
 
@@ -81,7 +84,7 @@ def table(*head: str, rows: Iterable[Iterable[str]]) -> str:
 
 def fate(one: Fate | None) -> str:
     if one is None:
-        return "messages go on"
+        return "messages are still sent"
     ends = "until somebody acts, or the page is known again" if one.gate == "ui_changed" else "until somebody acts"
     return f"`{one.state}`, closed by `{one.gate}` {ends if one.for_good else 'for a while'}"
 
@@ -91,7 +94,7 @@ def screens() -> str:
     for name, error in MEETS.items():
         one = FATES[error]
         rows.append((f"`{name}`", f"`{error.code}`" if error else "", fate(one["idle"]), fate(one["opening"])))
-    head = ("shown", "met as", "while it is open", "while it is opened")
+    head = ("screen", "error", "in an open session", "in a session that is being opened")
     return table(*head, rows=rows)
 
 
@@ -105,14 +108,14 @@ def icons() -> str:
             )
     for meaning, labels in SELECTORS.labels.items():
         rows.append((", ".join(f'"{label}"' for label in labels), meaning, meaning))
-    rows.append(("any other", "", "unknown: the message in hand stops the account, another's does not"))
+    rows.append(("any other", "", "unknown: stops the account if it is on the message in hand, else ignored"))
     return table("icon, or label", "meaning", "read as", rows=rows)
 
 
 def dialogs() -> str:
     rows = [(", ".join(f'"{text}"' for text in SELECTORS.texts[meaning]), what) for meaning, what in DIALOGS.items()]
-    rows.append(("any other", "Escape; where it stays, the page is opened anew; where it stays then, `ui_changed`"))
-    rows.append(("a media preview", "left alone: it holds what somebody is about to send"))
+    rows.append(("any other", "Escape is pressed; if it stays, the page is opened anew; if it is still there, `ui_changed`"))
+    rows.append(("a media preview", "left alone, since a person may be about to send it"))
     return table("words", "what is done", rows=rows)
 
 
@@ -143,7 +146,7 @@ def read(bubble: Bubble) -> tuple[str, str, str, str]:
     return bubble.side.value, MEANINGS[bubble.side], tick, bubble.text
 
 
-def witnesses(selectors: Selectors) -> str:
+def few_alternatives(selectors: Selectors) -> str:
     lines = []
     for name, tries in selectors.elements.items():
         without = [css for css in tries if "data-testid" not in css]
@@ -163,8 +166,8 @@ async def test_the_page_is_described_as_it_is_driven(pages: Pages) -> None:
     finally:
         await context.close()
     parts = [
-        BEGINNING, SCREENS, screens(), ICONS, icons(), "## Dialogs\n", dialogs(), ROWS_OF_A_CHAT, drawn, WITNESSES,
-        witnesses(SELECTORS),
+        BEGINNING, SCREENS, screens(), ICONS, icons(), "## Dialogs\n", dialogs(), ROWS_OF_A_CHAT, drawn, FEW_ALTERNATIVES,
+        few_alternatives(SELECTORS),
     ]  # fmt: skip
     text = "\n".join(parts)
     if os.environ.get("WRITE_DOCS"):

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from commands.calls import slug
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 #: what the wheel has, and everything else is held to
@@ -40,6 +42,7 @@ FILES = sorted(
     for path in ([ROOT / f"{name}.py"] if (ROOT / f"{name}.py").exists() else (ROOT / name).rglob("*.py"))
     if "migrations" not in path.parts
 )
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def module(path: Path) -> str:
@@ -134,16 +137,27 @@ def test_the_api_loads_neither_chromium_nor_tasks() -> None:
 # --- the documents about it --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "path", [ROOT / "docs" / "architecture.md", *sorted((ROOT / "docs" / "internals").glob("*.md"))]
-)
-def test_documents_name_files_that_are_there(path: Path) -> None:
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_documents_name_files_and_headings_that_are_there(path: Path) -> None:
     text = path.read_text("utf-8")
     named = set(re.findall(r"`((?:api|tasks|browser|sql|crypto|commands|wiring|tests)/[\w/]*\.\w+)`", text))
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
-    linked = set(re.findall(r"\]\(([\w./-]+\.(?:md|svg))", text))
-    assert [link for link in sorted(linked) if not (path.parent / link).exists()] == []
-    assert named | linked, "this looks at what there is"
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+        file, _, heading = link.partition("#")
+        target = path.parent / file if file else path
+        assert target.exists(), link
+        assert not heading or heading in headings(target), link
+
+
+def headings(document: Path) -> set[str]:
+    """Return the anchors that GitHub gives a document's headings."""
+    return {slug(found) for found in re.findall(r"^#+ (.*)$", document.read_text("utf-8"), re.MULTILINE)}
+
+
+def test_the_readme_lists_every_document() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    names = [str(path.relative_to(ROOT)) for path in DOCUMENTS if path.name != "README.md"]
+    assert [name for name in names if f"({name})" not in text] == []
 
 
 def test_the_architecture_is_read_in_one_go() -> None:
