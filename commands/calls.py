@@ -25,8 +25,10 @@ WIDEST = 110  # characters of a line in an example
 INTRODUCTION = """\
 # HTTP calls
 
-Every call of the API, with its fields and codes. The page is made from `/openapi.json` by `make reference`, and a test
-keeps it equal to the code. The [README](../README.md) begins with the few calls that most need."""
+This page is for developers: every call of the API, with its fields and error codes. The [README](../README.md) shows the
+few calls that most applications need.
+
+`make reference` makes this page from `/openapi.json`, and a test checks that it is up to date."""
 
 
 def page() -> str:

@@ -1,4 +1,4 @@
-"""Write what the docs take from elsewhere, settings, states, calls and examples: `python -m commands.reference`."""
+"""Write the generated parts of docs/ (settings, states, calls, examples): `python -m commands.reference`."""
 
 import re
 from pathlib import Path
@@ -19,11 +19,13 @@ def markdown() -> str:
     rows = "\n".join(f"| `{name}` | {_shown(default)} | {meaning} |" for name, default, meaning in _table())
     return f"""# Settings
 
-Environment variables, read once at the start; a file `.env` in the working directory is read too, and the environment
-goes before it. White space around a value is cut off, and one of nothing else counts as unset. A wrong value ends the
-start with its name, the value (never a secret) and what is allowed. In every limit 0 switches it off.
+This page is for the operator: every setting with its default and meaning. Settings are environment variables. They are
+read once, at the start, also from a file `.env` in the working directory; the environment takes precedence.
 
-This page and `.env.example` are made from `settings.py` by `make reference`, and a test keeps them equal to it.
+White space around a value is removed, and an empty value counts as unset. With a wrong value the process does not start,
+and prints the name, the value (unless it is a secret) and what is allowed. For every limit, 0 means no limit.
+
+`make reference` makes this page and `.env.example` from `settings.py`, and a test checks that they are up to date.
 
 | name | default | meaning |
 |---|---|---|
@@ -35,7 +37,7 @@ def environment() -> str:
     """Return .env.example."""
     lines = [f"# {meaning}\n#{name}={_plain(default)}\n" for name, default, meaning in _table()]
     return (
-        "# Every setting with its default. Copy to .env, and take away the # before what you change.\n\n"
+        "# Every setting with its default. Copy this file to .env, and remove the # before each setting that you change.\n\n"
         + "\n".join(lines)
     )
 
@@ -57,14 +59,14 @@ def _shown(default: Any) -> str:
 
 
 def accounts() -> str:
-    """Return docs/accounts.md with its diagram drawn anew."""
+    """Return docs/accounts.md with a new diagram."""
     return re.sub(
         r"```mermaid\n.*?```", f"```mermaid\n{diagram()}\n```", ACCOUNTS.read_text(), count=1, flags=re.DOTALL
     )
 
 
 def webhooks() -> str:
-    """Return docs/webhooks.md with its examples as they stand in their files."""
+    """Return docs/webhooks.md with the examples of docs/verify."""
     return re.sub(
         r"<!-- (\S+) -->\n```(\w+)\n.*?^```\n",
         lambda found: f"<!-- {found[1]} -->\n```{found[2]}\n{(ROOT / found[1]).read_text()}```\n",

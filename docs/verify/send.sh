@@ -1,6 +1,6 @@
 #!/bin/sh
-# Send a signed event to a receiver of yours, to try it, with curl and OpenSSL: send.sh whsec_… https://shop.example/hooks
-# It shows the receiver's answer.
+# Send a signed test event to your receiver, with curl and OpenSSL: send.sh whsec_… https://shop.example/hooks
+# Prints the receiver's answer.
 set -eu
 secret=$(printf %s "${1#whsec_}" | openssl base64 -d -A | od -An -v -tx1 | tr -d ' \n')
 id=evt_$(openssl rand -hex 16)

@@ -3,7 +3,7 @@ import { createHmac, createPublicKey, timingSafeEqual, verify as verifyBytes } f
 
 const TOLERANCE = 300; // seconds
 const SHORTEST = 24; // bytes of a secret: with an empty one anybody could sign
-const ED25519 = Buffer.from("302a300506032b6570032100", "hex"); // what goes before a public key in DER (RFC 8410)
+const ED25519 = Buffer.from("302a300506032b6570032100", "hex"); // DER prefix of an Ed25519 public key (RFC 8410)
 
 // Throws unless the request was signed with one of your keys, within the last five minutes. `keys` are secrets (whsec_…)
 // or public keys (whpk_…), `headers` are request.headers, `body` is a Buffer of the bytes that came, not parsed JSON.

@@ -2,7 +2,7 @@
 
 declare(strict_types=1);
 
-// Verify a webhook by Standard Webhooks 1.0.0. PHP 8 or newer; v1a takes the extension sodium, which comes with it.
+// Verify a webhook by Standard Webhooks 1.0.0. PHP 8 or newer; v1a needs the extension sodium, which comes with it.
 
 const WEBHOOK_TOLERANCE = 300; // seconds
 

@@ -25,7 +25,7 @@ def verify(keys: Sequence[str], headers: Mapping[str, str], body: bytes, now: fl
 
 
 def fits(key: str, signature: str, content: bytes) -> bool:
-    """Tell whether one signature of the list is that of one key."""
+    """Tell whether a signature was made with this key."""
     scheme, _, text = signature.partition(",")
     if scheme == "v1" and key.startswith("whsec_"):
         secret = base64.b64decode(key.removeprefix("whsec_"), validate=True)

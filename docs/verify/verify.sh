@@ -1,7 +1,7 @@
 #!/bin/sh
-# Verify a webhook by Standard Webhooks 1.0.0, with OpenSSL 3, to look at one by hand (ps shows a secret while this runs):
+# Verify a webhook by hand, by Standard Webhooks 1.0.0, with OpenSSL 3 (ps shows the secret while this runs):
 #   verify.sh "whsec_… or whpk_…, several with spaces" WEBHOOK-ID WEBHOOK-TIMESTAMP "WEBHOOK-SIGNATURE" FILE-WITH-THE-BODY
-# It ends with 0 when a signature fits and is at most five minutes old, else with 1 and a line that says why.
+# Exits with 0 if a signature fits and is at most five minutes old, else with 1 and a line that says why.
 set -eu
 keys=$1 id=$2 stamp=$3 signatures=$4 body=$5
 work=$(mktemp -d)
@@ -23,7 +23,7 @@ fits() { # key, signature
         expected=$(openssl dgst -sha256 -mac HMAC -macopt "hexkey:$secret" -binary "$work/content" | openssl base64 -A)
         [ -n "$expected" ] && [ "$2" = "v1,$expected" ] ;;
     whpk_*' v1a,'*)
-        # What goes before a public key in DER (RFC 8410), and the key.
+        # The DER prefix of an Ed25519 public key (RFC 8410), and the key.
         { printf '\060\052\060\005\006\003\053\145\160\003\041\000'; printf %s "${1#whpk_}" | openssl base64 -d -A; } >"$work/key"
         printf %s "${2#v1a,}" | openssl base64 -d -A >"$work/signature"
         [ "$2" = "v1a,$(openssl base64 -A -in "$work/signature")" ] && openssl pkeyutl -verify -pubin -keyform DER -inkey "$work/key" -rawin -in "$work/content" \
@@ -32,7 +32,7 @@ fits() { # key, signature
     esac
 }
 
-set -f # the lists are split at spaces, and nothing else is done with what is in them
+set -f # the lists are split at spaces, without globbing
 for key in $keys; do
     for signature in $signatures; do
         if fits "$key" "$signature"; then exit 0; fi
