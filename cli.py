@@ -1,6 +1,6 @@
 """The commands: demo, up, api, worker, migrate, doctor, why, keys, selectors, bench.
 
-Each imports what it needs when it runs, so that --help and a mistyped name wait for nothing.
+Each command imports its modules when it runs, so that --help and a mistyped name are answered at once.
 """
 # ruff: noqa: PLC0415
 
@@ -28,19 +28,19 @@ keys_cli = typer.Typer(
 cli.add_typer(keys_cli, name="keys")
 selectors_cli = typer.Typer(no_args_is_help=True, help="Look at the selectors of WhatsApp's page, and replace them.")
 cli.add_typer(selectors_cli, name="selectors")
-bench_cli = typer.Typer(no_args_is_help=True, help="Measure, on sandbox accounts and an embedded Postgres of its own.")
+bench_cli = typer.Typer(no_args_is_help=True, help="Measure, with sandbox accounts and a separate embedded Postgres.")
 cli.add_typer(bench_cli, name="bench")
 
 
 def _run(work: "Callable[[Settings], int]", *, log_level: str | None = None, **values: object) -> None:
-    """Run a command on the settings, of which `values` are given; what stops it is one line, and exit code 1."""
+    """Run a command with the settings, overridden by `values`. An error is one line and exit code 1."""
 
     def run() -> int:
         import logs
         from commands import environment
 
         for number in (signal.SIGTERM, signal.SIGHUP):
-            # For as long as a command has no answer of its own: the embedded Postgres must not stay behind.
+            # Unless a command sets its own handler: exit normally, which stops the embedded Postgres.
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, _exit)
         settings = environment.load(**{name: value for name, value in values.items() if value is not None})
@@ -49,7 +49,7 @@ def _run(work: "Callable[[Settings], int]", *, log_level: str | None = None, **v
             return work(settings)
         finally:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                # The interpreter's end, which stops it, is not to be cut off.
+                # The embedded Postgres is stopped at the interpreter's exit, which must not be interrupted.
                 signal.signal(number, signal.SIG_IGN)
 
     _end(run)
@@ -78,7 +78,7 @@ def _stop(line: str) -> None:
 
 @cli.command("demo")
 def _demo() -> None:
-    """Do the main job once, for real: link a sandbox account, send a message, verify its webhook."""
+    """Link a sandbox account, send one message and verify its webhook, step by step."""
     from commands import demo
 
     _run(lambda settings: demo.run_demo(settings.data_dir), log_level="error")
@@ -93,7 +93,7 @@ def _up() -> None:
 
 
 EndWithStdin = Annotated[
-    bool, typer.Option(hidden=True, help="End, as on SIGTERM, when standard input ends: for `up`.")
+    bool, typer.Option(hidden=True, help="Stop, as on SIGTERM, when standard input ends; `up` uses this.")
 ]
 
 
@@ -110,7 +110,9 @@ def _worker(
     *,
     duties: Annotated[
         str | None,
-        typer.Option(help="sessions (accounts and their messages), webhooks, or both: in place of WORKER_DUTIES."),
+        typer.Option(
+            help="sessions (accounts and their messages), webhooks, or sessions,webhooks. Overrides WORKER_DUTIES."
+        ),
     ] = None,
     end_with_stdin: EndWithStdin = False,
 ) -> None:
@@ -122,7 +124,7 @@ def _worker(
 
 @cli.command("migrate")
 def _migrate() -> None:
-    """Bring the database's schema up to this version."""
+    """Update the database's schema to this version."""
     from commands import environment
     from sql import schema
 
@@ -140,22 +142,23 @@ def _migrate() -> None:
 def _doctor(
     account: Annotated[
         str | None,
-        typer.Option(help="Look at this account's page, beside a running worker too, and report each selector."),
+        typer.Option(help="Also check this account's page, selector by selector. A worker may be running."),
     ] = None,
     *,
     canary: Annotated[
-        bool, typer.Option("--canary", help="With --account: send one message to its own number, and time each step.")
+        bool,
+        typer.Option("--canary", help="With --account: also send one message to its own number, and time each step."),
     ] = False,
 ) -> None:
-    """Check settings, database, schema, clock, encryption keys, Chromium and disk; of an account, its page."""
+    """Check settings, database, workers, keys, Chromium and more; with --account, also the account's page."""
     from commands import doctor
 
     _run(lambda settings: doctor.run_doctor(settings, account, canary=canary), log_level="warning")
 
 
 @cli.command("why")
-def _why(job: Annotated[str, typer.Argument(help="A job, by its jobId: its idempotency key, or job_…")]) -> None:
-    """Say why the webhook of a job did not arrive."""
+def _why(job: Annotated[str, typer.Argument(help="The jobId of a job: its idempotency key, or job_…")]) -> None:
+    """Explain why the webhook of a job did not arrive."""
     from commands import why
 
     _run(lambda settings: why.run_why(settings, job))
@@ -163,9 +166,9 @@ def _why(job: Annotated[str, typer.Argument(help="A job, by its jobId: its idemp
 
 @keys_cli.command("create")
 def _create(
-    name: Annotated[str, typer.Argument(help="What people call it.")],
+    name: Annotated[str, typer.Argument(help="A name for people.")],
     *,
-    signed: Annotated[bool, typer.Option(help="Requests with it must be signed.")] = False,
+    signed: Annotated[bool, typer.Option(help="Requests with this key must be signed.")] = False,
 ) -> None:
     """Create a key and print it, once."""
     from commands import keys
@@ -182,8 +185,8 @@ def _list() -> None:
 
 
 @keys_cli.command("revoke")
-def _revoke(key_id: Annotated[str, typer.Argument(help="Its id, key_…")]) -> None:
-    """Let a key work no more."""
+def _revoke(key_id: Annotated[str, typer.Argument(help="The id of the key, key_…")]) -> None:
+    """Revoke a key."""
     from commands import keys
 
     _run(lambda settings: keys.revoke(settings, key_id))
@@ -191,7 +194,7 @@ def _revoke(key_id: Annotated[str, typer.Argument(help="Its id, key_…")]) -> N
 
 @keys_cli.command("reseal")
 def _reseal() -> None:
-    """Seal everything anew with the first key of ENCRYPTION_KEY, so that the others may go."""
+    """Encrypt everything again with the first key of ENCRYPTION_KEY, so that the others can be removed."""
     from commands import reseal
 
     _run(reseal.run_reseal)
@@ -199,7 +202,7 @@ def _reseal() -> None:
 
 @selectors_cli.command("list")
 def _list_selectors() -> None:
-    """List the versions that are here, and say which is in use."""
+    """List the stored versions, and say which one is in use."""
     from commands import selectors
 
     _run(selectors.show)
@@ -207,9 +210,11 @@ def _list_selectors() -> None:
 
 @selectors_cli.command("use")
 def _use(
-    version: Annotated[str, typer.Argument(help="One of the list, `shipped`, or `newest` to let new ones in.")],
+    version: Annotated[
+        str, typer.Argument(help="A version of the list, `shipped`, or `newest` to use new versions again.")
+    ],
 ) -> None:
-    """Pin a version, for the way back from one that does harm."""
+    """Pin a version, to go back from one that does harm."""
     from commands import selectors
 
     _run(lambda settings: selectors.use(settings, version))
@@ -224,8 +229,8 @@ def _check(file: Annotated[Path, typer.Argument(help="A selectors file.")]) -> N
 
 
 @selectors_cli.command("keygen")
-def _keygen(file: Annotated[Path, typer.Argument(help="Where the private key goes.")]) -> None:
-    """Make a key to sign selectors with, and print SELECTORS_KEY."""
+def _keygen(file: Annotated[Path, typer.Argument(help="The file that the private key is written to.")]) -> None:
+    """Make a key for signing selectors, and print SELECTORS_KEY."""
     from commands import selectors
 
     _end(lambda: selectors.keygen(file))
@@ -234,7 +239,7 @@ def _keygen(file: Annotated[Path, typer.Argument(help="Where the private key goe
 @selectors_cli.command("sign")
 def _sign(
     file: Annotated[Path, typer.Argument(help="A selectors file.")],
-    key: Annotated[Path, typer.Option(help="The private key of keygen.")],
+    key: Annotated[Path, typer.Option(help="The private key that keygen wrote.")],
 ) -> None:
     """Check a selectors file and write its signature beside it, into FILE.sig."""
     from commands import selectors
@@ -244,15 +249,15 @@ def _sign(
 
 @bench_cli.command("sessions")
 def _sessions(
-    accounts: Annotated[int, typer.Option(help="Accounts to be linked.")] = 30,
-    seats: Annotated[int, typer.Option(help="Seats of the one worker.")] = 4,
-    messages: Annotated[int, typer.Option(help="Messages of each account.")] = 2,
+    accounts: Annotated[int, typer.Option(help="Number of accounts.")] = 30,
+    seats: Annotated[int, typer.Option(help="Seats of the worker.")] = 4,
+    messages: Annotated[int, typer.Option(help="Messages per account.")] = 2,
     recipients: Annotated[
-        int, typer.Option(help="People that each account writes to; a first message takes longer.")
+        int, typer.Option(help="Recipients per account; the first message to each takes longer.")
     ] = 1,
-    over: Annotated[float, typer.Option(help="Seconds within which they fall due, at random.")] = 0,
+    over: Annotated[float, typer.Option(help="Seconds within which the messages fall due, at random times.")] = 0,
 ) -> None:
-    """Serve many accounts on few seats: how long messages wait, what a wake-up and the browsers take."""
+    """Measure many accounts on few seats: waiting time, wake-ups, memory of the browsers."""
     from bench import sessions
 
     _run(lambda _: asyncio.run(sessions.run(accounts, seats, messages, recipients, over)), log_level="error")
@@ -261,10 +266,10 @@ def _sessions(
 @bench_cli.command("memory")
 def _memory(
     live: Annotated[
-        list[int] | None, typer.Option(help="Live sessions, may be given again. Default: 1, 5 and 10.")
+        list[int] | None, typer.Option(help="Number of live sessions; may be repeated. Default: 1, 5 and 10.")
     ] = None,
 ) -> None:
-    """Weigh live sessions and the worker beside them."""
+    """Measure the memory of live sessions and of the worker's own processes."""
     from bench import memory
 
     _run(lambda _: asyncio.run(memory.run(live or [1, 5, 10])), log_level="error")
@@ -273,11 +278,11 @@ def _memory(
 @bench_cli.command("deliveries")
 def _deliveries(
     endpoints: Annotated[
-        list[int] | None, typer.Option(help="Endpoints, may be given again. Default: 1, 10 and 100.")
+        list[int] | None, typer.Option(help="Number of endpoints; may be repeated. Default: 1, 10 and 100.")
     ] = None,
-    events: Annotated[int, typer.Option(min=100, help="Events that wait.")] = 1000,
+    events: Annotated[int, typer.Option(min=100, help="Number of waiting events.")] = 1000,
 ) -> None:
-    """Deliver webhooks to a receiver on this machine, and compare with the bare HTTP client."""
+    """Measure deliveries a second to a receiver on this machine, compared with the bare HTTP client."""
     from bench import deliveries
 
     _run(lambda _: asyncio.run(deliveries.run(endpoints or [1, 10, 100], events)), log_level="error")
@@ -285,11 +290,11 @@ def _deliveries(
 
 @bench_cli.command("fairness")
 def _fairness(
-    seconds: Annotated[float, typer.Option(min=10, help="How long each half is measured.")] = 30,
-    waiting: Annotated[int, typer.Option(help="Events that wait for a dead endpoint.")] = 100_000,
+    seconds: Annotated[float, typer.Option(min=10, help="Seconds of each of the two measurements.")] = 30,
+    waiting: Annotated[int, typer.Option(help="Events waiting for a dead endpoint.")] = 100_000,
     hanging: Annotated[int, typer.Option(help="Endpoints that never answer.")] = 500,
 ) -> None:
-    """Measure how long the events of one endpoint take, alone and beside others that are dead or hang."""
+    """Measure the latency of a healthy endpoint, alone and beside endpoints that are dead or hang."""
     from bench import fairness
 
     _run(lambda _: asyncio.run(fairness.run(seconds, waiting, hanging)), log_level="error")
@@ -298,17 +303,17 @@ def _fairness(
 @bench_cli.command("flags")
 def _flags(
     live: Annotated[
-        list[int] | None, typer.Option(help="Live sessions, may be given again. Default: 1, 5 and 10.")
+        list[int] | None, typer.Option(help="Number of live sessions; may be repeated. Default: 1, 5 and 10.")
     ] = None,
     chromium: Annotated[
-        list[Path] | None, typer.Option(help="A Chromium, may be given again. Default: the one that is found.")
+        list[Path] | None, typer.Option(help="Path of a Chromium; may be repeated. Default: the one that is found.")
     ] = None,
     left_out: Annotated[
-        int, typer.Option(min=0, help="Live sessions while our flags are left out in turn; 0 skips that.")
+        int, typer.Option(min=0, help="Live sessions when each of our flags is left out in turn; 0 skips this part.")
     ] = 5,
-    runs: Annotated[int, typer.Option(min=1, help="Runs of each, of which the median counts.")] = 2,
+    runs: Annotated[int, typer.Option(min=1, help="Number of runs; the median is reported.")] = 2,
 ) -> None:
-    """Weigh live sessions with Playwright's flags and with ours, and without each of ours."""
+    """Measure the memory of live sessions with Playwright's flags, with ours, and without each of ours."""
     from bench import flags
 
     _run(lambda _: asyncio.run(flags.run(live or [1, 5, 10], chromium or [], left_out, runs)), log_level="error")
@@ -316,7 +321,7 @@ def _flags(
 
 def main() -> None:
     """Run the command line."""
-    # Until a command begins: to search the modules that it loads for garbage takes a seventh of its start.
+    # Off until a command begins: garbage collection while modules are loaded takes a seventh of the start.
     gc.disable()
     cli()
 

@@ -1,4 +1,4 @@
-"""Serving HTTP, beside other things or alone: how every server of ours runs."""
+"""Serve HTTP, alone or in a process that does other things too: how each of our servers runs."""
 
 import asyncio
 import contextlib
@@ -13,20 +13,20 @@ from starlette.applications import Starlette
 
 log = logging.getLogger(__name__)
 
-#: Seconds that an idle connection is kept: longer than clients and balancers keep theirs, or a request meets its end.
+#: Seconds that an idle connection is kept: longer than clients and balancers do, or we close it as a request arrives.
 KEEP_ALIVE = 75
-GRACE = 10  # seconds that requests in hand are given when a server stops
+GRACE = 10  # seconds for running requests when a server stops
 
 
 class Server(uvicorn.Server):
-    """uvicorn that says where it listens, and ends what would hold it up when it stops."""
+    """A uvicorn that logs where it listens, and calls `on_exit` before it waits for open streams."""
 
     def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None] | None = None) -> None:
         super().__init__(config)
         self._on_exit = on_exit
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say so."""
+        """Listen, and log it."""
         await super().startup(sockets)
         if self.started:
             log.info(
@@ -35,14 +35,14 @@ class Server(uvicorn.Server):
             )  # fmt: skip
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop. It waits for open streams, and the sandbox's pages hold theirs open."""
+        """Stop. `on_exit` closes the sandbox's streams, for which uvicorn would wait."""
         if self._on_exit:
             self._on_exit()
         await super().shutdown(sockets)
 
 
 class _Guest(Server):
-    """One beside other things, which see to the signals."""
+    """A server in a process whose other parts handle the signals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -53,19 +53,19 @@ class _Guest(Server):
 def config(
     app: Starlette, host: str, port: int, *, grace: int = GRACE, tls: tuple[Path, Path] | None = None
 ) -> uvicorn.Config:
-    """Return how every server of ours runs; `tls` are the files of its certificate and its key."""
+    """Return the configuration that all our servers share; `tls` are the files of certificate and key."""
     certificate, key = tls or (None, None)
     return uvicorn.Config(
         app,
         host=host,
         port=port,
         http="httptools",
-        # The address of a client is taken through TRUST_PROXY_HOPS alone.
+        # Only TRUST_PROXY_HOPS decides the address of a client.
         proxy_headers=False,
         server_header=False,
         access_log=False,
         log_config=None,
-        lifespan="off",  # it is `running` that enters it
+        lifespan="off",  # `running` enters it
         timeout_graceful_shutdown=grace,
         timeout_keep_alive=KEEP_ALIVE,
         ssl_certfile=certificate,
@@ -119,8 +119,8 @@ async def _serve(server: Server, listener: socket.socket | None) -> None:
     try:
         await server.serve([listener] if listener else None)
     except SystemExit:
-        # uvicorn has said why.
+        # uvicorn has logged why.
         log.error(  # noqa: TRY400
-            "port %d of %s cannot be had", server.config.port, server.config.host,
+            "cannot listen on port %d of %s", server.config.port, server.config.host,
             extra={"event": "port.taken", "port": server.config.port},
         )  # fmt: skip

@@ -13,7 +13,7 @@ import psycopg
 
 from addresses import LOOPBACK
 from bench.ports import held_ports
-from commands.worker import search_less_for_garbage
+from commands.worker import make_garbage_collection_rare
 from crypto import Sealer, new_secret
 from resolver import Resolver
 from sql import embedded, schema
@@ -31,18 +31,18 @@ from wiring.parts import PATIENCE
 from wiring.webhooks import ENDPOINT_SLOTS, SLOW_SLOTS, crowded
 
 BODY = 600  # bytes of an event's data, about what JobCompleted has
-STEP = 1000  # events of each endpoint in one transaction
+BATCH = 1000  # events of each endpoint in one transaction
 SEALER = Sealer([bytes(32)])
 
 
 @dataclass
 class Outbox:
-    """Events and endpoints in a database, and what is to be found out of them."""
+    """Writes endpoints and events, and reads what became of them."""
 
     database: Database
 
     async def add_endpoints(self, url: str, count: int) -> list[str]:
-        """Register a URL so many times, each as a type of its own; return their ids."""
+        """Register a URL as `count` endpoints, each with its own type of event; return their ids."""
         names = [new_id("whe_") for _ in range(count)]
         async with self.database.transaction() as tx:
             for name in names:
@@ -54,25 +54,25 @@ class Outbox:
         return names
 
     async def add_events(self, endpoints: list[str], each: int) -> None:
-        """Write so many events for each of these endpoints, and wake them."""
+        """Write `each` events for each of these endpoints, and wake their lanes."""
         while each > 0:
             async with self.database.transaction() as tx:
                 await tx.connection.execute(
                     "select record_event('org_default', name, %s, null, null, 1)"
                     " from generate_series(1, %s), unnest(%s::text[]) as name",
-                    ['{"x":"' + "x" * (BODY - 80) + '"}', min(each, STEP), endpoints],
+                    ['{"x":"' + "x" * (BODY - 80) + '"}', min(each, BATCH), endpoints],
                 )
-            each -= STEP
+            each -= BATCH
         await self.database.all("wake", lanes=endpoints)
 
     async def settle(self) -> None:
-        """Do now what Postgres would do in the background after so many new rows: it is not they that are measured."""
+        """Vacuum and checkpoint now, so that this background work is not measured."""
         async with await psycopg.AsyncConnection.connect(self.database.url, autocommit=True) as connection:
             await connection.execute("vacuum analyze")
             await connection.execute("checkpoint")
 
     async def is_open(self, endpoints: list[str]) -> bool:
-        """Tell whether something is still to be delivered to one of these endpoints."""
+        """Tell whether a delivery to one of these endpoints is still open."""
         async with self.database.transaction() as tx:
             cursor = await tx.connection.execute(
                 "select exists (select from deliveries"
@@ -83,7 +83,7 @@ class Outbox:
             return bool(row and row[0])
 
     async def seconds(self, endpoint: str, last: int) -> list[float]:
-        """Return how long the last so many events of an endpoint took, from their commit to the end of the request."""
+        """Return how long the `last` newest events of an endpoint took, from commit to the end of the request."""
         async with self.database.transaction() as tx:
             cursor = await tx.connection.execute(
                 "select extract(epoch from attempts.ended_at - deliveries.created_at)::float8 from deliveries"
@@ -96,7 +96,7 @@ class Outbox:
 
 @asynccontextmanager
 async def open_outbox() -> AsyncIterator[Outbox]:
-    """Start Postgres and what delivers; end both at the end of the block."""
+    """Run Postgres and the delivering part of a worker within the block."""
     with TemporaryDirectory(prefix="postrider-bench-") as name:
         Path(name).chmod(0o755)  # noqa: ASYNC240  # nothing else goes on yet
         url = await asyncio.to_thread(embedded.start, Path(name))
@@ -110,7 +110,7 @@ async def open_outbox() -> AsyncIterator[Outbox]:
 
 @asynccontextmanager
 async def delivering(database: Database, url: str, dead: float = DEAD) -> AsyncIterator[None]:
-    """Run the part of a worker that delivers; a worker without a sign of life for `dead` seconds is dead to it."""
+    """Run the delivering part of a worker; workers without a heartbeat for `dead` seconds count as dead."""
     lanes = Lanes(database, new_id("wrk_"), {})
     requests = Requests(
         Dialer(LOOPBACK, Resolver()),
@@ -128,7 +128,7 @@ async def delivering(database: Database, url: str, dead: float = DEAD) -> AsyncI
         await database.one("renew_worker", worker=lanes.worker, ids=ids, lease=dead, open=[])
 
     await database.all("register_worker", worker=lanes.worker, host="here", version="", home=lanes.worker, seats=1)
-    search_less_for_garbage()
+    make_garbage_collection_rare()
     async with app.open_async():
         running = [asyncio.create_task(consumer.run()) for consumer in consumers]
         beating = [
@@ -147,12 +147,12 @@ async def delivering(database: Database, url: str, dead: float = DEAD) -> AsyncI
 
 
 async def _nothing() -> None:
-    """Keep nothing up: the database is gone in a minute."""
+    """Skip upkeep: the database is temporary."""
 
 
 @asynccontextmanager
 async def receiving(*, hangs: bool = False) -> AsyncIterator[str]:
-    """Run a receiver in a process of its own, which answers at once or never; yield its URL."""
+    """Run a receiver process that answers at once or never; yield its URL."""
     (port,) = held_ports(1)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.receiver", str(port), *(["hang"] if hangs else [])

@@ -1,4 +1,4 @@
-"""API, sandbox and worker in one process: the demo, and the tests of the whole."""
+"""API, sandbox and worker in one process, for the demo and for end-to-end tests."""
 
 import asyncio
 import contextlib
@@ -25,10 +25,7 @@ async def all_in_one(
     *,
     listener: socket.socket,
 ) -> AsyncIterator[Worker]:
-    """Run them within the block.
-
-    `listener` listens on the settings' port.
-    """
+    """Run API, sandbox and worker within the block. `listener` listens on the settings' port."""
     sandbox = make_sandbox(settings, timing)
     stop = asyncio.Event()
     with environment.home(settings.profiles) as home:

@@ -18,13 +18,13 @@ from wiring.api import make_api
 
 log = logging.getLogger(__name__)
 
-LOOK = 5.0  # seconds between looks whether the database is there
+POLL_SECONDS = 5.0  # between checks that the database answers
 
 
 def run_api(settings: Settings, sandbox: Starlette | None = None, *, end_with_stdin: bool = False) -> int:
-    """Serve the API until a signal or, if so told, until standard input ends. Returns the exit code.
+    """Serve the API until a signal or, with `end_with_stdin`, until standard input ends. Returns the exit code.
 
-    In development it serves a sandbox too, of its own unless one is given.
+    In development it serves a sandbox too: the given one, or a new one.
     """
     url = environment.ready_database_url(settings)
     return uvloop.run(_api(settings, url, sandbox or _sandbox(settings), end_with_stdin=end_with_stdin))
@@ -33,7 +33,7 @@ def run_api(settings: Settings, sandbox: Starlette | None = None, *, end_with_st
 def _sandbox(settings: Settings) -> Starlette | None:
     if settings.production:
         return None
-    # Production never has it, and need not load it.
+    # Imported here, since production never needs it.
     from wiring.sandbox import make_sandbox  # noqa: PLC0415
 
     return make_sandbox(settings)
@@ -58,7 +58,7 @@ async def _away_for_long(database: Database, grace: float) -> None:
     """Return when the database has been away for longer than the grace; never with a grace of 0."""
     seen = time.monotonic()
     while not grace or time.monotonic() - seen < grace:
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(POLL_SECONDS)
         with contextlib.suppress(DatabaseUnavailable):
             await database.one("database_time")
             seen = time.monotonic()

@@ -1,4 +1,4 @@
-"""docs/http.md: the calls of the HTTP API as a page for people, made from /openapi.json."""
+"""Make docs/http.md, the calls of the HTTP API as a page for people, from /openapi.json."""
 
 import json
 import re
@@ -12,21 +12,21 @@ from app import OPERATIONS
 from errors import PostriderError, RequestError
 
 Json = dict[str, Any]
-#: A line of a table: a field, what it may be, and what it is.
+#: A line of a table: a field, its type and bounds, and its description.
 Row = tuple[str, str, str]
 
 JSON = "application/json"
-#: Types of JSON Schema, as people say them.
+#: Names of JSON Schema types for people.
 KINDS = {"integer": "whole number", "boolean": "`true` or `false`"}
 NOT_BLANK = r"\S"
-PAGE = {"items", "nextCursor"}  # fields of a list that is answered in pages
-WIDEST = 110  # characters of a line in an example
+PAGE = {"items", "nextCursor"}  # fields of a paginated list
+WIDTH = 110  # characters of a line in an example
 
 INTRODUCTION = """\
 # HTTP calls
 
-This page is for developers: every call of the API, with its fields and error codes. The [README](../README.md) shows the
-few calls that most applications need.
+This page is for developers: every call of the API, with its fields and error codes. The [README](../README.md) shows
+the few calls that most applications need.
 
 `make reference` makes this page from `/openapi.json`, and a test checks that it is up to date."""
 
@@ -51,32 +51,32 @@ class Call:
 
     @property
     def link(self) -> str:
-        """Itself, as a link to its heading."""
+        """A link to the heading of this call."""
         return f"[`{self.method} {self.path}`](#{slug(f'{self.method} {self.path}')})"
 
     @property
     def body(self) -> str | None:
-        """The name of the schema that it takes."""
+        """The name of the schema of its body."""
         return _schema_of(self.about.get("requestBody", {}))
 
     @property
     def given(self) -> Json:
-        """Its answer of success."""
+        """Its successful answer."""
         found: Json = next(iter(self.about["responses"].values()))
         return found
 
     @property
     def answer(self) -> str | None:
-        """The name of the schema that it gives."""
+        """The name of the schema of its answer."""
         return _schema_of(self.given)
 
     @property
     def forms(self) -> list[str]:
-        """The media types that it may be answered in; JSON is one if it has a schema."""
+        """The media types of its answer; JSON is one of them if there is a schema."""
         return list(self.given.get("content", {}))
 
     def statuses(self, *, refused: bool) -> list[str]:
-        """Its statuses of refusal, or of success."""
+        """Its statuses of error, or of success."""
         return [status for status in self.about["responses"] if (status >= "4") is refused]
 
 
@@ -100,7 +100,7 @@ class _Page:
         ]
         self._bodies = {call.body: call for call in self._calls if call.body}
         used = Counter(self._item(call.answer) or call.answer for call in self._calls if call.answer)
-        #: what several calls answer has a place of its own
+        #: schemas that several calls answer, which get a section of their own
         self._shared = [name for name, times in used.items() if times > 1]
 
     def text(self) -> str:
@@ -120,7 +120,7 @@ class _Page:
         return self._linked("\n\n".join(parts) + "\n")
 
     def _linked(self, text: str) -> str:
-        """Return a text in which each call that it speaks of leads to its place."""
+        """Return the text with a link from each named call to its heading."""
         places = {f"`{call.method} {call.path}`": call.link for call in self._calls}
         return re.sub(
             r"(?<!\[)(?<!^### )`[A-Z]+ /[^`]*`", lambda found: places.get(found[0], found[0]), text, flags=re.MULTILINE
@@ -190,7 +190,7 @@ class _Page:
         yield from self._example(name)
 
     def _fields(self, name: str) -> Iterator[str]:
-        """Yield a table of what is answered; fields that a shared one has too are told there."""
+        """Yield a table of an answer's fields, without those of a shared schema that it contains."""
         schema = self._schemas[name]
         less = next((one for one in self._shared if one != name and self._has(schema, self._schemas[one])), None)
         if less:
@@ -207,7 +207,7 @@ class _Page:
         return all(schema["properties"].get(key) == field for key, field in other["properties"].items())
 
     def _item(self, name: str | None) -> str | None:
-        """Return the name of what a page has, where this is one."""
+        """Return the name of the item's schema, if this is a paginated list."""
         if name is None or set(self._schemas[name]["properties"]) != PAGE:
             return None
         return _name(self._schemas[name]["properties"]["items"]["items"])
@@ -225,7 +225,7 @@ class _Page:
             yield from self._inner(field, f"{before}{name}", answered=answered)
 
     def _inner(self, field: Json, before: str, *, answered: bool) -> Iterator[Row]:
-        """Yield the fields of what a field holds; those of alternatives together."""
+        """Yield the fields of the objects in a field; those of alternatives in one list."""
         merged: dict[str, Row] = {}
         for held, place in _held(field, before):
             if held not in self._bodies and "properties" in self._schemas[held]:
@@ -234,7 +234,7 @@ class _Page:
         yield from merged.values()
 
     def _kind(self, field: Json) -> list[str]:
-        """Return what a value may be, then its bounds and its default."""
+        """Return a value's type, then its bounds and its default."""
         kinds = [self._one_kind(one) for one in _alternatives(field)]
         bounds = [bound for one in _alternatives(field) for bound in _bounds(one)]
         if field.get("default") is not None and not isinstance(field["default"], dict):
@@ -267,7 +267,7 @@ def _alternatives(field: Json) -> list[Json]:
 
 
 def _held(field: Json, before: str) -> Iterator[tuple[str, str]]:
-    """Yield the names of the schemas that a field refers to, and where what they describe stands."""
+    """Yield the names of the schemas that a field refers to, each with its path."""
     for one in _alternatives(field):
         is_list = one.get("type") == "array"
         for held in _alternatives(one["items"] if is_list else one):
@@ -306,7 +306,7 @@ def _who(call: Call) -> str:
 
 
 def _errors() -> list[type[PostriderError]]:
-    """Return every error that is answered, by status."""
+    """Return every error that the API answers, by status."""
     found: list[type[PostriderError]] = [PostriderError]
     for error in RequestError.__subclasses__():
         found += [error, *error.__subclasses__()]
@@ -336,8 +336,8 @@ def _json(value: object) -> str:
 
 
 def _pretty(value: object, indent: str = "") -> str:
-    """Return JSON with as few lines as fit."""
-    if len(indent + _json(value)) <= WIDEST:
+    """Return JSON in as few lines as fit the width."""
+    if len(indent + _json(value)) <= WIDTH:
         return _json(value)
     inner = indent + "  "
     if isinstance(value, Mapping):

@@ -15,14 +15,14 @@ from sql.database import Database, Row
 from sql.ids import new_id
 from wiring.api import make_context
 
-LIMIT = 180.0  # seconds in which it is sent, or expires
-TICKS = 15.0  # seconds that the further ticks are waited for
-LOOK = 0.2  # seconds between looks
+LIMIT = 180.0  # seconds until the message expires
+TICKS = 15.0  # seconds to wait for further ticks after the first
+POLL_SECONDS = 0.2
 OPEN = frozenset({"queued", "sending", "submitting"})
 
 
 def run_canary(settings: Settings, account: str) -> str:
-    """Send the message, print its steps, and return how it ended. Raises OperatorError where it was not sent."""
+    """Send the message, print its steps, and return how it ended. Raises OperatorError if it was not sent."""
     return asyncio.run(_canary(settings, account))
 
 
@@ -45,7 +45,7 @@ async def _canary(settings: Settings, account: str) -> str:
         )
         (answer,) = await accept(make_context(settings, database), examined.org_id, [order])
         if isinstance(answer, RequestError):
-            raise OperatorError(f"It was not accepted: {answer.detail}")
+            raise OperatorError(f"The message was not accepted: {answer.detail}")
         async with progress.kept():
             job = await _followed(database, examined.org_id, answer.job_id, progress)
     if job["state"] in {"sent", "delivered", "read"}:
@@ -54,24 +54,24 @@ async def _canary(settings: Settings, account: str) -> str:
 
 
 def _sends(examined: ExaminedAccount) -> str:
-    """Return the account's own number. Raises OperatorError where nothing would be sent to it now."""
+    """Return the account's own number. Raises OperatorError if nothing would be sent now."""
     if not examined.works:
-        raise OperatorError("No worker runs, so that nobody would send it: start one (`postrider worker`).")
+        raise OperatorError("No worker is running that could send the message: start one (`postrider worker`).")
     if examined.phone is None:
-        raise OperatorError("The account's own number is not known, since it was never ready.")
+        raise OperatorError("The account's own number is not known, since the account was never ready.")
     if examined.closed:
         until = f"until {iso(examined.opens_at)}" if examined.opens_at else "until somebody acts"
-        raise OperatorError(f"The account sends nothing {until} ({examined.closed_because}), so none was sent.")
+        raise OperatorError(f"The account sends nothing {until} ({examined.closed_because}), so no message was sent.")
     return examined.phone
 
 
 async def _followed(database: Database, org: str, job_id: str, progress: Progress) -> Row:
-    """Print each step of the job when it comes, and return the job at its end, or when no more ticks came."""
+    """Print each step of the job as it happens; return the job at its end, or when no more ticks come."""
     printed, end = 0, time.monotonic() + LIMIT + TICKS
     while True:
         job = await database.one("show_job", org=org, job=job_id)
         if job is None:
-            raise OperatorError(f"There is no job {job_id} any more.")
+            raise OperatorError(f"The job {job_id} does not exist any more.")
         steps = job["timeline"]
         began = datetime.fromisoformat(steps[0]["at"])
         for step in steps[printed:]:
@@ -84,4 +84,4 @@ async def _followed(database: Database, org: str, job_id: str, progress: Progres
         progress.what = f"{job_id} is {job['state']}"
         if (job["state"] not in OPEN and job["state"] not in {"sent", "delivered"}) or time.monotonic() > end:
             return job
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(POLL_SECONDS)

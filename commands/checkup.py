@@ -1,7 +1,7 @@
-"""`postrider doctor --account`: look at an account's page, through whoever has it open, or with a browser of our own.
+"""`postrider doctor --account`: look at an account's page, in the worker that has it open or in a browser of our own.
 
-No login is ever open twice. A worker that has the account looks itself (tasks/web/checkups.py), and only an account
-that nobody has is leased and opened here.
+No login is ever open twice. If a worker has the account, that worker looks (tasks/web/checkups.py); only an account
+without a lease is leased and opened here.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ from tasks.web.states import State
 from wiring import parts, selectors
 from wiring.worker import make_worker
 
-BOOT = 90.0  # seconds that a page may take from its opening; a cold boot of the real one was measured at 20-25 s
-#: Seconds until the worker that has an account has answered: longer than it waits for a message, and looks.
+BOOT = 90.0  # seconds that a page may take to start; a cold start of the real one was measured at 20-25 s
+#: Seconds that a worker has to answer: longer than it takes to finish a message and to look at the page.
 PATIENCE = 120.0
-LOOK = 0.5  # seconds between looks for its answer
-#: in which a page may still be on its way to the chat list
+POLL_SECONDS = 0.5  # between checks for its answer
+#: states in which a page may still be loading its chat list
 OPENING = frozenset({State.starting, State.qr_pending, State.authenticated})
-VISITS_MOST = 2  # times that it is opened here, since a page may be lost
-TRIES, PAUSE = 4, 3.0  # of giving the account back while Postgres is away, and the seconds between
+VISITS_MOST = 2  # times that the account is opened here, since a page may crash
+RETRIES, RETRY_SECONDS = 4, 3.0  # of giving the account back while Postgres is away
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class ExaminedAccount:
     state_since: datetime
     linked: bool
     phone: str | None
-    #: a worker has it, or had it until a moment ago
+    #: a worker or a doctor leases it, or did until a moment ago
     held: bool
     leased_by: str | None
     host: str | None
     version: str | None
-    #: by another doctor
+    #: another doctor leases it
     visited: bool
-    #: the newest there is of its login is sealed
+    #: its newest login is sealed in Postgres
     kept: bool
     profile_home: str | None
     closed: bool
@@ -74,12 +74,12 @@ class ExaminedAccount:
 
     @property
     def holder(self) -> str:
-        """Who has it."""
+        """The process that leases it."""
         return f"{'doctor' if self.visited else 'worker'} {self.leased_by} on {self.host}, version {self.version}"
 
 
 class Progress:
-    """What a command waits for, and what it has found, a line each."""
+    """Prints what a command has found, and what it is waiting for, a line each."""
 
     def __init__(self) -> None:
         self.what = ""
@@ -90,12 +90,12 @@ class Progress:
         tell(f"      {line}")
 
     def kept(self) -> AbstractAsyncContextManager[None]:
-        """Print what is waited for, again and again, within the block."""
+        """Print what the command is waiting for, every few seconds, within the block."""
         return keep_telling(lambda: f"      … {time.monotonic() - self._began:3.0f} s: {self.what}")
 
 
 def run_checkup(settings: Settings, account: str) -> str:
-    """Print what was found of the account's page, and return how it is. Raises OperatorError for what is wrong."""
+    """Print what was found on the account's page and return a summary. Raises OperatorError if something is wrong."""
     try:
         return asyncio.run(_stoppable(settings, account))
     except asyncio.CancelledError:
@@ -103,7 +103,7 @@ def run_checkup(settings: Settings, account: str) -> str:
 
 
 async def _stoppable(settings: Settings, account: str) -> str:
-    """Let a SIGTERM end it as Ctrl-C does: what is open is closed and given back first."""
+    """End on SIGTERM as on Ctrl-C: close the browser and give the account back first."""
     if task := asyncio.current_task():
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await _checkup(settings, account)
@@ -124,7 +124,7 @@ async def _checkup(settings: Settings, account: str) -> str:
 
 
 async def find(database: Database, account: str) -> ExaminedAccount:
-    """Return the account. Raises OperatorError where there is none."""
+    """Return the account. Raises OperatorError if there is none."""
     rows = await database.read(ExaminedAccount, "examined_account", account=account)
     if not rows:
         raise OperatorError(f"There is no account {account}.")
@@ -134,7 +134,7 @@ async def find(database: Database, account: str) -> ExaminedAccount:
 async def _answer(
     settings: Settings, url: str, database: Database, examined: ExaminedAccount, progress: Progress
 ) -> dict[str, Any]:
-    """Ask for a look, and see to it that somebody looks; return what was found."""
+    """Request a look, wait until a worker or this process has looked, and return what was found."""
     asked = await database.one("want_checkup", account=examined.id)
     since, until = asked and asked["wanted_at"], time.monotonic() + PATIENCE
     asking, visits = "", 0
@@ -146,25 +146,25 @@ async def _answer(
         if not examined.held:
             _check_openable(examined)
             if visits == VISITS_MOST:
-                raise OperatorError(f"Its page was lost {visits} times while it was looked at.")
+                raise OperatorError(f"Its page was lost {visits} times during the look.")
             visits += await _look_here(settings, url, examined, progress)
         elif asking != examined.holder:
             asking = examined.holder
-            progress.say(f"{asking} has it, and is asked to look")
+            progress.say(f"it is held by {asking}, which is asked to look")
         progress.what = f"it is {examined.state}, and {examined.leased_by} has not looked yet"
         if asking and time.monotonic() > until:
             raise OperatorError(
                 f"It is {examined.state}; {asking}, did not look within {PATIENCE:.0f} s: see its log. "
-                "If it hangs, stop it, and ask again."
+                "If it hangs, stop it, and run this again."
             )
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(POLL_SECONDS)
 
 
 # --- a look of our own -------------------------------------------------------------------------------------------
 
 
 async def _look_here(settings: Settings, url: str, examined: ExaminedAccount, progress: Progress) -> bool:
-    """Lease the account and look at its page here, in a home of its own; False where another was faster."""
+    """Lease the account and look at its page here, in a home of our own; False if another leased it first."""
     root, home = settings.profiles.resolve(), new_id("visit_")
     source = selectors.source(settings)
     source.load()
@@ -172,13 +172,13 @@ async def _look_here(settings: Settings, url: str, examined: ExaminedAccount, pr
     worker = make_worker(settings.model_copy(update=values), url, home)
     seats = seats_of(worker.parts)
     async with worker.opened(), worker.visiting():
-        # Only now: whoever sweeps knows by the worker's row that this home is in use.
+        # Only after our row exists in `workers`: it tells the sweeps of other workers that this home is in use.
         await Profiles(worker.database, worker.id, home, root, parts.sealer(settings)).sweep()
         directory = visiting(root, home)
         try:
             leased = await seats.lease(examined.id)
             if leased:
-                progress.say("nobody has it: its page is opened here, for a moment")
+                progress.say("no worker has it: its page is opened here for a moment")
                 await _open(seats, source, examined, progress)
             return leased
         finally:
@@ -187,7 +187,7 @@ async def _look_here(settings: Settings, url: str, examined: ExaminedAccount, pr
 
 async def _open(seats: Seats, source: SelectorSource, examined: ExaminedAccount, progress: Progress) -> None:
     try:
-        # As it is under our lease.
+        # Read again, now that it is leased.
         examined = await find(seats.database, examined.id)
         _check_openable(examined)
         rows = await seats.database.read(Account, "account_to_drain", account=examined.id, keepalive=0)
@@ -202,28 +202,28 @@ async def _open(seats: Seats, source: SelectorSource, examined: ExaminedAccount,
 
 
 def _check_openable(examined: ExaminedAccount) -> None:
-    """Raise OperatorError where there is no login, ProfileElsewhere where it is older than what was open last."""
+    """Raise OperatorError if there is no login, ProfileElsewhere if a newer one is on another disk."""
     if not examined.linked:
-        raise OperatorError("It is not linked, so that it has no page to look at: connect it, and scan.")
+        raise OperatorError("It is not linked, so it has no page to look at: connect it, and scan.")
     if not examined.kept:
         raise ProfileElsewhere(
             f"Its newest login is in {examined.profile_home}, the profiles of a worker that could not seal it: "
-            "start that worker, or let it open the account, and ask again."
+            "start that worker, or let it open the account, and run this again."
         )
 
 
 async def _leave(seats: Seats, examined: ExaminedAccount, progress: Progress) -> None:
     """Seal the login and give the account back as it was."""
-    for tries_left in range(TRIES, -1, -1):
+    for retries_left in range(RETRIES, -1, -1):
         try:
             await seats.leave(examined.id, examined.state_reason)
             break
         except DatabaseUnavailable:
-            if not tries_left:
+            if not retries_left:
                 raise
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(RETRY_SECONDS)
     if seats.profiles.directory(examined.id).exists():
-        progress.say("its login was not sealed anew, so that the copy from before is opened next: the log says why")
+        progress.say("its login could not be sealed again, so the earlier copy will be opened next: the log says why")
 
 
 # --- what was found ----------------------------------------------------------------------------------------------
@@ -237,24 +237,24 @@ def _print(progress: Progress, answer: dict[str, Any]) -> None:
             f"{name:17} " + (f"{fit['place'] + 1}/{tries} {fit['css']}" if fit["css"] else f"-/{tries} {absent}")
         )
     for css in answer.get("broken", []):
-        progress.say(f"{css!r} is no CSS that this Chromium knows")
+        progress.say(f"{css!r} is not valid CSS in this Chromium")
     if answer.get("own_chat"):
         ticks = ", ".join(f"{count} {tick}" for tick, count in answer["ticks"].items())
         progress.say(
-            f"its own chat was open; the ticks of its messages in view: {ticks or 'none, since it has no message'}"
+            f"its own chat was open; ticks of the messages in view: {ticks or 'none, since it has no message'}"
         )
     if answer.get("note"):
         progress.say(answer["note"])
 
 
 def _judged(answer: dict[str, Any], examined: ExaminedAccount) -> str:
-    """Return how the page is. Raises OperatorError with the first that is wrong."""
+    """Return a summary of the page. Raises OperatorError with the first thing that is wrong."""
     if "error" in answer:
         raise OperatorError(f"The page could not be looked at: {answer['error']}")
     screen, which = Screen(answer["screen"]), f"selectors {answer['version']} ({answer['origin']})"
     if answer["missing"]:
         raise OperatorError(
-            f"The screen {screen} lacks {', '.join(answer['missing'])} by {which}: see docs/selectors.md."
+            f"On the screen {screen}, {which} do not find {', '.join(answer['missing'])}: see docs/selectors.md."
         )
     if answer["strange"]:
         raise OperatorError(f"{which} do not know these ticks: {', '.join(answer['strange'])}: see docs/selectors.md.")
@@ -263,6 +263,6 @@ def _judged(answer: dict[str, Any], examined: ExaminedAccount) -> str:
     passing = PASSING if examined.linked else PASSING | {Screen.QR}
     if screen is not Screen.MAIN and not (examined.state in OPENING and screen in passing):
         error = LoggedOut if screen is Screen.QR and examined.linked else ERRORS[screen]
-        raise OperatorError(f"It shows the screen {screen}, and {which} find what that needs: {error().summary}")
+        raise OperatorError(f"It shows the screen {screen}, which {which} recognise: {error().summary}")
     where = ", in its own chat too" if answer["own_chat"] else ""
     return f"shows the screen {screen}, and {which} find what it needs{where}"

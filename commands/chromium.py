@@ -1,6 +1,6 @@
-"""See to it that a Chromium starts here: Playwright's download, else one of the system's, else Debian's package.
+"""Make sure that a Chromium starts here: Playwright's download, else one of the system, else Debian's package.
 
-`python -m commands.chromium FILE` writes the path of the one that is used into FILE.
+`python -m commands.chromium FILE` writes the path of the Chromium that is used into FILE.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ from settings import Settings, read
 SHELL = "chromium-headless-shell"  # needs half the memory of a whole Chromium; Debian has it since 12
 PACKAGES = (SHELL, "chromium")
 APT = ("apt-get", "-o", "DPkg::Lock::Timeout=300", "-y", "-q")
-#: What an installation that was killed has left half done comes first.
+#: First finishes an installation that was killed.
 PREPARE = (("dpkg", "--configure", "-a"), (*APT, "update"))
-#: Without what is recommended: that is half a desktop.
+#: Without recommended packages, which are half a desktop.
 INSTALL = (*APT, "install", "--no-install-recommends")
-CONNECT_MS = "10000"  # for one of Playwright's five tries to reach its server; its own limit is 30 s
+CONNECT_MS = "10000"  # timeout of each of Playwright's five attempts to connect; its default is 30 s
 
 
 def main() -> int:
-    """Print which Chromium is used; 1 when none starts and none can be had."""
+    """Print which Chromium is used. Return 1 if none starts and none can be installed."""
     try:
         found = obtain(read(), Follower())
     except PostriderError as error:
@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def obtain(settings: Settings, follower: Follower) -> Chromium:
-    """Return a Chromium that starts, after fetching one where that is needed. Raise ChromiumMissing."""
+    """Return a Chromium that starts; download or install one if needed. Raise ChromiumMissing."""
     can_install = os.geteuid() == 0 and shutil.which("apt-get") is not None
     try:
         asyncio.run(check_driver())
@@ -56,10 +56,10 @@ def obtain(settings: Settings, follower: Follower) -> Chromium:
     except ChromiumMissing:
         if not can_install:
             raise
-    follower.tell("No Chromium that is here starts; as root, what is missing is installed from the system's packages.")
+    follower.tell("No installed Chromium starts; running as root, so the missing packages of the system are installed.")
     _apt(follower, "Reading the list of packages", *PREPARE)
     if any(downloaded()):
-        _playwright(follower, "Installing what Playwright's Chromium needs", "install-deps")
+        _playwright(follower, "Installing the packages that Playwright's Chromium needs", "install-deps")
     for package in PACKAGES:
         try:
             return _find(settings)
@@ -75,9 +75,9 @@ def _find(settings: Settings) -> Chromium:
 
 
 def _download(follower: Follower) -> None:
-    """Let Playwright fetch the Chromium that it was made for; it looks first whether that is there."""
+    """Let Playwright download its own Chromium; it does nothing if that is there already."""
     if _playwright(follower, "Playwright's Chromium, about 110 MB", "install") != 0:
-        follower.tell("Playwright's own Chromium cannot be downloaded here; looking for another.")
+        follower.tell("Playwright's own Chromium cannot be downloaded; looking for another one on this system.")
 
 
 def _playwright(follower: Follower, what: str, verb: str) -> int:

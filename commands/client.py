@@ -1,4 +1,4 @@
-"""A small client of our own HTTP API, as a user would write one."""
+"""A small client of our own HTTP API."""
 
 import asyncio
 import io
@@ -16,21 +16,21 @@ from errors import OperatorError
 
 Json = dict[str, Any]
 
-LOOK = 0.1  # seconds until the second look at something that is waited for
-MOST = 0.5  # seconds between looks at the most
+POLL_SECONDS = 0.1  # before the second look; later ones are further apart
+POLL_SECONDS_MOST = 0.5
 
 
-async def looks(seconds: float, pause: float = LOOK) -> AsyncIterator[None]:
-    """Yield at once, and again until `seconds` are over; who has waited for long need not look so often."""
+async def looks(seconds: float, pause: float = POLL_SECONDS) -> AsyncIterator[None]:
+    """Yield at once, and again and again until `seconds` are over, at growing intervals."""
     began = time.monotonic()
     yield
     while (passed := time.monotonic() - began) <= seconds:
-        await asyncio.sleep(min(max(pause, passed / 10), MOST))
+        await asyncio.sleep(min(max(pause, passed / 10), POLL_SECONDS_MOST))
         yield
 
 
 class Client:
-    """Calls the API with a key; the sandbox's phone too. Raises OperatorError on what is not 2xx, or no answer."""
+    """Calls the API with a key, and the sandbox's phone. Raises OperatorError for any answer but 2xx, and for none."""
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url
@@ -73,7 +73,7 @@ class Client:
         raise OperatorError(f"The API at {self.url} was not ready after {seconds:.0f} s.")
 
     async def wait(self, path: str, field: str, wanted: set[str], seconds: float) -> Json:
-        """Look at a resource until the field has a wanted value. Raises OperatorError."""
+        """Poll a resource until the field has one of the wanted values. Raises OperatorError."""
         seen: Json = {}
         async for _ in looks(seconds):
             if (seen := await self.get(path))[field] in wanted:
@@ -85,7 +85,7 @@ class Client:
     async def qr(self, account: str, seconds: float = 60) -> str:
         """Wait for the account's QR code and return its payload. Raises OperatorError."""
         await self.wait(f"/accounts/{account}", "state", {"qr_pending"}, seconds)
-        # One that has ended is gone until the page shows the next.
+        # Between two codes the answer is 410.
         async for _ in looks(seconds):
             response = await self._ask("GET", f"/accounts/{account}/qr")
             if response.status_code != httpx2.codes.GONE:
@@ -94,7 +94,7 @@ class Client:
         return payload
 
     async def scan(self, account: str, phone: str | None = None) -> None:
-        """Let the sandbox's phone scan the code on the account's screen; it has a number of its own."""
+        """Let the sandbox's phone scan the account's code, with this number or a random one."""
         number = phone or f"1555{secrets.randbelow(10**7):07}"
         await self.post(f"/sandbox/accounts/{account}/scan", {"phone": number})
 

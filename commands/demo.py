@@ -1,4 +1,4 @@
-"""`postrider demo`: the main job once, for real, told step by step."""
+"""`postrider demo`: link an account, send one message and verify its webhook, printed step by step."""
 
 import asyncio
 import fcntl
@@ -36,8 +36,8 @@ from tasks.worker import Worker
 PHONE = "15551234567"
 MESSAGE = "Hello! Your order #42 is on its way.\nIt arrives on Friday."
 LIMIT = 60.0  # seconds for each step
-HOME, USED = "demo-", "in-use"  # begins a directory's name; a file in it that is locked while its demo runs
-HASTY = replace(TIMING, delivered=0.2, read=0.4)  # a recipient who is at hand
+HOME, USED = "demo-", "in-use"  # prefix of a demo's directory; the file in it that is locked while the demo runs
+FAST = replace(TIMING, delivered=0.2, read=0.4)  # recipients who read at once
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Receiver:
 
 
 class Story:
-    """Tells what happens, with the seconds since the beginning."""
+    """Prints what happens, with the seconds since the beginning."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -76,13 +76,13 @@ class Story:
         print(f"{time.monotonic() - self._began:6.1f} s  {text}", flush=True)  # noqa: T201  # a command prints
 
     def show(self, text: str) -> None:
-        """Print something that belongs to the step before."""
+        """Print details of the last step."""
         for line in text.rstrip("\n").splitlines():
             print(f"          {line}", flush=True)  # noqa: T201  # a command prints
 
 
 def run_demo(data_dir: Path) -> int:
-    """Run the demo in a data directory of its own, made anew; its picture goes to `data_dir`/demo.png."""
+    """Run the demo in a new data directory of its own; the picture goes to `data_dir`/demo.png."""
     with home(data_dir) as folder, server.listen() as api, server.listen() as hook:
         settings = environment.load(
             data_dir=folder, database_url=None, env="development", host="127.0.0.1", port=api.getsockname()[1],
@@ -94,9 +94,9 @@ def run_demo(data_dir: Path) -> int:
 
 @contextmanager
 def home(data_dir: Path) -> Iterator[Path]:
-    """Make a directory of this demo's own, and remove those of demos that have ended, killed ones too.
+    """Make a directory for this demo, and remove those of demos that have ended or were killed.
 
-    Another demo may still run: in another terminal, or since `make` alone was killed.
+    Another demo may still be running: in another terminal, or because only its `make` was killed.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -110,10 +110,10 @@ def home(data_dir: Path) -> Iterator[Path]:
 
 
 def _remove(old: Path) -> None:
-    """Remove a demo's directory, unless that one runs.
+    """Remove a demo's directory, unless that demo is running.
 
-    The server of one that was killed may still run there, and its browser may still write while it ends: what cannot be
-    removed yet goes with the next demo.
+    The database server of a killed demo may still run there, and its browser may still write: files that cannot be
+    removed now are removed by the next demo.
     """
     with (old / USED).open("a") as used, suppress(BlockingIOError):
         fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -133,7 +133,7 @@ async def _demo(settings: Settings, api: socket.socket, hook: socket.socket, pic
         key = settings.api_key.get_secret_value() if settings.api_key else ""
         async with Client(f"http://127.0.0.1:{settings.port}", key) as client:
             await client.wait_up(LIMIT)
-            story.tell(f"The API listens on {client.url}, a worker waits for work, a receiver for webhooks.")
+            story.tell(f"The API listens on {client.url}; a worker and a webhook receiver are running.")
             account = await _link(story, client)
             job = await _send(story, client, receiver)
             await _report(story, client, url, job)
@@ -156,7 +156,7 @@ async def _serving(
     app = Starlette(routes=[Route("/hook", receiver.receive, methods=["POST"])])
     async with (
         server.running(server.config(app, "127.0.0.1", hook.getsockname()[1]), listener=hook),
-        all_in_one(settings, url, PATIENCE, HASTY, listener=api) as worker,
+        all_in_one(settings, url, PATIENCE, FAST, listener=api) as worker,
     ):
         yield worker
 
@@ -186,30 +186,30 @@ async def _send(story: Story, client: Client, receiver: Receiver) -> str:
             while event["type"] != "JobCompleted":
                 event = await receiver.events.get()
     except TimeoutError:
-        raise OperatorError(f"No JobCompleted came within {LIMIT:.0f} s.") from None
-    story.tell(f"The webhook {event['type']} came, and its signature is good ({event['id']}):")
+        raise OperatorError(f"No JobCompleted arrived within {LIMIT:.0f} s.") from None
+    story.tell(f"The webhook {event['type']} arrived, and its signature is valid ({event['id']}):")
     story.show(json.dumps(event["data"], indent=2))
     return key
 
 
 async def _report(story: Story, client: Client, url: str, job: str) -> None:
     seen = await client.wait(f"/jobs/{job}", "status", {"read"}, LIMIT)
-    story.tell(f"GET /jobs/{job} tells its life:")
+    story.tell(f"GET /jobs/{job} shows its timeline:")
     for step in seen["timeline"]:
         story.show(f"{step['at']}  {step['status']}{': ' + step['detail'] if step['detail'] else ''}")
     got = (await client.get(f"/sandbox/messages?phone={PHONE}"))["items"]
     if [item["text"] for item in got] != [MESSAGE]:
-        raise OperatorError(f"The recipient got {len(got)} messages, not this one.")
-    story.tell("The recipient has it once, word for word. And a row in SQL (`select * from report.jobs`):")
+        raise OperatorError(f"The recipient has {len(got)} messages instead of exactly this one.")
+    story.tell("The recipient has it once, word for word. In SQL it is this row (`select * from report.jobs`):")
     async with Database(url) as database:
         row: dict[str, Any] = await database.one("report_of_job", job=job) or {}
     story.show("\n".join(f"{name:16} {value}" for name, value in row.items()))
 
 
 def _farewell(story: Story) -> None:
-    story.tell("Done. Nothing in that line was a stand-in but WhatsApp's own page. Next:")
+    story.tell("Done. Everything was real except WhatsApp's own page. Next:")
     story.show(
-        "make up                  the service, until Ctrl-C: it prints a curl line that works\n"
-        "open .data/demo.png      the chat\n"
-        "less README.md           how to link a real account, how to deploy"
+        "make up                  runs the service until Ctrl-C, and prints a curl line that works\n"
+        "open .data/demo.png      shows the chat\n"
+        "less README.md           explains how to link a real account, and how to deploy"
     )

@@ -1,4 +1,4 @@
-"""`postrider doctor`: what is well and what is not, a line each."""
+"""`postrider doctor`: a line for each check, ok or WRONG."""
 
 import asyncio
 import shutil
@@ -18,19 +18,19 @@ from sql import schema
 from sql.database import Database
 from wiring import parts
 
-DISK = 2**30  # bytes that should be free
-#: what waits for a worker with a duty
+FREE_DISK = 2**30  # bytes that should be free
+#: the work of each duty
 WORK = {"sessions": "messages", "webhooks": "deliveries"}
-CLOCK = 5.0  # seconds that our clock and Postgres's may differ; signed requests are refused beyond that
+CLOCK_SKEW = 5.0  # seconds that our clock and Postgres's may differ; beyond that signed requests are refused
 
 
 def run_doctor(settings: Settings, account: str | None, *, canary: bool = False) -> int:
-    """Check settings, database, keys, Chromium and so on; 1 when one is wrong.
+    """Check settings, database, keys, Chromium and so on. Return 1 if a check fails.
 
-    With an account its page, too; and where nothing of that is wrong, with `canary` one message to its own number.
+    With an account, check its page too. Then, with `canary` and if nothing is wrong, send a message to its own number.
     """
     if canary and not account:
-        raise OperatorError("--canary sends from an account: name it by --account.")
+        raise OperatorError("--canary sends from an account: name it with --account.")
     print("ok    settings  every value is allowed")  # noqa: T201
     checks: list[tuple[str, Callable[[Settings], str]]] = [
         ("database", _database),
@@ -47,7 +47,7 @@ def run_doctor(settings: Settings, account: str | None, *, canary: bool = False)
     if account and canary and not wrong:
         return _check("canary", lambda it: run_canary(it, account), settings)
     if canary:
-        print("      no canary was sent, since something is wrong")  # noqa: T201
+        print("      no canary was sent, since a check failed")  # noqa: T201
     return wrong
 
 
@@ -77,8 +77,8 @@ def _clock(settings: Settings) -> str:
         row = connection.execute("select clock_timestamp()").fetchone()
         took = time.monotonic() - began
     off = abs((datetime.now(UTC) - row[0]).total_seconds()) - took if row else 0.0
-    if off > CLOCK:
-        raise OperatorError(f"This clock and Postgres's differ by {off:.1f} s; set both by NTP.")
+    if off > CLOCK_SKEW:
+        raise OperatorError(f"This machine's clock and Postgres's differ by {off:.1f} s; synchronise both by NTP.")
     return f"within {max(off, 0):.2f} s of Postgres's"
 
 
@@ -92,7 +92,7 @@ async def _workers(settings: Settings) -> str:
                 f"are due: start `postrider worker --duties {row['duty']}`."
             )
     running = ", ".join(f"{row['workers']} for {row['duty']}" for row in duties if row["workers"])
-    return f"{running} are running" if running else "none is running, and nothing waits for one"
+    return f"{running} are running" if running else "no worker is running, and no work is waiting for one"
 
 
 async def _keys(settings: Settings) -> str:
@@ -101,9 +101,9 @@ async def _keys(settings: Settings) -> str:
         await walk(database, parts.sealer(settings), survey)
     wrong = []
     if survey.closed:
-        wrong.append(f"No key of ENCRYPTION_KEY opens {survey.closed}: put the key that sealed them at its end.")
+        wrong.append(f"No key of ENCRYPTION_KEY opens {survey.closed}: add the key that sealed them at its end.")
     if survey.left:
-        wrong.append(f"Of {survey.told} {survey.left:,} still need an old key: run `postrider keys reseal`.")
+        wrong.append(f"{survey.left:,} values (of {survey.told}) still need an old key: run `postrider keys reseal`.")
     if wrong:
         raise OperatorError(" ".join(wrong))
     return f"all {survey.told} are sealed with the first key"
@@ -121,6 +121,6 @@ async def _chromium(settings: Settings) -> str:
 def _disk(settings: Settings) -> str:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(settings.data_dir).free
-    if free < DISK:
+    if free < FREE_DISK:
         raise OperatorError(f"Only {free // 2**20} MB are free in {settings.data_dir}.")
     return f"{free // 2**30} GB free"

@@ -1,4 +1,4 @@
-"""What commands begin with: settings, with what development generates; the database; the worker's home on disk."""
+"""What every command needs first: settings, with generated secrets in development; the database; the worker's home."""
 
 import base64
 import fcntl
@@ -31,7 +31,7 @@ from wiring.parts import VERSION
 
 log = logging.getLogger(__name__)
 
-DATABASE_TRIES = 5  # 1 s · 2ⁿ apart
+DATABASE_TRIES = 5  # with a backoff of 1 s · 2ⁿ
 
 
 # --- settings ----------------------------------------------------------------------------------------------------
@@ -63,13 +63,13 @@ def load(**values: object) -> Settings:
 
 
 def _check_receiver(url: str, addresses: Addresses) -> None:
-    """Raise SettingsWrong for a URL that nothing can be delivered to. A name may have an address later."""
-    # Most commands have no other need of the API's parts, and these take a third of their start.
+    """Raise SettingsWrong for a URL that may not be delivered to. A name that has no address yet is allowed."""
+    # Imported here, since most commands do not need it, and it would take a third of their start.
     from api.webhooks import webhook_urls  # noqa: PLC0415
 
     try:
         host, port = webhook_urls.place(webhook_urls.well_formed(url))
-    except ValueError:  # which would repeat a password
+    except ValueError:  # its text may contain a password
         raise SettingsWrong(f"WEBHOOK_URL {webhook_urls.FAULT}.") from None
     address = literal(host)
     if addresses.refusal([address] if address else [], port):
@@ -77,10 +77,10 @@ def _check_receiver(url: str, addresses: Addresses) -> None:
 
 
 def _kept(path: Path, fresh: str) -> str:
-    """Return what the file holds, or write `fresh` into it, readable by the owner alone. Raises SettingsWrong."""
+    """Return the content of a file, or write `fresh` into it, readable only by the owner. Raises SettingsWrong."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Whole or not at all: whoever is killed here leaves no empty key.
+        # Atomic: a process that is killed here leaves no empty key.
         with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.") as file:  # with mode 0600
             file.write(fresh)
             file.flush()
@@ -88,21 +88,21 @@ def _kept(path: Path, fresh: str) -> str:
                 os.link(file.name, path)
     if text := path.read_text().strip():
         return text
-    raise SettingsWrong(f"{path} is empty: write the secret into it again, or delete it for a new one.")
+    raise SettingsWrong(f"{path} is empty: write the secret into it again, or delete it to get a new one.")
 
 
 # --- database ----------------------------------------------------------------------------------------------------
 
 
 def database_url(settings: Settings) -> str:
-    """Return DATABASE_URL, or start the embedded Postgres and return its."""
+    """Return DATABASE_URL, or start the embedded Postgres and return its URL."""
     if settings.database_url:
         return settings.database_url.get_secret_value()
     return embedded.start(settings.data_dir)
 
 
 def ready_database_url(settings: Settings) -> str:
-    """Return the URL of a database that answers, and on whose schema this code may run.
+    """Return the URL of a database that answers and whose schema this code may use.
 
     Raises DatabaseAway or SchemaWrong.
     """
@@ -113,7 +113,7 @@ def ready_database_url(settings: Settings) -> str:
 
 
 def wait_for_database(url: str) -> None:
-    """Try Postgres five times, 1 s · 2ⁿ apart. Raises DatabaseAway."""
+    """Try Postgres five times, with a backoff of 1 s · 2ⁿ. Raises DatabaseAway."""
     for attempt in Retrying(
         retry=retry_if_exception_type(psycopg.OperationalError),
         stop=stop_after_attempt(DATABASE_TRIES),
@@ -128,7 +128,7 @@ def wait_for_database(url: str) -> None:
 def _tell_away(state: RetryCallState) -> None:
     reason = _reason(state)
     log.warning(
-        "the database is away, try %d of %d: %s", state.attempt_number, DATABASE_TRIES, reason,
+        "the database is away, attempt %d of %d: %s", state.attempt_number, DATABASE_TRIES, reason,
         extra={"event": "database.away", "reason": reason},
     )  # fmt: skip
 
@@ -147,16 +147,16 @@ def _give_up(url: str, state: RetryCallState) -> None:
 
 
 def check_schema(url: str) -> None:
-    """Raise SchemaWrong unless this code may run on the database's schema."""
+    """Raise SchemaWrong unless this code may use the database's schema."""
     schema.check(*schema.state(url), VERSION)
 
 
-# --- places -----------------------------------------------------------------------------------------------------------
+# --- the worker's home -------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def home(profiles: Path) -> Iterator[str]:
-    """Hold a directory of profiles for this process and return its identity, which a restarted worker finds again."""
+    """Lock a directory of profiles for this process and yield its identity, which survives restarts."""
     profiles.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (profiles / "home").open("a+") as file:
         _lock(file, profiles)
@@ -174,5 +174,5 @@ def _lock(file: TextIO, profiles: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise OperatorError(
-            f"Another worker uses the profiles in {profiles}: give this one a CHROME_USER_DATA_DIR of its own."
+            f"Another worker uses the profiles in {profiles}: set another CHROME_USER_DATA_DIR for this one."
         ) from None

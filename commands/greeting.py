@@ -1,6 +1,6 @@
-"""What `postrider up` does for whoever has started it: a first account, a `curl` line that works, codes to scan.
+"""The first steps after `postrider up`: a first account, a `curl` line that works, codes to scan.
 
-It is a courtesy beside the service: whatever it cannot do, it says, and the service goes on.
+It runs beside the service. If it fails, it prints why, and the service goes on.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from wiring import parts
 
 log = logging.getLogger(__name__)
 
-READY = 60.0  # seconds for the API to come up, and for each step of linking
-LOOK = 1.0  # seconds between looks at accounts
+READY = 60.0  # seconds for the API to start, and for each step of linking
+POLL_SECONDS = 1.0  # between looks at the accounts
 FIRST = "First"  # the name of the first account
 
 
 async def welcome(settings: Settings) -> None:
-    """Greet, and show the codes of accounts that wait for a scan, until cancelled."""
+    """Link a first account, print how to begin, and print the codes of waiting accounts, until cancelled."""
     key = settings.api_key.get_secret_value() if settings.api_key else ""
     try:
         async with Client(parts.sandbox_url(settings).removesuffix("/sandbox"), key) as client:
@@ -35,7 +35,7 @@ async def welcome(settings: Settings) -> None:
                 group.create_task(greeting.show_codes())
     except Exception:
         log.exception(
-            "nobody is greeted and no codes are shown; everything else goes on", extra={"event": "greeting.failed"}
+            "the first steps and the codes cannot be shown; everything else goes on", extra={"event": "greeting.failed"}
         )
 
 
@@ -44,22 +44,22 @@ async def _wait_up(client: Client) -> None:
         try:
             return await client.wait_up(READY)
         except OperatorError as error:
-            tell(f"{error.detail} It is waited for; what keeps it is in the lines above.")
+            tell(f"{error.detail} Still waiting; the reason is in the lines above.")
 
 
 @dataclass
 class Greeting:
-    """Speaks to people, by what the API says."""
+    """Prints the first steps and the codes, from what the API answers."""
 
     client: Client
     key: str
-    #: the account that is linked here
+    #: the account that this process links, whose codes it shows itself
     _ours: str | None = None
-    #: the code that was shown last of each account
+    #: the last code that was shown, by account
     _shown: dict[str, str] = field(default_factory=dict)
 
     async def greet(self) -> None:
-        """Link a first account, unless there is one, and say how to send a message."""
+        """Link a first account, unless there is one, and print how to send a message."""
         accounts: list[Json] = []
         try:
             accounts = (await self.client.get("/accounts"))["items"]
@@ -82,19 +82,19 @@ class Greeting:
         await self.client.post(f"{path}/connect")
         await self._waits_for_a_scan(path, first["stateReason"])
         qr = await self.client.qr(account, READY)
-        tell(f"A first account, in the sandbox. Its phone scans this code:\n{draw(qr)}")
+        tell(f"A first sandbox account was made. The sandbox's phone scans its code:\n{draw(qr)}")
         await self.client.scan(account)
         await self.client.wait(path, "state", {"ready"}, READY)
 
     async def _waits_for_a_scan(self, path: str, before: str | None) -> None:
-        """Wait until the account's code can be had. Raises OperatorError when it stands still, with the reason."""
+        """Wait until the account shows a code. Raises OperatorError with the reason if it stopped."""
         end = time.monotonic() + READY
         while (seen := await self.client.get(path))["state"] != "qr_pending":
             reason = seen["stateReason"]
             stands = seen["state"] in {"not_started", "disconnected"} and reason not in {None, before}
             if stands or time.monotonic() > end:
                 raise OperatorError(f"it is {seen['state']}. {reason or ''}".rstrip())
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def show_codes(self) -> None:
         """Show the QR code of each account that waits for a scan, as it changes."""
@@ -103,7 +103,7 @@ class Greeting:
                 for account in (await self.client.get("/accounts"))["items"]:
                     if account["state"] == "qr_pending" and account["id"] != self._ours:
                         await self._show_code(account)
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _show_code(self, account: Json) -> None:
         qr = (await self.client.get(f"/accounts/{account['id']}/qr"))["qr"]
@@ -114,8 +114,8 @@ class Greeting:
 
 def _next(account: str | None) -> str:
     if account is None:
-        return "Everything else goes on; POST /accounts makes one."
-    return f"Everything else goes on; its code is shown here when there is one, and GET /accounts/{account} tells more."
+        return "Everything else works; POST /accounts makes one."
+    return f"Everything else works; its code will be shown here, and GET /accounts/{account} says more."
 
 
 def _banner(url: str, key: str, account: str | None) -> None:
@@ -132,11 +132,11 @@ Send a first message:
 
   curl -s {url}/send -H 'x-api-key: {key}' -H 'content-type: application/json' -d '{json.dumps(body)}'
 
-and look what became of it, with the jobId of the answer:
+and see what became of it, with the jobId of the answer:
 
   curl -s {url}/jobs/JOB_ID -H 'x-api-key: {key}'
 
-Ctrl-C stops it; what was accepted stays in Postgres.
+Ctrl-C stops it; accepted messages stay in Postgres.
 """
     )
 
@@ -147,4 +147,4 @@ def _scan_me(url: str, account: Json, qr: str) -> str:
         if account["transport"] == "sandbox"
         else "WhatsApp on your phone: Settings, Linked devices, Link a device"
     )
-    return f"Account {account['id']} ({account['name']}) waits for a scan. {how}\n{draw(qr)}"
+    return f"Account {account['id']} ({account['name']}) waits for a scan: {how}\n{draw(qr)}"

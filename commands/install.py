@@ -1,7 +1,7 @@
 """Make the virtual environment that the Makefile's commands run in: `python3 -m commands.install [--dev]`.
 
-Every Python from 3.7 on can load this file: one that is too old, or too new for the wheels that are locked, hands over
-to one that fits or says so in one line. It needs the standard library alone.
+Every Python from 3.7 on can load this file, which needs only the standard library. If the Python is too old, or too new
+for the locked wheels, it runs again in one that fits, or ends with one line that says so.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOCK, DEV_LOCK, PROJECT = ROOT / "requirements.lock", ROOT / "requirements-dev.lock", ROOT / "pyproject.toml"
-#: Written into the virtual environment once what is installed from a file is whole.
+#: Files in the virtual environment: each is written once everything of its source is installed.
 MARKS = {LOCK: VENV / "runs", DEV_LOCK: VENV / "develops", PROJECT: VENV / "project"}
-PIPS = 4  # at the same time, at most
-#: Holds the path of the Chromium that was found to start.
+PIPS = 4  # at most at the same time
+#: A file with the path of the Chromium that starts here.
 CHROMIUM = VENV / "chromium"
 
 
 class CannotInstall(Exception):
-    """What stops it, in one line that says what to do."""
+    """An error of one line that says what to do."""
 
 
 def main() -> int:
-    """Bring the virtual environment up to the locks; with --dev, also what tests and checks need."""
+    """Bring the virtual environment up to date with the locks; with --dev, also for tests and checks."""
     try:
         _use_python(chosen=bool(os.environ.get("PYTHON")))
         return install(dev="--dev" in sys.argv[1:])
@@ -51,13 +51,13 @@ def main() -> int:
 
 
 def supported(lock: Path = LOCK) -> list[tuple[int, int]]:
-    """Return the Pythons for which all that is locked has wheels, as the lock says."""
+    """Return the Pythons for which every locked package has wheels, as the lock says."""
     (found,) = re.findall(r"^# Pythons: ([\d. ]+\d)", lock.read_text(encoding="utf-8"), re.MULTILINE)
     return [(int(major), int(minor)) for major, minor in (version.split(".") for version in found.split())]
 
 
 def _use_python(*, chosen: bool) -> None:
-    """Go on in a Python that fits: this one or, where none was chosen, another on the PATH. Raise CannotInstall."""
+    """Make sure that this Python fits; if not, and none was chosen, run in another of the PATH. Raise CannotInstall."""
     versions = supported()
     if sys.version_info[:2] in versions:
         return
@@ -66,19 +66,19 @@ def _use_python(*, chosen: bool) -> None:
         os.execv(other, [other, "-m", "commands.install", *sys.argv[1:]])  # noqa: S606  # itself
     raise CannotInstall(
         f"{names[-1]} to {names[0][len('python') :]} is needed, and {sys.executable} is {platform.python_version()}: "
-        f"install one of these, or name it, as in `make demo PYTHON=/opt/python/bin/{names[0]}`."
+        f"install one of these, or choose one, as in `make demo PYTHON=/opt/python/bin/{names[0]}`."
     )
 
 
 def _check_platform() -> None:
-    """Raise CannotInstall where the embedded Postgres, or another package, has no wheels."""
+    """Raise CannotInstall on a platform for which the embedded Postgres or another package has no wheels."""
     machine, libc = platform.machine(), platform.libc_ver()[0]
     if (sys.platform, machine) == ("darwin", "arm64"):
         return
     if sys.platform == "linux" and machine in {"x86_64", "aarch64"} and libc == "glibc":
         return
     raise CannotInstall(
-        "the packages that are needed exist for Linux with glibc (x86-64, arm64) and for macOS (arm64), and this is "
+        "the required packages exist only for Linux with glibc (x86-64, arm64) and for macOS (arm64), and this is "
         f"{sys.platform} on {machine}{'' if libc == 'glibc' else ' without glibc'}. See docs/deploy.md for Docker."
     )
 
@@ -87,7 +87,7 @@ def _check_platform() -> None:
 
 
 def install(*, dev: bool) -> int:
-    """Make what is missing and return the exit code. Raise CannotInstall."""
+    """Install what is missing and return the exit code. Raise CannotInstall."""
     if _is_whole(dev=dev):
         return 0
     _check_platform()
@@ -119,12 +119,12 @@ def _is_installed(file: Path) -> bool:
 
 
 def _is_older(file: Path) -> bool:
-    """Tell whether what is installed comes from another state of the file."""
+    """Tell whether another version of the file is installed."""
     return _noted(file) not in {"", _digest(file)}
 
 
 def _digest(file: Path) -> str:
-    """Return what is noted of a file; the programs of the environment name the folder that they are in."""
+    """Return the digest of a file and of the environment's path, since its programs contain that path."""
     return hashlib.sha256(file.read_bytes() + bytes(VENV)).hexdigest()
 
 
@@ -142,45 +142,45 @@ def _has_chromium() -> bool:
 
 @contextmanager
 def _alone() -> Iterator[int]:
-    """Hold the folder for this process and what it starts: pip goes on when only its parent is killed."""
+    """Lock the folder for this process and its children: if only the parent is killed, pip goes on."""
     with LOCK.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("Another installation is under way here; waiting until it ends.", flush=True)  # noqa: T201
+            print("Another installation is running here; waiting until it ends.", flush=True)  # noqa: T201
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file.fileno()
 
 
 def _make_environment(follower: Follower) -> None:
-    """Make it anew: one that was left half made, or made from another lock, cannot be judged by what is in it."""
+    """Make it from scratch: what is in an incomplete one, or in one of another lock, cannot be relied on."""
     shutil.rmtree(VENV, ignore_errors=True)
     code, tail = follower.run("Making the virtual environment .venv", [sys.executable, "-m", "venv", VENV])
     if code == 0:
         return
     shutil.rmtree(VENV, ignore_errors=True)
     if any("ensurepip" in line for line in tail):
-        # Debian's python3 comes without it, and leaves an environment without pip.
-        raise CannotInstall("this Python makes no virtual environments; run: apt install python3-venv")
+        # Debian's python3 comes without ensurepip, and would leave an environment without pip.
+        raise CannotInstall("this Python cannot make virtual environments; run: apt install python3-venv")
     raise CannotInstall(f"{sys.executable} -m venv failed: {' '.join(tail[-1:])}")
 
 
 def _install_packages(follower: Follower, lock: Path) -> None:
-    """Install all that a lock names. Nothing is resolved: every pip installs the same, on every day."""
+    """Install every package of a lock. Nothing is resolved, so every pip installs the same at any time."""
     text = lock.read_text(encoding="utf-8")
     packages = len(re.findall(r"^[a-z0-9][^ ]*==", text, re.MULTILINE))
     (size,) = re.findall(r"^# .*Download: (\d+ MB)", text, re.MULTILINE)
-    follower.tell(f"{lock.name} names {packages} packages, {size} to download where pip has not kept them.")
+    follower.tell(f"{lock.name} lists {packages} packages; {size} to download, unless pip has them in its cache.")
     flags: list[str | Path] = ["--no-deps", "--require-hashes", "--only-binary=:all:", "-r"]
     _pip(follower, "Installing packages", *([*flags, part] for part in _parts(text)), packages=packages)
-    code, tail = follower.run("Checking them", [PYTHON, "-m", "pip", "check", "--disable-pip-version-check"])
+    code, tail = follower.run("Checking the packages", [PYTHON, "-m", "pip", "check", "--disable-pip-version-check"])
     if code != 0:
         raise CannotInstall(f"the packages of {lock.name} do not fit together: {'; '.join(tail)}")
     _note(lock)
 
 
 def _parts(text: str) -> list[Path]:
-    """Write a lock's packages into a file for each processor, for a pip each: one alone uses no more than one."""
+    """Split a lock into a file per processor, each for its own pip, since one pip uses only one processor."""
     _, *packages = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)
     count = min(os.cpu_count() or 1, PIPS)
     files = [VENV / f"part-{number}.lock" for number in range(1, count + 1)]
@@ -190,7 +190,7 @@ def _parts(text: str) -> list[Path]:
 
 
 def _pip(follower: Follower, what: str, *runs: list[str | Path], packages: int = 0) -> None:
-    """Run `pip install`, once for each list of arguments, with a line that counts the packages. Raise CannotInstall."""
+    """Run `pip install` once per list of arguments, with a line that counts the packages. Raise CannotInstall."""
     seen: set[str] = set()
 
     def read(line: str) -> str:
@@ -204,7 +204,7 @@ def _pip(follower: Follower, what: str, *runs: list[str | Path], packages: int =
     code, tail = follower.run(what, *(command + arguments for arguments in runs), read=read)
     if code != 0:
         follower.tell("\n".join(filter(str.strip, tail)))
-        raise CannotInstall("pip failed, with the words above. What it has downloaded is kept: run the command again.")
+        raise CannotInstall("pip failed, see the lines above. Its downloads are kept: run the command again.")
 
 
 if __name__ == "__main__":

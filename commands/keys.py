@@ -28,7 +28,7 @@ def _run(settings: Settings, work: Callable[[Database], Awaitable[None]]) -> int
 
 
 def create(settings: Settings, name: str, *, signed: bool) -> int:
-    """Make a key and print it, once; with `signed`, also the secret with which its requests must be signed."""
+    """Create a key and print it, once; with `signed`, also the secret for signing its requests."""
 
     async def work(database: Database) -> None:
         key_id, key = new_id("key_"), new_secret("key_")
@@ -40,17 +40,17 @@ def create(settings: Settings, name: str, *, signed: bool) -> int:
                 await admit(tx, sealer.fingerprints)
             await tx.all("create_key", id=key_id, org=ORG, name=name, hash=hash_key(key), signing_secret=sealed)
         print(f"id      {key_id}\nkey     {key}" + (f"\nsecret  {secret}" if secret else ""))  # noqa: T201
-        print("Keep it: it is not shown again.")  # noqa: T201
+        print("Store it now: it is not shown again.")  # noqa: T201
 
     return _run(settings, work)
 
 
 def show(settings: Settings) -> int:
-    """Print every key, without the keys themselves."""
+    """Print a line for every key, without its value."""
 
     async def work(database: Database) -> None:
         for row in await database.all("list_keys"):
-            state = f"revoked {row['revoked_at']:%Y-%m-%d}" if row["revoked_at"] else "works"
+            state = f"revoked {row['revoked_at']:%Y-%m-%d}" if row["revoked_at"] else "valid"
             signs = "signed" if row["signs"] else ""
             print(f"{row['id']:31} {row['name']:20} {row['created_at']:%Y-%m-%d %H:%M} {state:20} {signs}")  # noqa: T201
 
@@ -58,23 +58,23 @@ def show(settings: Settings) -> int:
 
 
 def revoke(settings: Settings, key_id: str) -> int:
-    """Let a key work no more. Raises OperatorError for the key of the settings, which a start would bring back."""
+    """Revoke a key. Raises OperatorError for API_KEY, which the next start of an API would make valid again."""
 
     async def work(database: Database) -> None:
         if key_id == bootstrap.KEY:
             raise OperatorError(
-                f"{key_id} is the key of the setting API_KEY, and every start of an API brings it back: "
+                f"{key_id} is the key of the setting API_KEY, and every API that starts makes it valid again: "
                 f"{_end(settings)}, and restart every API."
             )
         if not await database.all("revoke_key", id=key_id):
-            raise OperatorError(f"There is no working key {key_id}: see `postrider keys list`.")
-        print(f"{key_id} works no more.")  # noqa: T201
+            raise OperatorError(f"There is no valid key {key_id}: see `postrider keys list`.")
+        print(f"{key_id} is revoked.")  # noqa: T201
 
     return _run(settings, work)
 
 
 def _end(settings: Settings) -> str:
-    """Return how the key of the settings is changed."""
+    """Return how to change the key of the settings."""
     kept = settings.data_dir / "api_key"
     key = settings.api_key and settings.api_key.get_secret_value()
     if not settings.production and kept.exists() and kept.read_text().strip() == key:

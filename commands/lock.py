@@ -1,7 +1,7 @@
 """Renew requirements.lock and requirements-dev.lock from pyproject.toml: `make lock`.
 
-The second is a superset of the first. Each begins with what `commands/install.py` has to know before anything is
-installed: the Pythons that the wheels in it support, and how much is downloaded.
+The second is a superset of the first. Each begins with two facts that `commands/install.py` needs before anything is
+installed: the Pythons that its wheels support, and the size of the download.
 """
 
 import subprocess
@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-UV = "uv==0.13.9"  # in an environment of its own, so that it is no part of what it locks
-#: What is supported. cryptography has no wheels for Macs with an Intel processor any more.
+UV = "uv==0.13.9"  # in a separate environment, so that it does not lock itself
+#: The supported platforms. cryptography no longer has wheels for Macs with an Intel processor.
 PLATFORMS = ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin")
-OLDEST, NEWEST = 11, 20  # Python 3.x that are looked at; the newest is far ahead of what is out
+OLDEST, NEWEST = 11, 20  # the versions 3.x to check; the newest is far ahead of the current one
 BASE = (
     "pip",
     "compile",
@@ -44,7 +44,7 @@ def main() -> int:
             )  # fmt: skip
             sizes = _sizes(uv, fresh, folder / "pylock.toml")
             if not sizes:
-                print(f"No Python has wheels of everything in {lock}; it stays as it was.", file=sys.stderr)  # noqa: T201
+                print(f"No Python has wheels of every package in {lock}; the file was not changed.", file=sys.stderr)  # noqa: T201
                 return 1
             (ROOT / lock).write_text(_header(sizes) + fresh.read_text())
             print(f"{lock}: {_sentence(sizes)}")  # noqa: T201
@@ -62,7 +62,7 @@ def _run(program: Path, *arguments: str | Path) -> None:
 
 
 def _sizes(uv: Path, lock: Path, scratch: Path) -> dict[int, int]:
-    """Return the minor versions of Python that have wheels of everything on all platforms, and the bytes of these."""
+    """Return the minor versions of Python with wheels of every package on all platforms, and their size in bytes."""
     sizes: dict[int, int] = {}
     for minor in range(OLDEST, NEWEST):
         needed = [_wheels(uv, lock, scratch, f"3.{minor}", platform) for platform in PLATFORMS]
@@ -73,7 +73,7 @@ def _sizes(uv: Path, lock: Path, scratch: Path) -> dict[int, int]:
 
 
 def _wheels(uv: Path, lock: Path, scratch: Path, python: str, platform: str) -> int:
-    """Return the bytes of the wheels of a lock; 0 where one has none."""
+    """Return the size of a lock's wheels in bytes; 0 if a package has none."""
     scratch.unlink(missing_ok=True)
     done = subprocess.run(  # noqa: S603  # constants
         [

@@ -1,4 +1,4 @@
-"""Run a program that takes long, with a line that says how far it is. Every Python from 3.7 on can load this file."""
+"""Run a long program, with a line that shows its progress. Every Python from 3.7 on can load this file."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-PULSE = 5.0  # seconds; nothing is silent for longer
-FRAME = 0.2  # seconds between looks, and between changes of the line in a terminal
+PULSE = 5.0  # seconds between lines, so that no step is silent for longer
+FRAME = 0.2  # seconds between updates of the line in a terminal
 WIDTH = 78
-TAIL = 20  # lines of a program that failed which are worth reading
+TAIL = 20  # last lines of a failed program to keep
 
 
 class Follower:
-    """Runs programs and tells of them. In a terminal one line is written again and again, elsewhere lines follow.
+    """Runs programs and shows their progress: in a terminal in one line that changes, elsewhere in lines.
 
-    `held` are open files that the programs inherit: what locks them is locked for as long as any of these runs.
+    `held` are open files that the programs inherit: locks on them are held for as long as any of the programs runs.
     """
 
     def __init__(self, *held: int) -> None:
@@ -29,7 +29,7 @@ class Follower:
 
     @property
     def seconds(self) -> float:
-        """How long all of it has taken."""
+        """Seconds since the beginning."""
         return time.monotonic() - self._began
 
     def tell(self, text: str) -> None:
@@ -43,10 +43,10 @@ class Follower:
         read: Callable[[str], str] = str.strip,
         environment: Mapping[str, str] | None = None,
     ) -> tuple[int, list[str]]:
-        """Run commands side by side; say `what` and what `read` finds in their output, at least every 5 s.
+        """Run commands in parallel; show `what` and the text that `read` finds in their output, at least every 5 s.
 
-        `read` returns an empty text for a line that says nothing. Returns the exit code and the last lines of the first
-        command that fails, else of the first one.
+        `read` returns an empty text for a line without news. Returns the exit code and the last lines of the first
+        command that fails, or of the first command.
         """
         said = ""
         self._show(what)
@@ -72,7 +72,7 @@ class Follower:
 
 
 class _Run(threading.Thread):
-    """A program that runs, whose lines are put into a queue; `result` is its exit code and its last lines."""
+    """A running program that puts its lines into a queue; `result` is its exit code and its last lines."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class _Run(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Read to the end."""
+        """Read the output to its end."""
         tail: list[str] = []
         with self._process as process:
             for line in process.stdout or ():

@@ -22,8 +22,8 @@ def markdown() -> str:
 This page is for the operator: every setting with its default and meaning. Settings are environment variables. They are
 read once, at the start, also from a file `.env` in the working directory; the environment takes precedence.
 
-White space around a value is removed, and an empty value counts as unset. With a wrong value the process does not start,
-and prints the name, the value (unless it is a secret) and what is allowed. For every limit, 0 means no limit.
+White space around a value is removed, and an empty value counts as unset. With a wrong value the process does not
+start, and prints the name, the value (unless it is a secret) and what is allowed. For every limit, 0 means no limit.
 
 `make reference` makes this page and `.env.example` from `settings.py`, and a test checks that they are up to date.
 
@@ -37,7 +37,7 @@ def environment() -> str:
     """Return .env.example."""
     lines = [f"# {meaning}\n#{name}={_plain(default)}\n" for name, default, meaning in _table()]
     return (
-        "# Every setting with its default. Copy this file to .env, and remove the # before each setting that you change.\n\n"
+        "# Every setting with its default. Copy this file to .env, and remove the # before what you set.\n\n"
         + "\n".join(lines)
     )
 

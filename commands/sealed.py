@@ -1,4 +1,4 @@
-"""What is sealed in the database: looked at for doctor, and sealed anew with the first key for `keys reseal`."""
+"""Sealed values in the database: `doctor` counts them, `keys reseal` seals them again with the first key."""
 
 import asyncio
 import json
@@ -13,38 +13,38 @@ from sql.database import Database, Row
 from tasks.web.profiles import about
 
 PAGE = 500  # rows that are read and written at once
-NAMED = 10  # things that are named, of those that do not open
+NAMED = 10  # values that are named at most, of those that no key opens
 
 
 class State(Enum):
-    """What has sealed something."""
+    """How a value is sealed."""
 
-    first = auto()  # the first key
-    old = auto()  # another one of the list
-    plain = auto()  # nothing: extra headers of before 0.4.0
-    closed = auto()  # no key of the list; or it was changed
+    first = auto()  # with the first key
+    old = auto()  # with another key of the list
+    plain = auto()  # not at all: extra headers from before 0.4.0
+    closed = auto()  # with no key of the list, or it is corrupt
 
 
 @dataclass
 class Tally:
-    """How many were found in each state."""
+    """How many values were found in each state."""
 
     states: dict[State, int] = field(default_factory=lambda: dict.fromkeys(State, 0))
-    #: what does not open, and somebody may still want to
+    #: names of values that no key opens and that may still be needed
     closed: list[str] = field(default_factory=list)
 
     @property
     def all(self) -> int:
-        """How many there are, without what does not open and nobody wants to."""
+        """How many there are, without those that no key opens and that are not needed any more."""
         return sum(self.states.values()) - self.states[State.closed] + len(self.closed)
 
     @property
     def left(self) -> int:
-        """How many were not sealed with the first key when they were looked at, and could be."""
+        """How many could be sealed with the first key, and were not yet."""
         return self.states[State.old] + self.states[State.plain]
 
     def add(self, state: State, name: str, *, live: bool = True) -> None:
-        """Count one."""
+        """Count a value."""
         self.states[state] += 1
         if state is State.closed and live:
             self.closed.append(name)
@@ -52,26 +52,26 @@ class Tally:
 
 @dataclass
 class Survey:
-    """What one walk through the database found."""
+    """The result of one walk through the database."""
 
     secrets: Tally = field(default_factory=Tally)
     logins: Tally = field(default_factory=Tally)
-    #: how many were sealed anew
+    #: how many were sealed again
     written: int = 0
 
     @property
     def left(self) -> int:
-        """How many were not sealed with the first key, and could be."""
+        """How many could be sealed with the first key, and were not yet."""
         return self.secrets.left + self.logins.left
 
     @property
     def told(self) -> str:
-        """Say how many there are."""
+        """The number of secrets and logins, in words."""
         return f"{self.secrets.all:,} secrets and {self.logins.all:,} logins"
 
     @property
     def closed(self) -> str:
-        """Name what does not open, or some of it; nothing where all does."""
+        """Names of values that no key opens, at most ten; empty if there are none."""
         names = list(dict.fromkeys(self.secrets.closed + self.logins.closed))
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         return ", ".join(names[:NAMED]) + more
@@ -79,32 +79,32 @@ class Survey:
 
 @dataclass(frozen=True)
 class Kind:
-    """Secrets of one column."""
+    """The sealed values of one column."""
 
-    #: the queries
+    #: names of the queries
     read: str
     write: str
-    #: what each is called
+    #: the name of a value, with the id of its owner
     name: str
-    #: how its rows are looked at, which counts what they hold and returns it sealed anew, where it has to be
+    #: counts the values of a row, and returns them sealed again if that is needed
     look: Callable[["Kind", Sealer, Row, Tally], object | None]
-    #: what the first page comes after
+    #: the place before the first page
     begin: str = ""
 
     def count(self, tally: Tally, state: State, row: Row) -> None:
-        """Count one secret of a row."""
+        """Count a value of a row."""
         tally.add(state, self.name.format(row["about"]), live=row["live"])
 
 
 def _bare(kind: Kind, sealer: Sealer, row: Row, tally: Tally) -> object | None:
-    """Look at a row with one secret."""
+    """Look at a row with one sealed value."""
     state, fresh = _renewed(sealer, bytes(row["sealed"]), row["about"].encode())
     kind.count(tally, state, row)
     return fresh
 
 
 def _headers(kind: Kind, sealer: Sealer, row: Row, tally: Tally) -> object | None:
-    """Look at a row with extra headers, each of which is sealed by itself."""
+    """Look at a row with extra headers, each of which is sealed separately."""
     kept: dict[str, str] = json.loads(row["sealed"])
     fresh: dict[str, str] = {}
     for name, value in kept.items():
@@ -125,7 +125,7 @@ def _header(sealer: Sealer, value: str, about: bytes) -> tuple[State, str]:
 
 
 def _renewed(sealer: Sealer, sealed: bytes, about: bytes) -> tuple[State, bytes | None]:
-    """Return what has sealed it, and the same sealed with the first key where that has not."""
+    """Return how a value is sealed, and the value sealed with the first key, or None if it is already."""
     try:
         fresh = sealer.renew(sealed, about)
     except CryptoError:
@@ -135,21 +135,21 @@ def _renewed(sealer: Sealer, sealed: bytes, about: bytes) -> tuple[State, bytes 
 
 @dataclass
 class Anew:
-    """Rows that are to be written."""
+    """Rows to write."""
 
-    #: by their ids, how many secrets each has that are sealed anew
+    #: for each row's id, how many of its values are sealed again
     counts: dict[str, int] = field(default_factory=dict)
     stale: list[object] = field(default_factory=list)
     fresh: list[object] = field(default_factory=list)
 
     def add(self, row: Row, fresh: object, count: int) -> None:
-        """Add one."""
+        """Add a row."""
         self.counts[row["id"]] = count
         self.stale.append(row["sealed"])
         self.fresh.append(fresh)
 
 
-#: In this order: a secret of an endpoint that is replaced becomes an old one.
+#: In this order, since a replaced secret of an endpoint moves to the old ones.
 KINDS = (
     Kind("sealed_endpoints", "reseal_endpoints", "the secret of {}", _bare),
     Kind("sealed_old_secrets", "reseal_old_secrets", "an old secret of {}", _bare, begin="0"),
@@ -160,10 +160,10 @@ KINDS = (
 
 
 async def walk(database: Database, sealer: Sealer, survey: Survey, *, renew: bool = False) -> None:
-    """Look at all that is sealed and count it in `survey`, which tells meanwhile how far it is.
+    """Count all sealed values in `survey`, which also shows the progress.
 
-    With `renew`, what the first key has not sealed is sealed anew and written, where it still is what was read. What
-    was not written for that is found by the next walk: by then it is newer.
+    With `renew`, values that are not sealed with the first key are sealed again and written, unless they have changed
+    since they were read; the next walk finds those.
     """
     for kind in KINDS:
         async for rows in _pages(database, kind.read, kind.begin):
@@ -188,7 +188,7 @@ async def _pages(database: Database, query: str, after: str, **values: object) -
 
 
 async def _login(database: Database, sealer: Sealer, row: Row, survey: Survey, *, renew: bool) -> State:
-    """Look at a profile, by its first bytes where they tell enough: as a whole it is many MB."""
+    """Look at a login, if possible only at its first bytes, since the whole is many MB."""
     head = bytes(row["head"])
     place = sealer.place_of(head, BEGINNING)
     if place == 0:
@@ -196,7 +196,7 @@ async def _login(database: Database, sealer: Sealer, row: Row, survey: Survey, *
     if place and not renew:
         return State.old
     found = await database.one("profile_to_reseal", id=row["id"], stale=head, head=HEAD)
-    if found is None:  # another by now
+    if found is None:  # it was replaced meanwhile
         return State.old
     belongs = about(row["id"], row["generation"])
     state, fresh = await asyncio.to_thread(_renewed, sealer, bytes(found["sealed"]), belongs)

@@ -1,4 +1,4 @@
-"""`postrider selectors`: which are in use, another version of them, and making and signing a file of one's own."""
+"""`postrider selectors`: show the versions, pin one, check a file, make a key, sign a file."""
 
 import os
 from pathlib import Path
@@ -12,25 +12,25 @@ from wiring.selectors import source
 
 
 def show(settings: Settings) -> int:
-    """Print every version that is here, and which one a worker with these settings uses."""
+    """Print every stored version, and the one that a worker with these settings uses."""
     found = source(settings)
     used = found.load()
     print(f"in use  {used.version} ({found.origin})")  # noqa: T201
     if pinned := found.store.pinned():
-        print(f"pinned  {pinned}" + (", but SELECTORS_FILE comes first" if settings.selectors_file else ""))  # noqa: T201
+        print(f"pinned  {pinned}" + (", but SELECTORS_FILE takes precedence" if settings.selectors_file else ""))  # noqa: T201
     for version in found.store.versions():
         print(f"fetched {version}")  # noqa: T201
     return 0
 
 
 def use(settings: Settings, version: str) -> int:
-    """Pin a version, `shipped`, or `newest` again. Workers of this DATA_DIR take it up within seconds."""
+    """Pin a version or `shipped`, or unpin with `newest`. Workers of this DATA_DIR follow within seconds."""
     found = source(settings)
     found.store.pin(version)
     said = {NEWEST: "The newest selectors are used again", SHIPPED: "The shipped selectors are pinned"}
-    print(f"{said.get(version, f'Selectors {version} are pinned')}; workers take them up within seconds.")  # noqa: T201
+    print(f"{said.get(version, f'Selectors {version} are pinned')}; workers switch within seconds.")  # noqa: T201
     if settings.selectors_file:
-        print(f"While SELECTORS_FILE={settings.selectors_file} is set, it comes first.")  # noqa: T201
+        print(f"But SELECTORS_FILE={settings.selectors_file} is set, and takes precedence.")  # noqa: T201
     return 0
 
 
@@ -49,7 +49,7 @@ def keygen(path: Path) -> int:
         with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
             file.write(f"{private}\n")
     except FileExistsError:
-        raise OperatorError(f"{path} is there already: give the key another name.") from None
+        raise OperatorError(f"{path} exists already: choose another name.") from None
     except OSError as error:
         raise OperatorError(f"{path} cannot be written: {error.strerror}.") from None
     print(f"The private key is in {path}: keep it away from the workers.\nSELECTORS_KEY={public}")  # noqa: T201
@@ -67,7 +67,7 @@ def sign(path: Path, key: Path) -> int:
         raise OperatorError(f"{key} holds no private key of `postrider selectors keygen`: {error}.") from None
     signed = path.with_name(f"{path.name}.sig")
     signed.write_text(f"{signature}\n", "ascii")
-    print(f"Selectors {version} are signed: serve {path.name} and {signed.name} side by side over https.")  # noqa: T201
+    print(f"Selectors {version} are signed: serve {path.name} and {signed.name} in the same place, over https.")  # noqa: T201
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What tells a process of ours to stop: signals, and the end of standard input."""
+"""How a process is told to stop: by signals, or by the end of its standard input."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from sql import embedded
 
 log = logging.getLogger(__name__)
 
-LAST = 60  # seconds that a process whose standard input has ended is given to stop
+STOP_SECONDS = 60  # for a process whose standard input has ended; then it is killed
 
 
 def _die() -> None:
@@ -19,10 +19,10 @@ def _die() -> None:
 
 
 def on_signals(again: Callable[[], None] = _die) -> asyncio.Event:
-    """Return an event that SIGINT, SIGTERM and SIGHUP set; what a second Ctrl-C does is `again`: end at once.
+    """Return an event that SIGINT, SIGTERM and SIGHUP set; a second Ctrl-C calls `again`, which ends at once.
 
-    Only Ctrl-C is pressed twice by people: service managers and `make` pass on a SIGTERM that each process gets anyway,
-    and shells a SIGHUP. One that is ignored, as under nohup, stays so.
+    Only a second Ctrl-C comes from a person: service managers and `make` send a SIGTERM that each process gets anyway,
+    and shells a SIGHUP. A SIGHUP that is ignored, as under nohup, stays ignored.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -40,17 +40,17 @@ def on_signals(again: Callable[[], None] = _die) -> asyncio.Event:
 
 
 def on_stdin_ended(stop: Callable[[], None]) -> None:
-    """Call `stop` when standard input ends: a pipe, held open by whoever started this process for as long as they live.
+    """Call `stop` when standard input ends: a pipe that the parent process holds open for as long as it lives.
 
-    Nobody is left then to kill a process that does not stop, so it is ended by the clock.
+    Then no parent is left to kill a process that does not stop, so an alarm does it.
     """
     loop = asyncio.get_running_loop()
 
     def read() -> None:
         if not os.read(0, 4096):
             loop.remove_reader(0)
-            log.info("whoever started this process has ended, and so it ends too", extra={"event": "parent.ended"})
-            signal.alarm(LAST)
+            log.info("the parent process has ended: stopping", extra={"event": "parent.ended"})
+            signal.alarm(STOP_SECONDS)
             stop()
 
     loop.add_reader(0, read)

@@ -1,4 +1,4 @@
-"""Telling people something on standard output: at once, or again and again while a command waits."""
+"""Print to standard output: at once, or repeatedly while a command waits."""
 
 import asyncio
 import os
@@ -6,21 +6,21 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-EVERY = 5.0  # seconds
+EVERY = 5.0  # seconds between lines
 
 
 def tell(text: str) -> None:
-    """Print a text at once; nothing happens where the terminal has been closed, or the pipe."""
+    """Print and flush a text; do nothing if the terminal or the pipe has been closed."""
     try:
         print(text, flush=True)  # noqa: T201  # a command prints
     except OSError:
-        # What is left in the buffer goes nowhere, or it would fail once more at the interpreter's end.
+        # Discard the rest of the buffer, which would fail again at the interpreter's exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @asynccontextmanager
 async def keep_telling(text: Callable[[], str]) -> AsyncIterator[None]:
-    """Print `text` every 5 s within the block, so that nothing that takes long is silent."""
+    """Print `text()` every 5 s within the block, so that a long wait is not silent."""
 
     async def again() -> None:
         while True:

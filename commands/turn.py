@@ -1,4 +1,4 @@
-"""One `up` at a time on a directory of profiles; the next one waits until what the last one left has ended."""
+"""One `up` at a time per directory of profiles; the next one waits until the last one's children have ended."""
 
 import fcntl
 import os
@@ -13,34 +13,34 @@ import psutil
 
 from errors import OperatorError
 
-#: held by an `up` until it begins to stop, and by it and its children until the last of them has ended
+#: the first is locked by an `up` until it begins to stop, the second by it and its children until all have ended
 UP, CHILDREN = "up.lock", "up.children.lock"
-WAIT = 90.0  # seconds that the children of an earlier one are waited for; they need 45 s at most
-LOOK = 0.2  # seconds between looks
+WAIT = 90.0  # seconds to wait for the children of an earlier `up`; they need 45 s at most
+POLL_SECONDS = 0.2
 
 
 @dataclass
 class Turn:
-    """What an `up` holds. A lock ends with the last process that has its file open, however that ends."""
+    """The locks of an `up`. A file lock ends with the last process that has the file open, even if it is killed."""
 
     _up: TextIO
     _children: TextIO
 
     @property
     def handed_on(self) -> int:
-        """The open file that children are given, so that they count."""
+        """The open file that children inherit, so that they hold the second lock too."""
         return self._children.fileno()
 
     def is_over(self) -> None:
-        """Let the next one wait for us, in place of being refused."""
+        """Release the first lock: the next `up` now waits for us instead of being refused."""
         self._up.close()
 
 
 @contextmanager
 def turn(profiles: Path, tell: Callable[[str], None]) -> Iterator[Turn]:
-    """Hold the directory's turn within the block.
+    """Hold both locks of the directory within the block.
 
-    Raises OperatorError at once while another `up` runs, and when what an earlier one left does not end.
+    Raises OperatorError at once if another `up` is running, and if the children of an earlier one do not end.
     """
     profiles.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -49,7 +49,7 @@ def turn(profiles: Path, tell: Callable[[str], None]) -> Iterator[Turn]:
             up.seek(0)
             raise OperatorError(
                 f"Postrider is up already on the profiles in {profiles}, as process {up.read().strip()}: end that one "
-                "first, or give this one a DATA_DIR, a PORT and a WORKER_PORT of its own."
+                "first, or set another DATA_DIR, PORT and WORKER_PORT for this one."
             )
         up.truncate(0)
         up.write(str(os.getpid()))
@@ -67,9 +67,9 @@ def _wait(file: TextIO, path: Path) -> None:
     while not _lock(file):
         if time.monotonic() > end:
             raise OperatorError(
-                f"What the last Postrider here left has not ended after {WAIT:.0f} s; kill {_holders(path)}."
+                f"Processes of the last Postrider here have not ended after {WAIT:.0f} s; kill {_holders(path)}."
             )
-        time.sleep(LOOK)
+        time.sleep(POLL_SECONDS)
 
 
 def _lock(file: TextIO) -> bool:
@@ -81,10 +81,10 @@ def _lock(file: TextIO) -> bool:
 
 
 def _holders(path: Path) -> str:
-    """List the processes that have a file open, but for this one."""
+    """List the other processes that have a file open."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.pid != os.getpid() and any(Path(held.path) == path.resolve() for held in process.open_files()):
                 found.append(str(process.pid))
-    return ", ".join(found) or f"whatever has {path} open"
+    return ", ".join(found) or f"the process that has {path} open"

@@ -21,13 +21,13 @@ from sql import embedded, schema
 
 log = logging.getLogger(__name__)
 
-STOP = 60.0  # seconds for a child to stop
-RESTART = 2.0  # seconds before a child that ended is started again
-LOOK = 1.0  # seconds between looks whether the terminal and `make` are there
+STOP_SECONDS = 60.0  # for a child to stop; then it is killed
+RESTART_SECONDS = 2.0  # before a child that ended is started again
+POLL_SECONDS = 1.0  # between checks of the terminal and of `make`
 
 
 def run_up(settings: Settings) -> int:
-    """Start Postgres, migrate, start API and worker as processes of their own, link a first sandbox account, wait."""
+    """Start Postgres, migrate, run API and worker as child processes, link a first sandbox account, and wait."""
     with turn(settings.profiles, tell) as ours:
         for name, port in (("PORT", settings.port), ("WORKER_PORT", settings.worker_port)):
             _check_free(name, settings.host, port)
@@ -37,7 +37,7 @@ def run_up(settings: Settings) -> int:
             schema.migrate(url)
             return asyncio.run(_up(settings, ours))
         finally:
-            # Before the next one's turn: it would join the server, and need not wait for it any more.
+            # Still within the turn, so that the next `up` need not wait for a server that stops.
             embedded.leave()
 
 
@@ -46,15 +46,16 @@ def _check_free(name: str, host: str, port: int) -> None:
         socket.create_server((host, port)).close()
     except OSError as error:
         raise OperatorError(
-            f"{name}={port} cannot be had on {host} ({error.strerror}): Postrider may be up already, or set {name}."
+            f"{name}={port} on {host} cannot be used ({error.strerror}). Is Postrider up already? If not, "
+            f"set another {name}."
         ) from None
 
 
 async def _up(settings: Settings, ours: Turn) -> int:
     at_once = asyncio.Event()
     stop = on_signals(at_once.set)
-    # In this order they end: the API serves the sandbox, and a message in hand still wants its tick. When we are
-    # killed, the worker's pipe ends at once, and the API's with the worker, which holds that one too.
+    # The worker ends first: a message in hand still needs its tick from the sandbox, which the API serves. When we are
+    # killed, the worker's pipe ends at once, and the API's pipe when the worker ends, which holds it open too.
     pipes = [os.pipe(), os.pipe()]
     children = [
         Child("worker", pipes[0][0], [ours.handed_on, pipes[1][1]], at_once),
@@ -66,7 +67,7 @@ async def _up(settings: Settings, ours: Turn) -> int:
     ours.is_over()
     for task in beside:
         task.cancel()
-    tell("\nStopping: the message in hand is finished, browsers are closed … (Ctrl-C again ends it at once)")
+    tell("\nStopping: finishing the message in hand, closing the browsers … (Ctrl-C again ends it at once)")
     for child, kept in zip(children, keeping, strict=True):
         child.stop.set()
         await kept
@@ -76,23 +77,23 @@ async def _up(settings: Settings, ours: Turn) -> int:
 
 @dataclass
 class Child:
-    """A command as a process of its own, started again whenever it ends."""
+    """A command in a child process, which is started again whenever it ends."""
 
     name: str
-    #: a pipe that nothing is written to: it ends when whoever holds its other end has ended, and then the child does
+    #: the read end of a pipe; when all holders of the other end have ended, it ends, and then the child stops
     stdin: int
-    #: open files that it holds for as long as it lives
+    #: open files that it inherits and holds while it lives
     holds: list[int]
     at_once: asyncio.Event
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def keep(self) -> None:
-        """Run it until `stop` is set and it has ended."""
+        """Run the command until `stop` is set and it has ended."""
         while not self.stop.is_set():
             try:
                 process = await self._start()
             except OSError as error:
-                tell(f"The {self.name} cannot be started: {error}. It is tried again.")
+                tell(f"The {self.name} cannot be started: {error}. Trying again.")
             else:
                 await _first(process.wait(), self.stop.wait())
                 if self.stop.is_set():
@@ -100,13 +101,13 @@ class Child:
                     return
                 tell(f"The {self.name} ended with code {process.returncode}; starting it again.")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.stop.wait(), RESTART)
+                await asyncio.wait_for(self.stop.wait(), RESTART_SECONDS)
 
     async def _start(self) -> Process:
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "cli", self.name, "--end-with-stdin",
             stdin=self.stdin, pass_fds=self.holds,
-            # Ctrl-C goes to the whole group of the terminal; the children are told in order instead.
+            # Ctrl-C goes to the terminal's whole process group; we stop the children in order instead.
             start_new_session=True,
         )  # fmt: skip
 
@@ -114,7 +115,7 @@ class Child:
         with suppress(ProcessLookupError):
             process.terminate()
         with suppress(TimeoutError):
-            await asyncio.wait_for(_first(process.wait(), self.at_once.wait()), STOP)
+            await asyncio.wait_for(_first(process.wait(), self.at_once.wait()), STOP_SECONDS)
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
@@ -130,26 +131,26 @@ async def _first(*waits: Coroutine[object, object, object]) -> None:
 
 
 async def _watch(stop: asyncio.Event) -> None:
-    """Set `stop` when the `make` that runs us has been killed, or our terminal closed: we may not be told.
+    """Set `stop` when the `make` that runs us was killed or our terminal was closed: we may get no signal then.
 
-    A `make` that is its terminal's first process, as in `ssh -t HOST make up`, gets the SIGHUP and keeps it to itself.
+    A `make` that is its terminal's first process, as in `ssh -t HOST make up`, gets the SIGHUP and does not pass it on.
     """
     make = os.getppid() if "MAKELEVEL" in os.environ else None
     terminal, in_front = _terminal(), False
     while make in {None, os.getppid()}:
         try:
-            # Whoever is in the background, as after `disown`, may outlive its terminal.
+            # A process in the background, as after `disown`, may outlive its terminal.
             in_front = terminal is not None and os.tcgetpgrp(terminal) == os.getpgrp()
         except OSError:
             if in_front:
                 break
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(POLL_SECONDS)
     log.info("the terminal has been closed, or make has ended: stopping", extra={"event": "process.stopping"})
     stop.set()
 
 
 def _terminal() -> int | None:
-    """Open the terminal that we belong to; None where there is none, and under nohup, by which it may go."""
+    """Open our controlling terminal; None if there is none, or under nohup, which lets us outlive it."""
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         with suppress(OSError):
             return os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY)

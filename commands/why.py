@@ -1,4 +1,4 @@
-"""`postrider why`: answer for one job why its webhook did not arrive, in sentences."""
+"""`postrider why`: explain in sentences why the webhook of a job did not arrive."""
 
 import asyncio
 import json
@@ -13,11 +13,11 @@ from errors import OperatorError
 from settings import Settings
 from sql.database import Database, Row
 
-LONGEST_ANSWER = 200  # characters of a receiver's answer that are repeated
+LONGEST_ANSWER = 200  # characters of a receiver's answer that are printed
 
 
 def run_why(settings: Settings, job: str) -> int:
-    """Print what became of a job's events. Raises OperatorError for a job that is not there."""
+    """Print what became of a job's events. Raises OperatorError if there is no such job."""
     url = environment.ready_database_url(settings)
 
     async def run() -> None:
@@ -30,7 +30,7 @@ def run_why(settings: Settings, job: str) -> int:
 
 
 async def explain(database: Database, job: str, retention_days: float) -> list[str]:
-    """Return what became of a job's events, in sentences. Raises OperatorError for a job that is not there."""
+    """Return sentences that say what became of a job's events. Raises OperatorError if there is no such job."""
     async with database.transaction() as tx:
         found = await tx.one("why_job", org=ORG, job=job)
         events = await tx.one("job_of_events", org=ORG, job=job)
@@ -49,13 +49,13 @@ async def explain(database: Database, job: str, retention_days: float) -> list[s
 
 def _open(job: Row, *, works: bool) -> str:
     yet = (
-        f"Job {job['job_id']} is {job['state']}, so that there is no event of it yet: the first is written when it is "
+        f"Job {job['job_id']} is {job['state']}, so there is no event yet: the first one is written when the job is "
         "sent, failed or cancelled."
     )
     if job["closed"]:
         return f"{yet} Its account {job['account_id']} sends nothing {_until(job)} ({job['gate_reason']})."
     if job["later"]:
-        return f"{yet} It is to be sent at {iso(job['due_at'])}."
+        return f"{yet} It is due at {iso(job['due_at'])}."
     return yet if works else f"{yet} No worker with the duty sessions is running."
 
 
@@ -71,7 +71,7 @@ def _events(rows: list[Row], *, works: bool) -> Iterator[str]:
 def _way(way: Row, *, works: bool) -> str:
     """Return what became of one event for one endpoint."""
     if way["endpoint_id"] is None:
-        return "No webhook is registered, so that nobody is told: POST /webhooks registers one."
+        return "No webhook is registered, so the event is sent to nobody: POST /webhooks registers one."
     name = f"{way['endpoint_id']} ({way['url']})"
     if way["delivery_id"] is None:
         return f"{name} {_none(way)}"
@@ -83,42 +83,42 @@ def _way(way: Row, *, works: bool) -> str:
 def _none(way: Row) -> str:
     """Return why an event has no delivery to an endpoint."""
     if not way["wanted"]:
-        return f"did not ask for {way['type']}, but for {', '.join(way['events'])}."
+        return f"did not ask for {way['type']}, only for {', '.join(way['events'])}."
     if way["recovery"]:
-        return f"has not received it and gets it by the recovery {way['recovery']}, which goes on."
-    again = f'POST /webhooks/{way["endpoint_id"]}/recover {{"since": "{iso(way["event_at"])}"}} brings it.'
+        return f"has not received it yet, and will get it from the recovery {way['recovery']}, which is running."
+    again = f'POST /webhooks/{way["endpoint_id"]}/recover {{"since": "{iso(way["event_at"])}"}} delivers it.'
     if way["status"] == "disabled":
-        return f"is disabled, and nothing is kept for it: {way['status_reason']} Enable it; then {again}"
+        return f"is disabled, and gets no events: {way['status_reason']} Enable it; then {again}"
     if way["registered_later"]:
-        return f"was registered after that. {again}"
-    return f"was disabled then, or did not ask for {way['type']}. {again}"
+        return f"was registered after the event. {again}"
+    return f"was disabled at that time, or did not ask for {way['type']}. {again}"
 
 
 def _waits(way: Row, *, works: bool) -> str:
-    """Return what a delivery waits for."""
+    """Return what a pending delivery waits for."""
     if way["status"] == "paused":
         return f"is paused, and its events wait until it is resumed: {way['status_reason']}"
     number = way["attempts"] + 1
     last = f" {_last(way)}" if way["number"] else ""
     if way["resting"]:
-        return f"is left alone {_until(way)} ({way['gate_reason']}); then comes attempt {number}.{last}"
+        return f"rests {_until(way)} ({way['gate_reason']}); then attempt {number} follows.{last}"
     if not way["due"]:
-        return f"waits for its attempt {number} at {iso(way['due_at'])}.{last}"
-    others = "others are before it" if works else "no worker with the duty webhooks is running"
-    return f"is due for its attempt {number} since {iso(way['due_at'])}, and {others}.{last}"
+        return f"waits for attempt {number} at {iso(way['due_at'])}.{last}"
+    others = "other events are before it" if works else "no worker with the duty webhooks is running"
+    return f"has been due for attempt {number} since {iso(way['due_at'])}, but {others}.{last}"
 
 
 def _sent(way: Row) -> str:
-    """Return what came of a delivery that is not waiting."""
+    """Return what became of a delivery that is not pending."""
     if way["state"] == "sending":
-        return f"is being sent attempt {way['attempts']}, since {iso(way['attempt_at'])}."
+        return f"is in attempt {way['attempts']}, which began at {iso(way['attempt_at'])}."
     if way["state"] == "delivered":
         return (
-            f"got it at {iso(way['ended_at'])} with attempt {way['attempts']} and answered {_answer(way)}: "
+            f"got it at {iso(way['ended_at'])} in attempt {way['attempts']} and answered {_answer(way)}: "
             f"look at your receiver for webhook-id {way['event_id']}."
         )
     if way["deleted"]:
-        return f"was deleted, and nothing is sent to it any more. {_last(way) if way['number'] else ''}".rstrip()
+        return f"was deleted, so nothing is sent to it any more. {_last(way) if way['number'] else ''}".rstrip()
     gone = f"It was given up at {iso(way['ended_at'])} after {way['attempts']} attempts."
     enable = f"It is disabled: {way['status_reason']} Enable it; then " if way["status"] == "disabled" else ""
     last = f" {_last(way)}" if way["number"] else f" {way['last_error']}"
@@ -126,7 +126,7 @@ def _sent(way: Row) -> str:
 
 
 def _last(way: Row) -> str:
-    """Return what came of the last attempt."""
+    """Return the result of the last attempt."""
     if way["answered_at"] is None:
         return f"Attempt {way['number']} of {iso(way['attempt_at'])} has no answer yet."
     if way["error"] == "interrupted":
@@ -136,7 +136,7 @@ def _last(way: Row) -> str:
 
 
 def _answer(way: Row) -> str:
-    # A receiver's answer must not move the cursor of whoever reads this.
+    # A receiver's answer must not control the reader's terminal.
     text = "".join(c if c.isprintable() else "\ufffd" for c in (way["response"] or "").strip()[:LONGEST_ANSWER])
     said = f" {json.dumps(text, ensure_ascii=False)}" if text else ""
     return f"{way['answer'] or way['error']}{said} in {way['duration_ms']} ms"

@@ -1,4 +1,4 @@
-"""`postrider worker`: a worker, and its health over HTTP, until a signal."""
+"""`postrider worker`: a worker, and its health and metrics over HTTP, until a signal."""
 
 import asyncio
 import gc
@@ -28,27 +28,27 @@ from wiring.worker import make_worker
 if TYPE_CHECKING:
     from browser.page.reader import Patience
 
-CONNECTIONS = 10_240  # and other open files of a worker; macOS allows no more
+OPEN_FILES = 10_240  # of a worker, mostly connections; macOS allows no more
 
 
 def run_worker(settings: Settings, patience: "Patience | None" = None, *, end_with_stdin: bool = False) -> int:
-    """Work until a signal or, if so told, until standard input ends. Returns the exit code."""
+    """Work until a signal or, with `end_with_stdin`, until standard input ends. Returns the exit code."""
     url = environment.ready_database_url(settings)
     _allow_connections()
     with environment.home(settings.profiles) if "sessions" in settings.worker_duties else nullcontext() as home:
         return asyncio.run(_worker(settings, url, home, patience, end_with_stdin=end_with_stdin))
 
 
-def search_less_for_garbage() -> None:
-    """Let a search of all objects be rare: with a thousand requests under way each stops everything for up to 0.1 s."""
-    gc.freeze()  # what was imported is searched no more
+def make_garbage_collection_rare() -> None:
+    """Make full garbage collections rare: with a thousand running requests each one stops the process up to 0.1 s."""
+    gc.freeze()  # imported modules are not searched any more
     gc.set_threshold(10_000, 20, 50)
 
 
 def _allow_connections() -> None:
-    """Let this process have many connections to receivers, if the system allows it: the soft limit is mostly 1,024."""
+    """Raise the limit of open files, for many connections to receivers: the soft limit is usually 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = CONNECTIONS if hard == resource.RLIM_INFINITY else min(CONNECTIONS, hard)
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
@@ -60,15 +60,15 @@ async def _worker(
         on_stdin_ended(stop.set)
     worker = make_worker(settings, url, home, patience)
     health = config(health_app(worker, settings), settings.host, settings.worker_port)
-    search_less_for_garbage()
+    make_garbage_collection_rare()
     async with worker.opened(), running(health):
         return await worker.run(stop)
 
 
 def health_app(worker: Worker, settings: Settings) -> Starlette:
-    """Return the worker's health and metrics.
+    """Return the app that serves the worker's health and metrics.
 
-    It is ready when Postgres took its last sign of life and, where it has sessions, a browser starts.
+    A worker is ready if Postgres stored its last heartbeat and, if it has sessions, a browser starts.
     """
     admin = hash_key(settings.admin_key.get_secret_value()) if settings.admin_key else None
 

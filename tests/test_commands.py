@@ -138,7 +138,7 @@ async def test_keys_are_made_listed_and_revoked(
     assert key_id in listed
     assert key not in listed
     assert await asyncio.to_thread(keys.revoke, of, key_id) == 0
-    with pytest.raises(OperatorError, match="There is no working key"):
+    with pytest.raises(OperatorError, match="There is no valid key"):
         await asyncio.to_thread(keys.revoke, of, key_id)
     code, listed = await run("keys", "list", DATABASE_URL=database_url, DATA_DIR=str(tmp_path))
     assert (code, "revoked" in listed) == (0, True)
@@ -185,7 +185,7 @@ async def test_doctor_finds_everything_well_and_says_what_is_not(database_url: s
     code, output = await run("doctor", DATABASE_URL=database_url, DATA_DIR=str(tmp_path))
     assert code == 0, output
     assert [line.split()[:2] for line in output.splitlines()] == [
-        ["ok", name] for name in ("settings", "database", "schema", "clock", "keys", "chromium", "disk")
+        ["ok", name] for name in ("settings", "database", "schema", "workers", "clock", "keys", "chromium", "disk")
     ]
     code, output = await run("doctor", DATABASE_URL="postgresql://127.0.0.1:1/x", DATA_DIR=str(tmp_path))
     assert code == 1
@@ -197,7 +197,7 @@ async def test_up_says_so_when_its_port_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, output = await run("up", DATA_DIR=str(tmp_path), PORT=str(port))
-    assert (code, output.startswith(f"postrider: PORT={port} cannot be had on 127.0.0.1")) == (1, True)
+    assert (code, output.startswith(f"postrider: PORT={port} on 127.0.0.1 cannot be used")) == (1, True)
 
 
 @pytest.mark.long
@@ -210,7 +210,7 @@ async def test_demo_does_the_main_job_and_tells_it() -> None:
             "Linked as +1555",
             "answered 202",
             "JobCompleted",
-            "tells its life",
+            "shows its timeline",
             "delivered",
             "read",
             "seconds_to_send",

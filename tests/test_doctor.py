@@ -93,12 +93,13 @@ async def test_a_ready_account_a_renamed_element_and_a_canary(database_url: str,
 
         code, output = await unchanged(it, account)
         assert (code, fits(output, "meta")[:4], fits(output, "chat_own")[:4]) == (0, "1/3 ", "1/1 "), output
-        assert "the ticks of its messages in view: 1 read" in output
+        assert "ticks of the messages in view: 1 read" in output
 
         await phone(it, account, "rename", css=".compose-box")
         code, output = await unchanged(it, account, "--canary")
         assert (code, fits(output, "compose")) == (1, "-/3 MISSING on this screen")
-        assert "WRONG page      The screen main lacks compose by selectors " in output
+        assert "WRONG page      On the screen main, selectors " in output
+        assert ") do not find compose: see" in output
         assert "no canary was sent" in output
 
 
@@ -108,7 +109,7 @@ async def test_accounts_that_sleep_wait_or_are_closed(database_url: str, tmp_pat
         sleeper, closed = await it.link("Sleeper"), await it.link("Closed")
         banned = (await it.client.post("/accounts", {"name": "Banned", "transport": "sandbox"}))["id"]
         code, output = await doctor(it, banned)
-        assert (code, "WRONG page      It is not linked, so that it has no page to look at" in output) == (1, True)
+        assert (code, "WRONG page      It is not linked, so it has no page to look at" in output) == (1, True)
 
         await it.client.post(f"/accounts/{banned}/connect")  # takes the seat of the one that was used least recently
         await it.client.qr(banned)
@@ -123,7 +124,7 @@ async def test_accounts_that_sleep_wait_or_are_closed(database_url: str, tmp_pat
         # Nobody has it, so that it is opened here, and sealed again.
         await state(it, sleeper, "hibernated")
         code, output = await unchanged(it, sleeper)
-        assert (code, "nobody has it" in output, "in its own chat too" in output) == (0, True, True), output
+        assert (code, "no worker has it" in output, "in its own chat too" in output) == (0, True, True), output
         assert await value(it.database, "select whole from profiles where account_id = %s", sleeper)
 
         await it.client.post(f"/accounts/{closed}/disconnect")
@@ -158,8 +159,8 @@ async def test_without_a_worker_twice_at_once_and_killed(database_url: str, tmp_
         codes = await value(it.database, "select count(*) from outbox where type = 'QrIssued'")
         assert await first.stop() == 0
         code, output = await unchanged(it, account, "--canary")
-        assert (code, "nobody has it" in output, "ok    page " in output) == (1, True, True), output
-        assert "WRONG canary    No worker runs" in output
+        assert (code, "no worker has it" in output, "ok    page " in output) == (1, True, True), output
+        assert "WRONG canary    No worker is running" in output
 
         before = await value(it.database, SEEN, account)
         results = await asyncio.gather(doctor(it, account), doctor(it, account))
@@ -207,4 +208,4 @@ async def test_an_open_circuit_is_no_obstacle(database_url: str, tmp_path: Path)
         await state(it, account, "circuit_open")
         assert await value(it.database, "select leased_by is not null from accounts")
         code, output = await unchanged(it, account)
-        assert (code, "nobody has it" in output) == (0, True), output
+        assert (code, "no worker has it" in output) == (0, True), output

@@ -49,12 +49,12 @@ async def test_what_is_printed_of_it(page: WhatsApp, capsys: pytest.CaptureFixtu
         page.use(replace(SELECTORS, elements=SELECTORS.elements | {gone: ["#gone"]}))
         assert gone in (await page.census()).missing(Screen.MAIN), gone
     page.use(replace(SELECTORS, elements=SELECTORS.elements | {"search": ["#gone", "a:unheard-of"]}))
-    with pytest.raises(OperatorError, match=r"The screen main lacks search by selectors .* \(shipped\)"):
+    with pytest.raises(OperatorError, match=r"On the screen main, selectors .* \(shipped\) do not find search: see"):
         await told(page)
     page.use(SELECTORS)
     printed = capsys.readouterr().out
     assert re.search(r"^ +search +-/2 MISSING on this screen$", printed, re.MULTILINE)
-    assert "'a:unheard-of' is no CSS that this Chromium knows" in printed
+    assert "'a:unheard-of' is not valid CSS in this Chromium" in printed
 
 
 async def told(page: WhatsApp, **changes: object) -> str:
@@ -149,4 +149,4 @@ async def test_a_canary_wants_an_account(database_url: str, tmp_path: Path) -> N
         env={**os.environ, "DATABASE_URL": database_url, "DATA_DIR": str(tmp_path)},
     )  # fmt: skip
     output = (await process.communicate())[0].decode()
-    assert (process.returncode, output) == (1, "postrider: --canary sends from an account: name it by --account.\n")
+    assert (process.returncode, output) == (1, "postrider: --canary sends from an account: name it with --account.\n")

@@ -97,14 +97,14 @@ def doctored(database_url: str, folder: Path) -> dict[str, str]:
 
 async def test_deliveries_that_are_nobodys_show(database: Database, database_url: str, tmp_path: Path) -> None:
     _, said = await command("doctor", **doctored(database_url, tmp_path))
-    assert "ok    workers   none is running, and nothing waits for one" in said.splitlines()
+    assert "ok    workers   no worker is running, and no work is waiting for one" in said.splitlines()
     await add_endpoint(database, "http://127.0.0.1:1/hook")
     await add_worker(database, duties=["sessions"])
     job = await send_one(database)
     _, said = await command("doctor", **doctored(database_url, tmp_path))
     assert "and 1 deliveries are due: start `postrider worker --duties webhooks`." in said
     _, said = await command("why", job, **doctored(database_url, tmp_path))
-    assert "and no worker with the duty webhooks is running." in said
+    assert "but no worker with the duty webhooks is running." in said
 
 
 # --- real ones ---------------------------------------------------------------------------------------------------

@@ -42,11 +42,11 @@ async def test_what_keeps_the_first_account_from_being_linked_is_said_and_its_co
             "Every seat but one waits for a scan already: scan those codes first, or raise MAX_SESSIONS."
         )
         await output.shows("Postrider is up.")
-        await output.shows(f"Account {other} (Other) waits for a scan.")
+        await output.shows(f"Account {other} (Other) waits for a scan:")
         first = (await it.client.get("/accounts"))["items"][-1]["id"]
         assert f'"account": "{first}"' in output.text, "there are two, so the curl line names one"
         await it.client.scan(other)
-        await output.shows(f"Account {first} (First) waits for a scan.")
+        await output.shows(f"Account {first} (First) waits for a scan:")
         await it.client.scan(first)
         await it.client.wait(f"/accounts/{first}", "state", {"ready"}, 60)
         assert not welcome.done()
@@ -64,6 +64,6 @@ async def test_an_api_that_does_not_come_up_is_waited_for(
 ) -> None:
     monkeypatch.setattr(greeting, "READY", 0.2)
     welcome = asyncio.create_task(greeting.welcome(make_settings(tmp_path, "postgresql://nowhere", 1, 1)))
-    await Output(capsys).shows("It is waited for")
+    await Output(capsys).shows("Still waiting")
     assert not welcome.done()
     welcome.cancel()

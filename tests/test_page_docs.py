@@ -114,7 +114,9 @@ def icons() -> str:
 
 def dialogs() -> str:
     rows = [(", ".join(f'"{text}"' for text in SELECTORS.texts[meaning]), what) for meaning, what in DIALOGS.items()]
-    rows.append(("any other", "Escape is pressed; if it stays, the page is opened anew; if it is still there, `ui_changed`"))
+    rows.append(
+        ("any other", "Escape is pressed; if it stays, the page is opened anew; if it is still there, `ui_changed`")
+    )
     rows.append(("a media preview", "left alone, since a person may be about to send it"))
     return table("words", "what is done", rows=rows)
 
@@ -166,8 +168,8 @@ async def test_the_page_is_described_as_it_is_driven(pages: Pages) -> None:
     finally:
         await context.close()
     parts = [
-        BEGINNING, SCREENS, screens(), ICONS, icons(), "## Dialogs\n", dialogs(), ROWS_OF_A_CHAT, drawn, FEW_ALTERNATIVES,
-        few_alternatives(SELECTORS),
+        BEGINNING, SCREENS, screens(), ICONS, icons(), "## Dialogs\n", dialogs(), ROWS_OF_A_CHAT, drawn,
+        FEW_ALTERNATIVES, few_alternatives(SELECTORS),
     ]  # fmt: skip
     text = "\n".join(parts)
     if os.environ.get("WRITE_DOCS"):

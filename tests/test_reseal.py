@@ -1,4 +1,4 @@
-"""Everything that is sealed is sealed anew with the first ENCRYPTION_KEY, while the service goes on."""
+"""Everything that is sealed is sealed again with the first ENCRYPTION_KEY, while the service goes on."""
 
 import asyncio
 import base64
@@ -131,16 +131,17 @@ async def test_after_it_the_old_key_may_go_and_everything_opens(
         age = await value(database, "select created_at from profiles")
 
         code, output = await run("doctor", DATABASE_URL=database_url, DATA_DIR=str(tmp_path), ENCRYPTION_KEY=BOTH)
-        assert (code, "WRONG keys      Of 7 secrets and 1 logins 8 still need an old key" in output) == (1, True), (
-            output
-        )
+        assert (code, "WRONG keys      8 values (of 7 secrets and 1 logins) still need an old key" in output) == (
+            1,
+            True,
+        ), output
         code, output = await reseal(database_url, tmp_path)
         assert code == 0, output
-        assert output.startswith(f"The key is {fingerprint(NEW)}. ")
-        assert "8 of 8 sealed anew after " in output
+        assert output.startswith(f"The key has the fingerprint {fingerprint(NEW)}. ")
+        assert "8 of 8 sealed again after " in output
         assert "All 7 secrets and 1 logins are sealed with it" in output
         code, output = await reseal(database_url, tmp_path)
-        assert (code, "0 of 0 sealed anew" in output) == (0, True), output
+        assert (code, "0 of 0 sealed again" in output) == (0, True), output
         found = await survey(database, NEW)
         assert (found.left, found.closed, found.secrets.all, found.logins.all) == (0, "", 7, 1)
 
@@ -186,7 +187,7 @@ async def test_what_no_key_opens_is_named_and_left_and_the_rest_is_done(
     before = await rows(database, "select sealed, secret from profiles, endpoint_secrets")
     code, output = await reseal(database_url, tmp_path)
     assert code == 1
-    named = f"opens an old secret of {it['endpoint']}, the login of {it['account']}: put the key"
+    named = f"opens an old secret of {it['endpoint']}, the login of {it['account']}: add the key"
     assert named in output, output
     assert await rows(database, "select sealed, secret from profiles, endpoint_secrets") == before
     found = await survey(database, NEW)
@@ -223,8 +224,8 @@ async def test_it_names_those_who_do_not_seal_with_the_first_key(
         own = app.state.heartbeat
         for name in (
             rf"API {own.id} on {own.host} \(last seen \d+ s ago\) seals with {fingerprint(OLD)}, and has it",
-            r"an API on this machine is too old to tell its keys",
-            r"worker wrk_old on here \(last seen \d+ s ago\) is too old to tell its keys \(0\.2\.0\)",
+            r"an API on this machine is too old to report its keys",
+            r"worker wrk_old on here \(last seen \d+ s ago\) is too old to report its keys \(0\.2\.0\)",
         ):
             assert re.search(name, line), line
     assert (await survey(database, BOTH)).left == 8

@@ -412,7 +412,7 @@ async def test_the_commands_make_sign_check_list_and_pin(
 
 def test_what_the_commands_refuse(tmp_path: Path) -> None:
     (tmp_path / "here").write_text("a key")
-    with pytest.raises(OperatorError, match="is there already"):
+    with pytest.raises(OperatorError, match="exists already"):
         command.keygen(tmp_path / "here")
     with pytest.raises(OperatorError, match="cannot be written"):
         command.keygen(tmp_path / "none" / "key")

@@ -200,7 +200,7 @@ async def test_ctrl_c_twice_ends_everything_at_once(ground: Ground, client: Clie
     up = await ground.started()
     await ground.in_hand(up, client, "15558880003", "sending")
     up.type(CTRL_C)
-    await up.shows("Stopping: the message in hand is finished")
+    await up.shows("Stopping: finishing the message in hand")
     up.type(CTRL_C)
     heir = await ground.start()
     await ground.has_gone(up)

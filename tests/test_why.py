@@ -49,14 +49,14 @@ async def test_a_job_that_is_not_there(database: Database) -> None:
 
 async def test_a_job_that_has_not_ended(database: Database, job: str) -> None:
     yet = (
-        "Job order-42 is queued, so that there is no event of it yet: the first is written when it is sent, failed or "
+        "Job order-42 is queued, so there is no event yet: the first one is written when the job is sent, failed or "
         "cancelled."
     )
     assert await why(database) == await why(database, job) == f"{yet} No worker with the duty sessions is running."
     await add_worker(database)
     assert await why(database) == yet
     await run(database, "update jobs set due_at = '2999-01-01T09:00:00Z'")
-    assert await why(database) == f"{yet} It is to be sent at 2999-01-01T09:00:00.000Z."
+    assert await why(database) == f"{yet} It is due at 2999-01-01T09:00:00.000Z."
     await run(database, "update lanes set open_at = '2998-01-01T09:00:00Z', gate_reason = 'quiet_hours'")
     assert await why(database) == f"{yet} Its account acc_1 sends nothing until 2998-01-01T09:00:00.000Z (quiet_hours)."
     await run(database, "update lanes set open_at = 'infinity', gate_reason = 'banned'")
@@ -79,13 +79,13 @@ async def test_no_endpoint(database: Database, job: str) -> None:
     event = await value(database, "select id from outbox")
     assert first.startswith("JobCompleted of 20")
     assert first.endswith(f"webhook-id {event}:")
-    assert second == "  No webhook is registered, so that nobody is told: POST /webhooks registers one."
+    assert second == "  No webhook is registered, so the event is sent to nobody: POST /webhooks registers one."
 
 
 async def test_an_endpoint_that_did_not_ask(database: Database, job: str) -> None:
     await put_endpoint(database, "whe_1", "JobFailed", "JobRead")
     await sent(database, job)
-    assert "whe_1 (http://receiver.test/hook) did not ask for JobCompleted, but for JobFailed, JobRead." in await why(
+    assert "whe_1 (http://receiver.test/hook) did not ask for JobCompleted, only for JobFailed, JobRead." in await why(
         database
     )
 
@@ -94,17 +94,15 @@ async def test_an_endpoint_that_is_disabled_was_disabled_or_came_later(database:
     await put_endpoint(database)
     await run(database, "update endpoints set status = 'disabled', status_reason = 'It answered 410 Gone.'")
     await sent(database, job)
-    disabled = (
-        "is disabled, and nothing is kept for it: It answered 410 Gone. Enable it; then POST /webhooks/whe_1/recover"
-    )
+    disabled = "is disabled, and gets no events: It answered 410 Gone. Enable it; then POST /webhooks/whe_1/recover"
     assert disabled in await why(database)
     await run(database, "update endpoints set status = 'enabled', status_reason = null")
     said = await why(database)
-    assert "was disabled then, or did not ask for JobCompleted. POST /webhooks/whe_1/recover" in said
+    assert "was disabled at that time, or did not ask for JobCompleted. POST /webhooks/whe_1/recover" in said
     at = await value(database, "select iso(created_at) from outbox")
-    assert f'recover {{"since": "{at}"}} brings it.' in said
+    assert f'recover {{"since": "{at}"}} delivers it.' in said
     await run(database, "update endpoints set created_at = now() + interval '1 minute'")
-    assert "was registered after that. POST /webhooks/whe_1/recover" in await why(database)
+    assert "was registered after the event. POST /webhooks/whe_1/recover" in await why(database)
 
 
 async def test_a_recovery_that_goes_on(database: Database, job: str) -> None:
@@ -115,7 +113,7 @@ async def test_a_recovery_that_goes_on(database: Database, job: str) -> None:
         "insert into recoveries (id, org_id, endpoint_id, since, until, place_at) "
         "values ('rec_1', 'org_default', 'whe_1', '2020-01-01', now(), now())",
     )
-    assert "gets it by the recovery rec_1, which goes on." in await why(database)
+    assert "will get it from the recovery rec_1, which is running." in await why(database)
     await run(database, "update recoveries set until = '2020-01-02'")
     assert "rec_1" not in await why(database)
 
@@ -134,7 +132,7 @@ async def test_an_endpoint_that_is_left_alone(database: Database, job: str) -> N
     await put_endpoint(database)
     await sent(database, job)
     await run(database, "update lanes set open_at = '2998-01-01T09:00:00Z', gate_reason = 'failing' where id = 'whe_1'")
-    assert "is left alone until 2998-01-01T09:00:00.000Z (failing); then comes attempt 1." in await why(database)
+    assert "rests until 2998-01-01T09:00:00.000Z (failing); then attempt 1 follows." in await why(database)
 
 
 async def test_one_that_waits_for_its_next_attempt(database: Database, job: str) -> None:
@@ -143,7 +141,7 @@ async def test_one_that_waits_for_its_next_attempt(database: Database, job: str)
     await run(database, "update deliveries set due_at = '2998-01-01T09:00:00Z', attempts = 1")
     await attempt(database, 500, "HTTP 500", ' say "no"\n')
     said = await why(database)
-    assert "waits for its attempt 2 at 2998-01-01T09:00:00.000Z. Attempt 1 of 20" in said
+    assert "waits for attempt 2 at 2998-01-01T09:00:00.000Z. Attempt 1 of 20" in said
     assert said.endswith('was answered: 500 "say \\"no\\"" in 120 ms.')
     await run(database, "update attempts set status = null, error = 'timeout', response = null")
     assert (await why(database)).endswith("got no answer: timeout in 120 ms.")
@@ -154,10 +152,10 @@ async def test_one_that_waits_for_its_next_attempt(database: Database, job: str)
 async def test_one_that_is_due(database: Database, job: str) -> None:
     await put_endpoint(database)
     await sent(database, job)
-    assert "is due for its attempt 1 since 20" in await why(database)
-    assert (await why(database)).endswith(", and no worker with the duty webhooks is running.")
+    assert "has been due for attempt 1 since 20" in await why(database)
+    assert (await why(database)).endswith(", but no worker with the duty webhooks is running.")
     await add_worker(database)
-    assert (await why(database)).endswith(", and others are before it.")
+    assert (await why(database)).endswith(", but other events are before it.")
 
 
 async def test_one_that_is_under_way(database: Database, job: str) -> None:
@@ -165,7 +163,7 @@ async def test_one_that_is_under_way(database: Database, job: str) -> None:
     await sent(database, job)
     await run(database, "update deliveries set state = 'sending', attempts = 1")
     await run(database, ATTEMPT, None, None, None, "open")
-    assert "is being sent attempt 1, since 20" in await why(database)
+    assert "is in attempt 1, which began at 20" in await why(database)
 
 
 async def test_one_that_arrived(database: Database, job: str) -> None:
@@ -175,7 +173,7 @@ async def test_one_that_arrived(database: Database, job: str) -> None:
     await attempt(database, 204, None, "")
     event = await value(database, "select id from outbox")
     assert (
-        "got it at 2026-11-21T09:00:00.000Z with attempt 1 and answered 204 in 120 ms: look at your receiver for "
+        "got it at 2026-11-21T09:00:00.000Z in attempt 1 and answered 204 in 120 ms: look at your receiver for "
         f"webhook-id {event}."
     ) in await why(database)
 
@@ -196,7 +194,7 @@ async def test_one_that_was_given_up(database: Database, job: str) -> None:
     await run(database, "update deliveries set last_error = 'It answered 410 Gone.', attempts = 0")
     assert "after 0 attempts. It answered 410 Gone. It is disabled" in await why(database)
     await run(database, "update endpoints set deleted_at = now()")
-    assert (await why(database)).endswith("was deleted, and nothing is sent to it any more.")
+    assert (await why(database)).endswith("was deleted, so nothing is sent to it any more.")
 
 
 async def test_every_event_and_every_endpoint_has_its_line(database: Database, job: str) -> None:
