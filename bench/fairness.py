@@ -1,4 +1,4 @@
-"""What receivers that are dead or hang cost one that is well: how long its events take, without and with them."""
+"""Latency of a healthy endpoint, alone and beside endpoints that are dead or hang."""
 
 import asyncio
 import time
@@ -7,11 +7,11 @@ from statistics import quantiles
 from bench.outbox import Outbox, open_outbox, receiving
 from bench.ports import held_ports
 
-EVERY = 0.05  # seconds between the events of the one that is well
+EVERY = 0.05  # seconds between the events of the healthy endpoint
 
 
 async def run(seconds: float, waiting: int, hanging: int) -> int:
-    """Measure for so long each; with so many events that wait for a dead endpoint, and so many endpoints that hang."""
+    """Measure alone, then with `waiting` events for a dead endpoint and `hanging` endpoints, for `seconds` each."""
     async with open_outbox() as outbox, receiving() as hook, receiving(hangs=True) as hung:
         (well,) = await outbox.add_endpoints(hook, 1)
         await _latency(outbox, well, 3)
@@ -25,8 +25,8 @@ async def run(seconds: float, waiting: int, hanging: int) -> int:
         await outbox.settle()
         await outbox.add_events(hangs, 3)
         beside = await _latency(outbox, well, seconds)
-        _tell(f"beside {waiting} events for a dead one and {hanging} that hang", beside)
-        print(f"p99: {_p99(beside) / _p99(alone):.2f} times", flush=True)
+        _tell(f"beside {waiting} events for a dead endpoint and {hanging} endpoints that hang", beside)
+        print(f"p99: {_p99(beside) / _p99(alone):.2f} times that of the endpoint alone", flush=True)
     return 0
 
 
@@ -36,7 +36,7 @@ async def _latency(outbox: Outbox, endpoint: str, seconds: float) -> list[float]
         await outbox.add_events([endpoint], 1)
         count += 1
         await asyncio.sleep(EVERY)
-    while await outbox.is_open([endpoint]):  # noqa: ASYNC110  # Postgres tells it
+    while await outbox.is_open([endpoint]):  # noqa: ASYNC110  # the state is in Postgres
         await asyncio.sleep(0.02)
     return await outbox.seconds(endpoint, count)
 

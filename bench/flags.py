@@ -1,4 +1,4 @@
-"""What builds of Chromium and our flags bring: MB of PSS of live sandbox sessions, beside Playwright's own flags."""
+"""Memory of live sandbox sessions (MB of PSS) with builds of Chromium, with Playwright's flags and with ours."""
 
 import asyncio
 import statistics
@@ -22,13 +22,13 @@ from browser.sandbox.app import sandbox_alone
 from commands.client import Client
 from server import config, listen, running
 
-REST = 20.0  # seconds until the pages have come to rest
+SETTLE_SECONDS = 20.0  # until the pages are idle
 PATIENCE = 60.0  # seconds for each step of linking and sending
 
 
 @dataclass
 class Stand:
-    """Where sessions are opened: a sandbox, and a directory of profiles."""
+    """The test bed: a sandbox, and a directory of profiles."""
 
     url: str
     client: Client
@@ -36,7 +36,7 @@ class Stand:
     opened: int = 0
 
     async def open(self, engine: Engine) -> Path:
-        """Open, link and use one session; return its profile."""
+        """Open and link a session, and send one message; return its profile."""
         self.opened += 1
         account = f"bench_{self.opened:04}"
         directory = profile.directory_of(self.root, account)
@@ -51,7 +51,7 @@ class Stand:
         )
         await page.wait_screen(Screen.QR, timeout=PATIENCE)
         async with asyncio.timeout(PATIENCE):
-            while not await page.qr():  # noqa: ASYNC110 - the page tells nobody
+            while not await page.qr():  # noqa: ASYNC110 - the page has no event for it
                 await asyncio.sleep(0.1)
         await self.client.scan(account)
         await page.wait_screen(Screen.MAIN, timeout=PATIENCE)
@@ -62,7 +62,7 @@ class Stand:
 
 @dataclass
 class Trial:
-    """One browser with one set of flags, and what its sessions weighed: live sessions → MB, a figure a run."""
+    """One browser with one set of flags, and its results: number of live sessions → MB of each run."""
 
     executable: Path
     flags: Sequence[str]
@@ -70,28 +70,28 @@ class Trial:
     weights: dict[int, list[float]] = field(default_factory=dict)
 
     async def run(self, stand: Stand, live: Sequence[int]) -> None:
-        """Weigh so many live sessions, all of one engine, one count after the other."""
+        """Measure each number of live sessions, smallest first, all in one engine."""
         async with Engine(executable=self.executable, flags=self.flags) as engine:
             held: list[Path] = []
             for count in sorted(live):
                 held += await asyncio.gather(*(stand.open(engine) for _ in range(len(held), count)))
-                await asyncio.sleep(REST)
+                await asyncio.sleep(SETTLE_SECONDS)
                 sizes = await measure(held)
                 if len(sizes) != count:
-                    raise RuntimeError(f"Only {len(sizes)} of {count} browsers were there to be weighed.")
+                    raise RuntimeError(f"Only {len(sizes)} of {count} browsers could be measured.")
                 self.weights.setdefault(count, []).append(sum(sizes.values()) / MB)
 
     def median(self, count: int) -> float:
-        """Return MB of all the sessions together."""
+        """Return the median MB of all sessions together."""
         return statistics.median(self.weights[count])
 
 
 async def run(live: Sequence[int], builds: Sequence[Path], left_out: int, runs: int) -> int:
-    """Weigh each build with Playwright's flags and with ours, then the first build without each of ours in turn.
+    """Measure each build with Playwright's flags and with ours, then the first build without each of our flags.
 
-    The latter with `left_out` live sessions, and not at all when that is 0.
+    The second part uses `left_out` live sessions, and is skipped if that is 0.
     """
-    _tell_neighbours()
+    _warn_of_others()
     executables = list(builds) or candidates(None)[:1]
     async with _stand() as stand:
         await _compare_builds(stand, executables, live, runs)
@@ -121,7 +121,7 @@ async def _leave_out(stand: Stand, executable: Path, count: int, runs: int) -> N
 
 
 async def _repeat(stand: Stand, trials: Sequence[Trial], live: Sequence[int], runs: int) -> None:
-    # In turn and not one after the other, so that what changes on the machine meanwhile meets all of them.
+    # Alternately, so that changes on the machine affect all trials alike.
     for _ in range(runs):
         for trial in trials:
             await trial.run(stand, live)
@@ -144,23 +144,23 @@ def _without(flag: str, feature: str) -> str:
 
 
 def _each(trial: Trial, count: int) -> str:
-    """Say the median, and the runs where they differ."""
+    """Format the median, with the single runs if they differ."""
     each = [f"{weight / count:.0f}" for weight in trial.weights[count]]
     spread = f" ({', '.join(each)})" if len(set(each)) > 1 else ""
     return f"{trial.median(count) / count:.0f}{spread}"
 
 
-def _tell_neighbours() -> None:
+def _warn_of_others() -> None:
     if others := len({path for path, _ in browsers()}):
         print(
-            f"{others} other browsers run on this machine. Those of the same file share its code, which makes the "
-            "figures too small: end them, or give copies of the browser's directory with --chromium.\n"
+            f"{others} other browsers are running on this machine. Those of the same file share its code, which makes "
+            "the figures too small: end them, or pass a copy of the browser's directory with --chromium.\n"
         )
 
 
 @asynccontextmanager
 async def _stand() -> AsyncIterator[Stand]:
-    """Serve a sandbox, which also stands for the page's own server."""
+    """Serve a sandbox, and yield the test bed."""
     async with AsyncExitStack() as stack:
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="postrider-bench-", ignore_cleanup_errors=True))

@@ -1,4 +1,4 @@
-"""A house to be measured: API and sandbox in this process, a worker as a process of its own, its browsers watched."""
+"""A running service to measure: API and sandbox in this process, a worker in another, its browsers watched."""
 
 import asyncio
 import os
@@ -27,13 +27,13 @@ from wiring.sandbox import make_sandbox
 
 ROOT = Path(__file__).parent.parent
 MB = 2**20
-LOOK = 0.25  # seconds between counts of browsers
-WEIGH = 2.0  # seconds between weighings
+COUNT_SECONDS = 0.25  # between counts of the browsers
+MEASURE_SECONDS = 2.0  # between measurements of their memory
 
 
 @dataclass
 class Watch:
-    """What the browsers of a house took, at most."""
+    """The most browsers of a house at the same time, and their peak memory."""
 
     profiles: Path
     most: int = 0
@@ -41,31 +41,31 @@ class Watch:
     total: list[int] = field(default_factory=list)
 
     async def run(self) -> None:
-        """Count and weigh until cancelled."""
-        weighed = 0.0
+        """Count and measure until cancelled."""
+        measured = 0.0
         while True:
             held = {path for path, _ in browsers() if path.is_relative_to(self.profiles)}
             self.most = max(self.most, len(held))
-            if held and time.monotonic() - weighed > WEIGH:
-                weighed = time.monotonic()
+            if held and time.monotonic() - measured > MEASURE_SECONDS:
+                measured = time.monotonic()
                 self.peak = max(self.peak, sum((await measure(held)).values()))
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(COUNT_SECONDS)
 
 
 @dataclass
 class House:
-    """What is measured."""
+    """A running service: its settings, clients and workers."""
 
     settings: Settings
     client: Client
     database: Database
     watch: Watch
-    #: of its worker
+    #: the environment variables of its worker
     environment: dict[str, str]
     workers: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
 
     async def start(self, environment: dict[str, str]) -> asyncio.subprocess.Process:
-        """Start a worker as a process."""
+        """Start a worker process."""
         return await asyncio.create_subprocess_exec(sys.executable, "-m", "cli", "worker", cwd=ROOT, env=environment)
 
     async def link(self, name: str) -> str:
@@ -78,7 +78,7 @@ class House:
         return account
 
     def parts(self) -> dict[str, int]:
-        """Weigh the worker: MB of PSS of itself, of its guard and of Playwright's driver."""
+        """Measure the worker: MB of PSS of itself, of its guard and of Playwright's driver."""
         process = psutil.Process(self.workers["first"].pid)
         sizes = {"worker": process.memory_full_info().pss // MB, "driver": 0, "guard": 0}
         for child in process.children():
@@ -91,7 +91,7 @@ class House:
 
 @asynccontextmanager
 async def open_house(**values: object) -> AsyncIterator[House]:
-    """Run a house on an embedded Postgres in a directory of its own."""
+    """Run a house with an embedded Postgres, in a temporary directory."""
     with (
         tempfile.TemporaryDirectory(prefix="postrider-bench-", ignore_cleanup_errors=True) as folder,
         listen() as listener,
@@ -131,6 +131,6 @@ async def open_house(**values: object) -> AsyncIterator[House]:
 
 
 def most_at_once(sessions: Sequence[Mapping[str, str | None]]) -> int:
-    """Return how many of the sandbox's sessions, each with a `start` and an `end`, were live at once at most."""
+    """Return the largest number of the sandbox's sessions, each with `start` and `end`, that were live at once."""
     edges = sorted((at, step) for each in sessions for at, step in ((each["start"], 1), (each["end"] or "9", -1)))
     return max(accumulate(step for _, step in edges), default=0)

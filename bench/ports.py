@@ -1,4 +1,4 @@
-"""Ports of the loopback for programs that are started here, and for what is to answer nobody."""
+"""Loopback ports for child processes, and for addresses at which nothing answers."""
 
 import socket
 import sys
@@ -7,10 +7,10 @@ _held: list[socket.socket] = []
 
 
 def held_ports(count: int) -> list[int]:
-    """Return ports on which a program can listen, again and again, and which nobody else is given.
+    """Return ports on which a program can listen, repeatedly, and which no other process is given.
 
-    They are bound here and not listened on, until this process ends: Linux hands out none that is bound, and lets
-    another socket with SO_REUSEADDR, as servers have, listen beside one that does not. Elsewhere they are free now.
+    This process keeps them bound until it ends, without listening. Linux does not hand out bound ports, and lets
+    a server with SO_REUSEADDR listen on one as long as no other socket does. On other systems they are only free now.
     """
     ports = []
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""A receiver of webhooks that answers 204 at once, or never: python -m bench.receiver PORT [hang]."""
+"""A webhook receiver that answers 204 at once, or never: python -m bench.receiver PORT [hang]."""
 
 import asyncio
 import sys
@@ -8,17 +8,17 @@ ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 class Receiver(asyncio.Protocol):
-    """One connection: it reads requests with a content-length, and does nothing else, so as to take no time."""
+    """One connection. It only supports requests with a content-length, to be as fast as possible."""
 
     def __init__(self) -> None:
         self.rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep what answers."""
+        """Keep the transport for the answers."""
         self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Answer every whole request."""
+        """Answer every complete request."""
         self.rest += data
         while b"\r\n\r\n" in self.rest:
             head, _, rest = self.rest.partition(b"\r\n\r\n")

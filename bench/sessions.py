@@ -1,4 +1,4 @@
-"""Many accounts on few seats: are all served, how long do messages wait, and what does it take."""
+"""Many accounts on few seats: are all served, how long do messages wait, and how much memory does it take."""
 
 import asyncio
 import random
@@ -10,10 +10,10 @@ from itertools import pairwise
 from bench.house import MB, House, open_house
 from sql.database import Row
 
-TOLD = 20  # accounts between two lines
+PROGRESS = 20  # linked accounts between two lines of output
 LINKING = 6  # accounts that are linked at once
-LOOK = 1.0  # seconds between looks at what is left
-AFTER = 1800.0  # seconds after the last message is due until the run is given up
+POLL_SECONDS = 1.0  # between counts of the ended jobs
+TIMEOUT = 1800.0  # seconds after the last message is due
 
 
 async def run(accounts: int, seats: int, messages: int, recipients: int, over: float) -> int:
@@ -36,7 +36,7 @@ async def _link(house: House, accounts: int) -> list[str]:
     async def link(number: int) -> str:
         async with slots:
             account = await house.link(f"bench {number}")
-            if (number + 1) % TOLD == 0:
+            if (number + 1) % PROGRESS == 0:
                 print(f"  {number + 1} linked", flush=True)
             return account
 
@@ -68,14 +68,14 @@ async def _order(house: House, accounts: list[str], messages: int, recipients: i
 
 
 async def _finish(house: House, total: int, over: float) -> int:
-    end, told, ended = time.monotonic() + over + AFTER, 0.0, 0
+    end, told, ended = time.monotonic() + over + TIMEOUT, 0.0, 0
     while ended < total and time.monotonic() < end:
         row = await house.database.one("bench_ended")
         ended = int(row["ended"]) if row else 0
         if time.monotonic() - told > 30:  # noqa: PLR2004  # seconds between lines
             told = time.monotonic()
             print(f"  {ended} of {total} ended, {house.watch.most} browsers at most", flush=True)
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(POLL_SECONDS)
     return ended
 
 
