@@ -11,11 +11,12 @@ from api.accounts.proxies import MaybeProxies, ProxyAddresses
 from api.http.auth import permit
 from api.http.context import of
 from api.http.json_body import read
+from api.http.lists import listed
 from api.http.models import Model, Nothing, Shown, Time, without_defaults
 from api.http.operations import Operation
 from api.http.pagination import Page
-from api.http.query_params import parameters
 from api.http.timezones import Zone, check_zone
+from api.http.transactional import Call, retried_transaction
 from api.sending.jobs import cancel_queued
 from crypto import Sealer
 from errors import Conflict, FieldError, Invalid, NotFound
@@ -132,40 +133,31 @@ class AccountList(Shown):
     next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
 
 
-async def create_account(request: Request) -> Response:
+@retried_transaction(NewAccount)
+async def create_account(tx: Transaction, call: Call[NewAccount]) -> Response:
     """Create an account.
 
     It is linked next: `POST /accounts/{id}/connect`, and then a phone scans the code of `GET /accounts/{id}/qr`, or is
     told the one of `POST /accounts/{id}/pairing-code`.
     """
-    caller = await permit(request)
-    given = await read(request, NewAccount)
-    context = of(request)
-    if given.transport == "sandbox" and context.production:
+    given, account = call.body, new_id("acc_")
+    if given.transport == "sandbox" and call.context.production:
         message = "must not be sandbox in production"
         raise Invalid(f"transport {message}.", errors=[FieldError("transport", message)])
-    account = new_id("acc_")
-    columns = given.columns(context.sealer, account)
-
-    async def work(tx: Transaction) -> Account:
-        if columns["zone"]:
-            await check_zone(tx, given.time_zone)
-        await tx.all("create_account", id=account, org=caller.org, transport=given.transport, **columns)
-        return await show(request, tx, caller.org, account)
-
-    return (await context.database.transact(work)).answer(201, location=f"/accounts/{account}")
+    columns = given.columns(call.context.sealer, account)
+    if columns["zone"]:
+        await check_zone(tx, given.time_zone)
+    await tx.all("create_account", id=account, org=call.org, transport=given.transport, **columns)
+    return (await show(call.request, tx, call.org, account)).answer(201, location=f"/accounts/{account}")
 
 
 async def list_accounts(request: Request) -> Response:
     """List the accounts, oldest first."""
     caller = await permit(request)
-    page = parameters(request, Page)
-    context = of(request)
-    rows = await context.database.all(
-        "list_accounts", org=caller.org, account=None, limits=context.pace.wire(), **page.values()
+    limits = of(request).pace.wire()
+    return await listed(
+        request, caller.org, Page, "list_accounts", shape=AccountList, item=Account.of, account=None, limits=limits
     )
-    items = [Account.of(row) for row in rows[: page.limit]]
-    return AccountList(items=items, next_cursor=page.next_cursor(rows)).answer()
 
 
 async def show_account(request: Request) -> Response:
@@ -175,30 +167,24 @@ async def show_account(request: Request) -> Response:
         return (await show(request, tx, caller.org, request.path_params["id"])).answer()
 
 
-async def change_account(request: Request) -> Response:
+@retried_transaction(AccountChanges)
+async def change_account(tx: Transaction, call: Call[AccountChanges]) -> Response:
     """Change an account's name, time zone, pace or proxy.
 
     What is left out stays as it is. A proxy is used from the next opening of its session on. A time zone stays once the
     account is linked (409): WhatsApp has seen its browser with it.
     """
-    caller = await permit(request)
-    given = await read(request, AccountChanges)
-    context = of(request)
-    account = request.path_params["id"]
-    columns = given.columns(context.sealer, account)
-
-    async def work(tx: Transaction) -> Account:
-        row = _found(await tx.one("account_to_change", account=account, org=caller.org), account)
-        if columns["zone"] not in {None, row["time_zone"]}:
-            _check_unseen(row)
-            await check_zone(tx, given.time_zone)
-        await tx.all("change_account", account=account, **columns)
-        opened = await tx.all("open_paced_gate", lane=account) if columns["pace"] is False else []
-        changed = await show(request, tx, caller.org, account)
-        await tx.all("wake", lanes=[row["id"] for row in opened])
-        return changed
-
-    return (await context.database.transact(work)).answer()
+    given, account = call.body, call.path["id"]
+    columns = given.columns(call.context.sealer, account)
+    row = _found(await tx.one("account_to_change", account=account, org=call.org), account)
+    if columns["zone"] not in {None, row["time_zone"]}:
+        _check_unseen(row)
+        await check_zone(tx, given.time_zone)
+    await tx.all("change_account", account=account, **columns)
+    opened = await tx.all("open_paced_gate", lane=account) if columns["pace"] is False else []
+    changed = await show(call.request, tx, call.org, account)
+    await tx.all("wake", lanes=[row["id"] for row in opened])
+    return changed.answer()
 
 
 def _check_unseen(row: Row) -> None:

@@ -1,78 +1,71 @@
 """Wishes: what an account's session is wanted to do. A drain of its lane carries them out."""
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from api.accounts.accounts import Account, show
-from api.http.auth import permit
-from api.http.context import of
-from api.http.json_body import read
 from api.http.models import Nothing
 from api.http.operations import Operation
+from api.http.transactional import Call, retried_transaction
 from errors import NotFound
 from sql.database import Row, Transaction
 
 
-async def connect(request: Request) -> Response:
+@retried_transaction(Nothing)
+async def connect(tx: Transaction, call: Call[Nothing]) -> Response:
     """Open an account's session, and let its messages go.
 
     A worker opens it. An account that is not linked then shows a QR code: its state is `qr_pending`. A login that is
     kept, since its page asked for a phone, stays so until the new one is ready.
     """
-    caller = await permit(request)
-    return await _change(request, caller.org, "connect_account")
+    return await _change(tx, call, "connect_account")
 
 
-async def disconnect(request: Request) -> Response:
+@retried_transaction(Nothing)
+async def disconnect(tx: Transaction, call: Call[Nothing]) -> Response:
     """Close an account's session, and keep its login."""
-    caller = await permit(request)
-    return await _change(request, caller.org, "disconnect_account")
+    return await _change(tx, call, "disconnect_account")
 
 
-async def log_out(request: Request) -> Response:
+@retried_transaction(Nothing)
+async def log_out(tx: Transaction, call: Call[Nothing]) -> Response:
     """Unlink an account from its phone, and delete its login, also one that is kept.
 
     What is queued waits until it is connected again.
     """
-    caller = await permit(request)
-    return await _change(request, caller.org, "log_out_account")
+    return await _change(tx, call, "log_out_account")
 
 
-async def pause(request: Request) -> Response:
+@retried_transaction(Nothing)
+async def pause(tx: Transaction, call: Call[Nothing]) -> Response:
     """Keep an account's session, and send nothing."""
-    caller = await permit(request)
-    return await _change(request, caller.org, "pause_account", attend=False)
+    return await _change(tx, call, "pause_account", attend=False)
 
 
-async def resume(request: Request) -> Response:
+@retried_transaction(Nothing)
+async def resume(tx: Transaction, call: Call[Nothing]) -> Response:
     """Let an account's messages go again.
 
     Also after a ban, or whatever else stopped them: it says that a person has looked. Where a login is kept, since its
     page asked for a phone, it is opened again, also when the account was disconnected, and a new link that was begun
     since ends; but one whose code a phone has taken goes on while a worker loads its history.
     """
-    caller = await permit(request)
-    return await _change(request, caller.org, "resume_account")
+    return await _change(tx, call, "resume_account")
 
 
-async def _change(request: Request, org: str, wish: str, *, attend: bool = True) -> Response:
+async def _change(tx: Transaction, call: Call[Nothing], wish: str, *, attend: bool = True) -> Response:
     """Write a wish into the account's row, set its gate by it and, with `attend`, have a drain see to its session."""
-    await read(request, Nothing)
-    account = request.path_params["id"]
-
-    async def work(tx: Transaction) -> Account:
-        row = await tx.one(wish, account=account, org=org)
-        if row is None:
-            raise NotFound(f"There is no account {account}.")
-        if not attend:
-            await tx.all("pause_gate", lane=account)
-            return await show(request, tx, org, account)
+    account = call.path["id"]
+    row = await tx.one(wish, account=account, org=call.org)
+    if row is None:
+        raise NotFound(f"There is no account {account}.")
+    if attend:
         await steer(tx, account, row)
-        changed = await show(request, tx, org, account)
+    else:
+        await tx.all("pause_gate", lane=account)
+    changed = await show(call.request, tx, call.org, account)
+    if attend:
         await tx.all("wake", lanes=[account])
-        return changed
-
-    return (await of(request).database.transact(work)).answer(202)
+    return changed.answer(202)
 
 
 async def steer(tx: Transaction, account: str, row: Row) -> None:

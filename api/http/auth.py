@@ -1,4 +1,4 @@
-"""Who calls: the first line of every handler that is not open to all."""
+"""Who calls: the first line of every handler that is not open to all, or its `retried_transaction`."""
 
 import hmac
 import re

@@ -9,9 +9,10 @@ from starlette.responses import Response
 
 from api.http.auth import permit
 from api.http.context import of
-from api.http.json_body import KIB, read
+from api.http.json_body import KIB
 from api.http.models import Model, Shown, shown, without_defaults
 from api.http.operations import Operation
+from api.http.transactional import Call, retried_transaction
 from api.http.validators import Message
 from errors import FieldError, Invalid
 from sql.database import Row, Transaction
@@ -160,21 +161,16 @@ async def show_org(request: Request) -> Response:
     return Org.of(row).answer()
 
 
-async def change_org(request: Request) -> Response:
+@retried_transaction(OrgChanges)
+async def change_org(tx: Transaction, call: Call[OrgChanges]) -> Response:
     """Change the org's stop words, or its confirmation of an opt-out.
 
     A merge patch (RFC 7396): what is left out stays as it is; null is as in the beginning. What comes in from then on
     is read by the new words.
     """
-    caller = await permit(request)
-    given = await read(request, OrgChanges)
-
-    async def work(tx: Transaction) -> Org:
-        (row,) = await tx.all("org_to_change", org=caller.org)
-        (changed,) = await tx.all("change_org", org=caller.org, **given.columns(row))
-        return Org.of(changed)
-
-    return (await of(request).database.transact(work)).answer()
+    (row,) = await tx.all("org_to_change", org=call.org)
+    (changed,) = await tx.all("change_org", org=call.org, **call.body.columns(row))
+    return Org.of(changed).answer()
 
 
 OPERATIONS = (

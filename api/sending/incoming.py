@@ -7,11 +7,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http.auth import permit
-from api.http.context import of
+from api.http.lists import listed
 from api.http.models import Shown, Time
 from api.http.operations import Operation
 from api.http.pagination import Page
-from api.http.query_params import parameters
 from api.http.validators import Moment, Number
 from sql.database import Row
 
@@ -51,18 +50,14 @@ class IncomingFilter(Page):
 async def list_incoming(request: Request) -> Response:
     """List the messages that came in, newest first."""
     caller = await permit(request)
-    wanted = parameters(request, IncomingFilter)
-    rows = await of(request).database.all(
+    return await listed(
+        request,
+        caller.org,
+        IncomingFilter,
         "list_incoming",
-        org=caller.org,
-        account=wanted.account,
-        phone=wanted.phone,
-        since=wanted.since,
-        until=wanted.until,
-        **wanted.values(),
+        shape=IncomingMessageList,
+        item=IncomingMessage.of,
     )
-    items = [IncomingMessage.of(row) for row in rows[: wanted.limit]]
-    return IncomingMessageList(items=items, next_cursor=wanted.next_cursor(rows)).answer()
 
 
 OPERATIONS = (Operation("GET", "/incoming", list_incoming, (200, IncomingMessageList), query=IncomingFilter),)

@@ -8,11 +8,12 @@ from starlette.responses import Response
 
 from api.http.auth import permit
 from api.http.context import of
-from api.http.json_body import read
+from api.http.lists import listed
 from api.http.models import Model, Shown, Time
 from api.http.operations import Operation
 from api.http.pagination import Page
 from api.http.query_params import parameters
+from api.http.transactional import Call, retried_transaction
 from api.http.validators import Moment
 from errors import Conflict, NotFound
 from sql.database import Database, Row, Transaction
@@ -128,18 +129,7 @@ class RetryRequest(Model):
 async def list_jobs(request: Request) -> Response:
     """List the jobs, newest first."""
     caller = await permit(request)
-    wanted = parameters(request, JobFilter)
-    rows = await of(request).database.all(
-        "list_jobs",
-        org=caller.org,
-        status=wanted.status,
-        account=wanted.account,
-        since=wanted.since,
-        until=wanted.until,
-        **wanted.values(),
-    )
-    items = [Job.of(row) for row in rows[: wanted.limit]]
-    return JobList(items=items, next_cursor=wanted.next_cursor(rows)).answer()
+    return await listed(request, caller.org, JobFilter, "list_jobs", shape=JobList, item=Job.of)
 
 
 async def show_job(request: Request) -> Response:
@@ -149,23 +139,19 @@ async def show_job(request: Request) -> Response:
     return Job.of(_found(row)).answer()
 
 
-async def cancel_job(request: Request) -> Response:
+@retried_transaction()
+async def cancel_job(tx: Transaction, call: Call[None]) -> Response:
     """Cancel a job that still waits.
 
     One that is not `queued` any more is answered 409.
     """
-    caller = await permit(request)
-    job = request.path_params["jobId"]
-
-    async def work(tx: Transaction) -> Row:
-        cancelled = await tx.one("cancel_job", org=caller.org, job=job)
-        row = _found(await tx.one("show_job", org=caller.org, job=job))
-        if cancelled is None:
-            raise Conflict(f"Only a queued job can be cancelled, and this one is {row['state']}.")
-        await tx.all("wake", lanes=cancelled["lanes"])
-        return row
-
-    return Job.of(await of(request).database.transact(work)).answer()
+    job = call.path["jobId"]
+    cancelled = await tx.one("cancel_job", org=call.org, job=job)
+    row = _found(await tx.one("show_job", org=call.org, job=job))
+    if cancelled is None:
+        raise Conflict(f"Only a queued job can be cancelled, and this one is {row['state']}.")
+    await tx.all("wake", lanes=cancelled["lanes"])
+    return Job.of(row).answer()
 
 
 async def cancel_jobs(request: Request) -> Response:
@@ -175,33 +161,25 @@ async def cancel_jobs(request: Request) -> Response:
     return CancelResult(cancelled=await cancel_queued(of(request).database, caller.org, wanted.account)).answer()
 
 
-async def retry_job(request: Request) -> Response:
+@retried_transaction(RetryRequest)
+async def retry_job(tx: Transaction, call: Call[RetryRequest]) -> Response:
     """Queue a failed job again.
 
     It has all its attempts again. One that has not failed is answered 409, and so is one that confirms an opt-out. One
     whose outcome is unknown may have reached its recipient, and goes out again with `force` alone.
     """
-    caller = await permit(request)
-    again = await read(request, RetryRequest)
-    context = of(request)
-    job = request.path_params["jobId"]
-
-    async def retry(tx: Transaction) -> Row | None:
-        return await tx.one("retry_job", org=caller.org, job=job, force=again.force, ttl=context.job_ttl)
-
-    async def work(tx: Transaction) -> Row:
-        retried = await retry(tx)
-        if retried is None and await tx.one("bring_back", org=caller.org, job=job):
-            retried = await retry(tx)
-        row = _found(await tx.one("show_job", org=caller.org, job=job))
-        if retried is None:
-            confirms = await tx.one("confirms_opt_out", org=caller.org, job=row["id"])
-            raise Conflict(CONFIRMS if confirms else _why_not_again(row))
-        if retried["open"]:
-            await tx.all("wake", lanes=[retried["lane"]])
-        return row
-
-    return Job.of(await context.database.transact(work)).answer(202)
+    job = {"org": call.org, "job": call.path["jobId"]}
+    how = {"force": call.body.force, "ttl": call.context.job_ttl}
+    retried = await tx.one("retry_job", **job, **how)
+    if retried is None and await tx.one("bring_back", **job):
+        retried = await tx.one("retry_job", **job, **how)
+    row = _found(await tx.one("show_job", **job))
+    if retried is None:
+        confirms = await tx.one("confirms_opt_out", org=call.org, job=row["id"])
+        raise Conflict(CONFIRMS if confirms else _why_not_again(row))
+    if retried["open"]:
+        await tx.all("wake", lanes=[retried["lane"]])
+    return Job.of(row).answer(202)
 
 
 async def cancel_queued(database: Database, org: str, account: str | None) -> int:

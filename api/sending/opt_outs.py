@@ -13,10 +13,11 @@ from starlette.responses import Response
 from api.http.auth import permit
 from api.http.context import of
 from api.http.json_body import check, read
+from api.http.lists import listed
 from api.http.models import Model, Nothing, Shown, Time
 from api.http.operations import Operation
 from api.http.pagination import Page
-from api.http.query_params import parameters
+from api.http.transactional import Call, retried_transaction
 from api.http.validators import Number, Phone
 from errors import NotFound
 from sql.database import Row, Transaction
@@ -67,29 +68,22 @@ class _Lifted(Model):
 async def list_opt_outs(request: Request) -> Response:
     """List the numbers that are not written to, newest first."""
     caller = await permit(request)
-    wanted = parameters(request, OptOutFilter)
-    rows = await of(request).database.all("list_opt_outs", org=caller.org, phone=wanted.phone, **wanted.values())
-    items = [OptOut.of(row) for row in rows[: wanted.limit]]
-    return OptOutList(items=items, next_cursor=wanted.next_cursor(rows)).answer()
+    return await listed(request, caller.org, OptOutFilter, "list_opt_outs", shape=OptOutList, item=OptOut.of)
 
 
-async def create_opt_out(request: Request) -> Response:
+@retried_transaction(NewOptOut)
+async def create_opt_out(tx: Transaction, call: Call[NewOptOut]) -> Response:
     """Put a number on the opt-out list.
 
     One that is there already is answered as it is, with 200.
     """
-    caller = await permit(request)
-    given = await read(request, NewOptOut)
-
-    async def work(tx: Transaction) -> Response:
-        await tx.all("lock_opt_outs", phone=given.phone)
-        row = await tx.one("add_opt_out", id=new_id("opt_"), org=caller.org, phone=given.phone, reason=given.reason)
-        if row:
-            return OptOut.of(row).answer(201, location=f"/opt-outs/{given.phone}")
-        [row] = await tx.all("list_opt_outs", org=caller.org, phone=given.phone, **Page(limit=1).values())
-        return OptOut.of(row).answer(200)
-
-    return await of(request).database.transact(work)
+    phone, reason = call.body.phone, call.body.reason
+    await tx.all("lock_opt_outs", phone=phone)
+    row = await tx.one("add_opt_out", id=new_id("opt_"), org=call.org, phone=phone, reason=reason)
+    if row:
+        return OptOut.of(row).answer(201, location=f"/opt-outs/{phone}")
+    [row] = await tx.all("list_opt_outs", org=call.org, phone=phone, **Page(limit=1).values())
+    return OptOut.of(row).answer(200)
 
 
 async def lift_opt_out(request: Request) -> Response:

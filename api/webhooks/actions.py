@@ -19,6 +19,7 @@ from api.http.context import of
 from api.http.json_body import read
 from api.http.models import Nothing, Shown
 from api.http.operations import Operation
+from api.http.transactional import Call, retried_transaction
 from api.webhooks.endpoint_models import Endpoint
 from api.webhooks.endpoints import fail_waiting, lock, look
 from errors import Conflict
@@ -93,25 +94,20 @@ async def _switch(request: Request, status: str, refused_when: str | None = None
     return switched.answer()
 
 
-async def send_test(request: Request) -> Response:
+@retried_transaction(Nothing)
+async def send_test(tx: Transaction, call: Call[Nothing]) -> Response:
     """Send a test event to an endpoint.
 
     A `WebhookTest`, to this endpoint alone, also when it did not ask for that type. One that is disabled is answered
     409.
     """
-    caller = await permit(request)
-    await read(request, Nothing)
-    endpoint = request.path_params["id"]
-
-    async def work(tx: Transaction) -> TestEvent:
-        row = await lock(tx, caller.org, endpoint)
-        if row["status"] == "disabled":
-            raise Conflict(f"{endpoint} is disabled, and no events are kept for it: enable it first.")
-        trial = await tx.one("test_endpoint", endpoint=endpoint)
-        await tx.all("wake", lanes=[endpoint])
-        return TestEvent.model_validate(trial)
-
-    return (await of(request).database.transact(work)).answer(202)
+    endpoint = call.path["id"]
+    row = await lock(tx, call.org, endpoint)
+    if row["status"] == "disabled":
+        raise Conflict(f"{endpoint} is disabled, and no events are kept for it: enable it first.")
+    trial = await tx.one("test_endpoint", endpoint=endpoint)
+    await tx.all("wake", lanes=[endpoint])
+    return TestEvent.model_validate(trial).answer(202)
 
 
 OPERATIONS = (

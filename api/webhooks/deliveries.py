@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from api.http.auth import permit
 from api.http.context import of
+from api.http.lists import page_of
 from api.http.models import Shown, Time
 from api.http.operations import Operation
 from api.http.pagination import Page
@@ -122,7 +123,7 @@ async def list_deliveries(request: Request) -> Response:
             until=wanted.until,
             **wanted.values(),
         )
-    return _page(wanted, rows)
+    return page_of(wanted, rows, DeliveryList, Delivery.of, "event_at")
 
 
 async def list_job_deliveries(request: Request) -> Response:
@@ -135,7 +136,7 @@ async def list_job_deliveries(request: Request) -> Response:
         if found is None:
             raise NotFound("There is no such job.")
         rows = await tx.all("list_job_deliveries", org=caller.org, job=found["id"], **wanted.values())
-    return _page(wanted, rows)
+    return page_of(wanted, rows, DeliveryList, Delivery.of, "event_at")
 
 
 async def show_delivery(request: Request) -> Response:
@@ -148,11 +149,6 @@ async def show_delivery(request: Request) -> Response:
             raise NotFound(f"There is no delivery {delivery}.")
         attempts = await tx.all("list_attempts", delivery=delivery, most=MOST_ATTEMPTS)
     return DeliveryWithAttempts.of(row, attempts=[Attempt.of(attempt) for attempt in attempts]).answer()
-
-
-def _page(wanted: Page, rows: list[Row]) -> Response:
-    items = [Delivery.of(row) for row in rows[: wanted.limit]]
-    return DeliveryList(items=items, next_cursor=wanted.next_cursor(rows, "event_at")).answer()
 
 
 OPERATIONS = (

@@ -9,10 +9,11 @@ from starlette.responses import Response
 from api.http.auth import permit
 from api.http.context import of
 from api.http.json_body import read
+from api.http.lists import listed
 from api.http.models import Nothing
 from api.http.operations import Operation
 from api.http.pagination import Page
-from api.http.query_params import parameters
+from api.http.transactional import Call, retried_transaction
 from api.http.validators import minified
 from api.operator.bootstrap import ENDPOINT
 from api.webhooks.custom_headers import sealed
@@ -65,10 +66,9 @@ async def create_endpoint(request: Request) -> Response:
 async def list_endpoints(request: Request) -> Response:
     """List the endpoints, oldest first."""
     caller = await permit(request)
-    page = parameters(request, Page)
-    rows = await of(request).database.all("list_endpoints", org=caller.org, endpoint=None, **page.values())
-    items = [Endpoint.of(row) for row in rows[: page.limit]]
-    return EndpointList(items=items, next_cursor=page.next_cursor(rows)).answer()
+    return await listed(
+        request, caller.org, Page, "list_endpoints", shape=EndpointList, item=Endpoint.of, endpoint=None
+    )
 
 
 async def show_endpoint(request: Request) -> Response:
@@ -106,23 +106,17 @@ async def change_endpoint(request: Request) -> Response:
     return (await context.database.transact(work)).answer()
 
 
-async def rotate_secret(request: Request) -> Response:
+@retried_transaction(SecretRotation)
+async def rotate_secret(tx: Transaction, call: Call[SecretRotation]) -> Response:
     """Give an endpoint a new secret, shown this once.
 
     The present one signs too for a while. Five old ones may; with more it is answered 409.
     """
-    caller = await permit(request)
-    given = await read(request, SecretRotation)
-    context = of(request)
-    endpoint = request.path_params["id"]
-
-    async def work(tx: Transaction) -> EndpointWithSecret:
-        row = await lock(tx, caller.org, endpoint)
-        refuse_of_settings(endpoint, {"secret"})
-        secret = await replace(context, tx, endpoint, row["signature"], given.overlap_seconds)
-        return EndpointWithSecret.of(await look(tx, caller.org, endpoint), secret=secret.shown)
-
-    return (await context.database.transact(work)).answer()
+    endpoint = call.path["id"]
+    row = await lock(tx, call.org, endpoint)
+    refuse_of_settings(endpoint, {"secret"})
+    secret = await replace(call.context, tx, endpoint, row["signature"], call.body.overlap_seconds)
+    return EndpointWithSecret.of(await look(tx, call.org, endpoint), secret=secret.shown).answer()
 
 
 async def delete_endpoint(request: Request) -> Response:

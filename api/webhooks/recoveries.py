@@ -8,9 +8,9 @@ from starlette.responses import Response
 
 from api.http.auth import permit
 from api.http.context import of
-from api.http.json_body import read
 from api.http.models import Model, Shown, Time, iso
 from api.http.operations import Operation
+from api.http.transactional import Call, retried_transaction
 from api.http.validators import Moment
 from errors import Conflict, FieldError, Invalid, NotFound, RequestError
 from sql.database import Row, Transaction
@@ -53,26 +53,21 @@ class Recovery(Shown):
         return cls.model_validate({**row, "recovery_id": row["id"]})
 
 
-async def recover(request: Request) -> Response:
+@retried_transaction(RecoveryRequest)
+async def recover(tx: Transaction, call: Call[RecoveryRequest]) -> Response:
     """Bring an endpoint what it has not received of a time.
 
     Every event of that time that it wants now and has neither received nor on its way is delivered, in the background.
     409 while the endpoint is disabled, or five of its recoveries are not done.
     """
-    caller = await permit(request)
-    span = await read(request, RecoveryRequest)
-    endpoint, recovery = request.path_params["id"], new_id("rec_")
+    span, endpoint, recovery = call.body, call.path["id"], new_id("rec_")
     if span.until is not None and span.since >= span.until:
         raise _empty(span)
-
-    async def work(tx: Transaction) -> None:
-        values = {"org": caller.org, "endpoint": endpoint}
-        wanted = {"id": recovery, "since": span.since, "until": span.until, "most": MOST_OPEN}
-        if await tx.one("create_recovery", **wanted, **values) is None:
-            raise _refusal(endpoint, span, await tx.one("endpoint_exists", **values))
-        await tx.all("wake", lanes=[endpoint])
-
-    await of(request).database.transact(work)
+    values = {"org": call.org, "endpoint": endpoint}
+    wanted = {"id": recovery, "since": span.since, "until": span.until, "most": MOST_OPEN}
+    if await tx.one("create_recovery", **wanted, **values) is None:
+        raise _refusal(endpoint, span, await tx.one("endpoint_exists", **values))
+    await tx.all("wake", lanes=[endpoint])
     location = f"/webhooks/{endpoint}/recoveries/{recovery}"
     return RecoveryStarted(recovery_id=recovery).answer(202, location=location)
 

@@ -4,15 +4,12 @@ from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field
-from starlette.requests import Request
 from starlette.responses import Response
 
-from api.http.auth import permit
-from api.http.context import of
-from api.http.json_body import read
 from api.http.models import Model, Nothing, Shown
 from api.http.operations import Operation
 from api.http.problems import ItemRefused
+from api.http.transactional import Call, retried_transaction
 from api.webhooks.deliveries import Delivery
 from errors import Conflict, NotFound, RequestError
 from sql.database import Row, Transaction
@@ -41,50 +38,41 @@ class ReplayResult(Shown):
     items: list[ReplayedDelivery | ItemRefused] = Field(description="One for each, in their order.")
 
 
-async def replay_delivery(request: Request) -> Response:
+@retried_transaction(Nothing)
+async def replay_delivery(tx: Transaction, call: Call[Nothing]) -> Response:
     """Send a delivery again.
 
     At once, and with as many attempts as a new one. One that is on its way, whose endpoint is disabled or deleted, or
     whose event is past its retention is answered 409.
     """
-    caller = await permit(request)
-    await read(request, Nothing)
-    delivery = request.path_params["id"]
-
-    async def work(tx: Transaction) -> Row:
-        replayed = await _replay(tx, caller.org, [delivery])
-        row = await tx.one("show_deliveries", org=caller.org, endpoint=None, deliveries=[delivery])
-        if row is None or delivery not in replayed:
-            raise _refusal(delivery, row)
-        return row
-
-    return Delivery.of(await of(request).database.transact(work)).answer(202)
+    delivery = call.path["id"]
+    replayed = await _replay(tx, call.org, [delivery])
+    row = await tx.one("show_deliveries", org=call.org, endpoint=None, deliveries=[delivery])
+    if row is None or delivery not in replayed:
+        raise _refusal(delivery, row)
+    return Delivery.of(row).answer(202)
 
 
-async def replay_selection(request: Request) -> Response:
+@retried_transaction(ReplayRequest)
+async def replay_selection(tx: Transaction, call: Call[ReplayRequest]) -> Response:
     """Send many of an endpoint's deliveries again.
 
     Each is answered for itself, as `POST /deliveries/{id}/replay` would.
     """
-    caller = await permit(request)
-    wanted = (await read(request, ReplayRequest)).deliveries
-    endpoint = request.path_params["id"]
-
-    async def work(tx: Transaction) -> list[ReplayedDelivery | ItemRefused]:
-        if await tx.one("endpoint_exists", org=caller.org, endpoint=endpoint) is None:
-            raise NotFound(f"There is no webhook {endpoint}.")
-        replayed = await _replay(tx, caller.org, wanted, endpoint)
-        others = [delivery for delivery in wanted if delivery not in replayed]
-        rows = await tx.all("show_deliveries", org=caller.org, endpoint=endpoint, deliveries=others)
-        found = {row["id"]: row for row in rows}
-        return [
-            ReplayedDelivery(delivery_id=delivery)
-            if delivery in replayed
-            else ItemRefused.of(_refusal(delivery, found.get(delivery)))
-            for delivery in wanted
-        ]
-
-    return ReplayResult(items=await of(request).database.transact(work)).answer()
+    wanted, endpoint = call.body.deliveries, call.path["id"]
+    if await tx.one("endpoint_exists", org=call.org, endpoint=endpoint) is None:
+        raise NotFound(f"There is no webhook {endpoint}.")
+    replayed = await _replay(tx, call.org, wanted, endpoint)
+    others = [delivery for delivery in wanted if delivery not in replayed]
+    rows = await tx.all("show_deliveries", org=call.org, endpoint=endpoint, deliveries=others)
+    found = {row["id"]: row for row in rows}
+    items = [
+        ReplayedDelivery(delivery_id=delivery)
+        if delivery in replayed
+        else ItemRefused.of(_refusal(delivery, found.get(delivery)))
+        for delivery in wanted
+    ]
+    return ReplayResult(items=items).answer()
 
 
 async def _replay(tx: Transaction, org: str, deliveries: Iterable[str], endpoint: str | None = None) -> set[str]:

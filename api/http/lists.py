@@ -1,0 +1,50 @@
+"""Lists: a page of what a query finds for an org."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.http.context import of
+from api.http.models import Shown
+from api.http.pagination import Page
+from api.http.query_params import parameters
+from sql.database import Row
+
+T = TypeVar("T")
+
+
+class ListModel(Protocol[T]):
+    """A model with `items` and `next_cursor`."""
+
+    def __call__(self, *, items: list[T], next_cursor: str | None) -> Shown:
+        """Make it."""
+
+
+async def listed(
+    request: Request,
+    org: str,
+    wanted: type[Page],
+    query: str,
+    *,
+    shape: ListModel[T],
+    item: Callable[[Row], T],
+    **values: object,
+) -> Response:
+    """Answer with the page of a query that the request asks for.
+
+    The query's parameters are the fields of `wanted` by their names, those of a page, `org` and the further `values`.
+    """
+    page = parameters(request, wanted)
+    filters = page.model_dump(by_alias=False, exclude={*Page.model_fields})
+    rows = await of(request).database.all(query, org=org, **filters, **page.values(), **values)
+    return page_of(page, rows, shape, item)
+
+
+def page_of(
+    page: Page, rows: Sequence[Row], shape: ListModel[T], item: Callable[[Row], T], at: str = "created_at"
+) -> Response:
+    """Answer with rows that are ordered by their time `at`; one more than the page has says that there is another."""
+    items = [item(row) for row in rows[: page.limit]]
+    return shape(items=items, next_cursor=page.next_cursor(rows, at)).answer()
