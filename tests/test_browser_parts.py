@@ -270,7 +270,7 @@ async def test_a_chromium_that_does_not_start_is_refused_with_its_reason(
     script: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if script == SLEEP:
-        monkeypatch.setattr(chromium, "TRIES", (0.1, 0.3))
+        monkeypatch.setattr(chromium, "TRY_SECONDS", (0.1, 0.3))
     with pytest.raises(errors.ChromiumMissing, match=reason):
         await chromium.find_chromium(script_of(tmp_path / "chromium", script))
 
@@ -288,7 +288,7 @@ async def test_the_next_is_taken_when_the_first_does_not_start_but_not_when_it_i
         bare / "bin" / "google-chrome-stable", STARTS.format(f"[ -e {once} ] || {{ : >{once}; {SLEEP}; }}")
     )
     whole.unlink()
-    monkeypatch.setattr(chromium, "TRIES", (2.0, 20.0))
+    monkeypatch.setattr(chromium, "TRY_SECONDS", (2.0, 20.0))
     found = await chromium.find_chromium(None)
     assert (found.path, once.exists()) == (shell, True)
 

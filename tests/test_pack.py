@@ -140,7 +140,7 @@ def test_a_profile_above_the_cap_is_refused_with_its_sizes(made: Path) -> None:
 
 
 def test_too_many_files_are_refused(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pack, "FILES", 2)
+    monkeypatch.setattr(pack, "MAX_FILES", 2)
     with pytest.raises(errors.ProfileTooLarge, match="3 files"):
         pack.pack(made)
 
@@ -323,7 +323,7 @@ def test_a_bomb_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         stream.write(entry("pax", tarfile.XHDTYPE, size=1 << 40).tobuf(tarfile.GNU_FORMAT))
         for _ in range(100):
             stream.write(bytes(1_000_000))
-    monkeypatch.setattr(pack, "FILES", 10)
+    monkeypatch.setattr(pack, "MAX_FILES", 10)
     with pytest.raises(errors.ProfileUnreadable, match="more than any profile"):
         pack.unpack(long.getvalue(), tmp_path / "restored", cap=1_000_000)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Which Chromium is driven: the first that starts here, with its own sandbox where that starts too."""
+"""Finding a Chromium: the first that starts here, with its own sandbox where that starts too."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ import playwright
 
 from errors import ChromiumMissing
 
-#: the headless shell first: it needs half the memory of a whole Chromium (113 to 257 MB a session with three open)
+#: the headless shell first: it needs half the memory of a full Chromium (113 against 257 MB a session with three open)
 SYSTEM = ("chromium-headless-shell", "chrome-headless-shell", "chromium", "chromium-browser", "google-chrome-stable")
 MACOS = (
     Path("/Applications/Chromium.app/Contents/MacOS/Chromium"),
@@ -31,11 +31,11 @@ DOWNLOADED = (
     "chromium-[0-9]*/*/chrome",
     "chromium-[0-9]*/*/*.app/Contents/MacOS/*",
 )
-#: WhatsApp refuses what is older, with "works with Google Chrome 100+"
-OLDEST = 100
-#: Seconds for a start, and for the second try of one that was too slow: a busy machine is no fault of the browser's.
-TRIES = 20.0, 60.0
-#: begins the name of a trial's profile, which lies among the profiles of sessions
+#: WhatsApp refuses older versions, with "works with Google Chrome 100+"
+MIN_VERSION = 100
+#: seconds that the first and the second attempt of a start may take: the first may be too slow on a busy machine
+TRY_SECONDS = 20.0, 60.0
+#: prefix of the profiles of trial starts, which lie among the profiles of sessions
 TRIAL = ".trial-"
 
 _found: dict[tuple[Path, str], "Chromium"] = {}
@@ -55,10 +55,10 @@ class Chromium:
 async def find_chromium(
     override: Path | None, *, sandbox: Literal["auto", "on", "off"] = "auto", profiles: Path | None = None
 ) -> Chromium:
-    """Return the first of `candidates` that starts. Raise ChromiumMissing, which says why each does not.
+    """Return the first of `candidates` that starts. Raise ChromiumMissing, which says why each one does not.
 
-    The trial's profile lies in `profiles`, where those of sessions will: a Chromium that comes as a snap may see no
-    other folder. What was found is remembered for the life of the process.
+    The trial's profile lies in `profiles`, as those of sessions will: a Chromium from a snap may have access to no
+    other folder. The result is cached for the life of the process.
     """
     refused: list[str] = []
     for path in candidates(override):
@@ -72,7 +72,7 @@ async def find_chromium(
 
 
 def candidates(override: Path | None) -> list[Path]:
-    """List the programs to be tried: `override`, else Playwright's downloads and then the system's.
+    """List the programs to try: `override`, else Playwright's downloads and then the system's.
 
     Raise ChromiumMissing when there is none.
     """
@@ -87,7 +87,7 @@ def candidates(override: Path | None) -> list[Path]:
 
 
 def remedy(*libraries: str) -> str:
-    """Say which command is likely to help on this machine, where packages of the system may be missing too."""
+    """Suggest a command that is likely to help on this machine; `libraries` are system packages that are missing."""
     playwright_cli = Path(sys.prefix) / "bin" / "playwright"
     if shutil.which("apt-get") and not _is_ubuntu() and not any(downloaded()):
         return f"Run: sudo apt-get install {' '.join([*libraries, SYSTEM[0]])}"
@@ -126,7 +126,7 @@ def _candidates() -> Iterator[Path]:
 
 
 def downloaded() -> Iterator[Path]:
-    """Go through Playwright's downloads, the newest of the best kind first."""
+    """Yield Playwright's downloads: the best kind first, and of each kind the newest first."""
     registry = _registry()
     for pattern in DOWNLOADED:
         found = {path: int(path.relative_to(registry).parts[0].rpartition("-")[2]) for path in registry.glob(pattern)}
@@ -134,7 +134,7 @@ def downloaded() -> Iterator[Path]:
 
 
 def _registry() -> Path:
-    """Where Playwright keeps the browsers it downloads (registryDirectory in its driver)."""
+    """Return the directory of Playwright's downloads (registryDirectory in its driver)."""
     chosen = os.environ.get("PLAYWRIGHT_BROWSERS_PATH")
     if chosen == "0":
         return Path(playwright.__file__).parent / "driver" / "package" / ".local-browsers"
@@ -162,8 +162,8 @@ async def _read_version(path: Path) -> str:
     found = re.search(r"\d+(\.\d+){3}", output)
     if found is None:
         raise ChromiumMissing(f"{path} does not say its version: {reason}.")
-    if int(found[0].split(".")[0]) < OLDEST:
-        raise ChromiumMissing(f"{path} is version {found[0]}, and WhatsApp needs {OLDEST} or newer.")
+    if int(found[0].split(".")[0]) < MIN_VERSION:
+        raise ChromiumMissing(f"{path} is version {found[0]}, and WhatsApp needs {MIN_VERSION} or newer.")
     return found[0]
 
 
@@ -175,7 +175,7 @@ async def _open_blank(path: Path, profiles: Path | None, *, sandboxed: bool) -> 
 
 @contextmanager
 def trial_profile(profiles: Path | None) -> Iterator[Path]:
-    """Make a directory for a browser that is only tried, among the profiles of sessions, and remove it again."""
+    """Yield a profile directory for a trial start, among the profiles of sessions; it is deleted after the block."""
     if profiles:
         profiles.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=TRIAL, dir=profiles, ignore_cleanup_errors=True) as directory:
@@ -183,8 +183,8 @@ def trial_profile(profiles: Path | None) -> Iterator[Path]:
 
 
 async def _run(path: Path, *arguments: str) -> tuple[str, str]:
-    """Run the program; return what it printed, nothing when it failed, and why it failed."""
-    for seconds in TRIES:
+    """Run the program; return its output (empty when it failed) and the reason of a failure."""
+    for seconds in TRY_SECONDS:
         try:
             process = await asyncio.create_subprocess_exec(
                 path, *arguments, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True
@@ -195,7 +195,7 @@ async def _run(path: Path, *arguments: str) -> tuple[str, str]:
             async with asyncio.timeout(seconds):
                 output, errors = await process.communicate()
         except TimeoutError:
-            # With all that it has started, which holds the pipes open.
+            # The whole process group: child processes would hold the pipes open.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
@@ -203,11 +203,11 @@ async def _run(path: Path, *arguments: str) -> tuple[str, str]:
         if process.returncode == 0:
             return output.decode(errors="replace"), "it printed something else"
         return "", _reason(errors.decode(errors="replace")) or f"it ended with code {process.returncode}"
-    return "", f"it did not answer within {TRIES[-1]:.0f} s"
+    return "", f"it did not answer within {TRY_SECONDS[-1]:.0f} s"
 
 
 def _reason(errors: str) -> str:
-    """Return the first line that tells of an error, or the last one."""
+    """Return the first line that mentions an error, or else the last one."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     telling = [line for line in lines if "error" in line.lower()]
     return (telling or lines[-1:] or [""])[0][:200].rstrip(".")

@@ -1,4 +1,4 @@
-"""The engine: one Playwright driver a worker, and browsers with the flags that make a session cheap and ordinary."""
+"""The engine: one Playwright driver per worker, which starts browsers that need little memory and look ordinary."""
 
 import asyncio
 import hashlib
@@ -31,7 +31,7 @@ WATCH_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Look:
-    """What the page can tell about a browser's window; the same for an account at every opening, on any worker."""
+    """What a page can see of a browser's window; the same for an account at every opening, on any worker."""
 
     width: int
     height: int
@@ -40,13 +40,13 @@ class Look:
 
 
 def look_for(account_id: str) -> Look:
-    """Derive an account's window from its id: a common laptop's, give or take."""
+    """Derive an account's window size from its id: about that of a common laptop."""
     digest = hashlib.sha256(account_id.encode()).digest()
     return Look(width=1366 + digest[0] % 120, height=768 + digest[1] % 80)
 
 
 class Engine:
-    """Opens browsers. Playwright's driver (about 130 MB) starts at the first opening and again when it has died."""
+    """Opens browsers. Playwright's driver (about 130 MB) starts at the first opening, and anew after it has died."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Engine:
     async def open(self, directory: Path, look: Look, proxy: Proxy | None = None) -> BrowserContext:
         """Start a browser on a prepared profile. Raise ChromiumMissing, BrowserLost or PageHung.
 
-        With a proxy, all that it does goes through that one and nothing past it.
+        With a proxy, all traffic of the browser goes through it.
         """
         playwright = await self._driver()
         relay = None if proxy is None else Relay(proxy)
@@ -139,7 +139,7 @@ class Engine:
                 viewport={"width": look.width, "height": look.height},
                 locale=look.locale,
                 timezone_id=look.timezone_id,
-                # Requests of a service worker escape what is done to the page, and it caches old page versions.
+                # A service worker's requests bypass the overrides set for the page, and it caches old page versions.
                 service_workers="block",
             ),
             LAUNCH_SECONDS,
@@ -156,11 +156,11 @@ class Engine:
         return found
 
     def tell_loss(self, event: asyncio.Event) -> None:
-        """Set the event when the driver dies, and with it every browser: Playwright itself says nothing then."""
+        """Set the event when the driver dies, which ends every browser: Playwright itself reports nothing then."""
         self._losses.add(event)
 
     async def _watch_driver(self, driver: psutil.Process) -> None:
-        while is_running(driver):  # noqa: ASYNC110 - another process's end is no event of ours
+        while is_running(driver):  # noqa: ASYNC110 - there is no event for the end of another process
             await asyncio.sleep(WATCH_SECONDS)
         for event in list(self._losses):
             event.set()
@@ -178,17 +178,17 @@ class Engine:
 
     @property
     def user_agent(self) -> str:
-        """What the browsers call themselves."""
+        """The browsers' User-Agent."""
         return user_agent(self.version)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a page is to be told by Emulation.setUserAgentOverride."""
+        """The argument of Emulation.setUserAgentOverride for every page."""
         return identity(self.user_agent, self.version)
 
 
 async def _answers(playwright: Playwright) -> bool:
-    """Ask the driver for something cheap: nothing public tells whether its process lives."""
+    """Make a cheap call to the driver: its API does not say whether its process lives."""
     try:
         context = await bounded(playwright.request.new_context(), STOP_SECONDS)
         await bounded(context.dispose(), STOP_SECONDS)

@@ -1,11 +1,11 @@
-"""How browsers are started, and what they say they are. Figures are MB of proportional memory a session."""
+"""Chromium's command-line flags, and the identity that pages see. Figures are MB of PSS saved per session."""
 
 import platform
 import sys
 from typing import Any
 
 #: Playwright's own lists (chromiumSwitches in its driver, 1.65). Chromium heeds only the last --disable-features and
-#: --enable-features on its command line, so ours must say Playwright's too; a test compares them with a live process.
+#: --enable-features on its command line, so ours must repeat Playwright's; a test compares them with a live process.
 PLAYWRIGHT_OFF = [
     "AvoidUnnecessaryBeforeUnloadCheckSync",
     "DestroyProfileOnBrowserClose",
@@ -25,13 +25,13 @@ PLAYWRIGHT_OFF = [
     "msEdgeUpdateLaunchServicesPreferredVersion",
 ]
 PLAYWRIGHT_ON = ["CDPScreenshotNewSurface", "SkipListAccountsWithoutGaiaCookies"]
-#: measured, MB of proportional memory a session, three open: omnibox pop-ups 43, spare renderer 8, network service 17
+#: MB saved, measured with three sessions open: omnibox pop-ups 43, spare renderer 8, network service 17
 OFF = [*PLAYWRIGHT_OFF, "SpareRendererForSitePerProcess", "WebUIOmniboxPopup", "WebUIOmniboxAimPopup"]
 ON = [*PLAYWRIGHT_ON, "NetworkServiceInProcess2"]
 
-#: What wa-js advises to cut off. Done in the resolver and not by intercepting requests, which would slow every one of
-#: them and is known to hang with fonts (puppeteer #6696). Images, fonts and media are not blocked: it saves no memory
-#: (measured) and makes the page less stable (open-wa #638).
+#: Telemetry hosts that wa-js advises to block. They are blocked in the resolver: intercepting requests would slow down
+#: every one of them, and is known to hang with fonts (puppeteer #6696). Images, fonts and media are not blocked: that
+#: saves no memory (measured) and makes the page less stable (open-wa #638).
 TELEMETRY = ("crashlogs.whatsapp.net", "dit.whatsapp.net")
 
 FLAGS = (
@@ -43,9 +43,10 @@ FLAGS = (
     f"--enable-features={','.join(ON)}",
     f"--host-resolver-rules={', '.join(f'MAP {host} ~NOTFOUND' for host in TELEMETRY)}",
 )
-#: Behind a proxy nothing is looked up or sent past it. The proxy resolves names, so the hosts that are cut off have to
-#: be kept from it (BYPASS), and all lookups here fail. WebRTC would tell a page the machine's own address by UDP.
-#: Chromium heeds the last --host-resolver-rules: this one, not Playwright's (which has quotes in it and does nothing).
+#: With a proxy, no lookup and no traffic may go around it. The proxy resolves names and local lookups all fail, so the
+#: telemetry hosts are blocked by exempting them from the proxy (BYPASS). WebRTC would reveal the machine's own address
+#: over UDP. Chromium heeds the last --host-resolver-rules: this one, not Playwright's (which contains quotes and has no
+#: effect).
 PROXIED = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
@@ -54,7 +55,7 @@ BYPASS = ",".join(TELEMETRY)
 
 
 def user_agent(version: str) -> str:
-    """Say what a windowed Chrome of this version says; WhatsApp's server refuses HeadlessChrome (wa-js #3501).
+    """Return the User-Agent of a windowed Chrome of this version; WhatsApp refuses HeadlessChrome (wa-js #3501).
 
     The minor numbers are zero in every Chrome since 101 (user-agent reduction).
     """
@@ -66,7 +67,7 @@ def user_agent(version: str) -> str:
 def identity(agent: str, version: str) -> dict[str, Any]:
     """Make the argument of Emulation.setUserAgentOverride, so that client hints do not name HeadlessChrome either.
 
-    The brands are those of a windowed Chromium; the first is its deliberate nonsense (GREASE).
+    The brands are those of a windowed Chromium; the first is its deliberate placeholder (GREASE).
     """
     brands = [("Not:A-Brand", "8", "8.0.0.0"), ("Chromium", version.partition(".")[0], version)]
     return {

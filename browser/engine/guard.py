@@ -1,7 +1,7 @@
 """The guard: a small process that ends this worker's browsers when the worker no longer can.
 
-A worker that is stopped (SIGSTOP, a debugger, a machine that swaps) leaves its Chromium running and logged in, while
-its leases end and other workers open the same accounts. One guard serves all of a worker's browsers.
+A worker that is stopped (SIGSTOP, a debugger, a swapping machine) leaves its Chromium running and logged in, while its
+leases expire and other workers open the same accounts. One guard serves all browsers of a worker.
 """
 
 import asyncio
@@ -17,18 +17,18 @@ from errors import OperatorError
 LOG = logging.getLogger(__name__)
 
 PROGRAM = Path(__file__).with_name("guardian.py")
-#: seconds between two beats, and how many may go unanswered; beats and not seconds are counted, because a worker that
-#: was stopped itself could not hear the answers
-BEAT, UNANSWERED = 0.5, 3
+#: seconds between heartbeats, and how many may go unanswered. Heartbeats are counted instead of seconds, because a
+#: worker that was itself stopped could not read the answers.
+HEARTBEAT_SECONDS, MAX_UNANSWERED = 0.5, 3
 START_SECONDS = 10.0
-#: longer than what it does at the end
+#: longer than the guard lingers after its stdin has closed
 STOP_SECONDS = 5.0
-#: what Python needs of the environment; the worker's has secrets
+#: the environment variables that Python needs; the worker's others may hold secrets
 ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 class Guard:
-    """Keeps a guard process running: started again within 2 s, with every deadline, when it dies or hangs."""
+    """Keeps a guard process running: one that dies or hangs is replaced within 2 s and gets every deadline again."""
 
     def __init__(self) -> None:
         self._due: dict[str, float] = {}
@@ -53,22 +53,22 @@ class Guard:
         return self._process.pid if self._process and self._process.returncode is None else None
 
     def keep(self, directory: Path, until: float) -> None:
-        """Let a profile's browser live until `until` by time.monotonic(), and no longer; call it before it is opened.
+        """Set the deadline of a profile's browser, by time.monotonic(); call this before the browser is opened.
 
-        From then on whatever holds the profile is ended, now and every second, until this is called again or `forget`.
+        After the deadline every browser on the profile is killed, once a second, until the next `keep` or `forget`.
         """
         name = _name(directory)
         self._due[name] = until
         self._tell(f"keep {until!r} {name}")
 
     def forget(self, directory: Path) -> None:
-        """Leave a profile alone: its browser has been closed."""
+        """Remove a profile's deadline: its browser has been closed."""
         name = _name(directory)
         if self._due.pop(name, None) is not None:
             self._tell(f"forget {name}")
 
     async def close(self) -> None:
-        """End the process, and with it every browser that is still kept."""
+        """End the process, which kills every browser that still has a deadline."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -77,8 +77,8 @@ class Guard:
         self._due.clear()
 
     def _tell(self, line: str) -> None:
-        # A pipe's transport takes what does not fit into the pipe: this never waits. While nobody reads, and until the
-        # next process runs, nothing is lost either: that one begins with all deadlines.
+        # The transport buffers what does not fit into the pipe, so this never blocks. Nothing is lost while no process
+        # reads: the next one starts with all deadlines.
         if self._process is not None and self._process.stdin is not None and not self._process.stdin.is_closing():
             self._process.stdin.write(f"{line}\n".encode())
 
@@ -98,7 +98,7 @@ class Guard:
                     "The guard of the browsers does not start: %s. It is tried again.", error,
                     extra={"event": "guard.failed", "reason": str(error)},
                 )  # fmt: skip
-            await asyncio.sleep(BEAT)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _start(self) -> Process:
         process = await asyncio.create_subprocess_exec(
@@ -119,10 +119,10 @@ class Guard:
         self._unanswered = 0
         listening = asyncio.create_task(self._listen(process))
         try:
-            while self._unanswered < UNANSWERED and not listening.done():
+            while self._unanswered < MAX_UNANSWERED and not listening.done():
                 self._unanswered += 1
                 self._tell("beat")
-                await asyncio.wait([listening], timeout=BEAT)
+                await asyncio.wait([listening], timeout=HEARTBEAT_SECONDS)
         finally:
             listening.cancel()
 

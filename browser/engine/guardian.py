@@ -1,10 +1,11 @@
-"""The guard's program: ends browsers whose time is over, whatever becomes of the worker that opened them.
+"""The guard's program: kills browsers at their deadline, even if the worker that opened them is frozen or dead.
 
-Run as a script by guard.py, with the standard library's smallest modules only: 8 MB, once a worker. On stdin
-it takes lines: `keep <seconds of the monotonic clock> <profile directory, hex>`, `forget <directory, hex>`, and `beat`,
-which it answers. When stdin ends the worker has ended, and whatever is still kept ends with it.
+guard.py runs it as a script, one per worker. It imports only the smallest modules of the standard library (8 MB in
+all). It reads lines from stdin: `keep <deadline on the monotonic clock> <profile directory, hex>`,
+`forget <directory, hex>`, and `beat`, which it answers. When stdin closes, the worker has ended: then every browser
+with a deadline is killed.
 """
-# pathlib would make it heavier by a quarter:
+# pathlib would add a quarter to its memory:
 # ruff: noqa: PTH110, PTH123, PTH208
 
 import os
@@ -13,30 +14,30 @@ import signal
 import time
 from collections.abc import Iterable
 
-#: seconds after which a profile whose time is over is looked for again: a launch may have been under way
-AGAIN = 1.0
-#: after the worker's end: seconds in which a browser that was being started may still appear, and between two looks
-LINGER, LOOK = 1.0, 0.2
+#: seconds between kills after a profile's deadline: its browser may have been starting
+RETRY_SECONDS = 1.0
+#: after the worker's end: how long a browser that was starting may still appear, and how often it is looked for
+LINGER_SECONDS, POLL_SECONDS = 1.0, 0.2
 
 PS = ("/bin/ps", "-axwwo", "pid=,ppid=,command=")
 SWITCH = b"--user-data-dir="
-#: a process: its id, its parent's, and its command line, words ended by NUL where the system tells them apart
+#: a process: its id, its parent's id, and its command line, with NUL after each argument where the system has that
 Process = tuple[int, int, bytes]
 
 
 def main() -> None:
-    """Obey stdin until it ends."""
+    """Obey the lines on stdin until it closes, then kill every browser that still has a deadline."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # A service manager may send them to every process of the service, and the worker needs its time to stop.
+        # A service manager may signal every process of the service, but the guard must outlast the worker.
         signal.signal(number, signal.SIG_IGN)
     due: dict[bytes, float] = {}
     _guard(due)
-    until = time.monotonic() + LINGER
+    until = time.monotonic() + LINGER_SECONDS
     while due:
         end(due.keys())
         if time.monotonic() > until:
             break
-        time.sleep(LOOK)
+        time.sleep(POLL_SECONDS)
 
 
 def _guard(due: dict[bytes, float]) -> None:
@@ -55,7 +56,7 @@ def _guard(due: dict[bytes, float]) -> None:
         now = time.monotonic()
         if over := [directory for directory, at in due.items() if at <= now]:
             end(over)
-            due.update(dict.fromkeys(over, now + AGAIN))
+            due.update(dict.fromkeys(over, now + RETRY_SECONDS))
 
 
 def _obey(due: dict[bytes, float], lines: list[bytes]) -> None:
@@ -85,9 +86,9 @@ def end(directories: Iterable[bytes]) -> None:
 
 
 def holds(command: bytes, directory: bytes) -> bool:
-    """Tell whether a command line is the main process of the browser that holds a profile.
+    """Tell whether a command line is that of the main process of a browser on this profile.
 
-    Words end in NUL on Linux. `ps` puts blanks between them, and Chromium's children do so too.
+    Arguments end in NUL on Linux. `ps` separates them by blanks, and so do Chromium's child processes.
     """
     if b" --type=" in command or b"\0--type=" in command:
         return False
@@ -96,9 +97,9 @@ def holds(command: bytes, directory: bytes) -> bool:
 
 
 def processes() -> list[Process]:
-    """List all processes that can be seen."""
+    """List all visible processes."""
     if not os.path.exists("/proc/self/stat"):
-        import subprocess  # noqa: PLC0415 - two more MB, and macOS alone needs it
+        import subprocess  # noqa: PLC0415 - it takes 2 MB, and only macOS needs it
 
         return parse(subprocess.run(PS, stdout=subprocess.PIPE, check=False).stdout)  # noqa: S603 - a constant
     found = []

@@ -1,6 +1,6 @@
-"""What browsers weigh: the proportional set size (PSS) of each one's processes, summed.
+"""The memory of browsers: the proportional set size (PSS) of each one's processes, summed.
 
-RSS counts a page that ten processes share ten times: 973 MB for one session that weighs 405 MB.
+RSS counts memory that ten processes share ten times: 973 MB for a session whose PSS is 405 MB.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from browser.engine.process import browsers
 
 
 async def measure(directories: Collection[Path]) -> dict[Path, int]:
-    """Weigh the browsers that hold these profiles: directory → bytes. One that nobody holds is left out.
+    """Measure the browsers that hold these profiles: directory → bytes. Profiles without a browser are left out.
 
-    Where the system tells no PSS (macOS), pages that are shared are not counted at all.
+    Where the system has no PSS (macOS), shared memory is not counted at all.
     """
     return await asyncio.to_thread(_measure, {directory.resolve(): directory for directory in directories})
 
@@ -58,7 +58,7 @@ def _weigh(process: psutil.Process) -> int:
 
 
 def _private(process: psutil.Process) -> int:
-    """Estimate what is a process's own, where a hardened kernel (ptrace_scope) keeps its map from us."""
+    """Estimate a process's private memory, where a hardened kernel (ptrace_scope) hides its memory map."""
     try:
         info = process.memory_info()
         return max(0, info.rss - getattr(info, "shared", 0))

@@ -1,4 +1,4 @@
-"""A profile as bytes: what a login needs of it, as tar and zstd. Sealing (encrypting) them is the caller's part."""
+"""Packing the files of a profile that a login needs (tar, zstd). Sealing (encrypting) them is up to the caller."""
 
 import errno
 import io
@@ -21,23 +21,23 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-#: The login is a key in IndexedDB and a few marks in localStorage; both came back with these two in every trial, and
-#: everything else in a profile is cache (whatsapp-web.js keeps the same two, commit 98cdced13).
+#: The login is a key in IndexedDB and a few flags in localStorage. Restoring these two directories restored the login
+#: in every trial; everything else in a profile is cache (whatsapp-web.js keeps the same two, commit 98cdced13).
 KEPT = ("Default/IndexedDB", "Default/Local Storage")
-#: Bytes of files. A profile of the real page has some tens of MB. Packed and sealed it is held in memory three times
-#: over, and a worker has a few hundred MB to spare.
-CAP = 256 * 1024 * 1024
-FILES = 20_000
-#: bytes of the tar around each file, at most: headers for a long name, and padding
-AROUND = 4096
-LEVEL = 3
-#: what everything that is packed begins with: zstd's magic number (RFC 8878, 3.1.1)
+#: Limit of the files' bytes. A profile of the real page has some tens of MB. While it is packed and sealed, memory
+#: holds it three times, and a worker has a few hundred MB to spare.
+MAX_BYTES = 256 * 1024 * 1024
+MAX_FILES = 20_000
+#: upper bound of the bytes that tar adds to a file: headers for a long name, and padding
+TAR_OVERHEAD = 4096
+ZSTD_LEVEL = 3
+#: the first bytes of every packed profile: zstd's magic number (RFC 8878, 3.1.1)
 BEGINNING = b"\x28\xb5\x2f\xfd"
 CHUNK = 256 * 1024
-#: files that are written to after they were made; all others of LevelDB and of IndexedDB's blobs are written once, and
-#: are not copied but named once more (LevelDB, doc/impl.md)
-WRITTEN_TO = ("*.log", "MANIFEST-*", "CURRENT", "LOCK", "LOG", "LOG.old")
-#: what tarfile and zstd raise at bytes that pack() did not write, and the file system at names that contradict
+#: files that change after they were created. LevelDB and IndexedDB's blobs write all others once (LevelDB,
+#: doc/impl.md), so a hard link can stand in for a copy of them.
+MUTABLE = ("*.log", "MANIFEST-*", "CURRENT", "LOCK", "LOG", "LOG.old")
+#: what tarfile and zstd raise for bytes that pack() did not write, and the file system for conflicting names
 CORRUPT = (
     tarfile.TarError,
     zstd.ZstdError,
@@ -60,36 +60,36 @@ class Packed:
     data: bytes = field(repr=False)
     #: bytes of the files before they were packed
     raw_bytes: int
-    #: the same for each directory of KEPT
+    #: the same per directory of KEPT
     sizes: dict[str, int]
 
 
-def pack(directory: Path, *, cap: int = CAP) -> Packed:
+def pack(directory: Path, *, cap: int = MAX_BYTES) -> Packed:
     """Pack what a login needs. Blocking: call it in a thread.
 
-    The browser may run. Where a file changes meanwhile, its processes are stopped for the moment that a copy of its
-    files takes: what it has written until then is what a database finds after its process was killed, which it is made
-    for. Raise ProfileBusy when files go all the same, ProfileTooLarge above `cap` bytes, ProfileEmpty when there is
-    nothing to keep.
+    The browser may be running. If a file changes while it is read, the browser's processes are suspended for the moment
+    that a snapshot takes. Its databases recover from such a snapshot as they do from a kill of their process. Raise
+    ProfileBusy when files still disappear, ProfileTooLarge above `cap` bytes, ProfileEmpty when there is nothing to
+    keep.
     """
     if packed := _pack(directory, directory, cap):
         return packed
     with _copied(directory, cap) as copy:
-        # A file that the browser was in the middle of making goes on growing under both names; nothing names it yet.
+        # A hard-linked file that the browser was still writing goes on growing here too; no manifest refers to it yet.
         if packed := _pack(copy, directory, cap, still=True):
             return packed
     raise ProfileBusy(f"The profile {directory.name} lost files while it was copied; it is tried again.")
 
 
 def _pack(source: Path, directory: Path, cap: int, *, still: bool = False) -> Packed | None:
-    """Pack the files of `source`, which are those of `directory`; None when one changed, unless they stand still."""
+    """Pack the files of `source`, which is `directory` or a snapshot of it; None when one changed, unless `still`."""
     try:
         before = _list(source)
         sizes = _weigh(directory, before, cap)
         data = _write(source, before)
         return Packed(data, sum(sizes.values()), sizes) if still or _list(source) == before else None
     except OSError as error:
-        # A file went, or became shorter while it was read: tarfile raises the latter without a number.
+        # A file disappeared, or shrank while it was read: for the latter tarfile raises an OSError without errno.
         if error.errno not in {None, errno.ENOENT}:
             raise
         return None
@@ -97,7 +97,7 @@ def _pack(source: Path, directory: Path, cap: int, *, still: bool = False) -> Pa
 
 @contextmanager
 def _copied(directory: Path, cap: int) -> Iterator[Path]:
-    """Yield a copy of what is kept, as it was at one moment; it is deleted after the block."""
+    """Yield a consistent snapshot of the files to keep, which is deleted after the block."""
     copy = Path(tempfile.mkdtemp(RESTORING, f".{directory.name}.", directory.parent))  # with mode 0700
     try:
         with frozen(directory):
@@ -112,7 +112,7 @@ def _copied(directory: Path, cap: int) -> Iterator[Path]:
 
 def _place(file: Path, copy: Path) -> None:
     copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if any(file.match(pattern) for pattern in WRITTEN_TO):
+    if any(file.match(pattern) for pattern in MUTABLE):
         shutil.copy2(file, copy)
         return
     try:
@@ -135,18 +135,19 @@ def _weigh(directory: Path, files: Listing, cap: int) -> dict[str, int]:
     sizes = {kept: sum(files[name][0] for name in files if name.startswith(f"{kept}/")) for kept in KEPT}
     if not files:
         raise ProfileEmpty(f"The profile {directory.name} has no files under {' or '.join(KEPT)}; it was not sealed.")
-    if sum(sizes.values()) > cap or len(files) > FILES:
+    if sum(sizes.values()) > cap or len(files) > MAX_FILES:
         found = ", ".join(f"{kept} {size:,}" for kept, size in sizes.items())
         raise ProfileTooLarge(
             f"The profile {directory.name} has {sum(sizes.values()):,} bytes in {len(files):,} files ({found}); "
-            f"at most {cap:,} bytes in {FILES:,} files are sealed. Log out and link the account anew to make it small."
+            f"at most {cap:,} bytes in {MAX_FILES:,} files are sealed. "
+            "Log out and link the account anew to make it small."
         )
     return sizes
 
 
 def _write(directory: Path, files: Listing) -> bytes:
     options: dict[int, int] = {
-        zstd.CompressionParameter.compression_level: LEVEL,
+        zstd.CompressionParameter.compression_level: ZSTD_LEVEL,
         zstd.CompressionParameter.checksum_flag: 1,
     }
     packed = io.BytesIO()
@@ -162,11 +163,11 @@ def _write(directory: Path, files: Listing) -> bytes:
     return packed.getvalue()
 
 
-def unpack(data: bytes, directory: Path, *, cap: int = CAP) -> None:
-    """Restore what `pack` made into a directory that is not there yet or is empty. Blocking: call it in a thread.
+def unpack(data: bytes, directory: Path, *, cap: int = MAX_BYTES) -> None:
+    """Restore what `pack` made into a missing or empty directory. Blocking: call it in a thread.
 
-    It appears whole or not at all. Raise ProfileUnreadable when the bytes are not what `pack` wrote, or would come to
-    more than `cap`; FileExistsError when the directory holds something.
+    The directory appears whole or not at all. Raise ProfileUnreadable when `pack` did not write the bytes, or they
+    would unpack to more than `cap`; FileExistsError when the directory is not empty.
     """
     if directory.exists() and any(directory.iterdir()):
         raise FileExistsError(f"{directory} holds files; delete the profile before it is restored.")
@@ -183,7 +184,7 @@ def unpack(data: bytes, directory: Path, *, cap: int = CAP) -> None:
 
 def _read(data: bytes, fresh: Path, cap: int) -> None:
     with zstd.ZstdFile(io.BytesIO(data)) as unpacked:
-        stream = _Bounded(unpacked, cap + FILES * AROUND)
+        stream = _Bounded(unpacked, cap + MAX_FILES * TAR_OVERHEAD)
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for member, content in _members(tar, cap):
                 path = fresh / member.name
@@ -191,7 +192,7 @@ def _read(data: bytes, fresh: Path, cap: int) -> None:
                 with path.open("xb") as file:
                     shutil.copyfileobj(content, file)
                 path.chmod(0o600)
-        while stream.read(CHUNK):  # what follows is padding, and then zstd's checksum of it all
+        while stream.read(CHUNK):  # reading to the end, past tar's padding, makes zstd verify its checksum
             pass
     if not (fresh / KEPT[0]).is_dir():
         raise ValueError(f"it has no {KEPT[0]}")
@@ -204,8 +205,8 @@ def _members(tar: tarfile.TarFile, cap: int) -> Iterator[tuple[tarfile.TarInfo, 
         if content is None or not _is_kept(member.name):
             raise ValueError(f"it has an entry {member.name[:200]!r}, which no profile has")
         total += member.size
-        if total > cap or count > FILES:
-            raise ValueError(f"it has more than {cap:,} bytes or {FILES:,} files")
+        if total > cap or count > MAX_FILES:
+            raise ValueError(f"it has more than {cap:,} bytes or {MAX_FILES:,} files")
         yield member, content
 
 
@@ -216,7 +217,7 @@ def _is_kept(name: str) -> bool:
 
 
 class _Bounded(io.RawIOBase):
-    """Reads at most `limit` bytes: a few KB of zstd can stand for many GB."""
+    """Reads at most `limit` bytes: a few KB of zstd can expand to many GB."""
 
     def __init__(self, source: IO[bytes] | zstd.ZstdFile, limit: int) -> None:
         self._source = source

@@ -1,4 +1,4 @@
-"""The browser's processes, found by the profile directory that they hold: Playwright does not tell their ids."""
+"""Browser processes, found by the profile directory that they hold: Playwright does not expose their ids."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-#: how Chromium is told which profile to hold; the engine always gives it resolved
+#: Chromium's switch for its profile directory; the engine always passes a resolved path
 SWITCH = b"\0--user-data-dir="
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 KILL_SECONDS = 5.0
@@ -19,7 +19,7 @@ POLL_SECONDS = 0.02
 
 @cache
 def machine_boot() -> str:
-    """Name the boot that this machine is in; another one may have lost what was on its way to the disk."""
+    """Return an id of this machine's current boot: a reboot may have lost writes that were not yet on the disk."""
     with suppress(OSError):
         return BOOT_ID.read_text("ascii").strip()  # Linux, proc_sys_kernel(5)
     return str(psutil.boot_time())
@@ -28,21 +28,21 @@ def machine_boot() -> str:
 def browsers() -> Iterator[tuple[Path, psutil.Process]]:
     """Yield every browser's main process (and its start script) with the profile directory that it holds."""
     for pid in psutil.pids():
-        # Nearly all of these are no browsers, hence no list of words for them.
+        # Nearly all processes are no browsers, so their command lines are not worth splitting.
         command = _command(pid)
         if SWITCH in command and b"\0--type=" not in command:
             held = command.partition(SWITCH)[2].partition(b"\0")[0]
             with suppress(psutil.NoSuchProcess):
                 process = psutil.Process(pid)
-                if _command(pid) == command:  # and not another one's by now
+                if _command(pid) == command:  # the pid has not been reused meanwhile
                     yield Path(os.fsdecode(held)), process
 
 
 def _command(pid: int) -> bytes:
-    """Return a process's command line, its words apart by NUL as the system keeps them; nothing of one that ended."""
+    """Return a process's command line with NUL between its arguments; empty if the process has ended."""
     try:
-        if psutil.LINUX:  # psutil's own reading takes four times as long
-            with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:  # noqa: PTH123  # as quick as can be
+        if psutil.LINUX:  # psutil takes four times as long to read it
+            with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:  # noqa: PTH123  # the fastest way
                 return file.read()
         return b"\0".join(map(os.fsencode, psutil.Process(pid).cmdline()))
     except (OSError, psutil.Error):
@@ -56,24 +56,24 @@ def browsers_of(directory: Path) -> list[psutil.Process]:
 
 
 async def kill_browsers_of(directory: Path) -> None:
-    """End every browser that holds a profile, whatever it is doing; its children end with it (seen within 0.02 s).
+    """Kill every browser that holds a profile; its child processes end with it (seen within 0.02 s).
 
-    IndexedDB writes that had been acknowledged stay; localStorage of the last 5 s is lost.
+    Acknowledged IndexedDB writes survive; the last 5 s of localStorage are lost.
     """
     await asyncio.to_thread(lambda: _kill(browsers_of(directory)))
 
 
 async def end_orphans(root: Path) -> list[Path]:
-    """End every browser that holds a profile in a directory of profiles; return those profiles, sorted.
+    """Kill every browser that holds a profile in a directory of profiles; return those profiles, sorted.
 
-    For a worker's start: it holds the directory's lock, so whatever runs there was left by one that died.
+    For a worker's start: it holds the directory's lock, so a browser there was left behind by a worker that died.
     """
     return await asyncio.to_thread(_end_orphans, root)
 
 
 def _end_orphans(root: Path) -> list[Path]:
     root = root.resolve()
-    # No deeper: visitors have homes of their own in it.
+    # Not recursively: visitors keep homes of their own in it (profile.VISITS).
     orphans = [(held, process) for held, process in browsers() if held.parent == root]
     _kill([process for _, process in orphans])
     return sorted({held for held, _ in orphans})
@@ -86,7 +86,7 @@ def _kill(doomed: list[psutil.Process]) -> None:
     for process in doomed:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    # Not psutil.wait_procs: in a container whose first process collects no orphans, a zombie stays for good.
+    # Not psutil.wait_procs: in a container whose init process does not reap orphans, a zombie stays for ever.
     until = time.monotonic() + KILL_SECONDS
     while any(is_running(process) for process in doomed) and time.monotonic() < until:
         time.sleep(POLL_SECONDS)
@@ -94,7 +94,7 @@ def _kill(doomed: list[psutil.Process]) -> None:
 
 @contextmanager
 def frozen(directory: Path) -> Iterator[None]:
-    """Stop the browser that holds a profile within the block, with all its processes: its files stand still."""
+    """Suspend all processes of the browser that holds a profile during the block, so that its files do not change."""
     stopped: list[psutil.Process] = []
     try:
         for browser in browsers_of(directory):
@@ -116,7 +116,7 @@ def newest_driver() -> psutil.Process:
 
 
 def is_running(process: psutil.Process) -> bool:
-    """Tell whether a process runs; one that has ended and is not yet waited for does not."""
+    """Tell whether a process runs; a zombie does not count."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,6 +1,6 @@
 """Directories of live profiles: one per account, mode 0700, with the generation they hold.
 
-A profile is the account: whoever has it can log in with it.
+A profile is a login: every copy of it can act as the account.
 """
 
 import json
@@ -15,24 +15,24 @@ from errors import ProfileElsewhere
 MARKER = "postrider-generation"
 LOCKS = ("SingletonLock", "SingletonCookie", "SingletonSocket")
 PRIVATE = 0o700
-#: end of the name of a directory that a profile is copied or restored in
+#: suffix of the temporary directories in which profiles are copied or restored
 RESTORING = ".restoring"
-#: in a directory of profiles: the homes of visitors, each named by its identity
+#: subdirectory of a directory of profiles, with the homes of visitors (`postrider doctor`), each named by its identity
 VISITS = ".visits"
 
 
 def directory_of(root: Path, account_id: str) -> Path:
-    """Where an account's profile lives under CHROME_USER_DATA_DIR."""
+    """Return the directory of an account's profile under CHROME_USER_DATA_DIR."""
     if not account_id or account_id != Path(account_id).name or account_id.startswith("."):
         raise ValueError(f"{account_id!r} is no account id.")
     return root / account_id
 
 
 def prepare(directory: Path) -> None:
-    """Make a directory fit to be opened: it exists, is private, and bears no traces of a browser that died.
+    """Prepare a directory for opening: create it, make it private, and remove the traces of a browser that died.
 
-    Raise ProfileElsewhere when a browser holds it at this moment. The lock's host name is not looked at: in a container
-    it changes with every start, the lock stays, and Chromium then refuses the profile; leases keep other hosts away.
+    Raise ProfileElsewhere when a browser holds it now. The host name in Chromium's lock is ignored: in a container it
+    changes with every start while the lock stays, and Chromium would refuse the profile. Leases keep other hosts away.
     """
     if holders := browsers_of(directory):
         raise ProfileElsewhere(f"The profile is held by a browser that runs as process {holders[0].pid}.")
@@ -44,7 +44,7 @@ def prepare(directory: Path) -> None:
 
 
 def _forget_crash(preferences: Path) -> None:
-    """Say that the last exit was normal, or Chromium opens with a bubble that offers to restore pages."""
+    """Mark the last exit as normal, or Chromium opens with a bubble that offers to restore pages."""
     try:
         settings = json.loads(preferences.read_bytes())
         profile = settings["profile"]
@@ -52,7 +52,7 @@ def _forget_crash(preferences: Path) -> None:
             return
         profile["exit_type"], profile["exited_cleanly"] = "Normal", True
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return  # none yet, or torn by a crash: Chromium writes a new one
+        return  # missing, or damaged by a crash: Chromium writes a new one
     _write(preferences, json.dumps(settings))
 
 
@@ -75,9 +75,10 @@ def stored(root: Path) -> dict[str, int | None]:
 
 
 def delete_leftovers(root: Path) -> list[Path]:
-    """Remove what was being restored, or tried, when a worker died; return it. For a worker's start: nothing is then.
+    """Delete the temporary directories that a dead worker left from restores and trials; return their paths.
 
-    What was being restored is a login in clear, and no account's, so nobody else would ever remove it.
+    For a worker's start, when none is in use. A directory left from a restore holds an unencrypted login and is named
+    after no account, so nothing else would ever delete it.
     """
     leftovers = [
         path
@@ -90,7 +91,7 @@ def delete_leftovers(root: Path) -> list[Path]:
 
 
 def visiting(root: Path, home: str) -> Path:
-    """Make a visitor's own directory of profiles, beside those of the worker there; nobody else may look into it."""
+    """Create a visitor's own, private directory of profiles, beside the profiles of the worker there."""
     directory = root / VISITS / home
     for each in (root, directory.parent, directory):
         each.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
@@ -98,7 +99,7 @@ def visiting(root: Path, home: str) -> Path:
 
 
 def visits(root: Path) -> list[Path]:
-    """List the homes of visitors, those that have ended too."""
+    """List the homes of visitors, including visitors that have ended."""
     return _directories(root / VISITS)
 
 

@@ -1,4 +1,4 @@
-"""The proxies of an account: read, tried out before they are used, and connected through."""
+"""An account's proxies: parse their URLs, test them before use, and connect through them."""
 
 import asyncio
 import base64
@@ -15,7 +15,7 @@ from python_socks.async_.asyncio import Proxy as Socks
 from errors import ProxyDown
 
 SCHEMES = ("http", "socks5")
-#: what a connection through a proxy may take, from beginning to end
+#: limit for connecting through a proxy, from the TCP handshake to the proxy's answer
 CONNECT_SECONDS = 10.0
 CHUNK = 64 * 1024
 
@@ -23,17 +23,17 @@ Streams = tuple[StreamReader, StreamWriter]
 
 
 class Refused(Exception):
-    """A proxy does not lead to the target; the text says why, and has no credentials."""
+    """The proxy gave no connection to the target; the text says why, without credentials."""
 
 
 @dataclass(frozen=True, repr=False)
 class Proxy:
-    """One proxy: `http://user:password@host:port` or `socks5://…`, user and password percent-encoded or left out."""
+    """One proxy: `http://user:password@host:port` or `socks5://…`, user and password percent-encoded or omitted."""
 
     url: str
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what is no such URL. It repeats none of it: a password may stand anywhere in it."""
+        """Raise ValueError for a malformed URL, without quoting it: a password may be anywhere in it."""
         try:
             whole = self._parts.scheme in SCHEMES and self._parts.hostname and self._parts.port
         except ValueError:
@@ -74,7 +74,7 @@ class Proxy:
         except TimeoutError:
             raise Refused(f"did not answer within {CONNECT_SECONDS:.0f} s") from None
         except UnicodeEncodeError:
-            raise Refused("cannot be told a user, password or host with letters outside ASCII") from None
+            raise Refused("takes no user, password or host with letters outside ASCII") from None
         except (OSError, EOFError, ProxyError, ValueError, h11.ProtocolError) as error:
             raise Refused(f"failed: {error or type(error).__name__}") from error
 
@@ -104,7 +104,7 @@ async def _ask(reader: StreamReader, writer: StreamWriter, request: h11.Request)
     writer.write(connection.send(request) or b"")
     while not isinstance(event := connection.next_event(), h11.Response):
         if event is h11.NEED_DATA:
-            # Byte by byte: what comes after the answer's head is the tunnel's.
+            # Byte by byte: anything after the head of the answer belongs to the tunnel.
             connection.receive_data(await reader.read(1))
     return event
 
@@ -119,9 +119,10 @@ def _basic(user: str, password: str) -> str:
 
 
 async def choose(urls: Sequence[str], target: str) -> Proxy | None:
-    """Return the first proxy through which `target` (an http or https URL) can be connected to; None of none.
+    """Return the first proxy that connects to `target`, an http or https URL; None if `urls` is empty.
 
-    Each is really tried. Raise ProxyDown, naming each without its credentials and what it did.
+    Each is tested by a real connection. Raise ProxyDown, which lists each proxy without its credentials and why it
+    failed.
     """
     parts = urlsplit(target)
     host, port = parts.hostname or "", parts.port or {"http": 80, "https": 443}[parts.scheme]

@@ -1,8 +1,8 @@
-"""A way through a proxy that Chromium can take: SOCKS5 without credentials, on this machine's loopback.
+"""A local SOCKS5 relay without credentials, on loopback, through which a browser reaches its account's proxy.
 
-Chromium knows no credentials for SOCKS5 (playwright #10567). For HTTP proxies Playwright gives them by intercepting
-every request, which switches the browser's cache off; and WebSockets never get them. So all proxies are reached by one
-relay a browser: what was tried out is what is used, and a worker that is stopped moves no byte.
+Chromium supports no credentials for SOCKS5 (playwright #10567). For HTTP proxies Playwright supplies them by
+intercepting every request, which disables the browser's cache; and WebSockets never get them. So each browser has a
+relay, which connects to the proxy as the test before it did. A worker that is stopped relays nothing.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class Relay:
         return f"socks5://{HOST}:{self._server.sockets[0].getsockname()[1]}"
 
     def close(self) -> None:
-        """Stop listening, and cut what is open."""
+        """Stop listening, and close all connections."""
         if self._server is not None:
             self._server.close()
         for task in self._open:
@@ -48,7 +48,7 @@ class Relay:
 
     async def _relay(self, reader: StreamReader, writer: StreamWriter) -> None:
         try:
-            # Either side may be gone at any time; the other then is closed, and there is nobody to tell.
+            # Either side may disconnect at any time: then the other is closed, and there is no error to report.
             with suppress(OSError, EOFError, TimeoutError):
                 async with asyncio.timeout(GREETING_SECONDS):
                     target = await _ask(reader, writer)
@@ -73,7 +73,7 @@ class Relay:
 
 
 async def _ask(reader: StreamReader, writer: StreamWriter) -> tuple[str, int] | None:
-    """Go through the greeting of RFC 1928; return host and port, None when something else than those is wanted."""
+    """Do the handshake of RFC 1928; return host and port, None for a request that is not supported."""
     version, count = await reader.readexactly(2)
     if version != VERSION:
         return None
@@ -97,7 +97,7 @@ async def _answer(writer: StreamWriter, reply: int) -> None:
 
 
 async def _copy(source: StreamReader, target: StreamWriter) -> None:
-    """Copy until the source ends, and tell the target so: the other direction may go on."""
+    """Copy until the source ends, then half-close the target: the other direction may go on."""
     with suppress(OSError):
         while chunk := await source.read(CHUNK):
             target.write(chunk)

@@ -13,8 +13,8 @@ from texts import printable
 
 T = TypeVar("T")
 
-#: Playwright's exceptions by class name, or by what their message says; the first that fits counts. Chromium's network
-#: errors are in net/base/net_error_list.h; those named here mean that the other side cannot be reached.
+#: Playwright's exceptions by class name and a pattern of the message; the first match counts. Chromium's network errors
+#: are in net/base/net_error_list.h; those named here mean that the server cannot be reached.
 TABLE: tuple[tuple[str, str, type[SendError]], ...] = (
     ("TargetClosedError", "", BrowserLost),
     ("TimeoutError", "", PageHung),
@@ -28,7 +28,7 @@ TABLE: tuple[tuple[str, str, type[SendError]], ...] = (
 
 
 def translate(error: Error) -> SendError:
-    """Find the class of ours for one of Playwright's exceptions; the detail is its first line."""
+    """Map one of Playwright's exceptions to one of ours, with its first line as detail."""
     name, message = type(error).__name__, printable(str(error))
     for known, pattern, ours in TABLE:
         if name == known and re.search(pattern, message, re.IGNORECASE):
@@ -38,7 +38,7 @@ def translate(error: Error) -> SendError:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Let no exception of Playwright out of the block."""
+    """Translate every Playwright exception that leaves the block."""
     try:
         yield
     except Error as error:
@@ -61,7 +61,8 @@ async def bounded(step: Coroutine[Any, Any, T], seconds: float) -> T:
 async def start_driver(seconds: float) -> Playwright:
     """Start Playwright's driver. Raise PageHung, or ChromiumMissing where it does not start.
 
-    It is a Node.js of its own that needs libatomic1, which small images lack; Playwright then raises a bare Exception.
+    The driver is a bundled Node.js that needs libatomic1, which small images lack; Playwright then raises a bare
+    Exception.
     """
     try:
         return await bounded(async_playwright().start(), seconds)
