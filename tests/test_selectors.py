@@ -59,13 +59,13 @@ def version(name: str, text: str = TEXT) -> bytes:
         ("div:has(> a", "')' is missing"),
         ("a)", "')' closes nothing"),
         ("a[b=(])", "']' closes nothing"),
-        ("[a='b]", "a quote stands open"),
-        ("a {", "'{' cannot stand there"),
-        ("a } b", "'}' cannot stand there"),
-        ("a, , b", "cannot stand there"),
-        ("a,", "cannot stand there"),
-        ("a >", "cannot stand there"),
-        ("a /* b", "cannot stand there"),
+        ("[a='b]", "a quote is not closed"),
+        ("a {", "'{' is not allowed there"),
+        ("a } b", "'}' is not allowed there"),
+        ("a, , b", "is not allowed there"),
+        ("a,", "is not allowed there"),
+        ("a >", "is not allowed there"),
+        ("a /* b", "is not allowed there"),
     ],
 )
 def test_what_is_no_selector_is_refused(css: str, said: str) -> None:
@@ -450,6 +450,6 @@ async def test_settling_in_tells_once_by_which_alternatives(page: WhatsApp, capl
     page.use(replace(SHIPPED, elements=elements))
     await page.settle_in()
     page.use(SHIPPED)
-    assert "the last of 3 alternatives is all that still finds pane (#pane-side)" in caplog.text
-    assert "hold CSS that is none: a:unheard-of(b)" in caplog.text
+    assert "only the last of 3 alternatives still finds pane (#pane-side)" in caplog.text
+    assert "have invalid CSS: a:unheard-of(b)" in caplog.text
     assert "finds search" not in caplog.text, "the only one is not the last resort"

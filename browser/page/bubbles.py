@@ -1,4 +1,4 @@
-"""Messages as the page shows them, and how far each has come. Pure."""
+"""Messages as the page shows them, with their status. Pure."""
 
 import re
 from collections.abc import Iterable
@@ -16,9 +16,9 @@ CHANNELS = 3
 
 
 class Tick(IntEnum):
-    """How far an outgoing message has come."""
+    """The status of an outgoing message."""
 
-    UNKNOWN = -2  # outgoing, but its icon is none that we know
+    UNKNOWN = -2  # outgoing, with an unknown icon
     FAILED = -1  # the page says that it was not sent
     PENDING = 0  # the clock
     SENT = 1  # one tick: the server has it
@@ -27,13 +27,13 @@ class Tick(IntEnum):
 
 
 class Side(Enum):
-    """Whose a row of the message list is."""
+    """Who wrote a row of the message list."""
 
     OURS = "ours"
     THEIRS = "theirs"
-    NOTICE = "notice"  # the page's own words
-    HIDDEN = "hidden"  # far from the view: it has its id and no content
-    UNKNOWN = "unknown"  # of a kind that nobody knows
+    NOTICE = "notice"  # the page itself
+    HIDDEN = "hidden"  # not known: far from the view, where a row has an id and no content
+    UNKNOWN = "unknown"  # a row of an unknown kind
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Bubble:
     text: str
     tick: Tick
     side: Side
-    #: pictures in the text, such as emoji, that do not name themselves
+    #: pictures in the text, such as emoji, without alternative text
     holes: int = 0
-    #: it has words that can be read
+    #: it has a text that can be read
     written: bool = True
     #: why the page says that it was not sent
     failure: str = ""
-    #: what the page calls its status
+    #: the page's name of its status
     mark: str = ""
 
     @property
@@ -64,22 +64,22 @@ class Bubble:
         return self.side in {Side.OURS, Side.THEIRS}
 
     def says(self, text: str) -> bool:
-        """Tell whether this is the text, as far as the page lets it be read."""
+        """Tell whether this row shows the text, as far as it can be read."""
         return self.written and same_text(text, self.text, holes=self.holes)
 
     def surely_says(self, text: str) -> bool:
-        """Tell whether this is the text, and shows enough of it to be told from another message by nothing else."""
+        """Tell whether this row shows the text, and enough of it to identify the message by its text alone."""
         return self.written and surely_same(text, self.text, holes=self.holes)
 
 
 def own_id(bubble: str) -> str:
-    """Return a message's own id: an older page puts its direction and its chat before it, false_1555…@c.us_3EB0…."""
+    """Return a message's own id; an older page puts direction and chat before it: false_1555…@c.us_3EB0…."""
     parts = bubble.split("_")
-    return parts[2] if len(parts) > 2 and parts[0] in {"true", "false"} else bubble  # noqa: PLR2004 - that many
+    return parts[2] if len(parts) > 2 and parts[0] in {"true", "false"} else bubble  # noqa: PLR2004 - parts of such an id
 
 
 def read_bubbles(rows: Iterable[dict[str, Any]], selectors: Selectors) -> list[Bubble]:
-    """Make bubbles of what reading.js returns, oldest first; dates and the divider, which have no id, are not there."""
+    """Make bubbles of what reading.js returns, oldest first; dates and the unread divider have no id and are absent."""
     return [_read(row, selectors) for row in rows]
 
 
@@ -102,10 +102,10 @@ def _read(row: dict[str, Any], selectors: Selectors) -> Bubble:
 
 
 def _side(row: dict[str, Any], tick: Tick) -> Side:
-    """Tell ours from theirs by the first evidence there is; a run's later bubbles have no tail in the newest page."""
+    """Tell ours from theirs by the first evidence; in the newest page only the first bubble of a run has a tail."""
     if not row["content"]:
         return Side.HIDDEN
-    told: tuple[tuple[Side, bool], ...] = (
+    evidence: tuple[tuple[Side, bool], ...] = (
         (Side.NOTICE, row["notice"]),
         (Side.OURS, row["bubble"] and row["id"].startswith("true_")),
         (Side.THEIRS, row["bubble"] and row["id"].startswith("false_")),
@@ -114,18 +114,18 @@ def _side(row: dict[str, Any], tick: Tick) -> Side:
         (Side.OURS, tick not in {Tick.UNKNOWN, Tick.FAILED} or row["side"] == "right"),
         (Side.THEIRS, row["side"] == "left"),
     )
-    return next((side for side, is_so in told if is_so), Side.UNKNOWN)
+    return next((side for side, is_so in evidence if is_so), Side.UNKNOWN)
 
 
 def _status(row: dict[str, Any], selectors: Selectors) -> tuple[Tick, str]:
-    """Read the last icon beside the time; without one, the last in the row that is known as a status."""
+    """Read the last icon beside the time; without one, the last icon in the row that is a known status."""
     if status := row["status"]:
         return _tick(status[-1], selectors), status[-1]["label"].strip() or status[-1]["icon"].strip()
     return read_tick(row["icons"], selectors), ""
 
 
 def read_tick(icons: list[dict[str, str]], selectors: Selectors) -> Tick:
-    """Read the last of these icons that is known as a status; UNKNOWN where none is."""
+    """Read the last of these icons that is a known status; UNKNOWN if none is."""
     known = (tick for icon in reversed(icons) if (tick := _tick(icon, selectors)) is not Tick.UNKNOWN)
     return next(known, Tick.UNKNOWN)
 

@@ -1,4 +1,4 @@
-"""Opening the chat of a phone number, and only that one."""
+"""Opening the chat of a phone number, and proving that it is that number's."""
 
 import asyncio
 import re
@@ -10,7 +10,7 @@ from typing import Any
 from browser.engine.seam import bounded
 from browser.page import restriction
 from browser.page.bubbles import Tick, read_tick
-from browser.page.chat_owner import Owner, is_group, numbers_called, numbers_of
+from browser.page.chat_owner import ChatOwner, is_group, numbers_called, numbers_of
 from browser.page.dialogs import close
 from browser.page.reader import Doubts, Reader
 from browser.page.restriction import Restriction
@@ -19,14 +19,14 @@ from browser.page.text_matching import plain, title_number
 from errors import NotOnWhatsApp, PageCrashed, PageHung, UiChanged, UnknownDialog, WrongChat
 from phones import same_number, subscriber
 
-CLICKS = 5  # tries to click a row, in a list that moves
+MAX_CLICKS = 5  # attempts to click a row while the list moves
 MOVED = "The chat list moved before the row could be clicked."
 #: the title of a row, as reading.js reads it
 TITLE_OF = r"""(row, alternatives) => {
   const title = alternatives.map((css) => row.querySelector(css)).find(Boolean);
   return (title?.getAttribute("title") || title?.textContent || "").replace(/[\0\p{Cs}]/gu, "");
 }"""
-#: tells whether a row of the chat list is the one that is looked for
+#: whether a row of the chat list is the wanted one
 Wanted = Callable[[dict[str, Any]], bool]
 
 
@@ -35,24 +35,24 @@ class Chats:
 
     def __init__(self, reader: Reader, address: Callable[[str], str]) -> None:
         self._reader = reader
-        #: the page's own address for the chat of a number
+        #: makes the deep link to the chat of a number
         self._address = address
-        #: what proves whose the open chat is
-        self.owner = Owner(reader)
-        #: the number whose chat was opened last, for sure, and what the page called it: a saved contact has a name
+        #: proves which number the open chat belongs to
+        self.owner = ChatOwner(reader)
+        #: number and title of the chat that was opened and proved last; a saved contact's title is a name
         self._known: tuple[str, str] | None = None
-        #: subscriber → the name that a saved contact was shown by when the page's address opened their chat
+        #: subscriber → a saved contact's name, learned when the deep link opened the chat
         self._names: dict[str, str] = {}
-        #: how many messages nobody had read in the chat that was opened last, as far as its row told
+        #: unread messages of the chat that was opened last, as its row showed them
         self.unread = 0
 
     async def open(self, phone: str, *, known_only: bool = False, messages: Collection[str] = ()) -> None:
-        """Open a number's chat, through the list where it is known, else through the page's address for it.
+        """Open a number's chat: through the chat list if that has it, else by its deep link.
 
-        The address costs a whole reload, 20-25 s on the real page; the list costs a click, and a proof whose the chat
-        is that bears the number as its title: `messages` are ids of some that are in it. With `known_only` a chat that
-        is not proved in the list is refused by NewChatsRestricted instead: WhatsApp takes it ill when a restricted
-        account goes on looking up numbers.
+        The deep link costs a full reload, 20-25 s on the real page. The list costs a click, and a proof that the chat
+        whose title is the number belongs to it; `messages` are ids of messages known to be in it. With `known_only`, a
+        chat that the list does not prove raises NewChatsRestricted instead: WhatsApp holds it against a restricted
+        account when it goes on looking up numbers.
         """
         await self.settle()
         chat = await self._reader.ask("chat")
@@ -72,9 +72,9 @@ class Chats:
             raise (await self.restriction() or Restriction("new_chats")).error()
 
     async def open_row(self, title: str) -> None:
-        """Click the row in view with this title, as the list wrote it, and wait for its chat.
+        """Click the visible unread row with exactly this title, and wait for its chat.
 
-        Raise WrongChat when it does not open, or what `settle` raises.
+        Raise WrongChat when the chat does not open, or what `settle` raises.
         """
         await self.settle()
         self._known, self.unread = None, 0
@@ -83,19 +83,19 @@ class Chats:
             doubts = Doubts()
             async for _ in self._reader.looks(self._reader.patience.answer):
                 opened = same_title(_name(await self._reader.ask("chat")), title)
-                # Of two people with one name, the chat that was open before may be the other's: then only the row's
-                # mark, which goes when it is read, tells that this one has opened.
+                # Two contacts may have the same name, and the chat that was open before may be the other one's. Then
+                # only the row's unread badge, which disappears on reading, shows that this chat has opened.
                 read = await self._unread_of(title) < before
                 if doubts.last("opened", 0 if read else self._reader.patience.doubt, seen=opened):
                     return
         raise WrongChat(f"The chat that the list calls {plain(title)!r} did not open.")
 
     async def open_own(self, phone: str, *, reload: bool) -> bool:
-        """Open the chat of the account with itself, whose number this is; False when the list does not have it.
+        """Open the account's chat with itself, by the account's own number; return False when the list lacks it.
 
-        Then only the page's own address for it is left, which is taken with `reload`. No row that tells of unread
-        messages is clicked, so that none is read by mistake. The chat counts as open also when nothing of it bears a
-        title: whoever asks looks for what the page lacks. Raise WrongChat, or what the screen stands for.
+        With `reload`, its deep link is opened in that case. Rows with unread messages are never clicked, so that none
+        is marked as read by mistake. A chat without any title counts as open: the caller checks which elements are
+        missing. Raise WrongChat, or the error of the screen that is shown.
         """
         marks = tuple(self._reader.selectors.texts["own_chat"])
 
@@ -120,7 +120,7 @@ class Chats:
 
     async def _wait_own(self, phone: str, own: Callable[[str], bool], row: dict[str, Any] | None) -> None:
         patience, doubts = self._reader.patience, Doubts()
-        nameless = patience.chat / 6 if row is None else patience.doubt  # after a load it takes its time
+        nameless = patience.chat / 6 if row is None else patience.doubt  # a reload takes longer
         async for _ in self._reader.looks(patience.chat):
             sight = await self._reader.sight()
             if self._screen(sight, doubts) is not Screen.MAIN:
@@ -143,7 +143,7 @@ class Chats:
         return sum(row["title"] == title and unread_count(row) > 0 for row in rows)
 
     def phone_of(self, name: str) -> str | None:
-        """Return the number that the open chat was opened by, if that is what the page called it then."""
+        """Return the number of the chat that was proved last, if that chat has this title."""
         return self._known[0] if self._known and self._known[1] == name else None
 
     async def _open_address(self, phone: str) -> None:
@@ -155,13 +155,13 @@ class Chats:
         )
 
     async def _open_named(self, phone: str) -> bool:
-        """Open a saved contact's chat by the name it had when its number opened it; not when two have that name."""
+        """Open a saved contact's chat by the remembered name, unless two chats have that name."""
         name = self._names.get(subscriber(phone))
         if name is None:
             return False
         await self._search(name)
         try:
-            # All that is found must be there before it can be told that there is only one.
+            # Wait for all search results, to be sure that only one has this name.
             await asyncio.sleep(self._reader.patience.search)
             rows = [row for row in await self._reader.ask("chats") if plain(row["title"]) == plain(name)]
             if len(rows) != 1 or not await self._click_row(lambda row: row["title"] == rows[0]["title"]):
@@ -173,7 +173,7 @@ class Chats:
         return True
 
     async def restriction(self) -> Restriction | None:
-        """Read what bars and notices say now, without opening anything."""
+        """Read a restriction from the bars and notices that are shown now, without opening anything."""
         sight = await self._reader.sight()
         return self._says(" ".join((sight.text, *(dialog.text for dialog in sight.dialogs))))
 
@@ -181,22 +181,22 @@ class Chats:
         return restriction.read(text, self._reader.selectors, datetime.now(UTC).date())
 
     async def settle(self) -> None:
-        """Wait for the chat list, over a short absence of the network, and for what lies on it to go.
+        """Wait for the chat list, through a short outage of the network, and close the dialogs on it.
 
-        Raise what the screen stands for, or UnknownDialog.
+        Raise the error of the screen that is shown, or UnknownDialog.
         """
         doubts = Doubts()
         async for _ in self._reader.looks(self._reader.patience.chat):
             sight = await self._reader.sight()
             if self._screen(sight, doubts) is Screen.MAIN:
-                # A notice of a restriction may come by itself; it does not keep known chats from being opened.
+                # A notice of a restriction may appear at any time; known chats can be opened all the same.
                 await self._answer_dialogs(sight, doubts)
                 if not sight.dialogs:
                     return
         raise PageHung("The chat list did not come.")
 
     def _screen(self, sight: Sight, doubts: Doubts) -> Screen:
-        """Name the screen; raise what it stands for, save for one that may pass and has not lasted too long."""
+        """Recognise the screen; raise its error, unless it may pass by itself and has not lasted too long."""
         screen, patience = recognise(sight, self._reader.selectors), self._reader.patience
         offline = doubts.last("offline", patience.offline, seen=screen is Screen.OFFLINE)
         unknown = doubts.last("unknown", patience.unknown, seen=screen is Screen.UNKNOWN)
@@ -206,7 +206,7 @@ class Chats:
         return screen
 
     def is_of(self, chat: dict[str, Any], phone: str) -> bool:
-        """Tell whether the open chat, as it was read, bears this number or was opened by it, and can be written in."""
+        """Tell whether a chat that was read has a box to write in, and this number as title or as its proved number."""
         named = self._is_known(chat, phone) or _names(chat, phone)
         return bool(chat["box"]) and named and not is_group(chat, self._reader.selectors)
 
@@ -215,7 +215,7 @@ class Chats:
         return same_number(known, phone) and name == _name(chat)
 
     async def _open_listed(self, phone: str) -> bool:
-        """Click the number's row, in view or found by search. A saved contact's row bears a name and is not found."""
+        """Click the number's row, visible or found by search. A saved contact's row shows a name and is not found."""
 
         def wanted(row: dict[str, Any]) -> bool:
             return same_number(title_number(row["title"]), phone) and not row["group"]
@@ -223,7 +223,7 @@ class Chats:
         return await self._click_found(wanted, phone) is not None
 
     async def _click_found(self, wanted: Wanted, query: str) -> dict[str, Any] | None:
-        """Click the first wanted row, in view or found by search, and return it."""
+        """Click the first wanted row, visible or found by search, and return it."""
         if row := await self._click_row(wanted):
             return row
         await self._search(query)
@@ -237,7 +237,7 @@ class Chats:
 
     async def _click_row(self, wanted: Wanted) -> dict[str, Any] | None:
         """Click the first wanted row and return it."""
-        for tries_left in range(CLICKS - 1, -1, -1):
+        for tries_left in range(MAX_CLICKS - 1, -1, -1):
             rows: list[dict[str, Any]] = await self._reader.ask("chats")
             row = next((row for row in rows if wanted(row)), None)
             if row is None:
@@ -246,7 +246,7 @@ class Chats:
                 self.unread = unread_count(row)
                 await self._click(row)
             except PageHung:
-                # "What's new" comes some time after the list does, and then takes the clicks.
+                # "What's new" appears some time after the list, and then intercepts clicks.
                 if not tries_left:
                     raise
                 await self.settle()
@@ -255,7 +255,7 @@ class Chats:
         return None
 
     async def _click(self, row: dict[str, Any]) -> None:
-        """Click a row as it was read: what comes in moves the rows, and no place in the list is trusted."""
+        """Click a row after checking its title once more: incoming messages move the rows."""
         patience, titles = self._reader.patience, self._reader.selectors.elements["chat_title"]
         place = self._reader.page.locator(row["css"]).nth(row["nth"])
         node = await bounded(place.element_handle(timeout=patience.click * 1000), patience.click + 1)
@@ -269,16 +269,17 @@ class Chats:
             raise PageHung(MOVED) from error
 
     async def _search(self, text: str) -> None:
-        """Filter the list; by real input, since the page does not see an assigned value."""
+        """Filter the list through input events: the page does not notice a value that is merely assigned."""
         patience = self._reader.patience
         box = await self._reader.need("search")
         await bounded(box.fill(text, timeout=patience.answer * 1000), patience.answer + 1)
 
     async def _wait(self, phone: str, right: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Wait until the `right` chat is open, this number's, and return it as it was read.
+        """Wait until this number's chat is open, one for which `right` holds, and return what was read of it.
 
-        Raise NotOnWhatsApp or NewChatsRestricted where the page says so, UnknownDialog, WrongChat, or what the screen
-        stands for. "Starting chat" and "isn't on WhatsApp" are dialogs of one button alike, so only known words decide.
+        Raise NotOnWhatsApp or NewChatsRestricted when the page says so, UnknownDialog, WrongChat, or the error of the
+        screen that is shown. "Starting chat" and "isn't on WhatsApp" are both dialogs with one button, so only their
+        words tell them apart.
         """
         patience, doubts = self._reader.patience, Doubts()
         told: Restriction | None = None
@@ -298,19 +299,19 @@ class Chats:
                         raise WrongChat(f"The page opened the chat of {_name(chat)!r} instead of {phone}.")
                     return chat
             else:
-                # A bar over the list is there for every chat; one in the place of the box is this chat's.
+                # A bar over the list concerns all chats; one in the place of the box concerns this chat.
                 refused = told or (self._says(plain(chat["notice"])) if right(chat) else None)
                 self._doubt_boxless(refused, self._says(sight.text), doubts)
         raise PageHung(f"The chat of {phone} did not open within {patience.chat:.0f} s.")
 
     def _remember(self, phone: str, chat: dict[str, Any]) -> None:
         self._known = (phone, _name(chat))
-        # Also where the older page's ids name its number: the list shows the name alone.
+        # Even if message ids of the older page contain its number: the list shows only the name.
         if chat["title"] and not title_number(chat["title"]):
             self._names[subscriber(phone)] = _name(chat)
 
     def _doubt_boxless(self, refused: Restriction | None, told: Restriction | None, doubts: Doubts) -> None:
-        """Raise NewChatsRestricted or UiChanged when there has been no box to write in for long."""
+        """Raise NewChatsRestricted or UiChanged when the box to write in has been missing for long."""
         patience = self._reader.patience
         if doubts.last("restricted", patience.doubt, seen=refused is not None) and refused:
             raise refused.error()
@@ -322,9 +323,9 @@ class Chats:
             )
 
     async def _answer_dialogs(self, sight: Sight, doubts: Doubts) -> Restriction | None:
-        """Close what informs, let "Starting chat" pass, and doubt what is not known; return what was restricted.
+        """Close dialogs that only inform, wait for "Starting chat" to pass, and return a restriction that was shown.
 
-        Raise NotOnWhatsApp or UnknownDialog.
+        Raise NotOnWhatsApp, or UnknownDialog when any other dialog stays.
         """
         selectors = self._reader.selectors
         strange = told = None
@@ -343,10 +344,10 @@ class Chats:
         return told
 
     async def ticks(self) -> dict[str, Tick]:
-        """Read the list's rows in view: subscriber → status of the last message, where that is ours.
+        """Read the list's visible rows: subscriber → status of the last message, if that is ours.
 
-        A title that two rows have, that somebody else is known to be saved under, or that the page did not write, since
-        it lacks the plus, tells of nobody.
+        Left out are a title that two rows have, a number that is known to be another contact's saved name, and a number
+        without a plus, which the page did not format itself.
         """
         rows = [(subscriber(title_number(row["title"])), row) for row in await self._reader.ask("chats")]
         often = Counter(phone for phone, _ in rows)
@@ -358,7 +359,7 @@ class Chats:
         return {phone: tick for phone, tick in told.items() if tick is not Tick.UNKNOWN}
 
     async def listed_tick(self, phone: str) -> Tick:
-        """Read the tick of a number's last message from its row in view; UNKNOWN where no row may be it, or two."""
+        """Read the tick of a number's last message from its visible row; UNKNOWN unless exactly one row matches."""
         known, name = self._known or ("", "")
         named = name if same_number(known, phone) else None
         rows = [
@@ -370,24 +371,24 @@ class Chats:
 
 
 def unread_count(row: dict[str, Any]) -> int:
-    """Read how many messages of a row's chat nobody has read; 0 where it shows no number."""
+    """Read the number of unread messages in a row; 0 if it shows none."""
     found = re.search(r"\d[\d.,\u00a0]*", row["unread"])
     return int(re.sub(r"\D", "", found[0])) if found else 0
 
 
 def same_title(name: str, title: str) -> bool:
-    """Tell whether the list's title is that of the chat; the unread announcement may stand before it."""
+    """Tell whether a title in the list is the chat's name, with or without the announcement of unread messages."""
     called = plain(name)
     return bool(called) and re.fullmatch(rf"(?:\d[\d.,]* [^\d+]*?)?{re.escape(called)}", plain(title)) is not None
 
 
 def _name(chat: dict[str, Any]) -> str:
-    """What the page calls the open chat; the box's label is "Type a message to …", in older pages without a name."""
+    """Return the open chat's title, else the box's label: "Type a message to …", without a name in older pages."""
     return str(chat["title"] or chat["label"])
 
 
 def _names(chat: dict[str, Any], phone: str) -> bool:
-    """Tell whether all that bears a number in the open chat bears this one, and something does."""
+    """Tell whether the open chat shows this number, and no other number, in its titles and ids."""
     return _all_are(phone, numbers_of(chat))
 
 
@@ -396,5 +397,5 @@ def _all_are(phone: str, numbers: list[str]) -> bool:
 
 
 def _is_name(chat: dict[str, Any]) -> bool:
-    """Tell whether the chat bears a name and no number at all, as that of a saved contact."""
+    """Tell whether the chat has a name and no number at all, as a saved contact's has."""
     return bool(_name(chat)) and not numbers_of(chat)

@@ -1,4 +1,4 @@
-"""A look at a page for a person: its screen, what is found of it, and the account's own chat. It sends nothing."""
+"""A check of a page for an operator: its screen, the elements found, the account's own chat. It sends nothing."""
 
 import asyncio
 import time
@@ -12,14 +12,14 @@ from browser.page.screens import Screen
 from browser.page.whatsapp import WhatsApp
 from errors import PageHung, SendError, UiChanged
 
-SETTLING = 5.0  # seconds that a screen may take to be whole
-LOOK = 0.2  # seconds between looks at it
-NOT_LISTED = "its own chat is not in the chat list, which it is once it has a message"
+SETTLE_SECONDS = 5.0  # that a screen may take to be complete
+POLL_SECONDS = 0.2
+NOT_LISTED = "its own chat is not in the chat list, where it appears once it has a message"
 
 
 @dataclass(frozen=True)
 class Fit:
-    """An element, and the alternative that fits it now; a place of -1 for none."""
+    """An element, and the alternative that matches now; its place is -1 if none does."""
 
     name: str
     place: int
@@ -29,7 +29,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found of a page. It holds nothing that people wrote, but for what a dialog that is not known says."""
+    """The result of a check. It has nothing that people wrote, except perhaps the text of an unknown dialog."""
 
     screen: str
     #: of the selectors
@@ -37,25 +37,25 @@ class Findings:
     fits: list[Fit]
     #: elements that this screen needs and that are not found
     missing: list[str]
-    #: alternatives that are no CSS to this Chromium
+    #: alternatives that this Chromium cannot parse
     broken: list[str]
     #: the account's own chat was opened
     own_chat: bool = False
-    #: why it was not
+    #: why the own chat was not opened
     note: str = ""
-    #: and that is a fault of the page
+    #: the page is at fault for that
     failed: bool = False
     #: our messages in that chat by their ticks
     ticks: dict[str, int] = field(default_factory=dict)
-    #: what the page calls ticks that are not known
+    #: the page's names of unknown ticks
     strange: list[str] = field(default_factory=list)
 
 
 async def examine(page: WhatsApp, *, shown: float, act: bool, reload: bool) -> Findings:
-    """Look at a page, which may take `shown` seconds to show something; with `act` in the account's own chat, too.
+    """Check a page, which may take `shown` seconds to show a screen; with `act`, open the account's own chat, too.
 
-    `reload` allows the page to be loaded anew for it. Raise PageHung, PageCrashed or BrowserLost where it cannot be
-    looked at.
+    `reload` allows a reload of the page to open that chat. Raise PageHung, PageCrashed or BrowserLost when the page
+    cannot be read.
     """
     screen = await _screen(page, shown)
     if screen is not Screen.MAIN or not act:
@@ -80,12 +80,12 @@ async def _screen(page: WhatsApp, shown: float) -> Screen:
     try:
         return await page.wait_screen(timeout=shown)
     except (UiChanged, PageHung):
-        # Nobody knows it, or it is still loading: that is what is found.
+        # It is unknown or still loading: that is the result.
         return await page.screen()
 
 
 async def _open_own_chat(page: WhatsApp, *, reload: bool) -> bool:
-    with suppress(UiChanged):  # what is missing is found by the census
+    with suppress(UiChanged):  # the census finds the missing element
         await page.settle_in()
     return await page.open_own_chat(reload=reload)
 
@@ -103,10 +103,10 @@ async def _findings(page: WhatsApp, screen: Screen, *, own_chat: bool = False) -
 
 
 async def _census(page: WhatsApp, screen: Screen, *, own_chat: bool) -> Census:
-    """Look until all that the screen needs is there, for some seconds."""
-    until = time.monotonic() + SETTLING
+    """Take a census until no element that the screen needs is missing, for at most SETTLE_SECONDS."""
+    until = time.monotonic() + SETTLE_SECONDS
     while True:
         census = await page.census()
         if not census.missing(screen, own_chat=own_chat) or time.monotonic() > until:
             return census
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""The compose box: typing like a person, reading back, and the one Enter that the guard lets through."""
+"""The compose box: typing like a person, reading back, and the one Enter that the Enter guard allows."""
 
 import asyncio
 import random
@@ -17,22 +17,22 @@ from browser.page.text_matching import same_box
 from errors import BoxMismatch, PageHung
 from texts import even_breaks
 
-GUARD = files("browser.page").joinpath("enter.js").read_text("utf-8")
+ENTER_GUARD = files("browser.page").joinpath("enter.js").read_text("utf-8")
 
-#: Characters that are typed one by one; the rest of a long text is pasted in pieces. At 100 ms a character a message of
-#: 370 characters took longer than an action may.
-TYPED = 200
-PIECE = 4096
-#: Where typing is no more safe, since the page makes something else of it, and of nothing that is pasted: a mark that
-#: begins a list or a quote; a word that begins with ":" or "@", which calls up suggestions, or that is a face.
+#: Characters that are typed one by one; the rest of a long text is pasted in pieces. At 100 ms a character, a message
+#: of 370 characters took longer than an action may.
+MAX_TYPED = 200
+PASTED_AT_ONCE = 4096
+#: Text that the page rewrites when it is typed, but not when it is pasted: a mark that begins a list or a quote; a word
+#: that begins with ":" or "@", which opens suggestions; an emoticon.
 REWRITTEN = re.compile(
     r"""(?<![^\n])[^\S\n]*(?:[-*>•]|\d+\.)[^\S\n]
     |(?<!\S)(?:[@:]\w|<3|[:;=<>(8BxX][-']?[^\s\w]|[:;=xX][-']?[DPpOo3])""",
     re.VERBOSE,
 )
-#: what one key of a US keyboard makes; anything else is inserted, as an input method does
+#: characters that are one key of a US keyboard; any other is inserted, as an input method does
 KEYS = re.compile(r"[ -~]")
-#: a base character with what belongs to it: joiners, variation selectors, skin tones, marks, flags, keycaps
+#: a grapheme cluster: a base character with its joiners, variation selectors, skin tones, marks; flags, keycaps
 CLUSTER = re.compile(
     "[\U0001f1e6-\U0001f1ff]{2}"
     "|.[\u0300-\u036f\u0591-\u05bd\u064b-\u065f\u20e3\ufe00-\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]*"
@@ -42,7 +42,7 @@ CLUSTER = re.compile(
 
 
 class ComposeBox:
-    """The box of the open chat."""
+    """The compose box of the open chat."""
 
     def __init__(self, reader: Reader, typing_delay_ms: tuple[int, int]) -> None:
         self._reader = reader
@@ -51,15 +51,15 @@ class ComposeBox:
         self._name = secret_name()
 
     async def install(self) -> None:
-        """Put the guard into every document of the page, before the page's own scripts."""
+        """Install the Enter guard in every document of the page, before the page's own scripts."""
         page, patience = self._reader.page, self._reader.patience
-        await bounded(page.add_init_script(f"({GUARD})({self._name!r})"), patience.answer)
+        await bounded(page.add_init_script(f"({ENTER_GUARD})({self._name!r})"), patience.answer)
 
     async def write(self, text: str) -> None:
-        """Replace what the box holds by `text`, and read it back. Raise BoxMismatch.
+        """Replace the content of the box by `text`, and read it back. Raise BoxMismatch.
 
-        A text that came out wrong is written once more, all of it pasted: the page may have made something else of the
-        keys, or a dialog may have taken them.
+        A text that came out wrong is entered once more, all of it pasted: the page may have rewritten what was typed,
+        or a dialog may have caught the keys.
         """
         text = even_breaks(text).strip()
         for typed in (safely_typed(text), 0):
@@ -71,11 +71,11 @@ class ComposeBox:
         raise BoxMismatch
 
     async def clear(self) -> None:
-        """Empty the box of a draft. Raise BoxMismatch when something stays."""
+        """Empty the box, which may hold a draft. Raise BoxMismatch when something stays."""
         try:
             await self._reader.click(await self._reader.need("compose"))
         except PageHung:
-            # A dialog that came meanwhile takes the click.
+            # A dialog that has just appeared intercepts the click.
             await close_all(self._reader)
             await self._reader.click(await self._reader.need("compose"))
         if await self.is_empty():
@@ -115,10 +115,10 @@ class ComposeBox:
             await self._pause()
 
     async def _pause(self) -> None:
-        await asyncio.sleep(random.uniform(*self._delays) / 1000)  # noqa: S311 - a person's unevenness
+        await asyncio.sleep(random.uniform(*self._delays) / 1000)  # noqa: S311 - no secret: a person types unevenly
 
     async def _paste(self, text: str) -> None:
-        """Paste as a person does: from a clipboard that this browser has for itself, which is empty after it."""
+        """Paste from the clipboard, which is private to this browser and emptied afterwards."""
         page, patience = self._reader.page, self._reader.patience
         await bounded(page.evaluate("(text) => navigator.clipboard.writeText(text)", text), patience.answer)
         try:
@@ -130,10 +130,10 @@ class ComposeBox:
         await bounded(self._keyboard.press(keys), self._reader.patience.answer)
 
     async def arm(self, seconds: float, since: float, *, through: str) -> None:
-        """Let one Enter through on the element `through` until `seconds` after `since`, by the monotonic clock.
+        """Allow one Enter on the element `through` until `seconds` after `since`, by the monotonic clock.
 
-        The page's clock is read first and our own after it, so a worker that freezes anywhere in between only
-        shortens the time, never lengthens it.
+        The page's clock is read before our own, so a worker that freezes in between shortens the time and never
+        lengthens it.
         """
         page, patience = self._reader.page, self._reader.patience
         now = await bounded(page.evaluate(f"{self._name}.now()"), patience.answer)
@@ -143,7 +143,7 @@ class ComposeBox:
         await bounded(page.evaluate(f"(armed) => {self._name}.arm(armed)", [deadline, box, target]), patience.answer)
 
     async def disarm(self) -> None:
-        """Let no Enter through any more."""
+        """Allow no Enter any more."""
         await bounded(self._reader.page.evaluate(f"{self._name}.disarm()"), self._reader.patience.answer)
 
     async def _handle(self, element: str) -> ElementHandle:
@@ -152,12 +152,12 @@ class ComposeBox:
         return await bounded(found.element_handle(timeout=patience.answer * 1000), patience.answer + 1)
 
     async def focus(self, element: str) -> None:
-        """Give the focus to the box, or to the button that sends."""
+        """Give the focus to an element: the box, or the send button."""
         found = await self._reader.need(element)
         await bounded(found.focus(), self._reader.patience.answer)
 
     async def press_enter(self, element: str) -> None:
-        """Press Enter on the box or on the button that sends, once."""
+        """Press Enter once, on the box or on the send button."""
         await self.focus(element)
         await self._press("Enter")
 
@@ -166,27 +166,27 @@ class ComposeBox:
         await self._press("Escape")
 
     async def held_back(self) -> str:
-        """Tell why an Enter was held back since the guard was armed: "late", "elsewhere", or "" where none was."""
+        """Return why an Enter was blocked since the guard was armed: "late", "elsewhere", or "" if none was."""
         return str(await bounded(self._reader.page.evaluate(f"{self._name}.held()"), self._reader.patience.answer))
 
 
 def is_blank(held: dict[str, Any]) -> bool:
-    """Tell whether the box that was read in this look at the chat holds nothing."""
+    """Tell whether the box was empty when the chat was read."""
     return not held["text"].strip() and not held["holes"]
 
 
 def holds(held: dict[str, Any], text: str) -> bool:
-    """Tell whether the box that was read in this look at the chat holds a text."""
+    """Tell whether the box held this text when the chat was read."""
     return bool(held["box"]) and not is_blank(held) and same_box(text, held["text"], holes=held["holes"])
 
 
 def safely_typed(text: str) -> int:
-    """Return how many characters of a text are typed one by one: up to what the page would make something else of."""
+    """Return how many characters of a text can be typed: MAX_TYPED, or up to the first that the page would rewrite."""
     found = REWRITTEN.search(text)
-    return min(TYPED, len(CLUSTER.findall(text[: found.start()])) if found else TYPED)
+    return min(MAX_TYPED, len(CLUSTER.findall(text[: found.start()])) if found else MAX_TYPED)
 
 
 def pieces(clusters: list[str]) -> Iterator[str]:
-    """Join characters to what is pasted at once; a character is never parted from what belongs to it."""
-    for start in range(0, len(clusters), PIECE):
-        yield "".join(clusters[start : start + PIECE])
+    """Join grapheme clusters to pieces that are pasted at once; no cluster is split."""
+    for start in range(0, len(clusters), PASTED_AT_ONCE):
+        yield "".join(clusters[start : start + PASTED_AT_ONCE])

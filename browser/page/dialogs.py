@@ -1,4 +1,4 @@
-"""Closing what lies on top of the page."""
+"""Closing dialogs and hint bars."""
 
 import re
 from contextlib import suppress
@@ -9,17 +9,17 @@ from browser.page.screens import Dialog, says
 from errors import PageHung, UnknownDialog
 
 CLOSE_SECONDS = 20.0
-#: how often one dialog is closed before it is thought to be something else
-TRIES = 3
-#: hint bars that can stand above each other
-BARS = 5
+#: attempts to close one dialog before it counts as one that does not go away
+MAX_TRIES = 3
+#: hint bars that may be stacked
+MAX_BARS = 5
 
 
 async def close_all(reader: Reader, quiet: float = 0) -> None:
     """Close every dialog and hint bar, until none has come for `quiet` seconds. Raise UnknownDialog when one stays.
 
-    A dialog left standing takes the clicks, and an unanswered "What's new" has led to a logout five minutes after
-    linking (rmyndharis/OpenWA #982). A media preview is never closed: it holds what somebody is about to send.
+    An open dialog intercepts clicks, and an unanswered "What's new" has led to a logout five minutes after linking
+    (rmyndharis/OpenWA #982). A media preview is never closed: a person is about to send it.
     """
     closed: list[Dialog] = []
     doubts = Doubts()
@@ -29,13 +29,13 @@ async def close_all(reader: Reader, quiet: float = 0) -> None:
             break
         if not dialogs:
             continue
-        # The last mostly lies on top; where it does not go away, it is another's turn.
+        # The last one is usually on top; if it does not go away, another one is tried.
         dialog = min(reversed(dialogs), key=closed.count)
-        if closed.count(dialog) >= TRIES:
+        if closed.count(dialog) >= MAX_TRIES:
             raise UnknownDialog(f"A dialog does not go away: {dialog.text[:200]}")
         closed.append(dialog)
         await close(reader, dialog)
-    for _ in range(BARS):
+    for _ in range(MAX_BARS):
         if (bar := await reader.find("butterbar_close")) is None:
             break
         await reader.click(bar)
@@ -43,7 +43,7 @@ async def close_all(reader: Reader, quiet: float = 0) -> None:
 
 async def close(reader: Reader, dialog: Dialog) -> None:
     """Close one dialog, and wait until it is gone: a known one by its button, any other by Escape."""
-    # One that lies over it, or comes over it meanwhile, takes the click, and is seen at the next look.
+    # A dialog on top of it may intercept the click; the caller sees that one in its next read.
     with suppress(PageHung):
         await _answer(reader, dialog)
     async for _ in reader.looks(reader.patience.doubt):
@@ -53,7 +53,7 @@ async def close(reader: Reader, dialog: Dialog) -> None:
 
 async def _answer(reader: Reader, dialog: Dialog) -> None:
     if says(reader.selectors, "refreshing", dialog.text):
-        # It would do so under a message; now is as good a time as any.
+        # Otherwise the page would reload itself in the middle of a message.
         await bounded(reader.page.reload(wait_until="domcontentloaded"), reader.patience.navigation)
         return
     names = [name for name in reader.selectors.texts["dismiss"] if name in dialog.buttons]
@@ -66,13 +66,13 @@ async def _answer(reader: Reader, dialog: Dialog) -> None:
 
 
 def is_known(reader: Reader, dialog: Dialog) -> bool:
-    """Tell whether a dialog only informs: the button of another may log out, or agree to terms."""
+    """Tell whether a dialog only informs: the button of any other may log out, or agree to terms."""
     informs = ("closable", "not_on_whatsapp", "restricted", "capped", "unrestricted", "pairing_refused")
     return any(says(reader.selectors, meaning, dialog.text) for meaning in informs)
 
 
 async def press(reader: Reader, name: str) -> None:
-    """Click a dialog's button by its whole plain name; of two that have it, one may lie over the other."""
+    """Click a dialog's button by its full name; of two buttons with that name, one may be covered by the other."""
     exactly = re.compile(rf"^\s*{re.escape(name)}\s*$", re.IGNORECASE)
     inside = reader.page.locator(", ".join(reader.selectors.elements["dialog"]))
     buttons = inside.get_by_role("button", name=exactly)

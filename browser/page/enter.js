@@ -1,9 +1,10 @@
-// The Enter guard, put in before the page's own scripts: the first capturing listener on window is called first of all.
-// It lets one Enter through: only before the deadline it was armed with, so that a worker that was frozen between
-// deciding and pressing cannot send late (both clocks count: one stands still while the machine sleeps, the other may be
-// set); and only on the element it was armed for, while the box is the one that was looked at, bears the same name and
-// holds the same text, so that a dialog which took the focus gets no answer and another chat no message. Shift+Enter is a
-// line break and passes, as do events that no person and no driver made.
+// The Enter guard. It is installed before the page's own scripts, since the first capturing listener on window is
+// called before all others. It lets one Enter through, on two conditions:
+// - before the deadline that it was armed with, so that a worker that was frozen between deciding and pressing cannot
+//   send late. Two clocks count: one stands still while the machine sleeps, the other may be set.
+// - on the element that it was armed for, while the box is the same element with the same label and text, so that Enter
+//   cannot answer a dialog that took the focus, or send into another chat.
+// Shift+Enter, a line break, passes, and so do untrusted events, which neither a person nor the driver made.
 (name) => {
   let armed = null;
   let held = "";
@@ -26,15 +27,15 @@
   }, { capture: true });
   const guard = {
     now,
-    /** Lets the next Enter through on `target`, which is the box or the button that sends. */
+    /** Allows the next Enter on `target`, which is the box or the send button. */
     arm: ([deadline, box, target]) => {
       armed = { deadline, box, target, look: look(box) };
       held = "";
     },
     disarm: () => { armed = null; },
-    /** Why an Enter was held back since it was armed: "late", "elsewhere", or "" where none was. */
+    /** Returns why an Enter was blocked since arming: "late", "elsewhere", or "" if none was. */
     held: () => held,
   };
-  // Hidden from the page's own enumeration of window; the name differs at every opening.
+  // Not enumerable on window, and under a name that differs at every opening, so that the page does not find it.
   Object.defineProperty(window, name, { value: Object.freeze(guard), enumerable: false });
 }

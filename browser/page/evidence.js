@@ -1,9 +1,9 @@
-// Copies the page's HTML for a person who mends the selectors, and veils the page for a picture of the same: structure,
-// test ids, icons and the page's own words stay, what people wrote, their names and their numbers go. Nothing of the
-// document is changed: the veil is a constructed style sheet and a highlight, which no security policy of a page keeps
-// out. Takes { hidden, open, within, codes, linking: lists of CSS; known: labels that may stay; version; cap: characters }.
+// Copies the page's HTML, and veils the page for a screenshot, to mend selectors with. Structure, test ids, icons and
+// the page's own words stay; people's texts, names and numbers are removed. The document is not changed: the veil is a
+// constructed style sheet and a highlight, which no content security policy blocks.
+// Takes { hidden, open, within, codes, linking: lists of CSS; known: labels that may stay; version; cap: characters }.
 (asked) => {
-  const MANY = 40; // pieces of text that no screen without chats has
+  const MANY = 40; // pieces of text: no screen without chats has more
   const DROPPED = new Set(["script", "style", "noscript", "template", "link", "meta"]);
   const VOID = new Set(["area", "br", "col", "embed", "hr", "img", "input", "source", "track", "wbr"]);
   const DRAWN = new Set(["d", "points", "transform", "srcset", "nonce", "integrity"]);
@@ -13,10 +13,10 @@
     "contenteditable|spellcheck|draggable|autocomplete|fill|data-(testid|icon|id|tab|lexical-editor|virtualized|animate-[a-z-]+)|" +
     "aria-(hidden|expanded|selected|checked|disabled|live|modal|busy|haspopup|multiline|readonly|level|pressed|" +
     "current|orientation|required|autocomplete|(row|col)(count|index|span)|value(now|min|max)))$");
-  // A number as people write it, or a code to be typed on the phone, which may stand in pieces of one character.
+  // A phone number as people write it, or a pairing code, which may be split into single characters.
   const NUMBER = /\+?\d[\d\s().\-\u2010-\u2015\u200e-\u202e\u2066-\u2069]{4,}\d|\b[A-Z0-9]{4}[-\s]?[A-Z0-9]{4}\b|^\s*[A-Za-z0-9]\s*$/g;
 
-  // The alternatives as one selector. What this Chromium cannot parse is left out.
+  // The alternatives as one selector, without those that this Chromium cannot parse.
   const any = (list) => list.filter((css) => {
     try {
       document.createDocumentFragment().querySelector(css);
@@ -36,18 +36,19 @@
     }
     return count;
   };
-  // With chats on the screen only dialogs and bars speak; a crowded screen that nobody knows may be chats in a new dress.
+  // While chats are shown, only dialogs and bars have the page's own words. An unknown screen with much text may be
+  // chats in a new markup.
   const chats = !!document.querySelector(within) || (!document.querySelector(any(asked.linking)) && pieces() > MANY);
 
   const known = new Set(asked.known);
-  const numbers = []; // ranges of the numbers in what stays
+  const numbers = []; // ranges of the numbers in the text that stays
   const crossed = (text) => text.replace(/\S/gu, "x");
   const unnumbered = (text) => text.replace(NUMBER, crossed);
   const kept = (text, stays) => (stays ? unnumbered(text) : crossed(text));
 
   const told = (node, stays) => {
     const text = node.data;
-    // An icon's name stands in the title of its svg.
+    // The title of an svg is its icon's name.
     if (node.parentElement?.localName === "title" && /^[\w-]+$/.test(text)) return text;
     for (const found of stays ? text.matchAll(NUMBER) : []) {
       const range = new Range();
@@ -83,7 +84,7 @@
     out.push(text);
   };
 
-  const HIDDEN = 0, GROUND = 1, OPEN = 2; // text in GROUND is hidden too, but a dialog or a bar in it is OPEN
+  const HIDDEN = 0, GROUND = 1, OPEN = 2; // text in GROUND is hidden as well, except in dialogs and bars, which are OPEN
   const write = (node, above) => {
     if (room < 0) return;
     if (node.nodeType === Node.TEXT_NODE) put(escaped(told(node, above === OPEN)));
@@ -102,7 +103,7 @@
   write(document.body, chats ? GROUND : OPEN);
 
   // Important declarations of an earlier layer win over all others of the page, however specific. Icons keep their
-  // colour: only text is filled with nothing. What is not known to hold chats is veiled as soon as some come.
+  // colour: only text becomes transparent. A screen without chats is veiled as soon as chats appear on it.
   const text = "-webkit-text-fill-color: transparent !important; -webkit-text-stroke: 0 !important; " +
     "text-shadow: none !important; text-decoration-color: transparent !important; " +
     "transition: none !important; animation: none !important;";

@@ -1,4 +1,4 @@
-"""What is kept of a page that went wrong: picture and HTML, without what people wrote, their names and numbers."""
+"""Evidence of a page that went wrong: a screenshot and the HTML, without people's texts, names and numbers."""
 
 import re
 from contextlib import suppress
@@ -11,27 +11,27 @@ from browser.engine.seam import bounded
 from browser.page.selectors import Selectors
 from errors import SendError
 
-TAKING = files("browser.page").joinpath("evidence.js").read_text("utf-8")
-SECONDS = 5.0  # for each of its steps; a page that takes longer is left alone
-CAP = 2_000_000  # characters of HTML
+SCRIPT = files("browser.page").joinpath("evidence.js").read_text("utf-8")
+STEP_SECONDS = 5.0  # for each step; a page that takes longer gives no evidence
+MAX_HTML = 2_000_000  # characters
 
-#: elements in which people speak, and not the page
+#: elements with the text of people, not of the page
 HIDDEN = (
     "pane", "panel", "header", "header_title", "contact", "quote", "suggestions", "compose", "search", "chat_row",
     "chat_title", "bubble", "text", "pairing_cells", "pairing_input",
 )  # fmt: skip
-#: the same by structure alone, for a page that changed so much that the selectors do not find them
+#: the same by structure alone, for a page that has changed so much that the selectors do not find them
 HIDDEN_ALWAYS = (
     "#pane-side", "[data-id]", "[data-pre-plain-text]", '[contenteditable="true"]', "input", "textarea", "span[title]",
     '[role="grid"]', '[role="row"]', '[role="gridcell"]', '[role="listitem"]', '[role="application"]',
     "[aria-details]", '[aria-label^="Enter code"]', ".selectable-text",
 )  # fmt: skip
-#: what speaks for the page even where chats are shown
+#: elements with the page's own text, readable even while chats are shown
 OPEN = ('[role="alert"]', '[role="alertdialog"]', '[data-testid*="butterbar"]', '[data-testid*="banner"]')
 #: any of these means that chats are shown
 WITHIN = ("#side", "#pane-side", "#main")
 WITHIN_ELEMENTS = ("pane", "panel", "chat_row", "compose")
-#: labels that selectors ask for are the page's, wherever they stand
+#: a label that a selector asks for is the page's own text, wherever it appears
 LABEL = re.compile(r"""\[aria-label[*^$~|]?=["']([^"']+)["']""")
 
 
@@ -43,17 +43,17 @@ class Evidence:
     html: str
 
 
-async def take(page: Page, selectors: Selectors, seconds: float = SECONDS) -> Evidence:
-    """Take what a page gives, each step within so many seconds, and raise nothing: one that hangs gives nothing."""
+async def take(page: Page, selectors: Selectors, seconds: float = STEP_SECONDS) -> Evidence:
+    """Take evidence of a page, each step within so many seconds. Raise nothing: a page that hangs gives none."""
     html, png = "", b""
     with suppress(SendError):
-        taken = await bounded(page.evaluate_handle(f"(asked) => ({TAKING})(asked)", _asked(selectors)), seconds)
+        taken = await bounded(page.evaluate_handle(f"(asked) => ({SCRIPT})(asked)", _asked(selectors)), seconds)
         try:
             html = await bounded(taken.evaluate("taken => taken.html"), seconds)
-            # With its caret, which Playwright would hide by a style, and leave an empty one behind.
+            # With the caret: Playwright would hide it by a style element, and leave that behind, empty.
             picture = await bounded(page.screenshot(timeout=seconds * 1000, caret="initial"), seconds + 1)
         finally:
-            # It fails when the page went to another document meanwhile, which has no veil: then there is no picture.
+            # This fails when the page has navigated meanwhile: the new document has no veil, so the picture is dropped.
             await bounded(taken.evaluate("taken => taken.unveil()"), seconds)
         png = picture
     return Evidence(png, html)
@@ -71,5 +71,5 @@ def _asked(selectors: Selectors) -> dict[str, object]:
         "known": [label.strip().lower() for label in labels]
         + [each for names in selectors.labels.values() for each in names],
         "version": selectors.version,
-        "cap": CAP,
+        "cap": MAX_HTML,
     }

@@ -1,4 +1,4 @@
-"""The open chat's history: its end, what is new after a message, and what a crash left behind."""
+"""The open chat's history: scrolling through it, and finding out what became of a message after a crash."""
 
 import asyncio
 from collections.abc import Collection
@@ -13,10 +13,10 @@ from browser.page.selectors import Selectors
 from browser.page.text_matching import plain
 from errors import PageHung
 
-#: looks that must agree before the list is thought to be at rest, and before it is believed that nothing more loads
-BRIEFLY, LONG = 2, 6
-#: steps before a chat is given up as too long
-STEPS = 400
+#: reads in a row that must agree before the list counts as at rest, and before it counts as fully loaded
+REST_READS, LOADED_READS = 2, 6
+#: scrolls back before a chat is given up as too long
+MAX_SCROLLS = 400
 
 
 class Verdict(Enum):
@@ -25,25 +25,25 @@ class Verdict(Enum):
     SENT = "sent"  # it is there with a tick
     PENDING = "pending"  # it is there, at the clock
     FAILED = "failed"  # it is there, and the page says that it was not sent
-    NOT_SENT = "not_sent"  # proved: everything after the anchor was looked at, and is somebody else's
-    UNREADABLE = "unreadable"  # it is there, and its status is none that is known
-    UNKNOWN = "unknown"  # it cannot be told
+    NOT_SENT = "not_sent"  # proved: every row after the anchor was read, and is another message
+    UNREADABLE = "unreadable"  # it is there, with an unknown status
+    UNKNOWN = "unknown"  # it is not known whether it was sent
 
 
 class Reason(StrEnum):
-    """Why it cannot be told what became of a message."""
+    """Why it is not known what became of a message."""
 
-    OTHER_OUTGOING = "other_outgoing"  # something of ours stands there that may be it and has another text
+    OTHER_OUTGOING = "other_outgoing"  # a row of ours below the anchor has another text, and may be it
     ROWS_MISSING = "rows_missing"  # a row below the anchor did not show its content
-    OLDER_PROFILE = "older_profile"  # this is not the profile in which Enter was pressed, or the machine began anew
-    ANCHOR_LOST = "anchor_lost"  # the message after which it would stand is not found
-    UNREADABLE = "unreadable"  # a row below the anchor is of a kind, or in a state, that nobody knows
-    AT_THE_CLOCK = "at_the_clock"  # it is there, and has not left
+    OLDER_PROFILE = "older_profile"  # this is not the profile in which Enter was pressed, or the machine was rebooted
+    ANCHOR_LOST = "anchor_lost"  # the message that it would follow is not found
+    UNREADABLE = "unreadable"  # a row below the anchor is of an unknown kind, or has an unknown status
+    AT_THE_CLOCK = "at_the_clock"  # it is there, without a tick
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a look at a chat tells of a message."""
+    """The result of looking for a message in a chat."""
 
     verdict: Verdict
     bubble: Bubble | None = None
@@ -55,20 +55,20 @@ class History:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        #: parts of messages that belong to no row were seen on the way
+        #: while scrolling, parts of messages were seen that belong to no row
         self._loose = False
 
     async def end(self) -> list[Bubble]:
         """Scroll to the end; return the rows that are in the DOM then, oldest first."""
-        return await self._scroll(BRIEFLY, to="end")
+        return await self._scroll(REST_READS, to="end")
 
     async def newest(self, incoming: int, seen: str | None = None) -> list[Bubble]:
         """Scroll to the end, and back until so many incoming messages are read or there are no more.
 
-        What stands below the row `seen` is read as well, where that is in the DOM.
+        The rows below the row `seen` are read as well, if that is in the DOM.
         """
         rows = await self._shown_below(await self.end(), seen)
-        for _ in range(STEPS):
+        for _ in range(MAX_SCROLLS):
             if sum(bubble.side is Side.THEIRS for bubble in rows) >= incoming:
                 break
             if hidden := [bubble.id for bubble in rows if bubble.side is Side.HIDDEN]:
@@ -84,9 +84,9 @@ class History:
         return rows
 
     async def after(self, anchor: str | None) -> tuple[list[Bubble], bool]:
-        """Scroll up to the anchor, or to the top for None; return what comes after it and whether it was reached."""
+        """Scroll up to the anchor, or to the top for None; return the rows after it and whether it was reached."""
         rows = await self.end()
-        for _ in range(STEPS):
+        for _ in range(MAX_SCROLLS):
             if anchor in {bubble.id for bubble in rows}:
                 return _below(await self._shown_below(rows, anchor), anchor), True
             further = await self._further(rows)
@@ -99,14 +99,14 @@ class History:
         return rows, False
 
     async def _shown_below(self, rows: list[Bubble], row: str | None) -> list[Bubble]:
-        """Have every row from this one on show its content, as far as it does."""
+        """Scroll to each row from this one on that shows no content, and read it again."""
         for hidden in [bubble.id for bubble in _below(rows, row, its_own=True) if bubble.side is Side.HIDDEN][::-1]:
             if hidden in {bubble.id for bubble in rows if bubble.side is Side.HIDDEN}:
                 rows = await self._show(rows, hidden)
         return rows
 
     async def _show(self, rows: list[Bubble], hidden: str) -> list[Bubble]:
-        """Scroll to a row that has lost its content, since it is far from the view, and wait until it has it again."""
+        """Scroll to a row that was emptied because it was far from the view, and wait for its content."""
         await self._reader.ask("scroll", to="", id=hidden)
         async for _ in self._reader.looks(self._reader.patience.doubt):
             shown = {bubble.id: bubble for bubble in await self._reader.bubbles() if bubble.side is not Side.HIDDEN}
@@ -116,20 +116,20 @@ class History:
         return rows
 
     async def _further(self, rows: list[Bubble]) -> list[Bubble] | None:
-        """Scroll back and return the rows with those before them; None when rows in between may have been missed."""
+        """Scroll back; return the rows with the earlier ones, or None when rows in between may have been missed."""
         ids = {bubble.id for bubble in rows}
-        for looks in (BRIEFLY, LONG):
+        for looks in (REST_READS, LOADED_READS):
             seen = await self._scroll(looks, to="back")
             if earlier := [bubble for bubble in seen if bubble.id not in ids]:
                 return None if rows and len(earlier) == len(seen) else earlier + rows
         return rows
 
     async def begins_here(self) -> bool:
-        """Tell whether the top of the list is the beginning of the chat, and not of what has been loaded of it."""
+        """Tell whether the top of the list is the beginning of the chat, and not only of its loaded part."""
         return begins(await self._reader.ask("scroll", to=""), self._reader.selectors)
 
     async def _scroll(self, agreeing: int, *, to: str) -> list[Bubble]:
-        """Scroll and read until so many looks in a row agree. Raise PageHung when they never do."""
+        """Scroll and read until `agreeing` reads in a row agree. Raise PageHung when they never do."""
         await self._reader.ask("scroll", to=to)
         before: list[str] | None = None
         agreed = 0
@@ -146,7 +146,7 @@ class History:
         raise PageHung("The message list does not come to rest.")
 
     async def find(self, text: str, anchor: str | None, bubble: str | None, others: Collection[str]) -> Finding:
-        """Judge what became of a text, twice where nothing is found of it: it may be drawn a moment later."""
+        """Judge what became of a text; twice before NOT_SENT, since a message may be drawn a moment later."""
         finding, before = await self._judged(text, anchor, bubble, others)
         if finding.verdict is not Verdict.NOT_SENT:
             return finding
@@ -163,13 +163,13 @@ class History:
         rows, whole = await self.after(anchor)
         finding = judge(text, rows, whole=whole, bubble=bubble, others=others)
         if finding.verdict is Verdict.NOT_SENT and self._loose:
-            # What bears the ids of messages has changed, and ours may be among those that bear none.
+            # The element that carries ids has changed, and our message may be among those without an id.
             finding = Finding(Verdict.UNKNOWN, reason=Reason.UNREADABLE)
         return finding, [row.id for row in rows]
 
 
 def begins(place: dict[str, Any], selectors: Selectors) -> bool:
-    """Tell of where the list stands whether that is the beginning of the chat."""
+    """Tell whether a scroll position is the beginning of the chat."""
     words = plain(place["words"])
     return (
         bool(place["top"]) and says(selectors, "history_top", words) and not says(selectors, "history_partial", words)
@@ -177,7 +177,7 @@ def begins(place: dict[str, Any], selectors: Selectors) -> bool:
 
 
 def _below(rows: list[Bubble], row: str | None, *, its_own: bool = False) -> list[Bubble]:
-    """Return the rows below this one, or with it; all where it is not among them."""
+    """Return the rows below this one, including it if `its_own`; all rows if it is not among them."""
     ids = [bubble.id for bubble in rows]
     return rows[ids.index(row) + (0 if its_own else 1) :] if row in ids else rows
 
@@ -185,12 +185,12 @@ def _below(rows: list[Bubble], row: str | None, *, its_own: bool = False) -> lis
 def judge(
     text: str, rows: list[Bubble], *, whole: bool, bubble: str | None = None, others: Collection[str] = ()
 ) -> Finding:
-    """Decide what became of a message, from all rows after its anchor; `whole` says that none is missing.
+    """Decide what became of a message, from the rows after its anchor; `whole` says that none is missing.
 
-    The id decides: `bubble` is the message's own, where it was seen, and `others` are those of other messages. Else it
-    is the one new row of ours with this text, where all rows since the anchor are there: the same text may have been
-    sent long ago. NOT_SENT is believed only where each row is known to be somebody else's, and not of a message that
-    was seen: that it is gone proves nothing.
+    The id decides if it is known: `bubble` is the message's own id, if it was seen, and `others` are ids of other
+    messages. Otherwise it is the only row of ours with this text, provided that no row since the anchor is missing: the
+    same text may have been sent long ago. NOT_SENT requires that each row is known to be another message. A message
+    that was seen is never NOT_SENT: its absence proves nothing.
     """
     others = {own_id(other) for other in others}
     ours = [row for row in rows if row.side is Side.OURS and own_id(row.id) not in others]
@@ -199,12 +199,12 @@ def judge(
     if not named and whole:
         named = [row for row in ours if row.surely_says(text)]
     if len(named) == 1:
-        return _told(named[0])
+        return _finding(named[0])
     reason = _doubt(text, rows, others, whole=whole) or (Reason.ROWS_MISSING if known else None)
     return Finding(Verdict.UNKNOWN, reason=reason) if reason else Finding(Verdict.NOT_SENT)
 
 
-def _told(row: Bubble) -> Finding:
+def _finding(row: Bubble) -> Finding:
     if row.side is Side.HIDDEN:
         return Finding(Verdict.UNKNOWN, row, Reason.ROWS_MISSING)
     if row.tick >= Tick.SENT:
@@ -217,13 +217,13 @@ def _told(row: Bubble) -> Finding:
 
 
 def _doubt(text: str, rows: list[Bubble], others: Collection[str], whole: bool) -> Reason | None:
-    """Tell what keeps these rows from being a proof that a text is not among them."""
+    """Return why these rows do not prove that a text is not among them; None if they do."""
     unnamed = [row for row in rows if own_id(row.id) not in others]
     asked: tuple[tuple[Reason, bool], ...] = (
         (Reason.ANCHOR_LOST, not whole),
         (Reason.OTHER_OUTGOING, any(row.side is Side.OURS for row in unnamed)),
         (Reason.ROWS_MISSING, any(row.side is Side.HIDDEN for row in unnamed)),
-        # The text from the other side too: a page that has changed may show ours as theirs.
+        # Incoming rows with this text count as well: a page that has changed may show ours as theirs.
         (Reason.UNREADABLE, any(row.side is Side.UNKNOWN or row.says(text) for row in unnamed)),
         (Reason.AT_THE_CLOCK, any(row.tick is Tick.PENDING for row in rows)),
     )

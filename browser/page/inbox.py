@@ -1,4 +1,4 @@
-"""What comes in: the chats that nobody has read, and the messages of the open one.
+"""Incoming messages: the unread chats, and the messages of the open chat.
 
 Opening a chat marks its messages as read for their sender, as it does for a person.
 """
@@ -18,14 +18,14 @@ from browser.page.screens import says
 from browser.page.text_matching import plain
 from errors import SendError
 
-MOST = 300  # unread messages of one chat that are read; scrolling back takes its time
+MAX_UNREAD = 300  # unread messages of one chat that are read: scrolling back takes time
 
 
 @dataclass(frozen=True)
 class Unread:
-    """A row of the chat list with messages that nobody has read."""
+    """A row of the chat list with unread messages."""
 
-    #: as the list wrote it: with bidi marks, and perhaps an announcement before the name
+    #: exactly as in the list: with bidi marks, and perhaps an announcement before the name
     title: str
     count: int
 
@@ -34,18 +34,18 @@ class Unread:
 class Conversation:
     """The open chat, at its end."""
 
-    #: what the page calls it: a number, or a saved contact's name
+    #: its title: a number, or a saved contact's name
     name: str
-    #: its number, digits only; None where nothing that was read proves it
+    #: its number, digits only; None if nothing that was read proves it
     phone: str | None
-    #: the number that the page calls it by, which proves nothing; empty where it has a name
+    #: the number in its title, which proves nothing; empty if the title is a name
     called: str
     group: bool
-    #: its messages in the DOM, and as many before them as hold all that was unread; oldest first
+    #: its messages in the DOM, and earlier ones until all unread ones are included; oldest first
     bubbles: tuple[Bubble, ...]
     #: id of its last row, which may be a notice
     last: str | None
-    #: how many of the newest incoming ones nobody had read when it was opened
+    #: how many of the newest incoming messages were unread when it was opened
     unread: int
     #: it has no message at all, and nothing is left to be loaded
     empty: bool
@@ -58,14 +58,14 @@ class Inbox:
         self._reader, self._history, self._chats = reader, history, chats
 
     async def arrival(self) -> None:
-        """Wait until the chat list has shown nothing new for a while; one that never rests is left as it is.
+        """Wait until the chat list has not changed for a while, or give up if it never stops changing.
 
-        A page that was just opened gets what came in meanwhile message by message, some time after it shows the list.
+        A page that was just opened gets the messages that it missed one by one, some time after it shows the list.
         """
         await self._rest(self._reader.patience.arrival)
 
     async def _rest(self, seconds: float) -> None:
-        """Wait until the list has looked the same for so long, and at two looks at least."""
+        """Wait until the list has stayed the same for `seconds`, and in at least two reads."""
         doubts, before = Doubts(), None
         async for _ in self._reader.looks(self._reader.patience.answer):
             seen = [(row["title"], row["unread"]) for row in await self._reader.ask("chats")]
@@ -74,7 +74,7 @@ class Inbox:
             before = seen
 
     async def unread(self) -> list[Unread]:
-        """Read the rows in view that show a number of unread messages; groups are left out where they can be told."""
+        """Read the visible rows that show a number of unread messages, except those that are known to be groups."""
         rows = await self._reader.ask("chats")
         return [Unread(row["title"], count) for row in rows if (count := unread_count(row)) and not row["group"]]
 
@@ -87,7 +87,7 @@ class Inbox:
         return bool(moved)
 
     async def open(self, unread: Unread) -> Conversation | None:
-        """Open an unread row's chat and read it. Raise WrongChat, or what the screen stands for."""
+        """Open an unread row's chat and read it. Raise WrongChat, or the error of the screen that is shown."""
         await self._chats.open_row(unread.title)
         return await self.conversation(unread.count)
 
@@ -100,13 +100,13 @@ class Inbox:
     async def conversation(self, unread: int = 0, seen: str | None = None) -> Conversation | None:
         """Read the open chat at its end; None when none is open.
 
-        `unread` is what its row told, if anything did, and `seen` the last row at an earlier look.
+        `unread` is the number that its row showed, if any, and `seen` the id of the last row of an earlier read.
         """
         chat = await self._reader.ask("chat")
         name = str(chat["title"] or chat["label"])
         if not name:
             return None
-        unread = min(max(unread, self._chats.unread, await self._divider()), MOST)
+        unread = min(max(unread, self._chats.unread, await self._divider()), MAX_UNREAD)
         rows = await self._history.newest(unread, seen)
         self._chats.unread = 0
         named = numbers_in(row.id for row in rows)
@@ -122,10 +122,10 @@ class Inbox:
         )
 
     async def proved(self, conversation: Conversation, *, at_any_cost: bool) -> str | None:
-        """Return the open chat's number, which the page calls it by, where it is proved to be its own.
+        """Return the number in the open chat's title if it is proved to be the chat's own, else None.
 
-        Where nothing on the page tells, its own address for that number does: `at_any_cost`, since that is a whole
-        reload, and not while WhatsApp allows no new chats.
+        If nothing on the page proves it, the number's deep link can: `at_any_cost`, since it takes a full reload, and
+        not while WhatsApp allows no new chats.
         """
         phone = conversation.called
         with suppress(SendError):
@@ -136,8 +136,8 @@ class Inbox:
         return None
 
     async def _is_at_its_address(self, conversation: Conversation) -> bool:
-        """Open the chat of the number that this one is called by, and tell whether it is the same, by its messages."""
-        # The page writes a plus. A number without one is what somebody has saved, often without its country.
+        """Open the chat of the number in this chat's title, and tell by its messages whether it is the same chat."""
+        # The page writes numbers with a plus. One without is a saved name, often without the country code.
         if "+" not in conversation.name or await self._chats.restriction():
             return False
         await self._chats.open(conversation.called)
@@ -148,7 +148,7 @@ class Inbox:
         return False
 
     async def _divider(self) -> int:
-        """Read how many messages were unread from the line above them, which stays while the chat is open."""
+        """Read the number of unread messages from the divider above them, which stays while the chat is open."""
         for words in map(plain, await self._reader.ask("notices")):
             number = re.match(r"\d+", words)
             if number and says(self._reader.selectors, "unread", words):
@@ -156,10 +156,10 @@ class Inbox:
         return 0
 
     async def unfolded(self, conversation: Conversation, ids: Collection[str]) -> Conversation:
-        """Unfold these messages where the page shows them in part, and read them whole."""
+        """Unfold those of these messages that the page shows in part, and read them whole."""
         folded = [bubble.id for bubble in conversation.bubbles if bubble.id in ids and self._is_folded(bubble)]
         for name in folded:
-            with suppress(SendError):  # it stays as it is, cut off behind its first part
+            with suppress(SendError):  # then the message stays cut off
                 await self._unfold(name)
         whole = {bubble.id: bubble for bubble in (await self._reader.bubbles() if folded else [])}
         bubbles = (replace(bubble, text=whole.get(bubble.id, bubble).text) for bubble in conversation.bubbles)

@@ -1,4 +1,4 @@
-"""Whose account a page is, and leaving it."""
+"""The account that a page is logged in to, and logging out of it."""
 
 import json
 from contextlib import suppress
@@ -12,32 +12,32 @@ from errors import PageHung, UiChanged
 from texts import printable
 
 LOG_OUT_SECONDS = 30.0
-#: what the page keeps of the account for itself (localStorage, bundle 2026-04)
-KEPT = """() => ["last-wid-md", "me-display-name"].map((key) => localStorage.getItem(key))"""
+#: what the page stores about its account (localStorage, bundle 2026-04)
+STORED = """() => ["last-wid-md", "me-display-name"].map((key) => localStorage.getItem(key))"""
 
 
 @dataclass(frozen=True)
 class OwnAccount:
-    """Whose account a page is, as far as the page tells."""
+    """A page's account, as far as the page stores it."""
 
     #: E.164 digits
     phone: str | None
-    #: what the owner calls themselves
+    #: the display name that the owner chose
     name: str | None
-    #: The phone's system. Nothing that is known of the page shows it or keeps it where it can be read.
+    #: The phone's operating system. No known part of the page shows it, or stores it where it can be read.
     platform: str | None = None
 
 
 async def read_own(reader: Reader) -> OwnAccount:
-    """Read it from what the page keeps; None for what is not there, as before linking."""
-    device, name = [_text(kept) for kept in await bounded(reader.page.evaluate(KEPT), reader.patience.answer)]
-    # A device's id is the account's number, the device's own and the server: 15551234567:12@c.us.
+    """Read the account from the page's localStorage; missing values are None, as before linking."""
+    device, name = [_text(kept) for kept in await bounded(reader.page.evaluate(STORED), reader.patience.answer)]
+    # A device's id has the account's number, the device's number and the server: 15551234567:12@c.us.
     phone = (device or "").partition("@")[0].partition(":")[0]
     return OwnAccount(phone if phone.isdecimal() else None, name)
 
 
 def _text(kept: str | None) -> str | None:
-    """Read a value that the page keeps as JSON, or as it is."""
+    """Decode a stored value: it is JSON, or plain text."""
     with suppress(ValueError):
         kept = json.loads(kept or "null")
     return printable(kept) if isinstance(kept, str) and kept.strip() else None
@@ -57,7 +57,7 @@ async def log_out(reader: Reader) -> None:
         sight = await reader.sight()
         if _is_out(sight, reader):
             return
-        # "Log out?" asks once more.
+        # The dialog "Log out?" asks for confirmation.
         for name in reader.selectors.texts["log_out"]:
             if any(name in dialog.buttons for dialog in sight.dialogs):
                 await press(reader, name)

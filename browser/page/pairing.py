@@ -17,17 +17,17 @@ from errors import PageHung, PairingRefused, UiChanged
 T = TypeVar("T")
 
 STEP_SECONDS = 30.0
-#: how often an expired code is asked for anew (wa-js 4.6.0 stops there too)
+#: how often an expired code is renewed (wa-js 4.6.0 has the same limit)
 RENEWALS = 5
 KEY_MS = 60  # between the number's digits
 CODE = re.compile(r"[0-9A-Z]{8}")
 
 
 class Pairing:
-    """The linking screen of one page, from its QR code to the code for the phone.
+    """Goes through the linking screen of one page, from the QR code to the pairing code.
 
-    Asking for a code in an account that is linked was seen to unlink it, so before each click the page must show the
-    linking screen.
+    Requesting a code in an account that was already linked has unlinked it, so each click is preceded by a check that
+    the page shows the linking screen.
     """
 
     def __init__(self, reader: Reader) -> None:
@@ -35,7 +35,7 @@ class Pairing:
         self._renewals = 0
 
     async def ask(self, phone: str) -> None:
-        """Fill in the number and go on to the code; where the page is there already, from the beginning."""
+        """Enter the number and go on to the code; a page that is already past its QR code is reloaded first."""
         self._renewals = 0
         await self._look(Screen.QR)
         if await self._reader.find("pairing_cells") or await self._reader.find("pairing_input"):
@@ -46,7 +46,7 @@ class Pairing:
         await self._until("pairing_cells", lambda _: self._reader.find("pairing_cells"))
 
     async def code(self) -> str | None:
-        """Read the code; see to it that an expired one is replaced. None on any other screen."""
+        """Read the code, and renew an expired one; None without a code, and on any other screen."""
         sight = await self._sight()
         if recognise(sight, self._reader.selectors) is not Screen.QR:
             return None
@@ -68,7 +68,7 @@ class Pairing:
             await self._click(button)
 
     async def _form(self) -> Locator:
-        """Go from the QR code to the box for the number. A click is ignored until the code is drawn."""
+        """Go from the QR code to the box for the number. The page ignores clicks until the code is drawn."""
         clicked = -self._reader.patience.doubt
 
         async def opened(sight: Sight) -> Locator | None:
@@ -84,7 +84,7 @@ class Pairing:
         return await self._until("pairing_input", opened)
 
     async def _type(self, box: Locator, phone: str) -> None:
-        """Type what the box does not hold already: it keeps a country code. Where that is another, write all anew."""
+        """Type the number. The box holds a country code: if that fits, only the rest is typed, else all is replaced."""
         await self._click(box)
         if (kept := await self._held(box)) and phone.startswith(kept):
             await self._press("End", phone.removeprefix(kept))
@@ -107,13 +107,13 @@ class Pairing:
         await self._reader.click(target)
 
     async def _worded(self, meaning: str) -> Locator | None:
-        """Locate a control by its whole words, where it is visible."""
+        """Locate a visible control by its complete text."""
         words = "|".join(re.escape(text) for text in self._reader.selectors.texts[meaning])
         named = self._reader.page.get_by_text(re.compile(rf"^\s*(?:{words})\s*$", re.IGNORECASE)).filter(visible=True)
         return named.first if await bounded(named.count(), self._reader.patience.answer) else None
 
     async def _until(self, what: str, ready: Callable[[Sight], Awaitable[T | None]]) -> T:
-        """Wait until the linking screen has something. Raise UiChanged with its name, or what `_look` raises."""
+        """Wait until `ready` returns something. Raise UiChanged with the name `what`, or what `_look` raises."""
         async for _ in self._reader.looks(STEP_SECONDS):
             sight = await self._look(Screen.QR, Screen.LOADING)
             if found := await ready(sight):
@@ -123,7 +123,7 @@ class Pairing:
         )
 
     async def _look(self, *wanted: Screen) -> Sight:
-        """Make sure that one of the wanted screens is shown. Raise what any other stands for, PageHung for the main."""
+        """Look at the page; it must show a wanted screen. Raise the error of any other, PageHung for the main one."""
         sight = await self._sight()
         screen = recognise(sight, self._reader.selectors)
         if screen not in wanted:
@@ -131,7 +131,7 @@ class Pairing:
         return sight
 
     async def _sight(self) -> Sight:
-        """Look at the page. Raise PairingRefused where it gives no code, with its own words."""
+        """Look at the page. Raise PairingRefused with the page's words when it refuses a code."""
         read = await self._reader.ask("sight")
         sight = Sight.of(read)
         if recognise(sight, self._reader.selectors) in {Screen.QR, Screen.UNKNOWN} and (words := self._refusal(read)):
@@ -141,7 +141,7 @@ class Pairing:
         return sight
 
     def _refusal(self, read: dict[str, Any]) -> str:
-        """Find the page's sentences that refuse a code, as it writes them."""
+        """Return the page's sentences that refuse a code, verbatim."""
         lines = "\n".join((read["text"], *(dialog["text"] for dialog in read["dialogs"]))).splitlines()
         refusals = (line.strip() for line in lines if says(self._reader.selectors, "pairing_refused", plain(line)))
         return " ".join(dict.fromkeys(refusals))

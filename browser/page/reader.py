@@ -17,53 +17,53 @@ from browser.page.screens import Sight
 from browser.page.selectors import Selectors
 from errors import PageCrashed, SendError, UiChanged
 
-#: a page that goes elsewhere more often than this while it is asked one thing is broken
-NAVIGATIONS = 5
+#: a page that navigates more often than this during one question is broken
+MAX_NAVIGATIONS = 5
 READING = files("browser.page").joinpath("reading.js").read_text("utf-8")
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long each thing may take, in seconds."""
+    """How long each step may take or must last, in seconds."""
 
     #: one answer of the page, or one click
     answer: float = 15.0
-    #: a click: what is to be clicked must come to rest uncovered
+    #: a click, with the wait until its target is at rest and uncovered
     click: float = 3.0
-    #: without a dialog before a fresh chat list is thought to be free of them
+    #: without a dialog, before a fresh chat list counts as free of them
     quiet: float = 0.6
     #: a navigation up to its HTML
     navigation: float = 60.0
     #: a page that was just opened, up to a screen that lasts (a cold boot was measured at 20-25 s)
     boot: float = 90.0
-    #: a chat, from a cold boot on
+    #: opening a chat, including a cold boot
     chat: float = 90.0
-    #: without anything new before a page that was just opened is thought to have what came in while it was closed
+    #: without a change, before a page that was just opened counts as having received the messages that it missed
     arrival: float = 1.5
     #: a search in the chat list
     search: float = 2.0
-    #: something that may pass by itself before it is believed: a dialog, a wrong chat, a missing compose box
+    #: that a state which may pass by itself must last to count: a dialog, a wrong chat, a missing compose box
     doubt: float = 3.0
-    #: for the box to show the last key; it takes its time with a text of thousands of lines
+    #: for the box to show the last key; it is slow with a text of thousands of lines
     typed: float = 5.0
     #: for the box to be empty after Enter
     taken: float = 3.0
-    #: between two looks that are to agree that nothing left
+    #: between two reads that must agree that nothing was sent
     settle: float = 3.0
-    #: for a status of our message that can be read, once the box is empty
+    #: for our message to show a readable status, once the box is empty
     status: float = 10.0
-    #: before a screen that would end a login is looked at a second time
+    #: before a screen that would end a login is read a second time
     again: float = 12.0
     #: no connection, before the account is said to be offline
     offline: float = 20.0
-    #: a screen that nobody knows
+    #: an unknown screen, before the page counts as changed
     unknown: float = 20.0
-    #: between two looks
+    #: between two reads
     poll: float = 0.2
 
 
 class Doubts:
-    """Remembers since when something questionable has been seen without a break."""
+    """Tracks since when each questionable state has been seen without a break."""
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
@@ -83,13 +83,13 @@ class Reader:
         self.page = page
         self.selectors = selectors
         self.patience = patience
-        #: made in the document that was asked last, for the selectors of then
+        #: the readers in the document that was asked last, and the selectors that they were made with
         self._readers: tuple[Selectors, JSHandle] | None = None
 
     async def ask(self, question: str, **more: Any) -> Any:
-        """Call one of the readers in reading.js; once more where the page went to another document meanwhile."""
+        """Call one of the readers in reading.js, and again if the page has navigated meanwhile."""
         asked = [question, json.dumps(more)]
-        for tries_left in range(NAVIGATIONS, -1, -1):
+        for tries_left in range(MAX_NAVIGATIONS, -1, -1):
             known = self._readers
             try:
                 readers = await self._made()
@@ -99,15 +99,15 @@ class Reader:
                 self._readers = None
                 if not tries_left or "context was destroyed" not in str(error.__cause__):
                     raise
-                # Readers of the document before say only now that it is gone, which is no reason to wait.
+                # Readers of an earlier document fail only when they are used: then there is no reason to wait.
                 if known is None:
                     await asyncio.sleep(self.patience.poll)
         raise PageCrashed
 
     async def _made(self) -> JSHandle:
-        """Return the document's readers, made by reading.js at the first question: to compile it takes 2 ms each time.
+        """Return the document's readers, made by reading.js at the first question: compiling it takes 2 ms.
 
-        They are nowhere in the page's reach, and go with the document.
+        The page cannot reach them, and they end with the document.
         """
         if self._readers is None or self._readers[0] is not self.selectors:
             made = await bounded(self.page.evaluate_handle(READING, self.selectors.elements), self.patience.answer)
@@ -123,7 +123,7 @@ class Reader:
         return True
 
     async def sight(self) -> Sight:
-        """Look at the whole screen."""
+        """Read the whole screen."""
         return Sight.of(await self.ask("sight"))
 
     async def bubbles(self) -> list[Bubble]:
@@ -143,16 +143,16 @@ class Reader:
         return found
 
     def lacks(self, element: str) -> UiChanged:
-        """Make the error for an element that must be there and is not."""
+        """Make the exception for an element that must be there and is not."""
         detail = f"The page has no {element} where one is expected (selectors {self.selectors.version})."
         return UiChanged(detail, element=element)
 
     async def click(self, target: Locator) -> None:
-        """Click as a person does: trusted, in the middle, when it holds still."""
+        """Click as a person does: by a trusted event, in the middle, once the target is at rest."""
         await bounded(target.click(timeout=self.patience.click * 1000), self.patience.click + 1)
 
     async def looks(self, seconds: float) -> AsyncIterator[float]:
-        """Yield the seconds that have passed, at once and then once a poll, until `seconds` are over."""
+        """Yield the seconds that have passed, at once and then at each poll, until `seconds` are over."""
         began = time.monotonic()
         while (passed := time.monotonic() - began) < seconds:
             yield passed
@@ -160,5 +160,5 @@ class Reader:
 
 
 def secret_name() -> str:
-    """Make a name for something on the page that the page cannot guess."""
+    """Make a random name for something on the page, which the page cannot guess."""
     return f"_{secrets.token_hex(8)}"

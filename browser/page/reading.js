@@ -1,6 +1,6 @@
-// Reads the page, in one call a question: made once a document with the selectors' alternatives of each element,
-// css: {name: [alternatives]}. A reader takes { css, … }, changes nothing (the two that scroll say so) and returns plain
-// data; what the data means is decided in Python.
+// Reads the page, with one call per question. It is compiled once per document, with the selectors' alternatives of
+// each element, css: {name: [alternatives]}. A reader takes { css, … }, changes nothing (except the two that scroll)
+// and returns plain data; Python decides what the data means.
 (css) => {
   const shown = (node) => node.checkVisibility({ visibilityProperty: true });
 
@@ -15,13 +15,13 @@
     return [];
   };
   const one = (root, alternatives) => all(root, alternatives)[0] ?? null;
-  // A node itself, or the first one in it.
+  // The first node that matches among a node itself and those in it.
   const within = (node, alternatives) =>
     all(node.parentElement, alternatives).find((each) => node.contains(each)) ?? null;
 
-  // Text as a person reads it, with its line breaks, and with the marks of lists and quotes before their lines. innerText
-  // would drop emoji, which the page draws as pictures; `holes` counts the pictures that have no alternative text.
-  // Whatever is in `outside` is left out.
+  // Text as a person reads it, with its line breaks, and with the marks of lists and quotes before their lines.
+  // innerText would drop emoji, which the page draws as pictures; `holes` counts the pictures that have no alternative
+  // text. Nodes in `outside` are left out.
   const BLOCK = new Set(["DIV", "P", "LI", "UL", "OL", "BLOCKQUOTE", "PRE"]);
   const words = (node, outside = new Set()) => {
     let [text, holes, open, ended] = ["", 0, false, false];
@@ -36,7 +36,7 @@
       if (at.nodeType === Node.TEXT_NODE) return void (at.data && say(at.data));
       if (at.nodeType !== Node.ELEMENT_NODE || outside.has(at)) return;
       if (at.tagName === "IMG") return void (at.alt ? say(at.alt) : (holes += 1));
-      // The last one of a block only keeps its line open.
+      // A <br> at the end of a block is no line break: it only keeps the line open.
       if (at.tagName === "BR") return say(at.nextSibling || !BLOCK.has(at.parentNode.tagName) ? "\n" : "");
       if (!BLOCK.has(at.tagName)) return void at.childNodes.forEach(read);
       end();
@@ -49,7 +49,7 @@
     return { text, holes };
   };
 
-  // The mark that a line of a list or a quote was written with. The newer page keeps it for copying; it is in no text.
+  // The mark that a line of a list or a quote was written with. The newer page keeps it in an attribute, for copying.
   const markOf = (node) => {
     const copied = node.getAttribute("data-pre-plain-text");
     if (copied && !copied.startsWith("[")) return copied;
@@ -60,8 +60,8 @@
     return list?.tagName === "OL" ? `${list.start + [...list.children].indexOf(node)}. ` : "- ";
   };
 
-  // The page's own words: everything that is visible, without chat names, messages and what is being typed. A message
-  // that quotes a ban screen must not look like one.
+  // The page's own words: all visible text except chat names, messages and the text that is being typed. A message that
+  // quotes a ban screen must not look like one.
   const ownWords = (root, outside) => {
     const read = (node) => {
       if (outside.has(node) || !shown(node)) return "";
@@ -104,7 +104,7 @@
     };
   };
 
-  // Which alternative of an element shows now, and which of its nodes.
+  // The first alternative of an element that is visible now, and the index of its visible node.
   const place = ({ alternatives }) => {
     for (const [index, css] of alternatives.entries()) {
       try {
@@ -115,8 +115,9 @@
     return null;
   };
 
-  // Of each element which alternative shows now; which cannot be parsed; how many lines the chat list has. What is part
-  // of a message is looked for in the message list: the box to write in has text of the same kind.
+  // For each element, the alternative that is visible now; the alternatives that cannot be parsed; the number of lines
+  // in the chat list. Parts of a message are searched in the message list only: the compose box has text of the same
+  // kind.
   const MESSAGE = new Set(["bubble", "outgoing", "incoming", "box", "text", "quote", "meta", "failed", "notice"]);
   const census = ({ css }) => {
     const broken = [];
@@ -137,11 +138,11 @@
     return { places: Object.fromEntries(places), broken, listed: lines.length };
   };
 
-  // The icons within a node, in the order of the page: the accessible name, the own name, and the colour, which tells
-  // grey from blue. What is in `outside` is left out.
+  // The icons within a node, in the order of the page: accessible name, icon name, and colour (grey or blue). Nodes in
+  // `outside` are left out.
   const icons = (node, outside = new Set()) => {
     const inside = [node, ...node.querySelectorAll("svg, [data-icon]")].filter((each) => each.matches("svg, [data-icon]"));
-    // An svg in a node that has the name is that node's.
+    // An svg in a node with data-icon is that node's icon, not another one.
     const drawn = inside.filter((each) => !(each.tagName === "svg" && each.parentNode.closest("[data-icon]")));
     return drawn.filter((each) => ![...outside].some((one) => one.contains(each))).map((each) => {
       const named = each.closest("[aria-label]");
@@ -156,8 +157,8 @@
   const identity = (node) =>
     node.getAttribute("data-id") ?? (node.getAttribute("data-testid") ?? "").replace(/^conv-msg-/, "");
 
-  // On which half of the panel a bubble's box lies; English is written from left to right, so ours are on the right. What
-  // is as far from both edges is in the middle, as notices are.
+  // On which half of the panel a bubble's box lies. English is written from left to right, so ours are on the right. A
+  // box that is about as far from both edges is in the middle, as notices are.
   const side = (box, panel) => {
     const [inner, outer] = [box.getBoundingClientRect(), panel.getBoundingClientRect()];
     const [left, right] = [inner.left - outer.left, outer.right - inner.right];
@@ -165,7 +166,7 @@
     return left > right ? "right" : "left";
   };
 
-  // The nodes that bear an id, from the oldest to the newest. Containers and ids are nested: one id is one row.
+  // The nodes with a message id, oldest first. Nodes with the same id may be nested: one id is one row.
   const bearers = (css, panel) => {
     const seen = new Map();
     for (const node of panel ? css.bubble.flatMap((each) => all(panel, [each])) : []) {
@@ -198,7 +199,7 @@
     });
   };
 
-  // What stands between the messages: dates, notices, and how many of them were unread when the chat was opened.
+  // The rows between the messages: dates, notices, and the divider with the number of unread messages.
   const notices = ({ css }) => {
     const panel = panelOf(css);
     return (panel ? all(panel, css.message_row) : [])
@@ -221,8 +222,8 @@
     }).filter((row) => row.shown);
   };
 
-  // The open chat: what the box and the header call it, what the box holds, and what the page says in it: a notice
-  // that stands in the place of the box, for one.
+  // The open chat: its title in the header and its label on the box, the content of the box, and the page's own words
+  // in it, such as a notice in the place of the box.
   const chat = ({ css }) => {
     const box = all(document, css.compose).find(shown) ?? null;
     const title = one(document, css.header_title);
@@ -236,11 +237,11 @@
     };
   };
 
-  // What the contact's panel says, line by line.
+  // The lines of the contact's panel.
   const contact = ({ css }) =>
     (all(document, css.contact).find(shown)?.innerText ?? "").split("\n").map((line) => line.trim()).filter(Boolean);
 
-  // How many parts of messages belong to none that bears an id.
+  // How many parts of messages are outside of every node with a message id.
   const loose = ({ css }) => {
     const panel = panelOf(css);
     const held = bearers(css, panel).map(([, node]) => node);
@@ -248,9 +249,9 @@
     return parts.filter((part) => !held.some((node) => node.contains(part))).length;
   };
 
-  // All that counts before Enter, in one look: the chat, what lies on it or waits for keys, who has the focus, the
-  // messages, and parts of messages that belong to none.
-  const poised = ({ css }) => {
+  // Everything that is checked before Enter, in one read: the chat, what covers it or would get the keys, the focus,
+  // the messages, and parts of messages outside of every message.
+  const ready = ({ css }) => {
     const box = all(document, css.compose).find(shown) ?? null;
     return {
       panel: !!one(document, css.panel), chat: chat({ css }), rows: rows({ css }), top: scroll({ css }),
@@ -260,9 +261,9 @@
     };
   };
 
-  // Scrolls the message list to its "end", back so that its oldest row in the DOM comes to the bottom of the view
-  // ("back"), or to the row with this `id`, and says where it stands; with neither only says so. `words` is what stands at
-  // the very top.
+  // Scrolls the message list to its "end", "back" until the oldest row in the DOM is at the bottom of the view, or to
+  // the row with this `id`; without any of these it does not scroll. Returns whether the list is at its top, and the
+  // words of the list there.
   const scroll = ({ css, to, id }) => {
     const panel = panelOf(css);
     const oldest = panel && css.bubble.map((each) => panel.querySelector(each)).find(Boolean);
@@ -277,7 +278,7 @@
     return { top, words: top ? ((list ?? panel)?.innerText ?? "").slice(0, 5000) : "" };
   };
 
-  // Scrolls the chat list to its "top", or "on" by less than a view, and says whether that moved it.
+  // Scrolls the chat list to its "top", or "on" by less than a view. Returns whether that moved it.
   const scrollChats = ({ css, to }) => {
     const pane = one(document, css.pane);
     const scrolls = (node) => /auto|scroll/.test(getComputedStyle(node).overflowY);
@@ -288,11 +289,11 @@
     return list?.scrollTop !== before;
   };
 
-  const readers = { sight, place, census, rows, notices, chats, chat, contact, loose, poised, scroll,
+  const readers = { sight, place, census, rows, notices, chats, chat, contact, loose, ready, scroll,
     scrollChats };
-  // NUL and halves of surrogate pairs, which Postgres cannot hold, are left out of whatever the page says.
+  // NUL and halves of surrogate pairs, which Postgres cannot store, are removed from every text of the page.
   const printable = (_, value) => (typeof value === "string" ? value.replace(/[\0\p{Cs}]/gu, "") : value);
-  // As text there and back: Playwright looks at each value of an object twice, here and in its driver, and that takes
-  // more than the answer itself.
+  // JSON in both directions: Playwright would walk each value of an object twice, here and in its driver, which takes
+  // longer than the reading itself.
   return (question, more) => JSON.stringify(readers[question]({ css, ...JSON.parse(more) }), printable);
 }

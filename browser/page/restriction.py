@@ -1,4 +1,4 @@
-"""What keeps an account from new chats, told from the page's own words. Pure."""
+"""Restrictions of an account to its known chats, read from the page's own words. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from typing import Literal
 from browser.page.selectors import Selectors
 from errors import NewChatsRestricted
 
-#: by conduct, until WhatsApp lifts it; or by the month's count of new chats
+#: for its conduct, until WhatsApp lifts it; or because it has reached the monthly limit on new chats
 Kind = Literal["new_chats", "monthly_cap"]
 
-#: English dates that can be read in one way only: "December 1, 2026", "1 Dec 2026", with or without year and weekday
+#: unambiguous English dates: "December 1, 2026", "1 Dec 2026", with or without year and weekday
 DAY = re.compile(
     r"\s*(?:\w+day,?\s+)?(?:(?P<month>[a-z]{3,9})\.?\s+(?P<day>\d{1,2})|(?P<day2>\d{1,2})\s+(?P<month2>[a-z]{3,9})\.?)"
     r"(?:,?\s+(?P<year>\d{4}))?\b"
@@ -21,18 +21,18 @@ MONTHS = ("%B", "%b")
 
 @dataclass(frozen=True)
 class Restriction:
-    """One of WhatsApp's two, and the day it ends on where the page says so."""
+    """One of WhatsApp's two restrictions, and the day on which it ends, if the page says so."""
 
     kind: Kind
     until: date | None = None
 
     def error(self) -> NewChatsRestricted:
-        """Make what is raised where it stands in the way."""
+        """Make the exception for a chat that it keeps closed."""
         return NewChatsRestricted(restriction=self.kind, until=self.until)
 
 
 def read(text: str, selectors: Selectors, today: date) -> Restriction | None:
-    """Tell what a plain text of the page's own says; None when it restricts nothing, or no longer."""
+    """Read a restriction from the page's own normalised text; None if it has none, or one that was lifted."""
     texts = selectors.texts
     if said := [words for words in texts["capped"] if words in text]:
         ends = (_day(text.partition(words)[2], today) for words in said)
@@ -44,7 +44,7 @@ def read(text: str, selectors: Selectors, today: date) -> Restriction | None:
 
 
 def _day(text: str, today: date) -> date | None:
-    """Read the date at the beginning of a plain text; without its year it is the next such day."""
+    """Read the date at the beginning of a normalised text; without a year it is the next such day."""
     found = DAY.match(text)
     if found is None:
         return None
@@ -52,7 +52,7 @@ def _day(text: str, today: date) -> date | None:
     for year in (found["year"],) if found["year"] else (str(today.year), str(today.year + 1)):
         for names in MONTHS:
             try:
-                ends = datetime.strptime(f"{day} {month[:9]} {year}", f"%d {names} %Y").date()  # noqa: DTZ007 - a day
+                ends = datetime.strptime(f"{day} {month[:9]} {year}", f"%d {names} %Y").date()  # noqa: DTZ007 - a day has no time zone
             except ValueError:
                 continue
             if found["year"] or ends >= today:

@@ -1,4 +1,4 @@
-"""Which of WhatsApp's screens is shown, told from what was read of the page. Pure."""
+"""Recognising which of WhatsApp's screens is shown, from what was read of the page. Pure."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,29 +10,29 @@ from errors import Banned, NotLinked, Offline, OpenElsewhere, PageCrashed, PageH
 
 
 class Screen(StrEnum):
-    """What a person would say the page shows."""
+    """A screen of WhatsApp Web, as a person would name it."""
 
     LOADING = "loading"  # nothing yet
-    QR = "qr"  # waits for a phone
+    QR = "qr"  # the linking screen, which waits for a phone
     SYNCING = "syncing"  # linked, the history is loading
     MAIN = "main"  # the chat list, online
     BANNED = "banned"  # a ban screen instead of the chat list
     CONFLICT = "conflict"  # open in another window or browser
     OFFLINE = "offline"  # no connection, with or without the chat list
-    PROXY_BLOCKED = "proxy_blocked"  # the network keeps WhatsApp out
-    UNAVAILABLE = "unavailable"  # WhatsApp's servers, or the disk, cannot serve
+    PROXY_BLOCKED = "proxy_blocked"  # the network blocks WhatsApp
+    UNAVAILABLE = "unavailable"  # WhatsApp's servers are down, or the disk is full
     UNSUPPORTED = "unsupported"  # the browser is refused
     CRASHED = "crashed"  # "Unexpected error occurred."
     UNKNOWN = "unknown"  # none of these
 
 
-#: on its way to something else
+#: screens that pass by themselves
 PASSING = frozenset({Screen.LOADING, Screen.SYNCING})
 
-#: what stays until something is done; UNKNOWN is doubted first
+#: screens that stay until something is done; UNKNOWN is not among them, since it may pass
 LASTING = tuple(screen for screen in Screen if screen not in PASSING | {Screen.UNKNOWN})
 
-#: what is raised when this is shown where the chat list is needed
+#: the error of a screen: what is raised when it is shown instead of the chat list
 ERRORS: dict[Screen, type[SendError]] = {
     Screen.LOADING: PageHung,
     Screen.SYNCING: PageHung,
@@ -50,17 +50,17 @@ ERRORS: dict[Screen, type[SendError]] = {
 
 @dataclass(frozen=True)
 class Dialog:
-    """A dialog on top of the page. `text` is plain, `buttons` are plain names in the order of the page."""
+    """A dialog on top of the page. `text` and the names of its `buttons`, in the page's order, are normalised."""
 
     text: str
     buttons: tuple[str, ...]
-    #: a media preview, which holds what somebody is about to send
+    #: a media preview, which a person is about to send
     media: bool
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What was read of the page in one look. Texts are plain and hold no message and no contact's name."""
+    """One read of the page. Its texts are normalised (`plain`), and have no messages and no names of contacts."""
 
     found: frozenset[str]
     text: str
@@ -71,12 +71,12 @@ class Sight:
     overlaid: bool
     path: str
     empty: bool
-    #: how far a bar of progress stands; empty without one
+    #: the value of the progress bar; empty without one
     progress: str = ""
 
     @classmethod
     def of(cls, read: dict[str, Any]) -> "Sight":
-        """Make one of what reading.js returns."""
+        """Make a Sight of what reading.js returns."""
         return cls(
             found=frozenset(read["found"]),
             text=plain(read["text"]),
@@ -93,14 +93,14 @@ class Sight:
 
 
 def says(selectors: Selectors, meaning: str, text: str) -> bool:
-    """Tell whether a plain text holds one of the texts of that meaning."""
+    """Tell whether a normalised text contains one of the selectors' texts of that meaning."""
     return any(each in text for each in selectors.texts[meaning])
 
 
 def recognise(sight: Sight, selectors: Selectors) -> Screen:
-    """Name the screen. What ends everything is asked first, the chat list last.
+    """Recognise the screen. Screens that stop all work are checked first, the chat list late.
 
-    Whole screens count only where there is no chat list; a ban in particular is ban text *and* no chat list.
+    Screens that fill the page count only without a chat list; in particular, a ban is a ban text *and* no chat list.
     """
     inside = "pane" in sight.found
     on_top = " ".join(dialog.text for dialog in sight.dialogs)

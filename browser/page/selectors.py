@@ -1,4 +1,4 @@
-"""The page's looks, read from selectors.toml and checked before anything is driven with them."""
+"""The selectors: what WhatsApp's page looks like, loaded from selectors.toml and checked before use."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 from errors import SelectorsWrong
 
-#: what the code asks for; a file that lacks one of them is refused
+#: the names that the code uses; a file that lacks one of them is refused
 ELEMENTS = frozenset(
     (
         "boot",
@@ -97,8 +97,8 @@ ICONS = LABELS | {"delivered_or_read"}
 
 #: a string, or one escaped character, of CSS (CSS Syntax Level 3, 4.3)
 STRING = re.compile(r"""\"(?:[^"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|\\.""")
-#: what is in no selector, an empty one in a list, and a combinator with nothing behind it
-STRANGE = re.compile(r"[{};@<\n]|/\*|^\s*$|^\s*,|,\s*(?:[,)]|$)|[>+~]\s*(?:,|$)")
+#: text that no selector contains, an empty selector in a list, and a combinator with nothing after it
+INVALID = re.compile(r"[{};@<\n]|/\*|^\s*$|^\s*,|,\s*(?:[,)]|$)|[>+~]\s*(?:,|$)")
 BRACKET = re.compile(r"[()\[\]]")
 PAIRS = {"(": ")", "[": "]"}
 
@@ -115,7 +115,7 @@ class Selectors:
 
     @property
     def fingerprint(self) -> str:
-        """Tell these from others, of the same version too: a file may be changed without a new one."""
+        """Identify the content: a file may be changed without a new version."""
         content = json.dumps([self.elements, self.texts, self.labels, self.icons], sort_keys=True)
         return f"{self.version} {hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
@@ -130,7 +130,7 @@ def load(path: Path | None = None) -> Selectors:
 
 
 def decode(content: bytes) -> Selectors:
-    """Check a selectors file's bytes. Raise SelectorsWrong."""
+    """Parse and check a selectors file's bytes. Raise SelectorsWrong."""
     try:
         return parse(content.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -138,7 +138,7 @@ def decode(content: bytes) -> Selectors:
 
 
 def parse(text: str) -> Selectors:
-    """Check a selectors file's text. Raise SelectorsWrong with the name of what is missing or misshapen."""
+    """Parse and check a selectors file's text. Raise SelectorsWrong, naming the entry that is missing or malformed."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -181,16 +181,16 @@ def _alternatives(name: str, entry: object) -> list[str]:
 
 
 def _fault(css: str) -> str | None:
-    """Tell what keeps a text from being a selector, as far as it can be told without a browser.
+    """Return what makes a text an invalid selector, as far as that can be checked without a browser.
 
-    An open bracket or quote would swallow what is joined to it; a name that CSS does not know only finds nothing, and
-    the census reports it.
+    An unclosed bracket or quote would swallow the selectors that are joined after it. A name that CSS does not know
+    merely matches nothing, and the census reports it.
     """
     bare = STRING.sub("x", css)
     if '"' in bare or "'" in bare:
-        return "a quote stands open"
-    if strange := STRANGE.search(bare):
-        return f"{strange[0]!r} cannot stand there"
+        return "a quote is not closed"
+    if invalid := INVALID.search(bare):
+        return f"{invalid[0]!r} is not allowed there"
     open_brackets: list[str] = []
     for bracket in BRACKET.findall(bare):
         if bracket in PAIRS:

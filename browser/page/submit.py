@@ -1,4 +1,4 @@
-"""How a message leaves: everything is proved in one look, Enter is pressed once, and the message is found by its id."""
+"""Submitting a message: check everything in one read, press Enter once, and find the message by its id."""
 
 import asyncio
 import time
@@ -16,12 +16,12 @@ from browser.page.reader import Reader
 from browser.page.screens import ERRORS, Screen, recognise
 from errors import BoxMismatch, EnterNotTaken, EnterRefused, OutcomeUnknown, PageHung, Refused, UiChanged, WrongChat
 
-#: of a screen seen while a message is on its way, those that end the waiting
-ENDING = frozenset({Screen.CRASHED, Screen.BANNED, Screen.QR, Screen.CONFLICT, Screen.UNSUPPORTED})
-CLOCK = 2.0  # seconds without a tick after which a message's id is told
-QUICK = 4  # looks are so much quicker in the first second, in which most messages get their tick
+#: the screens that end the wait for a message's tick
+FINAL_SCREENS = frozenset({Screen.CRASHED, Screen.BANNED, Screen.QR, Screen.CONFLICT, Screen.UNSUPPORTED})
+SEEN_SECONDS = 2.0  # without a tick, before the message's id is reported
+FASTER = 4  # times: polling in the first second, in which most messages get their tick
 
-#: is told the id of a message that has no tick yet
+#: callback for the id of a message that has no tick yet
 Seen = Callable[[str], Awaitable[None]]
 
 
@@ -30,31 +30,31 @@ class Submission:
 
     def __init__(self, reader: Reader, box: ComposeBox, history: History, chats: Chats) -> None:
         self._reader, self._box, self._history, self._chats = reader, box, history, chats
-        #: whose chat was opened last, and what was written there
+        #: the number whose chat was opened last, and the text that was entered there
         self.phone = ""
         self.text = ""
         self._before: frozenset[str] = frozenset()
-        #: what Enter is pressed on: the box, or the button where the page does not take it there
+        #: the element that gets Enter: the box, or the send button after the box has ignored Enter
         self._through = "compose"
-        #: the last Enter was not taken
+        #: the page ignored the last Enter
         self._refused = False
 
     # --- before Enter ------------------------------------------------------------------------------------------------
 
     async def arm(self, seconds: float, since: float) -> str | None:
-        """Prove all that counts, let one Enter through, and return the anchor."""
-        anchor, self._before = await self._poise()
+        """Check everything that matters, allow one Enter, and return the anchor."""
+        anchor, self._before = await self._ready()
         await self._box.arm(seconds, since, through=self._through)
         return anchor
 
-    async def _poise(self) -> tuple[str | None, frozenset[str]]:
-        """Wait until one look shows all that is needed; return the last row's id, None without one, and all ids."""
+    async def _ready(self) -> tuple[str | None, frozenset[str]]:
+        """Wait until one read passes all checks; return the last row's id, None without one, and all ids."""
         fault: Exception = PageHung("The chat was not ready for Enter.")
         async for _ in self._reader.looks(self._reader.patience.answer):
             await self._history.end()
-            await self._close_what_takes_enter()
+            await self._close_overlays()
             await self._box.focus("compose")
-            look = await self._reader.ask("poised", to="")
+            look = await self._reader.ask("ready", to="")
             found = self._fault(look)
             if found is None:
                 ids = [row["id"] for row in look["rows"]]
@@ -64,7 +64,8 @@ class Submission:
                 break
         raise fault
 
-    async def _close_what_takes_enter(self) -> None:
+    async def _close_overlays(self) -> None:
+        """Close dialogs, suggestions and previews, which would get Enter."""
         await close_all(self._reader)
         if await self._reader.find("suggestions"):
             await self._box.focus("compose")
@@ -73,7 +74,7 @@ class Submission:
             await self._reader.click(close)
 
     def _fault(self, look: dict[str, Any]) -> Exception | None:
-        """Tell what keeps Enter from being pressed on what this look shows; None where nothing does."""
+        """Return the first check that this read fails, as an exception; None if Enter may be pressed."""
         asked: tuple[tuple[bool, Exception], ...] = (
             (
                 self._chats.is_of(look["chat"], self.phone),
@@ -82,9 +83,9 @@ class Submission:
             (holds(look["chat"], self.text), BoxMismatch("The compose box no longer holds what was written.")),
             (self._box_gets_enter(look), PageHung("Something else than the compose box would get Enter.")),
             (look["panel"], self._reader.lacks("panel")),
-            # Parts of messages outside of any: what bears their ids has changed, and nothing could be found again.
+            # Parts of messages outside any row: the element that carries ids has changed, and ours would not be found.
             (not look["loose"], self._reader.lacks("bubble")),
-            (bool(look["rows"]) or begins(look["top"], self._reader.selectors), PageHung("The messages did not come.")),
+            (bool(look["rows"]) or begins(look["top"], self._reader.selectors), PageHung("The messages did not load.")),
         )
         return next((fault for fine, fault in asked if not fine), None)
 
@@ -93,7 +94,7 @@ class Submission:
         return bool(look["focused"]) and not look["dialogs"] and not look["suggestions"]
 
     async def press(self) -> None:
-        """Press Enter, once."""
+        """Press Enter once."""
         await self._box.press_enter(self._through)
 
     # --- after Enter -------------------------------------------------------------------------------------------------
@@ -108,29 +109,29 @@ class Submission:
             ours = watch.look(await self._reader.bubbles())
             if ours and ours.tick >= Tick.SENT:
                 self._refused = False
-                self._chats.owner.has_ours(self.phone, ours.id)
+                self._chats.owner.remember_ours(self.phone, ours.id)
                 return ours
             if ours and ours.tick is Tick.FAILED:
                 raise Refused(f"WhatsApp Web says of the message: {ours.failure or 'it was not sent'}", bubble=ours.id)
             if taken is None and (ours or await self._is_taken(now - began)):
                 taken, self._refused = now, False
             overdue = taken is not None and now - taken > self._reader.patience.status
-            if ours and seen and (overdue or now - began > CLOCK):
+            if ours and seen and (overdue or now - began > SEEN_SECONDS):
                 await seen(ours.id)
                 seen = None
             if overdue and (not ours or ours.tick is Tick.UNKNOWN) and (found := await self._unreadable(ours, watch)):
                 return found
             screen = recognise(await self._reader.sight(), self._reader.selectors)
-            if screen in ENDING:
+            if screen in FINAL_SCREENS:
                 raise ERRORS[screen]
-            await asyncio.sleep(self._reader.patience.poll / (QUICK if now - began < 1 else 1))
+            await asyncio.sleep(self._reader.patience.poll / (FASTER if now - began < 1 else 1))
         if screen is Screen.OFFLINE:
-            # It leaves once the network is back.
+            # The page sends it once the network is back.
             raise ERRORS[screen]
         raise watch.unknown(timeout)
 
     async def _is_taken(self, seconds: float) -> bool:
-        """Tell whether the box is empty. Raise EnterNotTaken where it is not after so long, and nothing is new."""
+        """Tell whether the box is empty. Raise EnterNotTaken, or EnterRefused, if it stays full and nothing is new."""
         chat = await self._reader.ask("chat")
         if chat["box"] and is_blank(chat):
             return True
@@ -148,13 +149,13 @@ class Submission:
         raise EnterNotTaken
 
     async def _may_have_left(self) -> bool:
-        """Tell whether the box is not what it was, or something new is there that may be ours."""
+        """Tell whether the box is gone or empty, or a new row may be ours."""
         chat, rows = await self._reader.ask("chat"), await self._history.end()
         new = [row for row in rows if row.id not in self._before]
         return not chat["box"] or is_blank(chat) or any(row.side is not Side.THEIRS for row in new)
 
     async def _unreadable(self, ours: Bubble | None, watch: "Watch") -> Bubble | None:
-        """Find the message by the list's mark; else raise UiChanged where the page has changed, and return None."""
+        """Return the message if the chat list shows its status; else raise UiChanged if the page has changed."""
         if ours:
             finding = await self.told_by_list(self.phone, Finding(Verdict.UNREADABLE, ours, Reason.UNREADABLE))
             if finding.verdict is Verdict.SENT:
@@ -174,7 +175,7 @@ class Submission:
         return None
 
     async def told_by_list(self, phone: str, found: Finding) -> Finding:
-        """Read the status of a message that is the chat's last from the chat list, since its bubble does not tell."""
+        """Read a message's status from the chat list, if it is the chat's last: its bubble shows none that is known."""
         last = await self._reader.bubbles()
         if found.bubble and last and last[-1].id == found.bubble.id:
             tick = await self._chats.listed_tick(phone)
@@ -184,13 +185,13 @@ class Submission:
 
 
 class Watch:
-    """What is new of ours in a chat since Enter."""
+    """Our messages that have appeared in a chat since Enter."""
 
     def __init__(self, text: str, anchor: str | None, before: frozenset[str]) -> None:
         self._text, self._anchor, self._before = text, anchor, before
         #: id → the tick that a row was first seen with
         self._first: dict[str, Tick] = {}
-        #: rows of ours that are new
+        #: our new rows
         self.new: list[Bubble] = []
         self._ours: Bubble | None = None
         #: id of the message, once it was seen
@@ -198,10 +199,10 @@ class Watch:
         self._anchored = True
 
     def look(self, rows: list[Bubble]) -> Bubble | None:
-        """Take what the chat shows now; return the message.
+        """Take the rows that the chat shows now; return the message if it is among them.
 
-        It is the new row of ours with its text, else the one that was first seen at the clock: what is written on the
-        phone arrives with its tick.
+        It is our new row with its text, else the only new row that was first seen at the clock: a message that is
+        written on the phone arrives with its tick.
         """
         ids = [row.id for row in rows]
         self._anchored = self._anchor is None or self._anchor in ids
@@ -217,7 +218,7 @@ class Watch:
         return self._ours
 
     def unknown(self, seconds: float) -> OutcomeUnknown:
-        """Say why it cannot be told what became of the message."""
+        """Make the exception that says why the outcome is unknown."""
         if self._ours and self._ours.tick is Tick.PENDING:
             detail = f"The message had not left the clock after {seconds:.0f} s."
             return OutcomeUnknown(detail, bubble=self._ours.id, reason=Reason.AT_THE_CLOCK)

@@ -1,4 +1,4 @@
-"""Comparing what was asked for with what the page shows: texts and phone numbers. Pure."""
+"""Comparing texts and phone numbers with what the page shows. Pure."""
 
 import re
 import unicodedata
@@ -15,11 +15,11 @@ EMOJI = re.compile(
     "[0-9#*]\ufe0f?\u20e3|[\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u21ff\u2300-\u23ff\u24c2\u25a0-\u27bf"
     "\u2900-\u297f\u2b00-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001fbff]"
 )
-#: a list or quote mark at the beginning of a line, or several: the page turns the first into a real list or quote, and
-#: what it lays bare looks like one
+#: one or more list or quote marks at the beginning of a line: the page turns the first into a real list or quote, and
+#: then the next one looks like a mark
 LISTED = re.compile(r"^(?:[^\S\n]*+(?:[-*>•]|\d++\.)[^\S\n]++)++", re.MULTILINE)
 LIST_MARK = re.compile(r"[^\S\n]*+(?:(?P<sign>[-*•])|(?P<quote>>)|\d++\.)[^\S\n]++")
-#: marks of bold, italic, struck and typewriter text, which the page shows as what they mean
+#: marks of bold, italic, strikethrough and monospace text, which the page applies and does not show
 MARKS = str.maketrans("", "", "*_~`")
 #: control and format characters (bidi marks, joiners): the page adds and drops them
 UNSEEN = frozenset({"Cc", "Cf"})
@@ -28,37 +28,37 @@ SPACES = frozenset({"Zs", "Zl", "Zp"})
 VARIATIONS = range(0xFE00, 0xFE10)
 #: a bubble folds a long text up behind these words
 FOLDED = re.compile(r"(?:(?:…|\.\.\.)\s*(?:read\s+more)?|read\s+more)\s*$", re.IGNORECASE)
-FOLDED_LEAST = 100  # characters before them; a short text that ends in dots is not folded
-#: a line of a text that was cut off within it, where all of it may be list marks
+FOLDED_MIN = 100  # characters before those words; a short text that ends in dots is not folded
+#: the last line of a text that was cut off, if it may consist of list marks only
 CUT_MARKS = re.compile(r"[\s\d.*_~`>•-]*")
 
-#: what the page puts between the digits of a number, and behind our own: "+1 555-111-9999 (You)"
+#: what the page puts between the digits of a number, and after our own number: "+1 555-111-9999 (You)"
 _BETWEEN, _BEHIND = r"[\d\s().\-\u2010-\u2015]{4,}", r"(?:\s*\([^()\d]+\))?"
-#: a title that is a number: as a whole, or behind an announcement ("1 unread message+55 19 …")
+#: a title that is a number, alone or after an announcement ("1 unread message+55 19 …")
 TITLE = re.compile(rf"(?:\d[\d.,]* [^\d+]+(?=\+))?(\+?\d{_BETWEEN}\d){_BEHIND}")
 #: a label that ends with a number ("Type a message to +55 11 …")
 LABEL = re.compile(rf"[^+]*(\+\d{_BETWEEN}\d){_BEHIND}")
 
 
 def plain(text: str) -> str:
-    """Lower case, plain apostrophes, single spaces, no invisible marks: how the texts in selectors.toml are written."""
+    """Normalise a text as in selectors.toml: lower case, plain apostrophes, single spaces, no invisible marks."""
     text = "".join(" " if unicodedata.category(c) in {"Zs", "Cc"} else c for c in text.lower().replace("\u2019", "'"))
     return " ".join("".join(c for c in text if unicodedata.category(c) != "Cf").split())
 
 
 @lru_cache(maxsize=100)
 def essence(text: str) -> str:
-    """What is left of a text however it is drawn: no white space, invisible marks, formatting or list marks."""
-    return "".join(LISTED.sub("", _seen(text).strip().translate(MARKS)).split())
+    """Reduce a text to what every rendering keeps: no white space, invisible marks, formatting or list marks."""
+    return "".join(LISTED.sub("", _visible(text).strip().translate(MARKS)).split())
 
 
-def _seen(text: str) -> str:
-    """Take a text apart (NFD), so that a part of it has the same characters, and leave out what nobody sees."""
+def _visible(text: str) -> str:
+    """Decompose a text (NFD), so that a part of it has the same characters, and drop the invisible ones."""
     return unicodedata.normalize("NFD", even_breaks(text)).translate(SHOWN)
 
 
 class _Shown(dict[int, str]):
-    """What is seen of each character, by its code; made when it is asked for."""
+    """Code point → what is visible of the character; computed at its first use."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -76,27 +76,30 @@ SHOWN = _Shown()
 
 
 def same_text(sent: str, seen: str, *, holes: int = 0) -> bool:
-    """Tell whether the page shows this text; `holes` counts the pictures in it that say nothing of themselves.
+    """Tell whether the page shows this text; `holes` counts the pictures in it without alternative text.
 
-    A text of nothing but emoji that the page does not name equals any such text: there, only the message's id decides.
+    Two texts of nothing but emoji that the page does not name are equal: for them, only the message's id decides.
     """
-    # An emoji without a name is missing in what is read, be it drawn as a picture or as a background.
-    ways = (essence, _wordy) if holes or not EMOJI.search(seen) else (essence,)
+    # An emoji without a name is missing in the text that is read, whether it is drawn as a picture or as a background.
+    ways = (essence, _without_emoji) if holes or not EMOJI.search(seen) else (essence,)
     if any(way(sent) == way(seen) for way in ways):
         return True
     start = FOLDED.sub("", even_breaks(seen))
-    # What is padded with characters that nobody sees, or drawn of marks alone, has to be compared with these.
-    return start != seen and any(_begins(way, sent, _whole(start)) for way in (*ways, _padded, _marked))
+    # These are needed for a text that is padded with invisible characters, or consists of marks.
+    return start != seen and any(
+        _begins(way, sent, _without_cut(start)) for way in (*ways, _with_invisible, _with_marks)
+    )
 
 
 def surely_same(sent: str, seen: str, *, holes: int = 0) -> bool:
-    """Tell whether the page shows this text where nothing but the text tells it from another message.
+    """Tell whether the page shows this text, strictly enough to identify a message by its text alone.
 
-    Then the numbers of lists count, which a page may draw anew, and what shows no words at all equals nothing.
+    All digits must agree, including the numbers of lists, which the page may renumber; and a text without any words
+    equals nothing.
     """
     start = FOLDED.sub("", even_breaks(seen))
     asked, shown = _digits(sent), _digits(start)
-    agree = asked == shown or (len(start) >= FOLDED_LEAST and start != seen and asked.startswith(shown))
+    agree = asked == shown or (len(start) >= FOLDED_MIN and start != seen and asked.startswith(shown))
     return agree and bool(essence(seen)) and same_text(sent, seen, holes=holes)
 
 
@@ -105,25 +108,25 @@ def _digits(text: str) -> str:
 
 
 def _begins(way: Callable[[str], str], text: str, start: str) -> bool:
-    """Tell whether a text begins so, looked at in one way, and whether that is long enough to tell it from others."""
+    """Tell whether a text begins with `start`, compared in one way, and whether `start` is long enough to be unique."""
     begun = way(start)
-    return len(begun) >= FOLDED_LEAST and way(text).startswith(begun)
+    return len(begun) >= FOLDED_MIN and way(text).startswith(begun)
 
 
-def _wordy(text: str) -> str:
+def _without_emoji(text: str) -> str:
     return essence(EMOJI.sub("", text))
 
 
-def _padded(text: str) -> str:
-    return LISTED.sub("", _marked(text)).translate(MARKS)
+def _with_invisible(text: str) -> str:
+    return LISTED.sub("", _with_marks(text)).translate(MARKS)
 
 
-def _marked(text: str) -> str:
+def _with_marks(text: str) -> str:
     return unicodedata.normalize("NFD", even_breaks(text)).lstrip()
 
 
-def _whole(start: str) -> str:
-    """Leave out the end of a text that was cut off: a character with its marks, and what may be part of a list mark."""
+def _without_cut(start: str) -> str:
+    """Drop the end of a text that was cut off: its last character with its marks, or a line that may be a list mark."""
     start = unicodedata.normalize("NFD", start)
     while start and unicodedata.combining(start[-1]):
         start = start[:-1]
@@ -132,21 +135,22 @@ def _whole(start: str) -> str:
 
 
 def same_box(sent: str, held: str, *, holes: int = 0) -> bool:
-    """Tell whether the compose box holds this text as it is to be sent: with its white space and its line breaks.
+    """Tell whether the compose box holds this text, including its white space and its line breaks.
 
-    White space around the whole is no difference, since the page cuts it off; nor is how it writes the marks of lists.
+    White space around the text does not count, since the page trims it; nor does the way in which list marks are
+    written.
     """
     ways = (True, False) if holes or not EMOJI.search(held) else (True,)
     return any(_box_form(sent, emoji=emoji) == _box_form(held, emoji=emoji) for emoji in ways)
 
 
 def _box_form(text: str, *, emoji: bool) -> list[str]:
-    seen = _seen(text if emoji else EMOJI.sub("", text)).strip()
+    seen = _visible(text if emoji else EMOJI.sub("", text)).strip()
     return [_listed(line.rstrip()) for line in seen.split("\n")]
 
 
 def _listed(line: str) -> str:
-    """Write the list and quote marks of a line in one way, each as often as it is there."""
+    """Normalise the list and quote marks at the beginning of a line, and keep their number."""
     marks = ""
     while mark := LIST_MARK.match(line):
         marks += "- " if mark["sign"] else "> " if mark["quote"] else "1. "
@@ -155,12 +159,12 @@ def _listed(line: str) -> str:
 
 
 def title_number(title: str) -> str:
-    """Return a title that is a phone number as ASCII digits; empty of a name, even of one that has a number in it."""
+    """Return the ASCII digits of a title that is a phone number; empty for a name, even one that contains a number."""
     return _number(TITLE, title)
 
 
 def label_number(label: str) -> str:
-    """Return the digits of the phone number that a label ends with; empty where it ends with a name."""
+    """Return the digits of the phone number that a label ends with; empty if it ends with a name."""
     return _number(LABEL, label)
 
 
@@ -169,7 +173,7 @@ def _number(pattern: re.Pattern[str], text: str) -> str:
     if found is None:
         return ""
     digits = "".join(str(unicodedata.decimal(c)) for c in found[1] if c.isdecimal())
-    # The page writes a plus. Whether such a number can be is not asked: in doubt it is one, and nobody's name.
+    # The page writes a plus. Whether such a number is possible is not checked: in doubt it is a number, not a name.
     return digits if found[1].startswith("+") or any(map(_is_possible, forms(digits))) else ""
 
 

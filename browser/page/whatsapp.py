@@ -1,7 +1,7 @@
-"""WhatsApp Web, driven: one browser with one page, for one account.
+"""WhatsApp Web as an object: one browser with one page, for one account.
 
-Every method is bounded in time and raises only what errors.py has: PageHung, PageCrashed and BrowserLost at any step,
-and what its docstring says.
+Every method is bounded in time and raises only exceptions of errors.py: those that its docstring names, and at any step
+PageHung, PageCrashed or BrowserLost. "The error of a screen" is its entry in screens.ERRORS.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from browser.engine.process import kill_browsers_of
 from browser.engine.proxy import Proxy
 from browser.engine.seam import bounded
 from browser.page.bubbles import Bubble, Tick
-from browser.page.census import BOOT, Census
+from browser.page.census import ESSENTIAL, Census
 from browser.page.chats import Chats
 from browser.page.compose import ComposeBox
 from browser.page.dialogs import close_all
@@ -36,7 +36,7 @@ from browser.page.submit import Seen, Submission
 from errors import NewChatsRestricted, NotOnWhatsApp, PageHung, SendError, UiChanged
 
 CLOSE_SECONDS = 10.0
-#: a page that does not answer within this is not asked to close
+#: a browser whose page does not answer within this is killed instead of closed
 ANSWER_SECONDS = 2.0
 
 
@@ -54,10 +54,10 @@ class WhatsApp:
         self._history = History(reader)
         self._url = url
         self._chats = Chats(reader, self._chat_address)
-        #: what comes in
+        #: incoming messages
         self.inbox = Inbox(reader, self._history, self._chats)
         self._pairing = Pairing(reader)
-        #: how a message leaves
+        #: outgoing messages
         self._submission = Submission(reader, self._box, self._history, self._chats)
         self._census: Census | None = None
         #: set when the page or its browser has ended, by itself or by us
@@ -96,7 +96,7 @@ class WhatsApp:
 
     @property
     def alive(self) -> bool:
-        """Tell whether the page still stands, as far as is known without asking it."""
+        """Tell whether the page still exists, as far as is known without asking it."""
         return not self.lost.is_set()
 
     async def answers(self) -> bool:
@@ -106,7 +106,7 @@ class WhatsApp:
     async def _enter(self, identity: dict[str, Any]) -> None:
         session = await bounded(self._context.new_cdp_session(self._page), self._reader.patience.answer)
         await bounded(session.send("Emulation.setUserAgentOverride", identity), self._reader.patience.answer)
-        # As in a Chrome with a window: the page may write to the clipboard, which is this browser's own.
+        # As in a windowed Chrome, the page may write to the clipboard, which here is private to the browser.
         writing = {"permission": {"name": "clipboard-write"}, "setting": "granted", "origin": self._origin()}
         await bounded(session.send("Browser.setPermission", writing), self._reader.patience.answer)
         seconds = self._reader.patience.navigation
@@ -115,7 +115,7 @@ class WhatsApp:
         )
 
     def _address(self, path: str = "", **query: str) -> str:
-        """Make an address under the page's own, in English: a language the page does not force is one more to know."""
+        """Make a URL below the page's own; it sets the language to English, the only one that the selectors know."""
         base = urlsplit(self._url)
         merged = dict(parse_qsl(base.query)) | query | {"locale": "en_US"}
         under = base.path if base.path.endswith("/") else f"{base.path}/"
@@ -129,14 +129,14 @@ class WhatsApp:
         return self._address("send", phone=phone, type="phone_number", app_absent="1")
 
     async def screen(self) -> Screen:
-        """Name what is shown now."""
+        """Recognise the screen that is shown now."""
         return recognise(await self._reader.sight(), self._reader.selectors)
 
-    async def wait_screen(self, *wanted: Screen, timeout: float) -> Screen:  # noqa: ASYNC109 - bounds looks, not a call
-        """Wait until one of the wanted screens shows, for at most `timeout` seconds; any lasting one where none is.
+    async def wait_screen(self, *wanted: Screen, timeout: float) -> Screen:  # noqa: ASYNC109 - bounds polling, not a call
+        """Wait until one of the wanted screens shows (or any lasting one, if none is named), at most `timeout` seconds.
 
-        A page that loads is waited for as long as it gets on: its bar of progress or its words change within `timeout`.
-        Raise PageHung when the time is over, UiChanged when nobody knows the screen for long.
+        While the page loads, each change of its progress bar or its text starts the timeout anew. Raise PageHung at the
+        timeout, UiChanged when the screen stays unknown.
         """
         doubts, moved, before = Doubts(), time.monotonic(), ""
         while True:
@@ -154,9 +154,10 @@ class WhatsApp:
             await asyncio.sleep(self._reader.patience.poll)
 
     async def look_again(self, *, timeout: float) -> Screen:  # noqa: ASYNC109 - as above
-        """Doubt what the page shows: wait for a while, load it anew, and return the screen that lasts then.
+        """Wait for a while, reload the page and return its lasting screen, to confirm a screen that would end a login.
 
-        A flash of the login screen at a start, and an entry that a killed browser left behind, pass like that.
+        The login screen may flash at a start, and a killed browser leaves an entry that makes the page look open
+        elsewhere for a while.
         """
         await asyncio.sleep(self._reader.patience.again)
         seconds = self._reader.patience.navigation
@@ -173,98 +174,99 @@ class WhatsApp:
         return None if sight.overlaid else sight.reference
 
     async def ask_pairing_code(self, phone: str) -> None:
-        """Ask for a code to be typed on the phone of this number, digits only, instead of scanning.
+        """Request a pairing code for this number (digits only), to be typed on its phone instead of scanning.
 
-        Only on the linking screen. Raise PairingRefused with the page's words, UiChanged, or what another screen than
-        that stands for.
+        This works on the linking screen only. Raise PairingRefused with the page's words, UiChanged, or the error of
+        another screen.
         """
         await self._pairing.ask(phone)
 
     async def pairing_code(self) -> str | None:
         """Read the pairing code that is shown now, as "ABCD-EFGH"; None while there is none.
 
-        WhatsApp puts another in its place every 3.25 minutes; one that has expired is asked for anew, five times.
-        Raise PairingRefused after that, or when the page refuses one.
+        WhatsApp replaces it every 3.25 minutes; an expired code is renewed, at most five times. Raise PairingRefused
+        after that, or when the page refuses a code.
         """
         return await self._pairing.code()
 
     async def own(self) -> OwnAccount:
-        """Read whose account the page is."""
+        """Read the number and the name of the page's account."""
         return await read_own(self._reader)
 
     async def profile_phone(self) -> str | None:
-        """Read the account's own number, as digits; None when the page does not tell."""
+        """Read the account's own number, as digits; None when the page does not have it."""
         return (await self.own()).phone
 
     async def log_out(self) -> None:
-        """Unlink this browser from its account; done when the page waits for a phone again.
+        """Unlink this browser from its account, and wait until the page shows the linking screen.
 
-        Raise PageHung, UiChanged, UnknownDialog, or what another screen than the main one stands for.
+        Raise PageHung, UiChanged, UnknownDialog, or the error of a screen other than the main one.
         """
         await log_out(self._reader)
 
     async def restriction(self) -> Kind | None:
-        """Tell what the main screen's bars and notices keep the account from, without opening anything."""
+        """Read a restriction of the account from the main screen's bars and notices, without opening anything."""
         found = await self._chats.restriction()
         return found.kind if found else None
 
     async def settle_in(self) -> None:
-        """Make the chat list usable: close what lies on it, then check that the elements needed first are there.
+        """Make the chat list usable: close the dialogs on it, then check that the essential elements are there.
 
-        Raise UiChanged with the name of a missing one, UnknownDialog when something cannot be closed.
+        Raise UiChanged with the name of a missing element, UnknownDialog when a dialog cannot be closed.
         """
         await close_all(self._reader, self._reader.patience.quiet)
         census = await self.census()
-        for element in BOOT:
+        for element in ESSENTIAL:
             if census.places[element] < 0:
                 raise self._reader.lacks(element)
         census.report(self._census)
         self._census = census
 
     async def census(self) -> Census:
-        """Tell of each element which alternative is visible now, for a person who looks after the selectors."""
+        """Find out which alternative of each element is visible now, for the person who maintains the selectors."""
         return Census.of(await self._reader.ask("census"), self._reader.selectors)
 
     def use(self, selectors: Selectors) -> None:
-        """Read the page by other selectors from now on."""
+        """Use other selectors from now on."""
         self._reader.selectors = selectors
         self._census = None
 
     async def evidence(self) -> Evidence:
-        """Take a picture and the HTML for a person who mends selectors, without what people wrote. Raise nothing."""
+        """Take a screenshot and the HTML, without private text, to mend selectors with. Raise nothing."""
         return await take(self._page, self._reader.selectors)
 
     # --- sending ---------------------------------------------------------------------------------------------------
 
     async def open_chat(self, phone: str, *, known_only: bool = False, messages: Collection[str] = ()) -> None:
-        """Open the chat of a number, digits only, and make sure that it is that one; `messages` are ids of some in it.
+        """Open the chat of a number (digits only), and verify that it is the right one.
 
-        With `known_only` one that is not proved in the chat list is NewChatsRestricted, and WhatsApp is not asked.
-        Raise NotOnWhatsApp, NewChatsRestricted, UnknownDialog, WrongChat, UiChanged, or what another screen stands for:
-        Banned, NotLinked, OpenElsewhere, Offline, PageCrashed.
+        `messages` are ids of messages known to be in it. With `known_only`, a chat that the chat list does not prove
+        raises NewChatsRestricted, and the number is not looked up at WhatsApp. Raise NotOnWhatsApp, NewChatsRestricted,
+        UnknownDialog, WrongChat, UiChanged, or the error of another screen: Banned, NotLinked, OpenElsewhere, Offline,
+        PageCrashed.
         """
         await self._chats.open(phone, known_only=known_only, messages=messages)
         self._submission.phone = phone
 
     async def open_own_chat(self, *, reload: bool) -> bool:
-        """Open the account's chat with itself; False when it is not in the chat list, and nothing tells where else.
+        """Open the account's chat with itself; return False when the chat list does not have it.
 
-        With `reload` the page's own address for it is taken then. Raise WrongChat, or what another screen stands for.
+        With `reload`, its deep link is opened in that case. Raise WrongChat, or the error of another screen.
         """
         phone = await self.profile_phone()
         return phone is not None and await self._chats.open_own(phone, reload=reload)
 
     async def marks(self) -> list[tuple[Tick, str]]:
-        """Read the ticks of our messages in the open chat's DOM, each with what the page calls its icon."""
+        """Read the ticks of our messages in the open chat's DOM, each with the page's name of its icon."""
         return [(bubble.tick, bubble.mark) for bubble in await self._reader.bubbles() if bubble.outgoing]
 
     async def survey(self) -> tuple[dict[str, int], set[str]]:
-        """Tell by which alternative each element is found now, -1 for none, and which ticks of ours are not known."""
+        """Return which alternative finds each element now, -1 for none, and the names of our unknown ticks."""
         strange = {mark for tick, mark in await self.marks() if tick is Tick.UNKNOWN and mark}
         return (await self.census()).places, strange
 
     async def write(self, text: str) -> None:
-        """Put a text into the compose box of the open chat as a person would. Raise BoxMismatch or UnknownDialog."""
+        """Enter a text into the compose box of the open chat as a person would. Raise BoxMismatch or UnknownDialog."""
         await close_all(self._reader)
         await self._box.write(text)
         self._submission.text = text
@@ -274,39 +276,39 @@ class WhatsApp:
         await self._box.clear()
 
     async def arm(self, seconds: float, since: float | None = None) -> str | None:
-        """Let one Enter through for `seconds`; return the anchor: the id of the chat's last row, None without one.
+        """Allow one Enter for `seconds`; return the anchor: the id of the chat's last row, None without one.
 
-        The seconds count from `since`, a reading of time.monotonic() and else now. An Enter that is not armed for, or
-        comes later, or meets another chat, text or element than these, never reaches the page. Raise WrongChat,
-        BoxMismatch, PageHung, UnknownDialog, or UiChanged with the name of an element that is missing.
+        The seconds count from `since`, a reading of time.monotonic(), by default now. An Enter that was not armed,
+        comes later, or meets another chat, text or element than the ones checked here never reaches the page. Raise
+        WrongChat, BoxMismatch, PageHung, UnknownDialog, or UiChanged with the name of a missing element.
         """
         return await self._submission.arm(seconds, time.monotonic() if since is None else since)
 
     async def press_enter(self) -> None:
-        """Press Enter in the compose box, or on the button that sends, once."""
+        """Press Enter once, in the compose box or on the send button."""
         await self._submission.press()
 
     async def held_back(self) -> str:
-        """Tell why Enter was held back since it was armed for: "late", "elsewhere", or "" where it was not."""
+        """Return why an Enter was blocked since arming: "late", "elsewhere", or "" if none was."""
         return await self._box.held_back()
 
     async def confirm(self, text: str, anchor: str | None, timeout: float, seen: Seen | None = None) -> Bubble:  # noqa: ASYNC109 - as above
-        """Wait for our new message to leave the clock, and return it; `seen` is told its id when it stays at the clock.
+        """Wait until our new message has a tick, and return it; `seen` gets its id when it stays at the clock.
 
-        Raise EnterNotTaken or EnterRefused where nothing has left; UiChanged where it cannot be read; Refused where
-        the page says that it was not sent; OutcomeUnknown after `timeout` seconds. Whatever else is raised, it may have
-        left: only `look_for` tells.
+        Raise EnterNotTaken or EnterRefused when nothing was sent; UiChanged when the message or its status cannot be
+        read; Refused when the page says that it was not sent; OutcomeUnknown after `timeout` seconds. After any other
+        exception the message may have been sent: `look_for` finds out.
         """
         return await self._submission.confirm(text, anchor, timeout, seen)
 
     async def look_for(
         self, phone: str, text: str, anchor: str | None, *, bubble: str | None = None, others: Collection[str] = ()
     ) -> Finding:
-        """Find out what became of a message after a crash. NOT_SENT is a proof, as far as this profile goes.
+        """Find out what became of a message after a crash. NOT_SENT is a proof, but only for this copy of the profile.
 
-        `bubble` is its id, where it was seen, and `others` are those of other messages in this chat. An older copy of
-        the profile lacks what was sent after it was made, so the caller compares generations before it believes
-        NOT_SENT. Raise what `open_chat` raises, save for what the recipient's side refuses: UNKNOWN.
+        `bubble` is the message's id, if it was seen, and `others` are ids of other messages in this chat. An older copy
+        of the profile lacks what was sent after the copy was made, so the caller compares generations before it trusts
+        NOT_SENT. Raise what `open_chat` raises, except that NotOnWhatsApp and NewChatsRestricted give UNKNOWN.
         """
         try:
             await self.open_chat(phone, messages={*others, bubble} if bubble else others)
@@ -324,7 +326,7 @@ class WhatsApp:
         return {bubble.id: bubble.tick for bubble in await self._reader.bubbles() if bubble.id in ids}
 
     async def chat_ticks(self) -> dict[str, Tick]:
-        """Read the chat list in view: subscriber → status of the last message, where that is ours."""
+        """Read the chat list's visible rows: subscriber → status of the last message, if that is ours."""
         return await self._chats.ticks()
 
     # --- the browser -----------------------------------------------------------------------------------------------
@@ -334,7 +336,7 @@ class WhatsApp:
         await bounded(self._page.screenshot(path=path, caret="initial"), self._reader.patience.answer)
 
     async def close(self) -> None:
-        """Close the browser: gracefully, so that its profile is whole, and by force when it does not answer."""
+        """Close the browser: gracefully, so that its profile is complete, or by force when it does not answer."""
         if self.alive and await self._reader.answers(min(ANSWER_SECONDS, self._reader.patience.answer)):
             with suppress(SendError):
                 await bounded(self._context.close(), CLOSE_SECONDS)
