@@ -1,4 +1,4 @@
-"""STOP and its like: the words by which people ask not to be written to any more, a list per language. Pure."""
+"""STOP words: the phrases by which people ask for no more messages, with a list per language. Pure."""
 
 from stopwords.folding import folded
 from stopwords.matching import StopWords, is_courtesy, is_listed

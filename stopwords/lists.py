@@ -1,4 +1,4 @@
-"""The lists of languages/*.toml, spelled out and folded."""
+"""The lists of languages/*.toml, with their patterns expanded and folded."""
 
 import re
 import tomllib
@@ -15,14 +15,14 @@ from stopwords.folding import folded, letters, spaced, untoned
 
 
 class Kind(Enum):
-    """What a phrase is in a language; any.toml says what each is for."""
+    """The role of a phrase in a language; any.toml explains each."""
 
     WISH = auto()
     ALONE = auto()
     OWN = auto()
     BARE = auto()
     COURTESY = auto()
-    #: courtesy of any.toml
+    #: the courtesy of any.toml
     COMMON = auto()
     MORE = auto()
     BEHIND = auto()
@@ -43,7 +43,7 @@ LISTS = {
 
 @dataclass(frozen=True)
 class Language:
-    """The phrases that a message may have when it is read in one language, folded."""
+    """The folded phrases that a message in one language may have."""
 
     kinds: dict[str, Kind]
     #: whether accents make a difference
@@ -51,7 +51,7 @@ class Language:
 
     @cached_property
     def lengths(self) -> dict[str, frozenset[int]]:
-        """How many words the phrases have that begin with a word."""
+        """First word → how many words the phrases have that begin with it."""
         lengths = defaultdict[str, set[int]](set)
         for first, *others in map(str.split, self.kinds):
             lengths[first].add(1 + len(others))
@@ -60,14 +60,14 @@ class Language:
 
 @cache
 def names() -> tuple[str, ...]:
-    """Return the languages that there are, by their codes (ISO 639-1)."""
+    """Return the codes (ISO 639-1) of all languages."""
     files_ = (file.name for file in files("stopwords").joinpath("languages").iterdir())
     return tuple(sorted(name.removesuffix(".toml") for name in files_ if name != "any.toml"))
 
 
 @cache
 def languages() -> dict[str, Language]:
-    """Return all languages, each with what all have; `any` is what all have, with the courtesy of each."""
+    """Return all languages, each with the phrases of any.toml; `any` has those alone, and every language's courtesy."""
     common = _kinds("any") | dict.fromkeys(_folded("any", Kind.COURTESY), Kind.COMMON)
     every = {phrase: Kind.COMMON for name in names() for phrase in _folded(name, Kind.COURTESY)}
     own = {name: Language(common | _kinds(name), file_of(name).get("tones", False)) for name in names()}
@@ -76,7 +76,7 @@ def languages() -> dict[str, Language]:
 
 @cache
 def signatures() -> frozenset[str]:
-    """Return what programs put under messages, folded with tones and without."""
+    """Return the signatures that programs put under messages, folded with tones and without."""
     devices = file_of("any")["devices"]
     lines = [line for name in names() for line in spelled_out(file_of(name), "signatures")]
     signed = [line.replace("*", device) for line in lines for device in devices]
@@ -91,7 +91,7 @@ def longest_signature() -> int:
 
 @cache
 def polite() -> Language:
-    """Return what asks for nothing by itself, of all languages."""
+    """Return the phrases of all languages that are no wish by themselves."""
     kinds = {
         phrase: kind
         for language in languages().values()
@@ -106,7 +106,7 @@ def _kinds(name: str) -> dict[str, Kind]:
 
 
 def _folded(name: str, kind: Kind) -> Iterator[str]:
-    """Yield the phrases of one kind. Where tones are letters, one word needs them: without, it may be a name."""
+    """Yield the phrases of one kind. In a language with tones, a single word needs them: without, it may be a name."""
     file = file_of(name)
     tones = file.get("tones", False)
     (key,) = (key for key, listed in LISTS.items() if listed is kind)
@@ -117,7 +117,7 @@ def _folded(name: str, kind: Kind) -> Iterator[str]:
 
 
 def spelled_out(file: dict[str, Any], key: str, as_: Callable[[str], str] = str) -> Iterator[str]:
-    """Yield each phrase that the patterns of a list stand for, made of pieces as a function writes them."""
+    """Expand the patterns of a list into phrases; `as_` converts each piece of a pattern."""
     for pattern in file.get(key, ()):
         whole = re.sub(r"\{(\w+)\}", lambda name: f"({'|'.join(file['parts'][name[1]])})", pattern)
         pieces = re.split(r"[()]", whole.replace("[", "(").replace("]", "|)"))
@@ -126,5 +126,5 @@ def spelled_out(file: dict[str, Any], key: str, as_: Callable[[str], str] = str)
 
 @cache
 def file_of(name: str) -> dict[str, Any]:
-    """Return a language's file as it is written."""
+    """Return the content of a language's file."""
     return tomllib.loads(files("stopwords").joinpath("languages", f"{name}.toml").read_text("utf-8"))

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from stopwords.folding import folded
 from stopwords.lists import WISHES, Kind, Language, languages, longest_signature, polite, signatures
 
-#: a message that is longer is not looked at: STOP eight hundred times has room
-LONGEST = 4_096  # characters
-LONGEST_SAID = 200  # characters of it that are kept as the reason of an opt-out
+#: a longer message is never an opt-out; 800 times STOP is shorter
+MAX_LENGTH = 4_096  # characters
+MAX_REASON = 200  # characters of the message that are kept as the reason of an opt-out
 
 Phrases = dict[int, dict[int, Kind]]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Which phrases a message may be made of: one at least that is needed, and what may stand before and behind it."""
+    """The phrases that a message may consist of: at least one that is needed, and others before and behind it."""
 
     needed: AbstractSet[Kind]
     before: AbstractSet[Kind]
@@ -40,19 +40,19 @@ class StopWords:
         added, ignored = (
             {folded(word, tones=tones) for word in some for tones in (False, True)} for some in (add, ignore)
         )
-        # What is ignored asks for nothing, and may stand beside what does: "Cancel, stop!"
+        # A word that is ignored is no wish, but may stand beside one: "Cancel, stop!"
         self._own = Language(dict.fromkeys(added, Kind.WISH) | dict.fromkeys(ignored, Kind.COURTESY))
 
     def found_in(self, text: str) -> str | None:
         """Return the words by which a message asks for no more messages, as they were written; None when it does not.
 
-        The whole message must be made of stop words, at least one, and of courtesy.
+        The whole message must consist of stop words, at least one, and of courtesy.
         """
-        # A zero-width space stands within words, and between them.
-        if len(text) > LONGEST or not any(map(self._asks, {text, text.replace("\u200b", " ")})):
+        # A zero-width space may be within a word, or between two.
+        if len(text) > MAX_LENGTH or not any(map(self._asks, {text, text.replace("\u200b", " ")})):
             return None
         said = " ".join(text.split())
-        return said if len(said) <= LONGEST_SAID else f"{said[: LONGEST_SAID - 1]}…"
+        return said if len(said) <= MAX_REASON else f"{said[: MAX_REASON - 1]}…"
 
     def _asks(self, text: str) -> bool:
         plain, toned = (_unsigned(folded(text, tones=tones).split()) for tones in (False, True))
@@ -64,21 +64,21 @@ class StopWords:
 
 
 def is_listed(word: str) -> bool:
-    """Tell whether it is a stop word of some language, and not a shorter one with something beside it."""
+    """Tell whether it is a stop word of some language, and not a shorter stop word with an addition."""
     kinds = (language.kinds.get(folded(word, tones=language.tones)) for language in languages().values())
     return any(kind in WISHES for kind in kinds) and StopWords(ignore=[word]).found_in(word) is None
 
 
 def is_courtesy(text: str) -> bool:
-    """Tell whether a text says nothing but what may stand around stop words."""
+    """Tell whether a text has only phrases that may stand around stop words."""
     words = folded(text).split()
     return is_made_by(NOTHING_BUT_POLITE, cut(words, polite()), len(words))
 
 
 def cut(words: list[str], *languages: Language) -> Phrases:
-    """Return the known phrases that follow each other from the first word on: by beginning, their ends and kinds.
+    """Return the known phrases that follow each other from the first word on: beginning → end → kind.
 
-    A phrase is of the kind that the last language says.
+    If two languages have the same phrase, the kind in the last one counts.
     """
     phrases: Phrases = {}
     places = {0}
@@ -98,8 +98,8 @@ def _beginning(words: list[str], begin: int, language: Language) -> Iterator[tup
 
 
 def is_made_by(rule: Rule, phrases: Phrases, length: int) -> bool:
-    """Tell whether a message of this many words can be cut into phrases as a rule wants them."""
-    # Places where a cut can be made, all before them being allowed: none of it needed, or one phrase at least.
+    """Tell whether a message of this many words can be cut into phrases as a rule requires."""
+    # Places up to which the message can be cut into allowed phrases: `without` a needed one, or with one (`asked`).
     without, asked = {0}, set[int]()
     for begin, following in phrases.items():
         for end, kind in following.items():
@@ -111,6 +111,6 @@ def is_made_by(rule: Rule, phrases: Phrases, length: int) -> bool:
 
 
 def _unsigned(words: list[str]) -> list[str]:
-    """Return the words without the signature that they end with."""
+    """Return the words without a signature at their end."""
     ends = (begin for begin in range(max(len(words) - longest_signature(), 0), len(words)))
     return next((words[:begin] for begin in ends if " ".join(words[begin:]) in signatures()), words)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stopwords import StopWords, is_listed
 from stopwords.folding import folded
 from stopwords.lists import LISTS, WISHES, Kind, Language, file_of, languages, names, spelled_out
-from stopwords.matching import LONGEST, LONGEST_SAID, Rule, cut, is_made_by
+from stopwords.matching import MAX_LENGTH, MAX_REASON, Rule, cut, is_made_by
 
 TABLE: dict[str, dict[str, list[str]]] = tomllib.loads((Path(__file__).parent / "stopwords.toml").read_text("utf-8"))
 AROUND = st.text(st.sampled_from("!?.,;:…\"'«»()*_~-/ \n\t🙏🛑✋🏽❤\ufe0f\u200f\u202a"), max_size=6)
@@ -204,14 +204,14 @@ def test_every_language_is_in_the_table() -> None:
 
 
 def test_a_message_may_be_as_long_as_nobody_writes() -> None:
-    assert stop_word("stop " * (LONGEST // 5))
-    assert stop_word("stop " * (LONGEST // 5 + 1)) is None
+    assert stop_word("stop " * (MAX_LENGTH // 5))
+    assert stop_word("stop " * (MAX_LENGTH // 5 + 1)) is None
 
 
 def test_a_long_message_is_kept_in_part() -> None:
     said = stop_word("Please STOP! " * 40)
     assert said
-    assert len(said) == LONGEST_SAID
+    assert len(said) == MAX_REASON
     assert said.startswith("Please STOP! Please")
     assert said.endswith("…")
 
