@@ -1,7 +1,7 @@
-"""Which addresses deliveries may reach: public ones at ordinary ports, and what the operator allows beside them.
+"""Which addresses deliveries may reach: public ones at ordinary ports, and the networks that the operator allows.
 
-What is public is written down here, after IANA's registries of special-purpose addresses (RFC 6890). `is_global` of
-Python's own ipaddress is no filter: that of 3.11.7 passes 192.88.99.1, 224.0.0.1, ::127.0.0.1, 64:ff9b::/96 and more.
+The ranges below follow IANA's registries of special-purpose addresses (RFC 6890). `is_global` of Python's own ipaddress
+is no filter: that of 3.11.7 passes 192.88.99.1, 224.0.0.1, ::127.0.0.1, 64:ff9b::/96 and more.
 """
 
 import re
@@ -33,7 +33,7 @@ CLOSED_V4 = (
     IPv4Network("224.0.0.0/4"),  # multicast
     IPv4Network("240.0.0.0/4"),  # reserved, and broadcast
 )
-#: IPv6 that is public, but for what is closed in it.
+#: IPv6 that is public, except for CLOSED_V6 within it.
 OPEN_V6 = IPv6Network("2000::/3")
 CLOSED_V6 = (
     IPv6Network("2001::/23"),  # protocol assignments: Teredo (2001::/32, IPv4 within), benchmarks, ORCHID
@@ -41,33 +41,33 @@ CLOSED_V6 = (
     IPv6Network("2002::/16"),  # 6to4: IPv4 within
     IPv6Network("3fff::/20"),  # documentation
 )
-#: IPv4 behind a translator (RFC 6052), which is how a machine without IPv4 reaches any of it.
+#: IPv4 behind a translator (RFC 6052): how a machine without IPv4 reaches IPv4 hosts.
 NAT64 = IPv6Network("64:ff9b::/96")
-ISATAP = 0x0000_5EFE  # what follows the first 64 bits, but for two of its bits, and before IPv4 (RFC 5214, 6.1)
+ISATAP = 0x0000_5EFE  # the 32 bits before an embedded IPv4 address, except for two of them (RFC 5214, 6.1)
 
 WELL_KNOWN_PORTS = {80, 443}
 UNPRIVILEGED = 1024
-#: From 1024 on, what the Fetch standard blocks as a "bad port" (fetch.spec.whatwg.org/#port-blocking).
+#: The ports from 1024 on that the Fetch standard blocks as a "bad port" (fetch.spec.whatwg.org/#port-blocking).
 BAD_PORTS = {
     1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, *range(6665, 6670), 6679, 6697, 10080,
 }  # fmt: skip
 
-#: How much of each family may be allowed at once: no more than the largest private network of it.
+#: Shortest prefix that may be allowed, by IP version: that of its largest private network.
 WIDEST = {4: 8, 6: 7}
-#: What inet_aton takes for an address, and with it getaddrinfo: 127.1, 0x7f.1, 2130706433.
+#: Forms that inet_aton, and so getaddrinfo, accepts as an address: 127.1, 0x7f.1, 2130706433.
 NUMBERS = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+)){0,3}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """What is open to deliveries: the public, and the operator's own networks, there with any port but 0."""
+    """The addresses open to deliveries: public ones, and the networks `allowed`, those at any port but 0."""
 
     allowed: tuple[Network, ...] = ()
 
     def refusal(self, found: Iterable[Address], port: int) -> str | None:
         """Return why a host with all these addresses is closed, for the operator; None when it is open.
 
-        One that is closed closes it. A host without any, which has none at this moment, is judged by its port alone.
+        One closed address closes the host. A host that has no address at the moment is judged by its port alone.
         """
         if port == 0:
             return "0 is no port"
@@ -83,7 +83,7 @@ class Addresses:
         return None
 
     def allows(self, address: Address) -> bool:
-        """Tell whether the operator has allowed it."""
+        """Tell whether the operator has allowed an address."""
         return any(plain(address) in network for network in self.allowed)
 
 
@@ -91,13 +91,13 @@ LOOPBACK = Addresses((IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")))
 
 
 def plain(address: Address) -> Address:
-    """Return the IPv4 address for an IPv6 one that is mapped to it (::ffff:0:0/96): it is IPv4 that is dialled."""
+    """Return the IPv4 address of an IPv4-mapped IPv6 one (::ffff:0:0/96): the system connects by IPv4."""
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) and not address.scope_id else None
     return mapped or address
 
 
 def is_public(address: Address) -> bool:
-    """Tell whether anybody on the internet could reach it: IPv4, or IPv6 that has no other IPv4 within."""
+    """Tell whether an address is public; of IPv6 that embeds IPv4, only NAT64 with public IPv4 is."""
     address = plain(address)
     if isinstance(address, IPv4Address):
         return not any(address in network for network in CLOSED_V4)
@@ -108,12 +108,12 @@ def is_public(address: Address) -> bool:
 
 
 def is_ordinary(port: int) -> bool:
-    """Tell whether a web server may be expected there, and nothing that would mistake a request for its own."""
+    """Tell whether a port may be a web server's, and not that of a protocol that HTTP requests could abuse."""
     return port in WELL_KNOWN_PORTS or (port >= UNPRIVILEGED and port not in BAD_PORTS)
 
 
 def literal(host: str) -> Address | None:
-    """Return the address that a URL's host is, in any form that the system knows; None for a name."""
+    """Return the address that a URL's host is, in any form that the system accepts; None for a name."""
     host = host.removeprefix("[").removesuffix("]").removesuffix(".")
     with suppress(ValueError):
         return ip_address(host)
@@ -124,7 +124,7 @@ def literal(host: str) -> Address | None:
 
 
 def network(text: str) -> Network:
-    """Return a network that the operator allows. Raise ValueError that says what it must be like."""
+    """Return a network that the operator allows. Raise ValueError, with the rule that it breaks."""
     try:
         found = ip_network(text.strip())
     except ValueError as error:

@@ -22,7 +22,7 @@ from api.sending import incoming, jobs, opt_outs, send
 from api.webhooks import actions as endpoint_actions
 from api.webhooks import deliveries, endpoints, recoveries, replays
 
-#: Each with its OPERATIONS beside their handlers.
+#: Modules that each have OPERATIONS and their handlers.
 RESOURCES = (
     send,
     jobs,
@@ -52,7 +52,7 @@ OPERATIONS = tuple(operation for resource in RESOURCES for operation in resource
 def create_app(
     context: Context, kept: Callable[[], AbstractAsyncContextManager[object]], mounts: Sequence[BaseRoute] = ()
 ) -> Starlette:
-    """Return the API, which holds `kept` open within its lifespan; `mounts` come after its own routes."""
+    """Return the API, which keeps `kept` open during its lifespan; `mounts` come after its own routes."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

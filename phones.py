@@ -1,7 +1,7 @@
-"""Phone numbers that exist in two forms, of which both are one subscriber. Pure; `phone_forms` in SQL says the same.
+"""Phone numbers with two forms that belong to one subscriber. Pure; `phone_forms` in SQL does the same.
 
-Some countries put digits into their numbers or took some out. WhatsApp keeps the form with which somebody registered,
-and shows it; people dial the other one.
+Some countries have added digits to their numbers or removed some. WhatsApp keeps and shows the form with which an
+account was registered; people dial the other one.
 """
 
 import re
@@ -31,27 +31,27 @@ class Twins(NamedTuple):
     digits: str
     #: a pattern of what stands behind them
     rest: str
-    #: whether the digits were taken out, and not put in
+    #: whether the digits were removed, not added
     gone: bool = False
 
 
-#: Only what one subscriber has by the national plan. Numbers are E.164 digits.
+#: Only forms that belong to one subscriber by the national numbering plan. Numbers are E.164 digits.
 TWINS = (
-    # Brazil put a 9 before mobile numbers, which began with 6 to 9; landlines begin with 2 to 5 and have none
+    # Brazil added a 9 before mobile numbers, which began with 6 to 9; landlines begin with 2 to 5 and have none
     # (Anatel, Resolução 553 of 2010; in all areas since 2016-11-06).
     Twins("55", r"[1-9]{2}", "9", r"[6-9]\d{7}"),
-    # Mexico took out the 1 that was dialled before mobile numbers from abroad (IFT, Plan Técnico Fundamental de
+    # Mexico removed the 1 that was dialled before mobile numbers from abroad (IFT, Plan Técnico Fundamental de
     # Numeración, since 2019-08-03).
     Twins("52", "", "1", r"\d{10}", gone=True),
     # Argentina's ten digits are one subscriber; from abroad a 9 is dialled before those of mobiles (Plan Fundamental de
     # Numeración Nacional, Resolución SC 46/97).
     Twins("54", "", "9", r"\d{10}"),
-    # Ivory Coast put its operator before each number, by the second digit for mobiles (ARTCI, since 2021-01-31).
-    # Landlines, which began with 2 and 3, are told apart by blocks, and left out.
+    # Ivory Coast added the operator's code before each number; a mobile's second digit tells which (ARTCI, since
+    # 2021-01-31). Landlines, which began with 2 and 3, have codes by number blocks, and are left out.
     Twins("225", "", "01", r"[04-9][0-3]\d{6}"),
     Twins("225", "", "05", r"[04-9][4-6]\d{6}"),
     Twins("225", "", "07", r"[04-9][7-9]\d{6}"),
-    # Benin put 01 before every number (ARCEP, since 2024-11-30).
+    # Benin added 01 before every number (ARCEP, since 2024-11-30).
     Twins("229", "", "01", r"\d{8}"),
 )
 _PATTERNS = [
@@ -65,7 +65,7 @@ _PATTERNS = [
 
 
 def forms(number: str) -> tuple[str, ...]:
-    """Return the number as it was given, and the other form of it where there is one; digits only."""
+    """Return the number as it was given, and its other form if there is one; digits only."""
     for twins, longer, shorter in _PATTERNS:
         if found := longer.fullmatch(number):
             return number, found[1] + found[2]
@@ -91,8 +91,8 @@ def same_number(one: str, other: str) -> bool:
 def dialled(number: str) -> str:
     """Return the form of a number by which the page finds its account. Raise ValueError with what is wrong with it.
 
-    Whoever wrote to us can be answered, also under a form that nobody dials any more: the page finds a Mexican account
-    without its 1, and an account from before a country put digits in by its own form alone.
+    Old forms are accepted, so that every sender can be answered: the page finds a Mexican account without its 1, and
+    an account registered before its country added digits only by its old form.
     """
     try:
         return _possible(number)

@@ -1,7 +1,7 @@
-"""Names to addresses by the system's own resolver, with a bound on time and threads.
+"""Resolves names by the system's resolver, with a timeout and a bound on threads.
 
-getaddrinfo cannot be stopped: while a name server is silent it holds its thread for half a minute. In asyncio's own few
-threads it would hold up everything else that needs them, and a process that is to end.
+getaddrinfo cannot be cancelled: while a name server is silent it holds its thread for half a minute. In asyncio's small
+default pool that would block everything else that needs a thread, and the exit of the process.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ from threading import Thread
 from addresses import Address, literal
 from errors import LookupFailed, NameUnknown
 
-#: For names that had an answer soon when they were last looked up, for all others, and for the one that tells whether
-#: DNS is there at all. Whoever has names whose servers are silent keeps nothing from those that are well.
-THREADS, OTHER_THREADS, URGENT_THREADS = 48, 48, 4
-SOON = 1.0  # seconds
-MOST_KNOWN = 10_000  # names that are remembered to have had an answer soon
-#: The answers that say that there is nothing; the others say that there is no answer.
+#: Three thread pools: hosts that resolved quickly last time, all others, and the DNS probe. Silent name servers can
+#: exhaust only the second.
+FAST_THREADS, OTHER_THREADS, URGENT_THREADS = 48, 48, 4
+FAST_SECONDS = 1.0  # seconds
+MAX_FAST_NAMES = 10_000  # names remembered as quick to resolve
+#: The errors that mean that a name has no address; all others mean that DNS gave no answer.
 NOTHING = {getattr(socket, name, None) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY")}
 
 
@@ -41,7 +41,7 @@ def ask(host: str) -> list[Address]:
 
 @dataclass
 class Lookup:
-    """A name that is being looked up, for however many."""
+    """A lookup in progress, and how many callers wait for it."""
 
     task: Task[Sequence[Address]]
     waiting: int = 0
@@ -50,14 +50,14 @@ class Lookup:
 
 
 class Resolver:
-    """Looks names up: each once at a time, whoever asks, and no answer is remembered."""
+    """Resolves names. Concurrent lookups of one name are made once; answers are not cached."""
 
     def __init__(self, ask: Callable[[str], Sequence[Address]] = ask) -> None:
         self._ask = ask
-        self._threads, self._other_threads = Semaphore(THREADS), Semaphore(OTHER_THREADS)
+        self._fast_threads, self._other_threads = Semaphore(FAST_THREADS), Semaphore(OTHER_THREADS)
         self._urgent_threads = Semaphore(URGENT_THREADS)
-        #: names that had an answer soon, the one of longest ago first
-        self._known: dict[str, None] = {}
+        #: names that resolved quickly last time, oldest first
+        self._fast: dict[str, None] = {}
         self._lookups: dict[str, Lookup] = {}
 
     async def lookup(self, host: str, patience: float, *, urgent: bool = False) -> Sequence[Address]:
@@ -71,7 +71,7 @@ class Resolver:
                 # Others may wait for the same answer.
                 found = await asyncio.shield(lookup.task)
         except TimeoutError:
-            self._known.pop(host, None)
+            self._fast.pop(host, None)
             raise LookupFailed(f"{host}: no answer within {patience:g} s") from None
         finally:
             lookup.waiting -= 1
@@ -83,7 +83,7 @@ class Resolver:
         return found
 
     def _begin(self, host: str, *, urgent: bool) -> Lookup:
-        threads = self._urgent_threads if urgent else self._threads if host in self._known else self._other_threads
+        threads = self._urgent_threads if urgent else self._fast_threads if host in self._fast else self._other_threads
         task = asyncio.create_task(self._answer(host, threads), name=f"lookup of {host}")
         self._lookups[host] = Lookup(task)
         task.add_done_callback(lambda task: self._end(host, task))
@@ -93,7 +93,7 @@ class Resolver:
         if (lookup := self._lookups.get(host)) and lookup.task is task:
             del self._lookups[host]
         if not task.cancelled():
-            task.exception()  # is nobody's when all who asked have given up
+            task.exception()  # retrieved here, since all callers may have given up
 
     async def _answer(self, host: str, threads: Semaphore) -> Sequence[Address]:
         async with threads:
@@ -103,15 +103,15 @@ class Resolver:
             answer.set_running_or_notify_cancel()
             Thread(target=self._run, args=(host, answer), name=f"lookup of {host}", daemon=True).start()
             found = await asyncio.wrap_future(answer)
-        self._known.pop(host, None)
-        if time.monotonic() - began < SOON:
-            self._known[host] = None
-            if len(self._known) > MOST_KNOWN:
-                del self._known[next(iter(self._known))]
+        self._fast.pop(host, None)
+        if time.monotonic() - began < FAST_SECONDS:
+            self._fast[host] = None
+            if len(self._fast) > MAX_FAST_NAMES:
+                del self._fast[next(iter(self._fast))]
         return found
 
     def _run(self, host: str, answer: "Future[Sequence[Address]]") -> None:
         try:
             answer.set_result(self._ask(host))
-        except Exception as error:  # noqa: BLE001  # is raised where the answer is waited for
+        except Exception as error:  # noqa: BLE001  # raised in `_answer`
             answer.set_exception(error)

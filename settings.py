@@ -1,7 +1,7 @@
 """The settings: one typed table, read once from the environment and `.env`.
 
-Only cli.py, commands/ and wiring/ read it; everybody else is handed what it needs. docs/settings.md and .env.example
-are made from it.
+Only cli.py, commands/ and wiring/ read it; all other code is handed the values that it needs. docs/settings.md and
+.env.example are made from it.
 """
 
 import base64
@@ -30,7 +30,7 @@ DUTIES: tuple[Duty, ...] = get_args(Duty)
 
 
 class Settings(BaseSettings):
-    """What Postrider reads from the environment. In every limit 0 switches it off."""
+    """What Postrider reads from the environment. A limit of 0 is no limit."""
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
 
@@ -38,11 +38,12 @@ class Settings(BaseSettings):
         default=None, description="Postgres. Unset: an embedded one under DATA_DIR. Required when ENV=production."
     )
     env: Literal["development", "production"] = Field(
-        default="development", description="production refuses embedded Postgres, generated secrets and the sandbox."
+        default="development",
+        description="development, or production, which refuses embedded Postgres, generated secrets and the sandbox.",
     )
-    host: str = Field(default="127.0.0.1", description="Address that the API and the worker's health port listen on.")
+    host: str = Field(default="127.0.0.1", description="Address that the API and the worker's health checks listen on.")
     port: int = Field(default=3000, ge=1, le=65535, description="Port of the API.")
-    worker_port: int = Field(default=3001, ge=1, le=65535, description="Port of the worker's health.")
+    worker_port: int = Field(default=3001, ge=1, le=65535, description="Port of the worker's health checks.")
     worker_duties: Annotated[tuple[Duty, ...], NoDecode] = Field(
         default=DUTIES, description="What a worker does: `sessions` (accounts and their messages), `webhooks`, or both."
     )
@@ -53,7 +54,7 @@ class Settings(BaseSettings):
         default=None, description="When set, state-changing requests made with API_KEY must be signed with it."
     )
     admin_key: SecretStr | None = Field(
-        default=None, description="For /admin/*, in the header x-admin-key. Generated in development."
+        default=None, description="Key for /admin/*, in the header x-admin-key. Generated in development."
     )
     encryption_key: SecretStr | None = Field(
         default=None,
@@ -62,22 +63,25 @@ class Settings(BaseSettings):
     )
     webhook_url: str | None = Field(default=None, description="A first endpoint for the default org.")
     webhook_secret: SecretStr | None = Field(
-        default=None, description="Its signing secret, whsec_… (24 to 64 bytes in base64). Required with WEBHOOK_URL."
+        default=None,
+        description="Signing secret of WEBHOOK_URL, whsec_… (24 to 64 bytes in base64). Required with WEBHOOK_URL.",
     )
     webhook_allow_cidrs: Annotated[tuple[Network, ...] | None, NoDecode] = Field(
         default=None,
-        description="Private networks whose receivers get webhooks all the same, such as 10.1.0.0/16,fd12:3456::/48. "
-        "Unset: none; in development, loopback.",
+        description="Private networks that webhooks may reach, such as 10.1.0.0/16,fd12:3456::/48. Unset: none; in "
+        "development, loopback.",
     )
     data_dir: Path = Field(
-        default=Path(".data"), description="Embedded Postgres, generated secrets, profiles, pictures."
+        default=Path(".data"), description="Directory of embedded Postgres, generated secrets, profiles and evidence."
     )
     chrome_user_data_dir: Path | None = Field(
-        default=None, description="Browser profiles of live sessions. Unset: DATA_DIR/chrome-data."
+        default=None, description="Directory of the browser profiles of live sessions. Unset: DATA_DIR/chrome-data."
     )
-    chromium_path: Path | None = Field(default=None, description="The Chromium to use. Unset: looked for.")
+    chromium_path: Path | None = Field(
+        default=None, description="The Chromium to use. Unset: an installed one is searched for."
+    )
     chromium_sandbox: Literal["auto", "on", "off"] = Field(
-        default="auto", description="Chromium's own sandbox; auto is on where it starts, else off with a warning."
+        default="auto", description="Chromium's own sandbox; auto: on if it starts here, else off with a warning."
     )
     whatsapp_url: str = Field(
         default="https://web.whatsapp.com", description="The page of accounts with transport web."
@@ -88,84 +92,108 @@ class Settings(BaseSettings):
     memory_limit_mb: float = Field(
         default=400,
         ge=0,
-        description="A browser that has grown over this is opened anew between messages, over twice this at once. PSS.",
+        description="Memory (PSS) of one browser. One that grows over it is restarted between two messages; over twice "
+        "as much, at once.",
     )
-    watchdog_seconds: float = Field(default=30, gt=0, description="Between looks at each browser's memory and page.")
+    watchdog_seconds: float = Field(
+        default=30, gt=0, description="Seconds between checks of each browser's memory and page."
+    )
     idle_seconds: Seconds = Field(default=300, description="An idle session gives up its seat after this.")
     keepalive_days: float = Field(
-        default=7, ge=0, description="A session that slept so long is opened once, so that WhatsApp does not unlink it."
+        default=7,
+        ge=0,
+        description="A session that was hibernated for so long is opened once, so that WhatsApp does not unlink it.",
     )
     lease_seconds: float = Field(
-        default=30, ge=15, description="How long a worker may hold an account without renewing."
+        default=30, ge=15, description="How long a worker may hold an account without renewing its lease."
     )
     settle_seconds: Seconds = Field(
-        default=900, description="A message whose outcome cannot be told fails with outcome_unknown after this."
+        default=900, description="A message whose outcome is still unknown after this fails with outcome_unknown."
     )
-    confirm_seconds: float = Field(default=60, gt=0, description="How long to wait for the first tick.")
-    pace_per_minute: int = Field(default=20, ge=0, description="Messages of one account in 60 seconds.")
-    pace_per_hour: int = Field(default=100, ge=0, description="Messages of one account in an hour.")
-    pace_per_day: int = Field(default=1000, ge=0, description="Messages of one account in a day of its time zone.")
+    confirm_seconds: float = Field(default=60, gt=0, description="How long to wait for a message's first tick.")
+    pace_per_minute: int = Field(
+        default=20, ge=0, description="Maximum number of messages of one account in 60 seconds."
+    )
+    pace_per_hour: int = Field(default=100, ge=0, description="Maximum number of messages of one account in an hour.")
+    pace_per_day: int = Field(
+        default=1000, ge=0, description="Maximum number of messages of one account in a day of its time zone."
+    )
     pace_ramp_start: int = Field(
         default=100,
         ge=0,
-        description="A new account's first day; the day's limit is the smaller of this ramp and PACE_PER_DAY.",
+        description="Maximum number of messages of a new account on its first day. The day's limit is the smaller of "
+        "this ramp and PACE_PER_DAY.",
     )
-    pace_ramp_step: int = Field(default=50, ge=0, description="What each day since it was first ready adds.")
+    pace_ramp_step: int = Field(
+        default=50, ge=0, description="What the ramp grows by with each day since the account was first ready."
+    )
     pace_ramp_max: int = Field(default=2000, ge=0, description="Where the ramp ends.")
     pace_gap_seconds: Annotated[tuple[float, float], NoDecode] = Field(
         default=(2, 5), description="Seconds from one message of an account to the next, from-to, at random."
     )
-    pace_per_recipient_hour: int = Field(default=10, ge=0, description="Messages to one recipient in an hour.")
+    pace_per_recipient_hour: int = Field(
+        default=10, ge=0, description="Maximum number of messages to one recipient in an hour."
+    )
     quiet_hours: Annotated[tuple[time, time] | None, NoDecode] = Field(
-        default=None, description="No messages then, in the account's time zone, such as 21:00-08:00. Unset: always."
+        default=None,
+        description="Hours without messages, in the account's time zone, such as 21:00-08:00. Unset: none.",
     )
     daily_cap_action: Literal["reject", "defer"] = Field(
         default="reject",
-        description="What becomes of messages over the day's limit: they fail with daily_cap_exceeded, or wait.",
+        description="Messages over the day's limit fail with daily_cap_exceeded (reject), or wait (defer).",
     )
     typing_delay_ms: Annotated[tuple[int, int], NoDecode] = Field(
-        default=(5, 25), description="Milliseconds a character, from-to."
+        default=(5, 25), description="Milliseconds for each typed character, from-to, at random."
     )
     breaker_failures: int = Field(default=5, ge=0, description="Failures in a row that open an account's circuit.")
     breaker_seconds: Seconds = Field(default=300, description="How long the circuit stays open.")
-    send_attempts: int = Field(default=5, ge=1, description="Attempts at one message.")
+    send_attempts: int = Field(default=5, ge=1, description="Maximum number of attempts at one message.")
     send_backoff_seconds: Seconds = Field(default=5, description="Pause after the first failed attempt; it doubles.")
     job_ttl_seconds: float = Field(
-        default=86400, gt=0, description="A job without expiresAt expires so long after sendAt."
+        default=86400, gt=0, description="A job without expiresAt expires this long after its sendAt."
     )
     dedupe_seconds: Seconds = Field(
         default=10,
         le=259_200,
         description="Equal requests without idempotency key within this time are one job; at most three days.",
     )
-    max_queued: int = Field(default=100_000, ge=0, description="Waiting messages of one account; more are refused.")
-    rate_limit_per_minute: int = Field(default=6000, ge=0, description="Requests a minute, per key and per address.")
+    max_queued: int = Field(
+        default=100_000, ge=0, description="Maximum number of waiting messages of one account; more are refused."
+    )
+    rate_limit_per_minute: int = Field(
+        default=6000, ge=0, description="Maximum number of requests a minute, per key and per address."
+    )
     retention_days: float = Field(
         default=90,
         ge=0,
-        description="How long ended jobs, events, deliveries, evidence, incoming messages and states are kept.",
+        description="How long ended jobs, events, deliveries, evidence, incoming messages and state changes are kept.",
     )
     evidence_url: str | None = Field(
         default=None,
-        description="Where pictures and pages of failures go: a folder, or s3://bucket/prefix with the usual AWS_ "
+        description="Where screenshots and HTML of failures go: a folder, or s3://bucket/prefix with the usual AWS_ "
         "variables. Unset: DATA_DIR/evidence.",
     )
     database_grace_seconds: Seconds = Field(
-        default=60, description="A process whose database is away for longer ends, so that the platform restarts it."
+        default=60,
+        description="A process whose database is away for longer than this exits, so that the platform restarts it.",
     )
     selectors_file: Path | None = Field(
-        default=None, description="Replacement of the shipped selectors; read again when it changes."
+        default=None, description="File that replaces the shipped selectors; read again when it changes."
     )
     selectors_url: str | None = Field(
-        default=None, description="Replacement from an https address; its signature is at the same address with .sig."
+        default=None,
+        description="https URL of a file that replaces the shipped selectors; its signature is at this URL with .sig.",
     )
     selectors_key: str | None = Field(
-        default=None, description="The Ed25519 public key, in base64, that signs it. Required with SELECTORS_URL."
+        default=None,
+        description="Ed25519 public key, in base64, for the signature at SELECTORS_URL. Required with SELECTORS_URL.",
     )
     trust_proxy_hops: int = Field(
         default=0, ge=0, description="Proxies before the API whose X-Forwarded-For is trusted, counted from the right."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Lowest level that is logged."
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -176,7 +204,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Cut off white space around values; what is nothing else is unset."""
+        """Strip white space around values; a value of nothing else is unset."""
         del settings_cls, file_secret_settings
         return _Trimmed(init_settings), _Trimmed(env_settings), _Trimmed(dotenv_settings)
 
@@ -267,12 +295,12 @@ class Settings(BaseSettings):
 
     @property
     def production(self) -> bool:
-        """Whether this is a production."""
+        """Whether ENV is production."""
         return self.env == "production"
 
     @property
     def addresses(self) -> Addresses:
-        """What webhooks may reach."""
+        """The addresses that webhooks may reach."""
         if self.webhook_allow_cidrs is not None:
             return Addresses(self.webhook_allow_cidrs)
         return Addresses() if self.production else LOOPBACK
@@ -289,7 +317,7 @@ class Settings(BaseSettings):
 
 
 class _Trimmed(PydanticBaseSettingsSource):
-    """A source whose values have no white space around them: a secret that is read from a file ends with a new line."""
+    """A source that strips white space around values: a secret read from a file ends with a line feed."""
 
     def __init__(self, source: PydanticBaseSettingsSource) -> None:
         super().__init__(source.settings_cls)
@@ -305,7 +333,7 @@ class _Trimmed(PydanticBaseSettingsSource):
         return {name: value for name, value in values.items() if value != ""}
 
 
-#: A container's limit, by the two generations of control groups; psutil tells of the host alone.
+#: A container's memory limit in cgroup v2 and v1; psutil knows only the host's memory.
 MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
@@ -328,7 +356,7 @@ def _check_encryption_key(key: str) -> None:
 
 
 def read(**values: object) -> Settings:
-    """Read the settings; `values` go before the environment. Raises SettingsWrong naming setting, value and rule."""
+    """Read the settings; `values` override the environment. Raises SettingsWrong naming setting, value and rule."""
     try:
         return Settings(**values)  # type: ignore[arg-type]  # pydantic checks them
     except ValidationError as error:

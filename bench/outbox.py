@@ -28,7 +28,7 @@ from tasks.periodic import run_every
 from tasks.pulse import DEAD, PULSE, Pulse
 from tasks.queue import FAST, SLOW, Consumer, make_app
 from wiring.parts import PATIENCE
-from wiring.webhooks import ENDPOINT_SLOTS, SLOW_SLOTS, crowded
+from wiring.webhooks import ENDPOINT_SLOTS, SLOW_SLOTS, slow_lanes
 
 BODY = 600  # bytes of an event's data, about what JobCompleted has
 BATCH = 1000  # events of each endpoint in one transaction
@@ -119,7 +119,7 @@ async def delivering(database: Database, url: str, dead: float = DEAD) -> AsyncI
     )
     deliveries = DeliveryWork(database, lanes.worker, requests, ResultWriter(database), lanes.stopping.is_set)
     lanes.works = {"endpoint": deliveries}
-    app = make_app(url, lanes.drain, _nothing, size=10, drains={SLOW: crowded(lanes, deliveries).drain})
+    app = make_app(url, lanes.drain, _nothing, size=10, drains={SLOW: slow_lanes(lanes, deliveries).drain})
     pulse = Pulse(url, 900, dead)
     consumers = [Consumer(app, [FAST], ENDPOINT_SLOTS, 5), Consumer(app, [SLOW], SLOW_SLOTS, 5)]
 
@@ -127,7 +127,9 @@ async def delivering(database: Database, url: str, dead: float = DEAD) -> AsyncI
         ids = [consumer.procrastinate_id for consumer in consumers if consumer.procrastinate_id]
         await database.one("renew_worker", worker=lanes.worker, ids=ids, lease=dead, open=[])
 
-    await database.all("register_worker", worker=lanes.worker, host="here", version="", home=lanes.worker, seats=1)
+    await database.all(
+        "register_worker", worker=lanes.worker, host="here", version="", home=lanes.worker, seats=1, duties=["webhooks"]
+    )
     make_garbage_collection_rare()
     async with app.open_async():
         running = [asyncio.create_task(consumer.run()) for consumer in consumers]

@@ -1,6 +1,6 @@
 """Signing (webhooks, API requests, files), hashing (API keys), sealing (secrets, profiles). Pure.
 
-The clock is handed in.
+Callers pass the time.
 """
 
 from crypto.encoding import CryptoError

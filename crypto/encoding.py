@@ -14,7 +14,7 @@ def encode(content: bytes) -> str:
 
 
 def decode(text: str) -> bytes | None:
-    """Return the bytes of standard base64 with its padding, or None for what is none."""
+    """Return the bytes of standard base64 with its padding, or None for any other text."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

@@ -15,13 +15,13 @@ def new_signing_key() -> tuple[str, str]:
 
 
 def sign_file(private: str, content: bytes) -> str:
-    """Return the detached signature of exactly these bytes in base64; raises CryptoError for what is no private key."""
+    """Return the detached signature of exactly these bytes in base64; raises CryptoError for an invalid private key."""
     key = Ed25519PrivateKey.from_private_bytes(_decode(private, KEY, "a private key"))
     return encode(key.sign(content))
 
 
 def verify_file(public: str, signature: str, content: bytes) -> None:
-    """Raise CryptoError unless the detached signature in base64 is the key's, of exactly these bytes."""
+    """Raise CryptoError unless `signature`, detached and in base64, is the key's signature of exactly these bytes."""
     key = read_public_key(public)
     try:
         key.verify(_decode(signature, SIGNATURE, "a signature"), content)

@@ -6,7 +6,7 @@
 | `whsk_` | private key of `v1a` | seed and public key, 32 each |
 | `whpk_` | public key of `v1a` | 32 |
 
-None of what is raised here shows what was given.
+No error raised here contains the text that was given.
 """
 
 import hmac

@@ -1,4 +1,4 @@
-"""What is at rest: AES-256-GCM."""
+"""Sealing: encryption of data at rest, with AES-256-GCM."""
 
 import base64
 import binascii
@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from crypto.encoding import CryptoError
 
-SEALED = b"\x01"  # first byte of what is sealed: the version of this layout, then nonce, ciphertext and tag
+SEALED = b"\x01"  # first byte of sealed data: the version of this layout; then nonce, ciphertext and tag
 NONCE = 12  # bytes; NIST SP 800-38D, 8.2.2
 TAG = 16  # bytes
-HEAD = len(SEALED) + NONCE + TAG  # bytes of the shortest that is sealed; as many of any are its own, by their nonce
-FIRST_BLOCK = b"\0\0\0\2"  # the counter that the text begins with; SP 800-38D, 7.1
+HEAD = len(SEALED) + NONCE + TAG  # bytes of the shortest sealed data; the first HEAD bytes of any are unique (nonce)
+FIRST_BLOCK = b"\0\0\0\2"  # the counter of the first block of ciphertext; SP 800-38D, 7.1
 
 FINGERPRINT = 8  # bytes
 ABOUT_FINGERPRINTS = b"postrider: fingerprint of an encryption key"
@@ -26,12 +26,12 @@ PREFIX = "sealed:"
 
 
 def to_text(sealed: bytes) -> str:
-    """Return what is sealed as text, for a place among others that is none of bytes."""
+    """Encode sealed bytes as text, for JSON."""
     return PREFIX + base64.b64encode(sealed).decode()
 
 
 def from_text(text: str) -> bytes | None:
-    """Return what is sealed in a text; None for one that is not. Raises CryptoError."""
+    """Return the sealed bytes in a text from `to_text`; None for any other text. Raises CryptoError."""
     if not text.startswith(PREFIX):
         return None
     try:
@@ -41,7 +41,7 @@ def from_text(text: str) -> bytes | None:
 
 
 def fingerprint(key: bytes) -> str:
-    """Return what names a key and tells nothing of it: 64 bits of an HMAC under it, in hex."""
+    """Return a name of a key that reveals nothing about it: 64 bits of an HMAC under the key, in hex."""
     return hmac.digest(key, ABOUT_FINGERPRINTS, "sha256")[:FINGERPRINT].hex()
 
 
@@ -62,16 +62,16 @@ class Sealer:
         return cls([base64.b64decode(part.strip(), validate=True) for part in text.split(",")])
 
     def seal(self, plain: bytes, about: bytes) -> bytes:
-        """Encrypt, bound to `about`: what it belongs to, such as the id of its row. It opens with the same only."""
+        """Encrypt. `about` is the associated data, such as the id of the row; `open` needs the same."""
         nonce = secrets.token_bytes(NONCE)
         return SEALED + nonce + self._ciphers[0].encrypt(nonce, plain, about)
 
     def open(self, sealed: bytes, about: bytes) -> bytes:
-        """Decrypt; raises CryptoError when no key fits or a byte of it, or what it belongs to, has changed."""
+        """Decrypt; raises CryptoError when no key fits, or when the data or `about` has changed."""
         return self._open(sealed, about)[0]
 
     def renew(self, sealed: bytes, about: bytes) -> bytes | None:
-        """Seal it anew with the first key; None where that has sealed it. Raises CryptoError as `open`."""
+        """Seal again with the first key; return None if that key has sealed it. Raises CryptoError as `open`."""
         plain, place = self._open(sealed, about)
         return self.seal(plain, about) if place else None
 
@@ -87,10 +87,10 @@ class Sealer:
         raise CryptoError("it does not open: ENCRYPTION_KEY lacks its key, or it was changed or moved")
 
     def place_of(self, head: bytes, beginning: bytes) -> int | None:
-        """Return the place, from 0, of the key that sealed what begins with `beginning`; None where none of them did.
+        """Return the index of the key that sealed data whose plaintext starts with `beginning`; None if no key did.
 
-        `head` is its first bytes: what is large need not be read as a whole. That proves no more than that a key fits;
-        whether somebody changed it is told by `open`.
+        `head` are the first bytes of the sealed data: large data need not be read as a whole. This proves only that
+        the key fits; whether the data was changed is proved by `open`.
         """
         nonce, text = head[1 : 1 + NONCE], head[1 + NONCE :][: len(beginning)]
         if head[:1] != SEALED or len(text) < len(beginning):

@@ -1,6 +1,6 @@
 """Webhooks: signatures by Standard Webhooks 1.0.0, `v1` (HMAC-SHA256) and `v1a` (Ed25519).
 
-Signed is `{webhook-id}.{webhook-timestamp}.{body}`, the body byte for byte as it is sent.
+The signed content is `{webhook-id}.{webhook-timestamp}.{body}`, the body byte for byte as it is sent.
 """
 
 import hmac
@@ -31,8 +31,9 @@ def sign_all(secrets: Sequence[str], message_id: str, timestamp: int, body: byte
 def verify(keys: Sequence[str], message_id: str, timestamp: str, signatures: str, body: bytes, *, now: float) -> None:
     """Raise CryptoError unless one of the space-delimited signatures fits one of `keys`: `whsec_…` or `whpk_…`.
 
-    `timestamp` and `signatures` are the headers as they came, `now` is unix seconds. Signatures of a scheme that is not
-    known here, and whatever else stands in the list, fit nothing.
+    `timestamp` and `signatures` are the headers as they came, `now` is unix seconds. Signatures of unknown schemes, and
+    anything else in the list, are ignored.
+
     """
     if not re.fullmatch(r"[0-9]{1,12}", timestamp):
         raise CryptoError("webhook-timestamp must be unix seconds")

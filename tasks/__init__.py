@@ -1,1 +1,1 @@
-"""What workers do: the lanes, sending, delivering, and the duties that keep them going."""
+"""What workers do: drain lanes, send messages, deliver webhooks, and run the periodic tasks behind them."""

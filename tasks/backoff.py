@@ -1,8 +1,8 @@
-"""How long to wait before the next try."""
+"""Exponential backoff with jitter."""
 
 import random
 
-JITTER = 0.2  # of the pause, either way, so that what failed together does not come back together
+JITTER = 0.2  # share of the pause, either way, so that what failed together is not retried together
 
 
 def backoff(attempt: int, *, base: float, factor: float, cap: float) -> float:

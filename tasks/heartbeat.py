@@ -1,4 +1,4 @@
-"""A worker's sign of life in Postgres, and with it its leases."""
+"""A worker's heartbeat in Postgres, which also renews its leases."""
 
 import asyncio
 import time
@@ -10,17 +10,17 @@ from sql.database import Database
 from sql.sealing import lacking
 from tasks.part import Part
 
-HEARTBEAT = 5.0  # seconds; 30 of silence are death
+HEARTBEAT = 5.0  # seconds; a worker that is silent for 30 s counts as dead
 
 
 @dataclass
 class Heartbeat:
-    """Renews the worker's row and the leases of its parts, and ends the worker that is not to go on."""
+    """Renews the worker's row and the leases of its parts, and ends the worker when it must not go on."""
 
     database: Database
     worker: str
     parts: Sequence[Part]
-    #: of its encryption keys, the one that seals first
+    #: fingerprints of its encryption keys; the first key seals
     fingerprints: Sequence[str]
     lease_seconds: float
     grace_seconds: float
@@ -31,7 +31,7 @@ class Heartbeat:
 
     @property
     def every(self) -> float:
-        """Seconds between two."""
+        """Seconds between two heartbeats."""
         return min(HEARTBEAT, self.lease_seconds / 6)
 
     @property
@@ -42,11 +42,11 @@ class Heartbeat:
 
     @property
     def age(self) -> float:
-        """Seconds since the last sign of life that Postgres took."""
+        """Seconds since the last heartbeat that Postgres confirmed."""
         return time.monotonic() - self._last
 
     async def run_once(self) -> None:
-        """Renew the row and the leases; end the worker when its row is gone, or when it lacks a key that is needed."""
+        """Renew the row and the leases; end the worker if its row is gone, or if it lacks an encryption key in use."""
         held, before = [part.leased() for part in self.parts], time.monotonic()
         try:
             row = await self.database.one(
@@ -57,18 +57,18 @@ class Heartbeat:
             if self.grace_seconds and self.age > self.grace_seconds:
                 self._end(f"the database has been away for more than {self.grace_seconds:.0f} s")
             for part in self.parts:
-                part.unanswered()
+                part.database_away()
             raise
         if row is None:
             self._end("this worker was silent for so long that it was declared dead")
             for part in self.parts:
-                part.dead()
+                part.declared_dead()
         elif row["needed_key"] not in {None, *self.fingerprints}:
             self._end(lacking(row["needed_key"]))
         else:
             self._last = time.monotonic()
             for part, leased in zip(self.parts, held, strict=True):
-                await part.renewed(row["leases"], leased, before)
+                await part.leases_renewed(row["leases"], leased, before)
 
     def _end(self, reason: str) -> None:
         self.reason = reason

@@ -1,10 +1,10 @@
 """The lane: the one mechanism by which due work is done, strictly one drain at a time.
 
-A lane is a row of `lanes`. Its work stands in the task tables (`jobs`, `deliveries`); procrastinate holds only
-wake-ups, at most one waiting and one running for each lane, cluster-wide. This module knows nothing of WhatsApp or
-webhooks: what is done with a lane's rows is its `Work`.
+A lane is a row of `lanes`. Its work is in the task tables (`jobs`, `deliveries`); procrastinate holds only wake-ups, at
+most one waiting and one running for each lane, cluster-wide. This module knows nothing of WhatsApp or webhooks: a
+`Work` for each kind of lane handles the rows.
 
-`Lanes.drain` is what a wake-up runs; the pulse (`pulse.py`) wakes lanes whose time has come.
+A wake-up runs `Lanes.drain`; the pulse (`pulse.py`) wakes lanes that have due work and no wake-up.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ from sql.database import Database, Row, Transaction
 
 log = logging.getLogger(__name__)
 
-SLICE = 20.0  # seconds a drain may work before it goes to the back of the line
-UNKNOWN_MOST = 3  # messages in a row without a tick that open the circuit
-AFTER_BUG = 10.0  # seconds until a lane is attended to again after an error that nobody foresaw
+SLICE = 20.0  # seconds that a drain may work; then its lane is queued again, behind the others
+UNKNOWN_LIMIT = 3  # messages in a row that end without a tick and so open the circuit breaker
+ERROR_RETRY_SECONDS = 10.0  # seconds until a lane is drained again after an unexpected error
 
 
 @dataclass(frozen=True)
 class Drain:
-    """One turn of a lane. Taking a row and submitting one name its epoch, so that a newer drain fences it off."""
+    """One turn of a lane. Its epoch is a fencing token: once a newer drain has begun, it can take and submit no row."""
 
     lane: str
     kind: str
@@ -37,20 +37,22 @@ class Drain:
     epoch: int
     #: when it began, by Postgres's clock
     began: datetime
-    #: when the lane was to be attended to, as of then
+    #: the lane's `attend_at` when it began
     attend_at: datetime | None
-    #: whether the gate was closed then, whether until somebody acts and not for a while, and why it was last closed
+    #: whether the gate was closed when it began
     closed: bool
+    #: whether the gate stays closed until it is opened explicitly
     for_good: bool
+    #: why the gate was last closed
     gate_reason: str | None
 
 
 class Unattended(Exception):
-    """The drain could not attend to its lane: what was wanted of it is still wanted."""
+    """The drain could not do what `attend_at` asks for; the request stands."""
 
 
 class Work(Protocol):
-    """What is done with the rows of one kind of lane."""
+    """Handles the rows of one kind of lane."""
 
     async def begin(self, drain: Drain) -> bool:
         """Settle what earlier drains left half done; return whether rows may be taken. Raises Unattended."""
@@ -67,11 +69,11 @@ class Lanes:
     worker: str
     works: Mapping[str, Work]
     slice: float = SLICE
-    #: wake-ups in hand, by their procrastinate job ids
+    #: procrastinate job ids of the wake-ups that run here
     in_hand: set[int] = field(default_factory=set)
-    #: lanes that a drain of this worker works on
+    #: lanes that this worker drains now
     draining: set[str] = field(default_factory=set)
-    #: set when the worker ends
+    #: set when the worker stops
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def drain(self, lane: str, wakeup: int) -> None:
@@ -102,13 +104,13 @@ class Lanes:
                 extra={"event": "drain.cut", "lane": drain.lane},
             )
         except Exception:
-            # What nobody foresaw comes back with the next drain; not every second.
+            # A bug fails the next drain too; without a pause the pulse would start one every second.
             with suppress(DatabaseUnavailable):
-                await self.database.all("attend", lane=drain.lane, seconds=AFTER_BUG)
+                await self.database.all("attend", lane=drain.lane, seconds=ERROR_RETRY_SECONDS)
             raise
         finally:
             self.draining.discard(drain.lane)
-            # When this cannot be written, the wake-up is found as lost, and the next pulse finds what it left.
+            # If this cannot be written, `LostWakeups` finishes the wake-up, and the pulse wakes the lane again.
             with suppress(DatabaseUnavailable):
                 await self.database.all(
                     "end_drain", lane=drain.lane, epoch=drain.epoch, began=drain.began, attended=attended
@@ -123,27 +125,27 @@ class Lanes:
 
 
 async def wake_returned(tx: Transaction, rows: list[Row]) -> int:
-    """Wake the lanes named in the column `lanes` of a query's rows, as the last statement; return how many rows."""
+    """Wake the lanes in the column `lanes` of a query's rows, as the last statement; return the number of rows."""
     if lanes := sorted({lane for row in rows for lane in row["lanes"]}):
         await tx.all("wake", lanes=lanes)
     return len(rows)
 
 
 @dataclass
-class Lost:
-    """Finds wake-ups that procrastinate believes to run here and that do not.
+class LostWakeups:
+    """Finishes wake-ups that procrastinate has as `doing` in this worker, although no drain runs them.
 
-    One status write that was swallowed, or lost in an outage of Postgres, leaves a wake-up `doing` for as long as the
-    worker lives, and its lane closed.
+    A status write that was swallowed, or lost in an outage of Postgres, leaves a wake-up `doing` for as long as the
+    worker lives, and blocks its lane.
     """
 
     database: Database
     lanes: Lanes
-    #: those that were not in hand at the last look; a wake-up may be just fetched or just done
+    #: not running at the last check; one check is no proof, since a wake-up may have just been fetched or just ended
     _suspects: set[int] = field(default_factory=set)
 
     async def run_once(self) -> list[int]:
-        """Finish what was not in hand at two looks in a row; return those wake-ups."""
+        """Finish the wake-ups that were not running at two checks in a row; return their ids."""
         rows = await self.database.all("wakeups_in_hand", worker=self.lanes.worker)
         missing = {row["id"] for row in rows} - self.lanes.in_hand
         lost = sorted(missing & self._suspects)

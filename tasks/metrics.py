@@ -1,4 +1,4 @@
-"""The registry of what a worker counts, for Prometheus; each part adds its own."""
+"""The Prometheus registry of a worker; each part registers its own metrics."""
 
 from prometheus_client import CollectorRegistry
 

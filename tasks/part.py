@@ -1,4 +1,4 @@
-"""A part of a worker: what it does for one duty. A worker is put together of as many as it has duties."""
+"""A part of a worker: everything it does for one duty. A worker has one part for each of its duties."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -9,8 +9,8 @@ from tasks.lanes import Work
 from tasks.queue import Consumer
 
 
-class Turn(NamedTuple):
-    """What a part does again and again."""
+class PeriodicTask(NamedTuple):
+    """A call that a worker repeats at a fixed interval."""
 
     name: str
     every: float  # seconds
@@ -19,21 +19,21 @@ class Turn(NamedTuple):
 
 @dataclass
 class Part:
-    """One that leases nothing, needs nothing to be ready for, and leaves nothing behind. Others override what differs.
+    """A part without leases, preparation or cleanup; subclasses override what differs.
 
-    Its methods are here in the order in which a worker calls them.
+    The methods are in the order in which a worker calls them.
     """
 
     #: its name in WORKER_DUTIES
     duty: str
-    #: what is done with the rows of each kind of lane
+    #: the `Work` for each kind of lane
     works: Mapping[str, Work]
     consumers: Sequence[Consumer]
-    turns: Sequence[Turn]
+    periodic_tasks: Sequence[PeriodicTask]
 
     @property
     def capacity(self) -> int:
-        """How many accounts it has seats for."""
+        """The number of its seats."""
         return 0
 
     @property
@@ -42,19 +42,19 @@ class Part:
         return None
 
     def opened(self) -> AbstractAsyncContextManager[object]:
-        """Hold what it works with open within the block."""
+        """Keep its resources open within the block."""
         return nullcontext()
 
     async def prepare(self) -> None:
-        """Put in order what an earlier worker left, before any wake-up is taken."""
+        """Clean up after an earlier worker, before any wake-up is taken."""
 
     async def begin(self) -> None:
-        """Do what wants to be done once wake-ups are taken."""
+        """Start work that needs running consumers."""
 
     async def check(self) -> None:
         """Raise PostriderError when it cannot work at present."""
 
-    # --- leases: they are renewed with the worker's sign of life ------------------------------------------------------
+    # --- leases: the worker's heartbeat renews them ------------------------------------------------------------------
 
     def open_accounts(self) -> list[str]:
         """Return the accounts whose sessions are open."""
@@ -64,19 +64,19 @@ class Part:
         """Return the accounts that it has leased."""
         return set()
 
-    async def renewed(self, accounts: Sequence[str], held: set[str], before: float) -> None:
-        """Learn which leases Postgres has renewed, at `before` or later, of those that it `held` then."""
+    async def leases_renewed(self, accounts: Sequence[str], held: set[str], before: float) -> None:
+        """React to a heartbeat: of the leases `held` before it, Postgres renewed those of `accounts` after `before`."""
 
-    def unanswered(self) -> None:
-        """Learn that Postgres was away: leases may be about to end."""
+    def database_away(self) -> None:
+        """React to a heartbeat that failed because Postgres is away: leases may be about to end."""
 
-    def dead(self) -> None:
-        """Learn that the worker was declared dead: others have its accounts."""
+    def declared_dead(self) -> None:
+        """React to the loss of the worker's row: it was declared dead, and other workers have its accounts."""
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
     async def leave_idle(self) -> None:
-        """Give back what no drain needs, while drains go on."""
+        """Give back what no drain needs, while the last drains run."""
 
     async def leave(self) -> None:
         """Give everything back, after the last drain."""

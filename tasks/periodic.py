@@ -1,4 +1,4 @@
-"""A duty: something done again and again while the worker lives. `run_once` does it, `keep` is the loop around it."""
+"""Periodic tasks: a `run_once` that does the work, and a loop around it."""
 
 import asyncio
 import logging
@@ -8,11 +8,11 @@ from errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 1.0  # seconds that one turn waits for whoever is busy
+PATIENCE = 1.0  # seconds that a call waits for the tasks it has started
 
 
 async def run_every(name: str, every: float, run_once: Callable[[], Awaitable[object]]) -> None:
-    """Do `run_once` every so many seconds until cancelled. What it raises is logged, and the next turn comes."""
+    """Call `run_once` every so many seconds until cancelled. Its exceptions are logged and do not end the loop."""
     while True:
         try:
             await run_once()
@@ -24,13 +24,13 @@ async def run_every(name: str, every: float, run_once: Callable[[], Awaitable[ob
 
 
 class PerKey:
-    """Does something for each of many, in its own time: one that is busy holds up no other, nor the next turn."""
+    """Runs one task per key concurrently; a key whose task still runs is skipped."""
 
     def __init__(self) -> None:
         self._running: dict[str, asyncio.Future[None]] = {}
 
     async def each(self, work: Mapping[str, Callable[[], Awaitable[None]]], *, patience: float = PATIENCE) -> None:
-        """Begin what is not under way since an earlier turn, and wait a little. Raises what one of them raised."""
+        """Start a task for each idle key and wait up to `patience` seconds. Raises what a finished task raised."""
         for name, do in work.items():
             if name not in self._running:
                 self._running[name] = asyncio.ensure_future(do())

@@ -1,6 +1,6 @@
-"""The clock of the lanes: it wakes those whose time has come and everything that was missed, and rescues what died.
+"""The pulse: wakes every lane that has due work and no wake-up, and frees what dead workers held.
 
-One process in the cluster has it, whatever the duties of its worker are.
+One process in the cluster runs it, whatever the duties of its worker are.
 """
 
 import logging
@@ -12,39 +12,40 @@ import psycopg
 
 from sql.database import CONNECTION, LIMIT, Row, Transaction, bounded, translated
 from sql.pool import Connection
-from tasks.lanes import UNKNOWN_MOST, wake_returned
+from tasks.lanes import UNKNOWN_LIMIT, wake_returned
 
 log = logging.getLogger(__name__)
 
-DEAD = 30.0  # seconds without a sign of life after which a worker is dead
+DEAD = 30.0  # seconds without a heartbeat after which a worker is dead
 PULSE = 1.0  # seconds between pulses
-GAP = 5.0  # seconds between two pulses from which this process, or its way to Postgres, was away
-FAILED_AT_ONCE = 1000  # deliveries to endpoints that are disabled or deleted, in each pulse
+STALL_SECONDS = 5.0  # seconds between two pulses that prove a stall of this process or of its connection to Postgres
+FAILED_AT_ONCE = 1000  # deliveries to disabled or deleted endpoints that one pulse fails
 
 
 @dataclass
 class Pulse:
-    """The clock of the lanes. One process in the cluster has it, on a connection of its own, by an advisory lock."""
+    """The pulse. One process in the cluster leads: it holds an advisory lock on a connection of its own."""
 
     url: str
     settle_seconds: float
     dead: float = DEAD
-    #: for which an account rests whose messages end without a tick; 0 is not at all
+    #: how long an account's circuit stays open after messages without a tick; 0 never opens it
     breaker_seconds: float = 0
     _connection: psycopg.AsyncConnection | None = None
     _led: bool = False
-    #: Postgres's time at the last pulse, and from when silence counts as death
+    #: Postgres's time at the last pulse
     _seen: datetime | None = None
+    #: Postgres's time from which on silent workers may be declared dead
     _judging_from: datetime | None = None
 
     async def run_once(self) -> bool:
-        """Wake what is due and rescue what is lost, if this process leads; return whether it does."""
+        """Wake due lanes and free what dead workers held, if this process leads; return whether it does."""
         try:
             with translated():
                 async with bounded(LIMIT):
                     return await self._turn()
         except BaseException:
-            # The lock ends with its connection: whoever cannot use it must not hold it.
+            # Closing the connection releases the lock, so that another process can lead.
             await self.close()
             raise
 
@@ -54,14 +55,14 @@ class Pulse:
         if not await self._leads(statement):
             return False
         await self._beat(statement)
-        if await self._may_judge(statement):
+        if await self._may_declare_dead(statement):
             await statement.all("reclaim_queues", dead=self.dead)
             await Rescue(connection, self.dead).run_once()
         await self._expire(statement)
         return True
 
     async def close(self) -> None:
-        """Give the lock back."""
+        """Close the connection, which releases the lock."""
         connection, self._connection, self._led, self._seen = self._connection, None, False, None
         if connection is not None:
             with suppress(psycopg.Error):
@@ -70,7 +71,7 @@ class Pulse:
     async def _connect(self) -> psycopg.AsyncConnection:
         options = f"{CONNECTION['options']} -c idle_session_timeout=10s"
         return await Connection.connect(
-            # A frozen process keeps its connection, and with it the lock; Postgres ends what says nothing.
+            # A frozen process keeps its connection, and with it the lock, until Postgres ends the idle session.
             self.url,
             autocommit=True,
             application_name="postrider pulse",
@@ -85,11 +86,11 @@ class Pulse:
                 log.info("this process has the pulse", extra={"event": "pulse.led"})
         return self._led
 
-    async def _may_judge(self, statement: Transaction) -> bool:
-        """Tell whether silence counts as death now: after a sleep or a cut everybody was silent, this process too."""
+    async def _may_declare_dead(self, statement: Transaction) -> bool:
+        """Tell whether silent workers may be declared dead: not soon after a stall, which may have silenced all."""
         (row,) = await statement.all("database_time")
         now: datetime = row["now"]
-        if self._seen is None or (now - self._seen).total_seconds() > GAP:
+        if self._seen is None or (now - self._seen).total_seconds() > STALL_SECONDS:
             self._judging_from = now + timedelta(seconds=self.dead)
         self._seen = now
         return self._judging_from is not None and now >= self._judging_from
@@ -97,7 +98,7 @@ class Pulse:
     async def _beat(self, statement: Transaction) -> None:
         for lane in await statement.all("finish_lapsed_wakeups"):
             log.warning(
-                "the worker of lane %s let its lease end; others may go on", lane["lane"],
+                "the worker of lane %s let its lease end; others may take over", lane["lane"],
                 extra={"event": "lease.lapsed", "lane": lane["lane"]},
             )  # fmt: skip
         await statement.all("reclaim_lapsed")
@@ -111,23 +112,25 @@ class Pulse:
             cancelled = await statement.all("cancel_for_deleted")
             unknown = (
                 await statement.all(
-                    "give_up_settling", seconds=self.settle_seconds, most=UNKNOWN_MOST, rest=self.breaker_seconds
+                    "give_up_settling", seconds=self.settle_seconds, most=UNKNOWN_LIMIT, rest=self.breaker_seconds
                 )
                 if self.settle_seconds
                 else []
             )
             await wake_returned(statement, expired + cancelled + unknown)
         (failed,) = await statement.all("fail_waiting", endpoint=None, most=FAILED_AT_ONCE)
-        _tell(len(expired), len(cancelled), len(unknown), failed["rows"])
+        _log_counts(len(expired), len(cancelled), len(unknown), failed["rows"])
 
 
-def _tell(expired: int, cancelled: int, unknown: int, deliveries: int) -> None:
+def _log_counts(expired: int, cancelled: int, unknown: int, deliveries: int) -> None:
     if expired:
         log.info("%d jobs waited too long", expired, extra={"event": "jobs.expired", "jobs": expired})
     if cancelled:
-        log.info("%d jobs of deleted accounts", cancelled, extra={"event": "jobs.cancelled", "jobs": cancelled})
+        log.info(
+            "cancelled %d jobs of deleted accounts", cancelled, extra={"event": "jobs.cancelled", "jobs": cancelled}
+        )
     if unknown:
-        log.warning("%d jobs may have been sent", unknown, extra={"event": "jobs.unknown", "jobs": unknown})
+        log.warning("%d jobs failed with an unknown outcome", unknown, extra={"event": "jobs.unknown", "jobs": unknown})
     if deliveries:
         log.info(
             "%d deliveries to endpoints that are disabled or deleted have failed", deliveries,
@@ -137,13 +140,13 @@ def _tell(expired: int, cancelled: int, unknown: int, deliveries: int) -> None:
 
 @dataclass
 class Rescue:
-    """Gives back what dead workers held. procrastinate rescues nothing by itself, and does not fence."""
+    """Frees what dead workers held. procrastinate neither recovers a dead worker's jobs by itself nor fences them."""
 
     connection: psycopg.AsyncConnection
     dead: float = DEAD
 
     async def run_once(self) -> list[str]:
-        """Finish wake-ups of dead workers and orphaned ones, free their accounts; wake their lanes and return them."""
+        """Finish the wake-ups of dead workers and orphaned ones, free the accounts, wake the lanes and return them."""
         async with self.connection.transaction():
             tx = Transaction(self.connection)
             lanes: set[str] = set()
@@ -163,5 +166,5 @@ class Rescue:
         closed = await tx.all("close_dead_sessions", workers=workers)
         freed = await tx.all("free_dead_leases", workers=workers)
         drained = await tx.all("free_dead_drains", workers=workers)
-        told = {lane for row in closed for lane in row["lanes"]}
-        return told | {row["lane"] for row in finished if row["lane"]} | {row["id"] for row in (*freed, *drained)}
+        notified = {lane for row in closed for lane in row["lanes"]}
+        return notified | {row["lane"] for row in finished if row["lane"]} | {row["id"] for row in (*freed, *drained)}

@@ -1,4 +1,4 @@
-"""The procrastinate app: two tasks, `drain` for wake-ups and `upkeep` by the clock, and the consumers that run them."""
+"""The procrastinate app: two tasks, `drain` for wake-ups and the periodic `upkeep`, and the consumers that run them."""
 
 import asyncio
 import logging
@@ -17,16 +17,16 @@ from sql.pool import Pool
 
 log = logging.getLogger(__name__)
 
-#: The queues of endpoints: of those that answer, and of those that are new, fail or hang, however many.
+#: The queues of endpoint lanes: endpoints that answer well, and those that are new, fail or hang.
 FAST, SLOW = "endpoint", "endpoint-slow"
 
-#: Seconds. A released lock wakes nobody, and a NOTIFY that lands during an empty fetch is lost; polling covers both. It
-#: is cheap, since only wake-ups stand in the queue.
-POLL = 0.5
-RESTART = 1.0  # seconds before a consumer that ended is started again
+#: Seconds between polls. procrastinate does not notify when a lock is released, and loses a NOTIFY that arrives during
+#: an empty fetch; polling covers both. It is cheap, since only wake-ups are in the queue.
+POLL_SECONDS = 0.5
+RESTART_SECONDS = 1.0  # seconds before a consumer that ended is started again
 
 
-#: A drain by its lane and the id of its wake-up.
+#: Drains a lane; it gets the lane and the id of the wake-up.
 Drainer = Callable[[str, int], Awaitable[None]]
 
 
@@ -38,9 +38,9 @@ def make_app(
     size: int,
     drains: Mapping[str, Drainer] | None = None,
 ) -> procrastinate.App:
-    """Return an app that drains the lanes of its wake-ups: by `drains` in these queues, by `drain` in all others.
+    """Return an app that runs `drain` for each wake-up, or the drainer that `drains` has for its queue.
 
-    Its pool has `size` connections.
+    Its connection pool has `size` connections.
     """
     special = {} if drains is None else drains
     connector = procrastinate.PsycopgConnector(
@@ -72,12 +72,12 @@ def make_app(
 
 
 class Wakeups(JobManager):
-    """procrastinate's rows, whose ends may be lost."""
+    """procrastinate's job manager, except that a failure to write a job's end is only logged."""
 
     async def finish_job(
         self, job: procrastinate.jobs.Job, status: procrastinate.jobs.Status, delete_job: bool
     ) -> None:
-        """Write a wake-up's end; what cannot be written is found as lost (`tasks.lanes.Lost`)."""
+        """Write a wake-up's end; if that fails, `tasks.lanes.LostWakeups` makes up for it."""
         try:
             await super().finish_job(job, status, delete_job)
         except procrastinate.exceptions.ConnectorException as error:
@@ -89,14 +89,14 @@ class Wakeups(JobManager):
 
 
 async def _autocommit(connection: psycopg.AsyncConnection[Any]) -> None:
-    # Not by kwargs: the listener passes autocommit itself, and dies of the second one.
+    # Not in `kwargs`: the listener passes autocommit itself, and given it twice, it fails.
     await connection.set_autocommit(True)
 
 
 class Eager(ProcrastinateWorker):
-    """Looks for a wake-up whenever one has ended: a lane's next waits while it is drained, and nobody tells of it then.
+    """Fetches again after each job: procrastinate does not notify when a lock is released.
 
-    It would be found at the next poll.
+    Otherwise a lane's next wake-up, which waits while the lane is drained, would wait for the next poll.
     """
 
     async def _process_job(self, context: JobContext) -> None:
@@ -110,13 +110,13 @@ class Eager(ProcrastinateWorker):
 class Consumer:
     """A procrastinate worker on some queues, started again whenever it ends.
 
-    A restart of Postgres can end one without an exception, or leave it deaf.
+    A restart of Postgres can end one without an exception, or leave it without notifications.
     """
 
     app: procrastinate.App
     queues: Sequence[str]
     slots: int
-    #: seconds a drain in hand is given when stopping, before it is cancelled
+    #: grace period of a stop: seconds that a running drain has before it is cancelled
     patience: float
     _worker: ProcrastinateWorker | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -142,10 +142,10 @@ class Consumer:
                     "starting the consumer of %s again", ", ".join(self.queues),
                     extra={"event": "consumer.restarted", "queues": self.queues},
                 )  # fmt: skip
-                await asyncio.sleep(RESTART)
+                await asyncio.sleep(RESTART_SECONDS)
 
     def stop(self) -> None:
-        """Take no more wake-ups; let those in hand end."""
+        """Take no more wake-ups; let running ones end."""
         self._stopping.set()
         if self._worker:
             self._worker.stop()  # type: ignore[no-untyped-call]
@@ -155,9 +155,9 @@ class Consumer:
             self.app,
             queues=list(self.queues),
             concurrency=self.slots,
-            fetch_job_polling_interval=POLL,
+            fetch_job_polling_interval=POLL_SECONDS,
             shutdown_graceful_timeout=self.patience,
-            # Never a retry and never a trace: a wake-up that failed must not hold the queueing lock of a fresh one.
+            # Failed wake-ups are neither retried nor kept: one must not hold the queueing lock that the next one needs.
             delete_jobs="always",
             install_signal_handlers=False,
         )

@@ -1,8 +1,8 @@
 """Upkeep: what one worker of the cluster does every ten minutes, so that no table grows for ever.
 
-Ended jobs move from the task table to the history, and what is older than RETENTION_DAYS goes: whole partitions at
-once, the rest some rows at a time. Every statement is a short transaction of its own; a turn has so many seconds, and
-what it does not get to waits for the next. Nothing that is open is ever deleted.
+Ended jobs move from the task table to the history, and rows older than RETENTION_DAYS are deleted: whole partitions at
+once, the rest in batches. Every statement is a short transaction of its own; a run has a time limit, and what is left
+waits for the next run. Nothing that is open is ever deleted.
 """
 
 import logging
@@ -13,14 +13,14 @@ from sql.database import Database
 
 log = logging.getLogger(__name__)
 
-#: How long an ended job stays in the task table. Ticks are looked for during so many days from its submission, which
-#: its end never precedes (`awaiting_ticks`), and equal requests without a key are one job at most so long: both look
-#: there alone.
+#: Days that an ended job stays in the task table. Two readers look only there, and no further back: the search for
+#: ticks, which goes on for so many days after a submission (`awaiting_ticks`), and the recognition of equal requests
+#: without an idempotency key (DEDUPE_SECONDS). No job ends before its submission, so none is moved too early.
 SETTLED_DAYS = 3.0
 BATCH = 500  # rows of one statement
-TURN = 20.0  # seconds; less than a worker that stops gives what it has in hand
+TURN = 20.0  # seconds of one run; less than the grace period of a worker that stops
 
-#: What does not depend on RETENTION_DAYS, and what does.
+#: Queries that do not depend on RETENTION_DAYS, and queries that do.
 ALWAYS = ("purge_tokens", "purge_signatures", "purge_secrets", "purge_api_processes")
 BY_AGE = (
     "purge_jobs",
@@ -49,7 +49,7 @@ class Upkeep:
     turn: float = TURN
 
     async def run_once(self) -> None:
-        """Do one turn."""
+        """Do one run."""
         end = time.monotonic() + self.turn
         await self.database.all("ensure_partitions")
         await self.database.all("keep_alive", days=self.keepalive_days)
@@ -58,7 +58,7 @@ class Upkeep:
         await self._rows(end)
 
     async def _drop_partitions(self, end: float) -> None:
-        """Drop the partitions that are over age as a whole, one in each transaction."""
+        """Drop the partitions in which every row is over age, each in a transaction of its own."""
         while time.monotonic() < end:
             rows = await self.database.all("drop_old_partition", days=self.retention_days)
             if dropped := [row["partition"] for row in rows if row["dropped"]]:
@@ -75,7 +75,7 @@ class Upkeep:
             return
 
     async def _rows(self, end: float) -> None:
-        """Move and forget rows in rounds, a batch of each kind, so that a backlog of one holds up no other."""
+        """Move and delete rows in rounds of one batch of each kind, so that a backlog of one kind blocks no other."""
         kinds = {"move_ended_jobs": SETTLED_DAYS}
         if self.retention_days:
             kinds |= dict.fromkeys(BY_AGE, self.retention_days)
@@ -85,7 +85,7 @@ class Upkeep:
             left = [name for name, count in counts.items() if count == self.batch]
         if left:
             log.info(
-                "upkeep goes on in its next turn: %s", ", ".join(left), extra={"event": "upkeep.behind", "kinds": left}
+                "upkeep goes on in its next run: %s", ", ".join(left), extra={"event": "upkeep.behind", "kinds": left}
             )
 
     async def _batch(self, name: str, days: float | None) -> int:

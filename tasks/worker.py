@@ -1,4 +1,4 @@
-"""A worker: a sign of life, and the parts that do its duties, from start to a clean stop."""
+"""A worker: its heartbeat and the parts that do its duties, from the start to a clean stop."""
 
 import asyncio
 import logging
@@ -12,14 +12,14 @@ from errors import DatabaseUnavailable
 from sql.database import Database, Transaction
 from sql.sealing import admit
 from tasks.heartbeat import Heartbeat
-from tasks.lanes import Lanes, Lost
-from tasks.part import Part, Turn
+from tasks.lanes import Lanes, LostWakeups
+from tasks.part import Part, PeriodicTask
 from tasks.periodic import run_every
 from tasks.pulse import PULSE, Pulse
 
 log = logging.getLogger(__name__)
 
-LOST = 5.0  # seconds between looks for lost wake-ups
+LOST_CHECK_SECONDS = 5.0  # seconds between checks for lost wake-ups
 STOP_LIMIT = 45.0  # seconds from the signal to the end
 
 
@@ -44,7 +44,7 @@ class Worker:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Hold open within the block what it works with; nothing is worked on yet."""
+        """Keep its resources open within the block; it takes no work yet."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.database)
             for part in self.parts:
@@ -59,14 +59,14 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> int:
         """Work until `stop` is set; return the exit code: 0 after a clean stop, 1 when the worker had to end.
 
-        Raises SettingsWrong when everything is sealed with a key that it has not.
+        Raises SettingsWrong when it lacks the encryption key that is in use.
         """
         await self.register()
         await self.database.all("ensure_partitions")
         for part in self.parts:
             await part.prepare()
         async with self.app.open_async():
-            life, turns = self._live(), self._turns()
+            heartbeat, periodic = self._start_heartbeat(), self._start_periodic()
             running = [asyncio.create_task(consumer.run()) for part in self.parts for consumer in part.consumers]
             duties = ",".join(part.duty for part in self.parts)
             log.info(
@@ -80,13 +80,13 @@ class Worker:
             log.info("worker %s is stopping", self.id, extra={"event": "worker.stopping", "worker": self.id})
             try:
                 async with asyncio.timeout(STOP_LIMIT):
-                    await self._stop(running, turns)
+                    await self._stop(running, periodic)
             except TimeoutError:
                 log.warning(
                     "worker %s did not stop within %.0f s", self.id, STOP_LIMIT,
                     extra={"event": "worker.overdue", "worker": self.id},
                 )  # fmt: skip
-            await _cancel(life, *turns, *running)
+            await _cancel(heartbeat, *periodic, *running)
         if self.heartbeat.fatal.is_set():
             log.error(
                 "worker %s ends: %s", self.id, self.heartbeat.reason,
@@ -98,22 +98,22 @@ class Worker:
 
     @asynccontextmanager
     async def visiting(self) -> AsyncIterator[None]:
-        """Be a worker within the block that may lease an account and has no duty.
+        """Be a temporary worker within the block: without duties, but able to lease an account.
 
-        It has no seats, so that others send it nothing; what it leases it has to leave.
+        It has no seats, so that no other worker hands it an account. The caller must give back what it leases.
         """
         await self.register(visits=True)
         try:
-            life = self._live()
+            heartbeat = self._start_heartbeat()
             try:
                 yield
             finally:
-                await _cancel(life)
+                await _cancel(heartbeat)
         finally:
             await self._unregister()
 
     async def register(self, *, visits: bool = False) -> None:
-        """Write its row. Raises SettingsWrong when everything is sealed with a key that it has not."""
+        """Write its row. Raises SettingsWrong when it lacks the encryption key that is in use."""
         await self.database.transact(lambda tx: self._register(tx, visits=visits))
 
     async def _register(self, tx: Transaction, *, visits: bool) -> None:
@@ -134,25 +134,26 @@ class Worker:
         with suppress(DatabaseUnavailable):
             await self.database.all("unregister_worker", worker=self.id)
 
-    def _live(self) -> asyncio.Task[None]:
+    def _start_heartbeat(self) -> asyncio.Task[None]:
         return asyncio.create_task(run_every("heartbeat", self.heartbeat.every, self.heartbeat.run_once))
 
-    def _turns(self) -> list[asyncio.Task[None]]:
+    def _start_periodic(self) -> list[asyncio.Task[None]]:
         own = [
-            Turn("pulse", PULSE, self.pulse.run_once),
-            Turn("lost", LOST, Lost(self.database, self.lanes).run_once),
+            PeriodicTask("pulse", PULSE, self.pulse.run_once),
+            PeriodicTask("lost", LOST_CHECK_SECONDS, LostWakeups(self.database, self.lanes).run_once),
         ]
-        turns = [*own, *(turn for part in self.parts for turn in part.turns)]
-        return [asyncio.create_task(run_every(*turn)) for turn in turns]
+        periodic = [*own, *(task for part in self.parts for task in part.periodic_tasks)]
 
-    async def _stop(self, running: Sequence[asyncio.Task[None]], turns: Sequence[asyncio.Task[None]]) -> None:
-        # The sign of life goes on until the last drain has ended, or another worker would take over what is in hand.
+        return [asyncio.create_task(run_every(*task)) for task in periodic]
+
+    async def _stop(self, running: Sequence[asyncio.Task[None]], periodic: Sequence[asyncio.Task[None]]) -> None:
+        # The heartbeat goes on until the last drain has ended: without it another worker would take over its lane.
         self.lanes.stopping.set()
         for part in self.parts:
             for consumer in part.consumers:
                 consumer.stop()
         await asyncio.gather(*(part.leave_idle() for part in self.parts), *running, return_exceptions=True)
-        await _cancel(*turns)
+        await _cancel(*periodic)
         await self.pulse.close()
         for part in self.parts:
             await part.leave()

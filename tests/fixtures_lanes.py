@@ -12,7 +12,7 @@ import procrastinate
 from commands.client import looks
 from errors import DatabaseUnavailable
 from sql.database import Database
-from tasks.lanes import Drain, Lanes, Lost
+from tasks.lanes import Drain, Lanes, LostWakeups
 from tasks.pulse import Pulse
 from tasks.queue import Consumer, make_app
 from tasks.sending.job import Job
@@ -57,7 +57,7 @@ class LaneWorker:
     lanes: Lanes
     recorder: Recorder
     pulse: Pulse
-    lost: Lost
+    lost: LostWakeups
     consumers: list[Consumer]
     app: procrastinate.App
 
@@ -91,7 +91,7 @@ async def lane_worker(
             consumer = Consumer(app, [f"account@{name}", "account"], slots, patience=5)
             task = asyncio.create_task(consumer.run())
             try:
-                yield LaneWorker(name, database, lanes, recorder, pulse, Lost(database, lanes), [consumer], app)
+                yield LaneWorker(name, database, lanes, recorder, pulse, LostWakeups(database, lanes), [consumer], app)
             finally:
                 lanes.stopping.set()
                 consumer.stop()

@@ -1,8 +1,9 @@
 """A small world for test_model.py: a clock, a chat, disks that outlive workers, and workers that stop at every step.
 
-Real are Postgres with every named query, and Sender, Lanes, Pulse, Rescue, Lost and acceptance. The model's own are the
-world outside: the page, the disks with profiles, procrastinate's loop, time. A drain is a task that stops before each
-statement and before each thing it does on its page, until it is told to go on: well, badly, or with its answer lost.
+Real are Postgres with every named query, and Sender, Lanes, Pulse, Rescue, LostWakeups and acceptance. The model's own
+are the world outside: the page, the disks with profiles, procrastinate's loop, time. A drain is a task that stops
+before each statement and before each thing it does on its page, until it is told to go on: well, badly, or with its
+answer lost.
 """
 
 import asyncio
@@ -42,7 +43,7 @@ from errors import (
     SendError,
 )
 from sql.database import Database, Row, Transaction
-from tasks.lanes import Drain, Lanes, Lost, Unattended
+from tasks.lanes import Drain, Lanes, LostWakeups, Unattended
 from tasks.pulse import Pulse
 from tasks.sending.job import Policy
 from tasks.sending.jobs import Jobs
@@ -385,7 +386,7 @@ class ModelWorker:
     lanes: Lanes
     jobs: Jobs
     sender: Sender
-    lost: Lost
+    lost: LostWakeups
     dead: bool = False
     frozen: bool = False
     #: until when it may hold the account, by its own clock
@@ -683,7 +684,7 @@ class World:
         lanes, jobs = Lanes(self.database, name, {}), Jobs(self.database, name, POLICY)
         worker = ModelWorker(
             self, name, home, row[0]["worker_id"], lanes, jobs,
-            Sender(jobs, incoming, JobEvidence(self.database, self.evidence)), Lost(self.database, lanes),
+            Sender(jobs, incoming, JobEvidence(self.database, self.evidence)), LostWakeups(self.database, lanes),
         )  # fmt: skip
         lanes.works = {"account": worker}
         self.workers.append(worker)

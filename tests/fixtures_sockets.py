@@ -15,7 +15,7 @@ from addresses import Address, Addresses
 from errors import NameUnknown
 from resolver import Resolver
 from tasks.delivery.connections import Connections
-from tasks.delivery.dialer import WITNESS, Dialer
+from tasks.delivery.dialer import DNS_PROBE_HOST, Dialer
 
 GOOD = ip_address("127.0.0.1")
 
@@ -74,10 +74,10 @@ def resolver(names: Mapping[str, Sequence[str]]) -> Resolver:
 async def connecting(
     addresses: Addresses,
     resolver: Resolver | None = None,
-    witness: str = WITNESS,
+    probe_host: str = DNS_PROBE_HOST,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Connections]:
-    dialer = Dialer(addresses, resolver or Resolver(), witness)
+    dialer = Dialer(addresses, resolver or Resolver(), probe_host)
     connections = Connections(dialer, tls or httpx2.create_ssl_context(trust_env=False), 5.0)
     try:
         yield connections

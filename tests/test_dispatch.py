@@ -208,7 +208,7 @@ async def test_what_comes_in_while_a_request_hangs_does_not_wait_for_it(
     work: DeliveryWork,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dispatch, "LOOK", 0.05)
+    monkeypatch.setattr(dispatch, "POLL_SECONDS", 0.05)
     async with busy(database, ok, seconds=1.0) as receiver:
         await add_events(database, 1)
         draining = asyncio.create_task(drain_once(database, work))

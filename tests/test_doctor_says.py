@@ -111,7 +111,7 @@ async def test_a_page_that_is_in_use_is_looked_at_without_a_click(
             assert (await checkup._checkup(it.settings, account)).startswith("shows the screen main, and selectors ")
         assert checkups.IN_USE in capsys.readouterr().out
         monkeypatch.setattr(checkups, "BUSY", 30.0)
-        for limit in ("LIMIT", "WITH_LOAD"):
+        for limit in ("LIMIT", "LIMIT_WITH_RELOAD"):
             monkeypatch.setattr(checkups, limit, -checkups.SHOWN)
         with pytest.raises(OperatorError, match="Its own chat was not opened: its own chat did not open within"):
             await checkup._checkup(it.settings, account)

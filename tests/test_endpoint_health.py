@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks.delivery.endpoint_health import ASKED, LONGEST_REST, MOST, REST, TRIP, EndpointHealth
+from tasks.delivery.endpoint_health import LONGEST_REST, MAX_IN_FLIGHT, REST, RETRY_AFTER_CAP, TRIP, EndpointHealth
 from tasks.delivery.rate import SPARE, Rate
 from tasks.delivery.retry import Retry
 
@@ -22,7 +22,7 @@ def test_each_success_doubles_what_is_asked_at_once_up_to_a_bound() -> None:
     for _ in range(8):
         health = health.succeeded()
         seen.append(health.in_flight)
-    assert seen == [2, 4, 8, 16, 32, MOST, MOST, MOST]
+    assert seen == [2, 4, 8, 16, 32, MAX_IN_FLIGHT, MAX_IN_FLIGHT, MAX_IN_FLIGHT]
 
 
 def test_a_few_failures_change_nothing_and_many_leave_one_at_once() -> None:
@@ -48,7 +48,7 @@ def test_rests_grow_up_to_a_bound_and_a_success_ends_them() -> None:
     assert health.succeeded() == EndpointHealth(in_flight=2)
 
 
-@pytest.mark.parametrize(("asked", "rest"), [(0, 0), (120, 120), (1e9, ASKED)])
+@pytest.mark.parametrize(("asked", "rest"), [(0, 0), (120, 120), (1e9, RETRY_AFTER_CAP)])
 def test_what_it_asks_for_is_granted_up_to_a_bound(asked: float, rest: float) -> None:
     assert failing(1).rest(asked) == rest
 

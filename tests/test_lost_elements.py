@@ -44,7 +44,7 @@ async def running(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> As
     file = folder / "selectors.toml"
     file.write_text(SHIPPED)
     with own_database(postgres) as url, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sessions, "LOOK", 0.2)
+        patch.setattr(sessions, "POLL_SECONDS", 0.2)
         async with house(folder, url, selectors_file=file, confirm_seconds=12, send_backoff_seconds=0.2) as it:
             assert it.worker
             it.seats.patience = replace(PATIENCE, chat=8.0, boot=20.0)

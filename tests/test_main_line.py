@@ -84,7 +84,7 @@ async def test_a_ban_is_looked_at_twice_and_ended_by_a_person_only(running: Hous
     assert running.worker
     work = running.worker.lanes.works["account"]
     assert isinstance(work, AccountWork)
-    work.errors.look_again = 1.0
+    work.errors.ban_recheck_seconds = 1.0
     account = await running.link()
     job = await running.send(account, "15550000403", "to be held")
     path = f"/accounts/{account}"

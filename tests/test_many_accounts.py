@@ -234,8 +234,8 @@ async def test_a_false_alarm_ends_with_resume_and_without_a_scan(
     it, account = roomy, await roomy.link()
     await ask_for_a_phone(it, account)
     if when == "after nobody scanned":
-        monkeypatch.setattr(linking, "CODES", 1)
-        monkeypatch.setattr(linking, "FIRST_LIFE", 1.0)
+        monkeypatch.setattr(linking, "MAX_CODES", 1)
+        monkeypatch.setattr(linking, "FIRST_CODE_SECONDS", 1.0)
     await it.client.post(f"/accounts/{account}/connect")
     await (it.client.qr(account) if when == "while a code is shown" else codes_end(it, account))
     assert "resume goes back" in (await it.client.get(f"/accounts/{account}"))["stateReason"]
@@ -295,7 +295,7 @@ async def test_logout_unlinks_and_deletes_disconnect_keeps(roomy: House) -> None
 async def test_a_page_that_leaks_is_opened_anew_between_messages(
     watched: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watchdog, "SOON", 0.0)
+    monkeypatch.setattr(watchdog, "STARTUP_SECONDS", 0.0)
     it, account = watched, await watched.link()
     assert it.worker
     sessions = it.seats.sessions

@@ -503,7 +503,7 @@ def model(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     clock = SimpleNamespace(monotonic=lambda: worlds[-1].clock)
     monkeypatch.setattr(tasks.web.send, "time", clock)
     monkeypatch.setattr(tasks.lanes, "time", clock)
-    monkeypatch.setattr(tasks.sending.jobs, "COMMIT_AGAIN", 0)
+    monkeypatch.setattr(tasks.sending.jobs, "COMMIT_RETRY_SECONDS", 0)
     evidence = local_evidence(tmp_path)
     evidence.per_hour = 0
     loop = asyncio.new_event_loop()

@@ -14,7 +14,7 @@ from fixtures_webhooks import put_endpoint, put_events, put_org, spread, states
 
 from sql.database import Database
 from tasks.delivery import recover as recovering
-from tasks.delivery.recover import BITE, recover
+from tasks.delivery.recover import DELIVERIES_PER_SLOT, recover
 from tasks.lanes import Drain
 from tasks.pulse import Pulse
 
@@ -385,7 +385,7 @@ async def test_a_million_that_it_has_received_hold_up_no_request(
     await run(database, "update deliveries set state = 'delivered', ended_at = now()")
     await ask(client)
     drain = await begin(database, "whe_1")
-    monkeypatch.setattr(recovering, "LOOK", 10)
+    monkeypatch.setattr(recovering, "EVENTS_PER_STATEMENT", 10)
     monkeypatch.setattr(recovering, "PATIENCE", 0.0)
     turns = 0
     while await recover(database, drain, 8):
@@ -419,7 +419,7 @@ async def test_it_arrives_each_once_and_what_happens_meanwhile_does_not_wait_for
     got = [headers["webhook-id"] for headers, _ in scripted.got]
     assert len(got) == len(set(got)) == 2001
     live = await value(database, "select event_id from deliveries where type = 'JobFailed'")
-    assert got.index(live) <= 700 + BITE * 32 + 2 * 32
+    assert got.index(live) <= 700 + DELIVERIES_PER_SLOT * 32 + 2 * 32
 
 
 async def test_no_more_are_open_than_an_endpoint_may_have(client: httpx2.AsyncClient, database: Database) -> None:

@@ -170,7 +170,7 @@ async def stage(tmp_path: Path, url: str, dom: str) -> AsyncIterator[Stage]:
         assert it.worker
         work = it.worker.lanes.works["account"]
         assert isinstance(work, AccountWork)
-        work.errors.look_again = 1.0
+        work.errors.ban_recheck_seconds = 1.0
         work.errors.evidence.per_hour = 1000
         address = it.seats.url
         it.seats.url = lambda account: f"{address(account)}?dom={dom}"
@@ -286,7 +286,7 @@ async def test_an_outage_costs_the_seat_after_five_tries_and_ends_by_itself(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(account_errors, "RECONNECT_CAP", 0.05)
-    monkeypatch.setattr(account_errors, "LOST", 1.0)
+    monkeypatch.setattr(account_errors, "DISCONNECTED_RETRY_SECONDS", 1.0)
     async with stage(tmp_path, database_url, DOMS[-1]) as it:
         outages = {"offline": Offline, "crashed": PageCrashed}
         accounts = {screen: await it.house.link() for screen in outages}

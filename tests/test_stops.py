@@ -13,7 +13,7 @@ from browser.page.whatsapp import WhatsApp
 from commands.demo_timing import PATIENCE
 from errors import NotLinked, SendError, UiChanged, WrongChat
 from sql.database import Database
-from tasks.lanes import UNKNOWN_MOST, Drain
+from tasks.lanes import UNKNOWN_LIMIT, Drain
 from tasks.pulse import Pulse
 from tasks.sending.job import Job
 from tasks.web import send
@@ -24,12 +24,12 @@ TICKS = ".meta .status, .meta title, .cell-preview .status, .cell-preview title"
 MESSAGES = 4
 
 
-def look_anew(it: House, *pauses: float) -> None:
+def ui_recheck(it: House, *pauses: float) -> None:
     """Have a page that is not known looked at again after so many seconds."""
     assert it.worker
     work = it.worker.lanes.works["account"]
     assert isinstance(work, AccountWork)
-    work.errors.look_anew = pauses
+    work.errors.ui_recheck_seconds = pauses
 
 
 @asynccontextmanager
@@ -60,7 +60,7 @@ async def test_a_renamed_tick_costs_one_message_however_often_the_page_is_looked
 ) -> None:
     async with house(tmp_path, database_url, confirm_seconds=6, settle_seconds=15, send_backoff_seconds=0.2) as it:
         account = await it.link(kind="2026-08")
-        look_anew(it, 1.0)
+        ui_recheck(it, 1.0)
         await it.ended(await it.send(account, "15557770001"))
         await rename(it, account, TICKS)
         jobs = [await it.send(account, f"1555777001{number}", f"message {number}") for number in range(MESSAGES)]
@@ -80,8 +80,8 @@ async def test_a_renamed_tick_costs_one_message_however_often_the_page_is_looked
 
 async def test_what_is_given_up_counts_and_closes_the_gate(database: Database, database_url: str) -> None:
     await add_lanes(database, "a", "b")
-    await add_jobs(database, "a", UNKNOWN_MOST)
-    await add_jobs(database, "b", UNKNOWN_MOST - 1)
+    await add_jobs(database, "a", UNKNOWN_LIMIT)
+    await add_jobs(database, "b", UNKNOWN_LIMIT - 1)
     async with database.transaction() as tx:
         await tx.connection.execute(
             "update jobs set state = 'submitting', submitted_at = now() - interval '1 day', error_reason = 'unreadable'"
@@ -94,7 +94,7 @@ async def test_what_is_given_up_counts_and_closes_the_gate(database: Database, d
         == "unreadable"
     )
     counts = "select array_agg(unknown_in_a_row order by id) from accounts"
-    assert await value(database, counts) == [UNKNOWN_MOST, UNKNOWN_MOST - 1]
+    assert await value(database, counts) == [UNKNOWN_LIMIT, UNKNOWN_LIMIT - 1]
     assert await value(database, "select array_agg(gate_reason order by id) from lanes") == ["outcome_unknown", None]
     assert await value(database, "select array_agg(open_at > now() order by id) from lanes") == [True, False]
 
@@ -127,7 +127,7 @@ async def test_a_chat_without_a_box_fails_in_the_end_and_stops_nobody_else(
         assert it.worker
         it.seats.patience = replace(PATIENCE, chat=6.0, boot=20.0)
         account = await it.link(kind="2026-08")
-        look_anew(it, 1.0, 600.0)
+        ui_recheck(it, 1.0, 600.0)
         await it.ended(await it.send(account, "15557770001"))
         await rename(it, account, '[aria-label$="555-777-2000"]')
         jobs = [await it.send(account, f"1555777200{number}", "hello") for number in range(messages)]
@@ -167,7 +167,7 @@ async def test_an_enter_that_is_late_again_and_again_is_an_attempt(
             patch.setattr(send, "ENTER_MARGIN", 0.0)
             ended = await it.ended(await it.send(account, "15557770001", "too late"))
         assert (ended["attempts"], ended["error"]["code"]) == (2, "page_hung")
-        assert [step["detail"] for step in ended["timeline"]].count("enter_not_pressed") == 2 * send.HELD_BACK - 1
+        assert [step["detail"] for step in ended["timeline"]].count("enter_not_pressed") == 2 * send.MAX_HELD_BACK - 1
         assert (await it.ended(await it.send(account, "15557770001", "in time")))["sentAt"]
         assert await it.received("15557770001") == ["in time"]
 
@@ -240,7 +240,7 @@ async def test_a_login_that_is_doubted_in_a_look_opens_no_page_that_is_not_known
     await add_lanes(database, "acc_1")
     await database.all("close_gate", lane="acc_1", seconds=None, reason="ui_changed")
     async with drained(database, database_url, tmp_path) as (work, drain):
-        await work.errors.meet(drain, NotLinked(), opening=True)
+        await work.errors.handle(drain, NotLinked(), opening=True)
     await database.all("open_linked_gate", account="acc_1", worker=work.seats.worker)
     assert await value(database, "select gate_reason from lanes where open_at = 'infinity'") == "ui_changed"
     assert await value(database, "select attend_at <= now() from lanes")

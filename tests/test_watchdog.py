@@ -9,7 +9,7 @@ from fixtures_lanes import add_lanes, value
 
 from sql.database import Database
 from tasks.web.seats import Seats, Session
-from tasks.web.watchdog import MB, SOON, Watchdog
+from tasks.web.watchdog import MB, STARTUP_SECONDS, Watchdog
 
 LIMIT = 100
 
@@ -51,8 +51,8 @@ def session(age: float) -> Session:
         (0, [LIMIT - 1, LIMIT + 50], 0, LIMIT + 50),  # it loads, and weighs so much when it has
         (0, [LIMIT + 50, LIMIT + 60], 0, LIMIT + 50),
         (0, [LIMIT + 50, 2 * LIMIT + 1], 1, LIMIT + 50),  # the hard limit
-        (SOON + 1, [LIMIT - 1, LIMIT + 1], 1, None),  # it has grown
-        (SOON + 1, [LIMIT - 1], 0, None),
+        (STARTUP_SECONDS + 1, [LIMIT - 1, LIMIT + 1], 1, None),  # it has grown
+        (STARTUP_SECONDS + 1, [LIMIT - 1], 0, None),
     ],
 )
 async def test_a_heavy_browser(

@@ -1,1 +1,1 @@
-"""Puts the parts together: each process, from the settings."""
+"""The composition root: puts each process together from the settings."""

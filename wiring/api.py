@@ -28,7 +28,7 @@ from wiring.parts import VERSION, pace_limits
 def make_api(settings: Settings, url: str, sandbox: Starlette | None = None) -> Starlette:
     """Return the API, in development with the sandbox mounted on it."""
     process = new_id("api_")
-    # By the bare name `keys reseal` knows those that do not tell of their keys.
+    # Older processes, which do not write down their keys, have the bare name; `keys reseal` finds them by it.
     database = Database(url, name=f"postrider api {process}")
     return create_app(settings, database, [Mount("/sandbox", sandbox)] if sandbox else [], process=process)
 
@@ -38,7 +38,7 @@ def create_app(
 ) -> Starlette:
     """Return the API on a database that it opens and closes itself; `mounts` come after its own routes.
 
-    `process` is its id in Postgres. Its lifespan raises SettingsWrong for what only the database tells.
+    `process` is its id in Postgres. Its lifespan raises SettingsWrong for faults that only the database shows.
     """
     context = make_context(settings, database)
     heartbeat = Heartbeat(
@@ -60,7 +60,7 @@ def create_app(
 
 
 def make_context(settings: Settings, database: Database) -> Context:
-    """Return what handlers are handed, and what accepts a job without a request. Raises SettingsWrong."""
+    """Return the context of the handlers; with it jobs can also be accepted outside a request. Raises SettingsWrong."""
     if settings.encryption_key is None:
         raise SettingsWrong("ENCRYPTION_KEY must be set")
     return Context(

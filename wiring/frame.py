@@ -10,19 +10,19 @@ from sql.database import Database
 from tasks.lanes import Lanes
 from tasks.queue import Drainer
 
-DRAIN_PATIENCE = 25.0  # seconds a message in hand is given when the worker stops
+DRAIN_PATIENCE = 25.0  # grace period of a stop: seconds that a running drain has to end
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One per worker."""
+    """What the parts of one worker share."""
 
     settings: Settings
     worker: str
     database: Database
     lanes: Lanes
     app: procrastinate.App
-    #: drains of the queues that are not drained by `lanes`
+    #: drainers of the queues that `lanes` does not drain
     drains: dict[str, Drainer]
-    #: queues for everybody, which the last of the parts consumes beside its own
+    #: queues of all workers, which the last part consumes besides its own
     common: Sequence[str] = field(default=("upkeep",))

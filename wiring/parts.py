@@ -1,4 +1,4 @@
-"""What more than one process makes of the settings."""
+"""What more than one process derives from the settings."""
 
 from collections.abc import Callable
 from importlib.metadata import version
@@ -9,20 +9,20 @@ from settings import Settings
 from sql.pace_limits import PaceLimits
 
 VERSION = version("postrider")
-#: Seconds after the end of its leases until a silent worker is dead and its accounts are taken over.
+#: Seconds after the end of its leases until a silent worker counts as dead and its accounts are taken over.
 TAKEOVER = 5.0
-PATIENCE = 10.0  # seconds that a worker's drains, of which there may be many, wait for a connection
+PATIENCE = 10.0  # seconds that a worker's drains, of which there may be many, wait for a database connection
 
 
 def sealer(settings: Settings) -> Sealer:
-    """Return what seals and opens secrets in the database."""
+    """Return the sealer of the secrets in the database."""
     if settings.encryption_key is None:
         raise OperatorError("ENCRYPTION_KEY is not set.")
     return Sealer.from_text(settings.encryption_key.get_secret_value())
 
 
 def unsealer(settings: Settings) -> Callable[[bytes, str], str]:
-    """Return what opens secrets: what was sealed, and what for."""
+    """Return a function that opens a secret: (sealed bytes, what they belong to) → text."""
     keys = sealer(settings)
     return lambda sealed, about: keys.open(sealed, about.encode()).decode()
 
@@ -34,7 +34,7 @@ def sandbox_url(settings: Settings) -> str:
 
 
 def pace_limits(settings: Settings) -> PaceLimits:
-    """Return the limits of pace, for the API and for workers."""
+    """Return the pace limits, for the API and for workers."""
     return PaceLimits(
         per_minute=settings.pace_per_minute,
         per_hour=settings.pace_per_hour,

@@ -11,5 +11,5 @@ def make_sandbox(
     settings: Settings,
     timing: Timing = Timing(),  # noqa: B008 - it is frozen
 ) -> Starlette:
-    """Return it; `state.sandbox.stop` ends its open streams."""
+    """Return the sandbox; `state.sandbox.stop` ends its open streams."""
     return create_sandbox(settings.data_dir, timing)

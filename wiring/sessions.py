@@ -8,7 +8,7 @@ from browser.engine.guard import Guard
 from browser.page.reader import Patience
 from browser.page.selectors import Selectors
 from settings import Settings
-from tasks.part import Turn
+from tasks.part import PeriodicTask
 from tasks.queue import Consumer
 from tasks.sending.job import Policy
 from tasks.sending.jobs import Jobs
@@ -23,7 +23,7 @@ from tasks.web.linking import Linking
 from tasks.web.probe import Probe
 from tasks.web.profiles import Profiles
 from tasks.web.seats import Seats
-from tasks.web.selector_source import LOOK, SelectorSource
+from tasks.web.selector_source import POLL_SECONDS, SelectorSource
 from tasks.web.send import Sender
 from tasks.web.sessions import DUTY, Sessions
 from tasks.web.state_changes import Account, States
@@ -33,16 +33,16 @@ from wiring import selectors
 from wiring.frame import DRAIN_PATIENCE, Frame
 from wiring.parts import pace_limits, sandbox_url, sealer, unsealer
 
-SEAL_EVERY = 3600.0  # seconds between seals of a session that stays open; six hours is the most a login may be behind
+SEAL_EVERY = 3600.0  # seconds between seals of an open session; a sealed login may be at most six hours behind
 
 
 def make_sessions(frame: Frame, home: str, patience: Patience | None, common: Sequence[str]) -> Sessions:
-    """Return the part; `home` is the identity of its directory of profiles, `patience` what it has with its pages.
+    """Return the part; `home` is the identity of its directory of profiles, `patience` has the timeouts of its pages.
 
-    Raises ChromiumMissing when there is none.
+    Raises ChromiumMissing when there is no Chromium.
     """
     settings, worker = frame.settings, frame.worker
-    candidates(settings.chromium_path)  # which of them starts, the first opening tells
+    candidates(settings.chromium_path)  # whether one of them starts is found out at the first opening
     states = States(frame.database, worker)
     source = selectors.source(settings)
     seats = _seats(frame, states, home, patience or Patience(), source.load())
@@ -54,12 +54,12 @@ def make_sessions(frame: Frame, home: str, patience: Patience | None, common: Se
         duty=DUTY,
         works={"account": _work(frame, seats, states, incoming=incoming, probe=probe, evidence=evidence)},
         consumers=[Consumer(frame.app, queues, settings.seats + len(common), DRAIN_PATIENCE)],
-        turns=_turns(settings, seats, source, incoming=incoming, probe=probe, evidence=evidence),
+        periodic_tasks=_periodic_tasks(settings, seats, source, incoming=incoming, probe=probe, evidence=evidence),
         seats=seats,
     )
 
 
-def _turns(
+def _periodic_tasks(
     settings: Settings,
     seats: Seats,
     source: SelectorSource,
@@ -67,24 +67,25 @@ def _turns(
     incoming: Incoming,
     probe: Probe,
     evidence: EvidenceStore,
-) -> list[Turn]:
+) -> list[PeriodicTask]:
     database = seats.database
+    watchdog = Watchdog(database, seats, settings.memory_limit_mb)
     return [
-        Turn("ticks", 1.0, Ticks(database, seats).run_once),
-        Turn("incoming", 2.0, incoming.run_once),
-        Turn("idle", 5.0, lambda: seats.leave_idle(settings.idle_seconds)),
-        Turn("sealing", 5.0, Sealing(seats, SEAL_EVERY).run_once),
-        Turn("watchdog", settings.watchdog_seconds, Watchdog(database, seats, settings.memory_limit_mb).run_once),
-        Turn("selectors", LOOK, source.run_once),
-        Turn("probe", LOOK, probe.run_once),
-        Turn("checkups", 1.0, Checkups(database, seats, lambda: source.origin).run_once),
-        # In every worker: folders on other machines are out of reach.
-        Turn("tidying", 600.0, seats.tidy),
-        Turn("evidence", 3600.0, lambda: evidence.sweep(settings.retention_days)),
+        PeriodicTask("ticks", 1.0, Ticks(database, seats).run_once),
+        PeriodicTask("incoming", 2.0, incoming.run_once),
+        PeriodicTask("idle", 5.0, lambda: seats.leave_idle(settings.idle_seconds)),
+        PeriodicTask("sealing", 5.0, Sealing(seats, SEAL_EVERY).run_once),
+        PeriodicTask("watchdog", settings.watchdog_seconds, watchdog.run_once),
+        PeriodicTask("selectors", POLL_SECONDS, source.run_once),
+        PeriodicTask("probe", POLL_SECONDS, probe.run_once),
+        PeriodicTask("checkups", 1.0, Checkups(database, seats, lambda: source.origin).run_once),
+        # In every worker: no other machine can reach this one's folders.
+        PeriodicTask("tidying", 600.0, seats.tidy),
+        PeriodicTask("evidence", 3600.0, lambda: evidence.sweep(settings.retention_days)),
     ]
 
 
-def _seats(frame: Frame, states: States, home: str, patience: Patience, looks: Selectors) -> Seats:
+def _seats(frame: Frame, states: States, home: str, patience: Patience, initial: Selectors) -> Seats:
     settings, lanes, profiles = frame.settings, frame.lanes, frame.settings.profiles.resolve()
     sandbox = sandbox_url(settings)
 
@@ -98,7 +99,7 @@ def _seats(frame: Frame, states: States, home: str, patience: Patience, looks: S
         profiles=Profiles(frame.database, frame.worker, home, profiles, sealer(settings)),
         engine=Engine(executable=settings.chromium_path, sandbox=settings.chromium_sandbox, profiles=profiles),
         guard=Guard(),
-        selectors=looks,
+        selectors=initial,
         capacity=settings.seats,
         lease_seconds=settings.lease_seconds,
         typing_delay_ms=settings.typing_delay_ms,

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from resolver import Resolver
-from tasks.delivery.dialer import WITNESS, Dialer
+from tasks.delivery.dialer import DNS_PROBE_HOST, Dialer
 from tasks.delivery.lane import DeliveryWork
 from tasks.delivery.request import Requests
 from tasks.delivery.result_writer import ResultWriter
@@ -18,15 +18,15 @@ from tasks.queue import FAST, SLOW, Consumer
 from wiring.frame import DRAIN_PATIENCE, Frame
 from wiring.parts import unsealer
 
-#: Endpoints that one worker delivers to at once: waiting for an answer costs little, and so many may hang.
+#: Endpoints that one worker delivers to at once, per queue: waiting for an answer costs little, and many may hang.
 ENDPOINT_SLOTS, SLOW_SLOTS = 1000, 1000
-CROWD = 1  # calls to the database at once of all endpoints together that are new, fail or hang
+SLOW_CONNECTIONS = 1  # concurrent database calls of all endpoints in the slow queue together
 
 
 def make_webhooks(frame: Frame, common: Sequence[str]) -> Part:
     """Return the part."""
     settings = frame.settings
-    dialer = Dialer(settings.addresses, Resolver(), urlsplit(settings.whatsapp_url).hostname or WITNESS)
+    dialer = Dialer(settings.addresses, Resolver(), urlsplit(settings.whatsapp_url).hostname or DNS_PROBE_HOST)
     deliveries = DeliveryWork(
         frame.database,
         frame.worker,
@@ -34,7 +34,7 @@ def make_webhooks(frame: Frame, common: Sequence[str]) -> Part:
         ResultWriter(frame.database),
         frame.lanes.stopping.is_set,
     )
-    frame.drains[SLOW] = crowded(frame.lanes, deliveries).drain
+    frame.drains[SLOW] = slow_lanes(frame.lanes, deliveries).drain
     return Part(
         duty="webhooks",
         works={"endpoint": deliveries},
@@ -42,19 +42,19 @@ def make_webhooks(frame: Frame, common: Sequence[str]) -> Part:
             Consumer(frame.app, [FAST, *common], ENDPOINT_SLOTS, DRAIN_PATIENCE),
             Consumer(frame.app, [SLOW], SLOW_SLOTS, DRAIN_PATIENCE),
         ],
-        turns=(),
+        periodic_tasks=(),
     )
 
 
 def _most_requests() -> int:
-    """Return how many requests to receivers may be under way: the rest needs open files too."""
+    """Return how many requests may be in flight: half of the open files allowed, since other things need some too."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(1, min(Requests.most, soft // 2))
 
 
-def crowded(lanes: Lanes, deliveries: DeliveryWork) -> Lanes:
-    """Return the lanes as the crowd of endpoints that are new, fail or hang drains them: some calls at a time."""
-    share = lanes.database.share(CROWD)
-    # With a writer of its own: giving up what hangs writes a thousand results, and no other endpoint waits for these.
+def slow_lanes(lanes: Lanes, deliveries: DeliveryWork) -> Lanes:
+    """Return the lanes that drain the slow queue, with few concurrent database calls."""
+    share = lanes.database.share(SLOW_CONNECTIONS)
+    # With a result writer of its own: a thousand requests that time out together must not delay other results.
     work = replace(deliveries, database=share, results=ResultWriter(share))
     return replace(lanes, database=share, works={"endpoint": work})

@@ -28,7 +28,8 @@ CONNECTIONS = 10  # to Postgres, besides one for each seat
 def make_worker(settings: Settings, url: str, home: str | None, patience: "Patience | None" = None) -> Worker:
     """Return a worker with WORKER_DUTIES.
 
-    `home` is the identity of its directory of profiles, `patience` what it has with its pages; both are for sessions.
+    `home` is the identity of its directory of profiles, `patience` has the timeouts of its pages; both are for the
+    duty `sessions`.
     """
     worker, duties = new_id("wrk_"), settings.worker_duties
     seats = settings.seats if "sessions" in duties else 0
@@ -65,7 +66,7 @@ def make_worker(settings: Settings, url: str, home: str | None, patience: "Patie
 
 
 def _part(duty: str, frame: Frame, home: str | None, patience: "Patience | None", common: Sequence[str]) -> Part:
-    # Loaded only where it is a duty: a worker for webhooks has no use for Playwright and weighs half as much without.
+    # Imported only for its duty: a worker for webhooks needs no Playwright, and takes half the memory without it.
     if duty == "sessions" and home is not None:
         from wiring.sessions import make_sessions  # noqa: PLC0415
 

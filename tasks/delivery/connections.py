@@ -1,8 +1,9 @@
-"""The connections of one drain to its receiver, used again from one request to the next.
+"""The keep-alive connections of one drain to its receiver.
 
-A pool that is shared by all receivers looks at every idle connection for each request, which at a few hundred of them
-costs more than the request (0.9 ms against 0.4 ms at 32). These belong to one drain and end with it, so that a name
-which leads elsewhere by now is looked up anew.
+A pool shared by all receivers scans every idle connection for each request, which at a few hundred of them costs more
+than the request (0.9 ms against 0.4 ms at 32). These belong to one drain and are closed at its end, so that each drain
+resolves the host again.
+
 """
 
 import asyncio
@@ -22,15 +23,15 @@ from tasks.delivery.dialer import CONNECT, Dialer
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 0.1  # seconds that a request waits for a connection that is idle before it makes one more
-KEEP = 4.0  # seconds that a connection may be idle: servers close theirs after five, some after two
+IDLE_WAIT = 0.1  # seconds that a request waits for a connection to become idle before it opens another
+KEEPALIVE_SECONDS = 4.0  # seconds that a connection may be idle: servers close theirs after five, some after two
 
 
 @dataclass
 class Connections:
-    """Connections, of which the last used is used first; close them in the end.
+    """A pool that reuses the most recently used connection first; the caller must close it.
 
-    No proxies, no Unix sockets, HTTP/1.1.
+    It speaks HTTP/1.1, without proxies and Unix sockets.
     """
 
     dialer: Dialer
@@ -43,10 +44,10 @@ class Connections:
 
     @asynccontextmanager
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> AsyncIterator[httpcore2.Response]:
-        """Make a request; yield the answer, whose body is to be read within.
+        """Make a request; yield the answer, whose body must be read within the block.
 
-        Raise AddressRefused for a URL that is not http or https, or that names a user; what the dialer does; httpx2's
-        InvalidURL; and what httpcore2 does.
+        Raise AddressRefused for a URL that is not http or https, or that names a user; the dialer's errors; httpx2's
+        InvalidURL; and httpcore2's errors.
         """
         target, host = _target(url)
         pairs = [(b"host", host), *((name.encode("ascii"), value.encode("ascii")) for name, value in headers.items())]
@@ -56,13 +57,13 @@ class Connections:
             yield response
 
     async def room(self) -> None:
-        """Wait for a moment until a connection may be idle, if one is used: a fast receiver's serves many requests."""
+        """If all connections are in use, wait briefly for one: with a fast receiver, few can serve many requests."""
         if not self._used or self._idle:
             return
         loop = asyncio.get_running_loop()
         turn = loop.create_future()
         self._waiting.append(turn)
-        patience = loop.call_later(PATIENCE, _let_go, turn)
+        patience = loop.call_later(IDLE_WAIT, _release, turn)
         try:
             await turn
         finally:
@@ -78,7 +79,7 @@ class Connections:
             except (httpcore2.NetworkError, httpcore2.RemoteProtocolError) as error:
                 if is_new or not _was_closed(error):
                     raise
-                # Its server had closed it, and that was on its way: what it never had is no failure of it.
+                # A race: the server closed the idle connection just before our request. That is no failure of it.
                 await _close(connection)
                 connection = self._new(request.url.origin)
                 response = await connection.handle_async_request(request)
@@ -91,7 +92,7 @@ class Connections:
             await self._keep(connection)
 
     async def close(self) -> None:
-        """Close them all."""
+        """Close all idle connections."""
         while self._idle:
             await _close(self._idle.pop())
 
@@ -105,10 +106,12 @@ class Connections:
         return self._new(origin), True
 
     def _new(self, origin: httpcore2.Origin) -> httpcore2.AsyncHTTPConnection:
-        return httpcore2.AsyncHTTPConnection(origin, self.tls, keepalive_expiry=KEEP, network_backend=self.dialer)
+        return httpcore2.AsyncHTTPConnection(
+            origin, self.tls, keepalive_expiry=KEEPALIVE_SECONDS, network_backend=self.dialer
+        )
 
     async def _keep(self, connection: httpcore2.AsyncHTTPConnection) -> None:
-        while self._waiting and not _let_go(self._waiting.popleft()):
+        while self._waiting and not _release(self._waiting.popleft()):
             pass
         if connection.is_idle():
             self._idle.append(connection)
@@ -116,8 +119,8 @@ class Connections:
             await _close(connection)
 
 
-def _let_go(turn: asyncio.Future[None]) -> bool:
-    """Let a request go on; return whether it still waited."""
+def _release(turn: asyncio.Future[None]) -> bool:
+    """Let a waiting request go on; return whether it was still waiting."""
     if turn.done():
         return False
     turn.set_result(None)
@@ -126,7 +129,7 @@ def _let_go(turn: asyncio.Future[None]) -> bool:
 
 @lru_cache(maxsize=1000)
 def _target(url: str) -> tuple[httpcore2.URL, bytes]:
-    """Return a URL as it is requested, and its Host header: read by the same eyes as when it was registered."""
+    """Return a URL as it is requested and its Host header; registration parses it with the same library."""
     parts = httpx2.URL(url)
     if parts.scheme not in {"http", "https"} or parts.userinfo:
         reason = "it is not http or https, or it names a user"
@@ -145,6 +148,6 @@ def _was_closed(error: Exception) -> bool:
 
 
 async def _close(connection: httpcore2.AsyncHTTPConnection) -> None:
-    # A receiver that has gone already is of no interest.
+    # The receiver may have closed it already.
     with suppress(httpcore2.NetworkError, OSError):
         await connection.aclose()

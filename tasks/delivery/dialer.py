@@ -1,7 +1,7 @@
-"""How deliveries connect: a name is looked up once, all that it leads to is judged, and what was judged is dialled.
+"""How deliveries connect: resolve the host once, check all its addresses, and connect to one of those (no SSRF).
 
-The number is dialled below HTTP and TLS, which keep the name for Host, SNI and the certificate. Written into the URL
-instead, it would let one host's kept connection serve another.
+The address is used below HTTP and TLS, which keep the name for Host, SNI and the certificate. If it were written into
+the URL instead, a keep-alive connection of one host could serve another.
 """
 
 import errno
@@ -23,24 +23,24 @@ log = logging.getLogger(__name__)
 
 LOOKUP = 8.0  # seconds; where the first of two name servers is dead, every answer takes more than five
 CONNECT = 5.0  # seconds for all addresses of a host together
-MOST_TRIED = 6  # addresses of one host
+MOST_TRIED = 6  # addresses tried of one host
 
-WITNESS_PATIENCE = 5.0  # seconds
-#: A name without which nothing here works: if DNS has no answer for it either, DNS is at fault and not the receiver.
-WITNESS = "web.whatsapp.com"
+DNS_PROBE_TIMEOUT = 5.0  # seconds
+#: A host that Postrider needs anyway: if DNS has no answer for it either, DNS is at fault and not the receiver.
+DNS_PROBE_HOST = "web.whatsapp.com"
 
-#: This process or this machine has no room for another connection.
-NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-NO_WAY = {errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH}
-#: Root name servers, a and its other family: what has no way there has no way to anything.
-FAR_AWAY = ((socket.AF_INET, "198.41.0.4"), (socket.AF_INET6, "2001:503:ba3e::2:30"))
+#: Errors of a process or machine without resources for another connection, and errors of a missing route.
+NO_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+NO_ROUTE = {errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH}
+#: The root name server a, by IPv4 and IPv6: a machine without a route to either has no route to the internet.
+ROOT_SERVERS = ((socket.AF_INET, "198.41.0.4"), (socket.AF_INET6, "2001:503:ba3e::2:30"))
 
 
 class Dialer(httpcore2.AsyncNetworkBackend):
     """Opens the connections of deliveries."""
 
-    def __init__(self, addresses: Addresses, resolver: Resolver, witness: str = WITNESS) -> None:
-        self._addresses, self._resolver, self._witness = addresses, resolver, witness
+    def __init__(self, addresses: Addresses, resolver: Resolver, probe_host: str = DNS_PROBE_HOST) -> None:
+        self._addresses, self._resolver, self._probe_host = addresses, resolver, probe_host
         self._backend = httpcore2.AnyIOBackend()
 
     async def connect_tcp(
@@ -62,10 +62,10 @@ class Dialer(httpcore2.AsyncNetworkBackend):
                 extra={"event": "receiver.refused", "host": host, "reason": reason},
             )  # fmt: skip
             raise AddressRefused
-        patience = time.monotonic() + (CONNECT if timeout is None else timeout)
+        deadline = time.monotonic() + (CONNECT if timeout is None else timeout)
         failures: list[Exception] = []
         for place, address in enumerate(tried := found[:MOST_TRIED]):
-            share = max(0.0, patience - time.monotonic()) / (len(tried) - place)
+            share = max(0.0, deadline - time.monotonic()) / (len(tried) - place)
             try:
                 stream = await self._backend.connect_tcp(str(address), port, share, local_address, socket_options)
                 return CappedStream(stream)
@@ -84,7 +84,7 @@ class Dialer(httpcore2.AsyncNetworkBackend):
 
     async def _dns_answers(self) -> bool:
         try:
-            await self._resolver.lookup(self._witness, WITNESS_PATIENCE, urgent=True)
+            await self._resolver.lookup(self._probe_host, DNS_PROBE_TIMEOUT, urgent=True)
         except NameUnknown:
             return True
         except LookupFailed:
@@ -92,11 +92,11 @@ class Dialer(httpcore2.AsyncNetworkBackend):
         return True
 
     def _failure(self, host: str, found: Sequence[Address], failures: Sequence[Exception]) -> Exception:
-        """Return what is to be said when nothing could be connected to, and with it whose fault it is."""
-        last, numbers = failures[-1], [_number(failure) for failure in failures]
+        """Return the error to raise when no address could be connected to; its class says whose fault that is."""
+        last, errnos = failures[-1], [_errno(failure) for failure in failures]
         timed_out = isinstance(last, httpcore2.ConnectTimeout)
-        reason = os.strerror(numbers[-1]) if numbers[-1] else "no answer in time" if timed_out else str(last)
-        if NO_ROOM.intersection(numbers) or (NO_WAY.intersection(numbers) and not _has_way()):
+        reason = os.strerror(errnos[-1]) if errnos[-1] else "no answer in time" if timed_out else str(last)
+        if NO_RESOURCES.intersection(errnos) or (NO_ROUTE.intersection(errnos) and not _has_route()):
             log.warning("no connection to anywhere: %s", reason, extra={"event": "network.away", "reason": reason})
             return NetworkAway()
         if not all(is_public(address) for address in found):
@@ -108,8 +108,8 @@ class Dialer(httpcore2.AsyncNetworkBackend):
         return (httpcore2.ConnectTimeout if timed_out else httpcore2.ConnectError)(reason)
 
 
-def _number(error: BaseException | None) -> int | None:
-    """Return what the system said; anyio and httpcore2 have put errors of their own around it."""
+def _errno(error: BaseException | None) -> int | None:
+    """Return the errno of the OSError that anyio and httpcore2 have wrapped in errors of their own."""
     while error is not None:
         if isinstance(error, OSError) and error.errno:
             return error.errno
@@ -117,9 +117,9 @@ def _number(error: BaseException | None) -> int | None:
     return None
 
 
-def _has_way() -> bool:
-    """Tell whether this machine has a way to anywhere: connecting a UDP socket asks the routes, and sends nothing."""
-    for family, address in FAR_AWAY:
+def _has_route() -> bool:
+    """Tell whether this machine has a route to the internet: connecting a UDP socket looks it up and sends nothing."""
+    for family, address in ROOT_SERVERS:
         with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((address, 53))
             return True

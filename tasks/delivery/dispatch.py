@@ -1,4 +1,4 @@
-"""The requests of one drain of an endpoint's lane: how many are under way at once, and when it is left alone."""
+"""The requests of one drain of an endpoint's lane: how many are in flight at once, and when the endpoint rests."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from typing import Any
 from errors import DatabaseUnavailable
 from sql.database import Database, Transaction
 from tasks.delivery.connections import Connections
-from tasks.delivery.endpoint_health import ASKED, OVERLOADED, PROVEN, EndpointHealth
+from tasks.delivery.endpoint_health import OVERLOADED, PROVEN, RETRY_AFTER_CAP, EndpointHealth
 from tasks.delivery.rate import Rate
 from tasks.delivery.recover import recover
 from tasks.delivery.request import Answer, Delivery
@@ -20,37 +20,38 @@ from tasks.queue import FAST, SLOW
 
 log = logging.getLogger(__name__)
 
-LOOK = 0.5  # seconds between looks for more while requests are under way
-#: Seconds for which a drain waits for its next request by the rate; else the pulse wakes the lane, a second late.
+POLL_SECONDS = 0.5  # seconds between queries for more due deliveries while requests are in flight
+#: Seconds that a drain waits for the rate limit. For a longer wait it ends, and the pulse wakes the lane a second late.
 LONGEST_WAIT = 5.0
-#: Seconds until it is tried again what failed for a fault of ours, doubled each time.
-OFFLINE, LONGEST_OFFLINE = 5.0, 60.0
+#: Seconds until the retry after a failure of our own network; doubles each time, up to the cap.
+OFFLINE_BACKOFF, OFFLINE_BACKOFF_CAP = 5.0, 60.0
 GONE, TOO_MANY_REQUESTS = 410, 429  # RFC 9110, 15.5.11; RFC 6585, 4
 
 
 @dataclass
 class Dispatch:
-    """The requests of one drain: as many under way at once as the endpoint's health and rate allow."""
+    """The requests of one drain: as many in flight at once as the endpoint's health and rate allow."""
 
     database: Database
     worker: str
-    #: makes a request and records what came of it
+    #: makes a request and records its result
     deliver: Callable[[Delivery, Connections], Coroutine[Any, Any, tuple[Delivery, Answer]]]
     stopping: Callable[[], bool]
     drain: Drain
-    #: which the health is of
+    #: the URL that `health` is about
     url: str
     health: EndpointHealth
     rate: Rate
     connections: Connections
-    #: events that it has not received are to be brought to it when nothing else is due
+    #: a recovery is open: when nothing else is due, it adds deliveries of missed events
     recovers: bool = False
-    #: the endpoint is to be left alone from now on
+    #: no more requests may begin: the endpoint rests from now on
     resting: bool = False
-    #: the last look found all that it asked for, so that there may be more
+    #: the last query found as many deliveries as it asked for, so that more may be due
     full: bool = True
+    #: when the last query was made, by the monotonic clock
     looked: float = 0.0
-    #: as Postgres has it
+    #: the health that Postgres has
     written: EndpointHealth = field(init=False)
     under_way: set[asyncio.Task[tuple[Delivery, Answer]]] = field(default_factory=set)
 
@@ -58,7 +59,7 @@ class Dispatch:
         self.written = self.health
 
     async def run(self) -> bool:
-        """Make requests until none is due or the slice is over; return whether more may be due."""
+        """Make requests until none is due or the time slice is over; return whether more may be due."""
         end = time.monotonic() + SLICE
         try:
             while not self.resting and not self.stopping() and time.monotonic() < end:
@@ -71,22 +72,22 @@ class Dispatch:
             if self.health != self.written or self.rate.wait:
                 await self._write(0.0, None)
         except Exception:
-            # What is under way may have arrived: its result is worth the wait.
+            # Requests in flight may have arrived: wait for their results.
             if self.under_way:
                 done, self.under_way = await asyncio.wait(self.under_way)
                 with suppress(DatabaseUnavailable):
                     await self._learn([task.result() for task in done])
             raise
         finally:
-            # They have ended unless the worker ends; their deliveries are released then, and sent again.
+            # Only a drain that is cancelled still has any; their deliveries are released and sent again.
             for task in self.under_way:
                 task.cancel()
         return self.full and not self.resting
 
     async def _take(self) -> None:
-        """Begin requests, if there is room for at least half of what may be under way."""
+        """Begin requests, if at least half of the slots for requests in flight are free."""
         room = self.health.in_flight - len(self.under_way)
-        early = not self.full and time.monotonic() < self.looked + LOOK
+        early = not self.full and time.monotonic() < self.looked + POLL_SECONDS
         if early or room < max(1, self.health.in_flight // 2):
             return
         most = self.rate.allows(room)
@@ -99,7 +100,7 @@ class Dispatch:
         self.looked, self.full = time.monotonic(), begun == most or self.recovers
 
     async def _begin(self, most: int) -> int:
-        """Begin so many requests at most, as many as are due; return how many."""
+        """Begin up to `most` requests, as far as deliveries are due; return how many."""
         taken = await self.database.read(
             Delivery,
             "take_deliveries",
@@ -113,11 +114,11 @@ class Dispatch:
         return len(taken)
 
     async def _wait(self) -> None:
-        """Wait until something has come of a request, or more may be begun."""
+        """Wait until a request has ended or more may begin."""
         if self.full and self.rate.wait > LONGEST_WAIT and not self.under_way:
             await self._rest(self.rate.wait, "rate_limit")
             return
-        pause = min(LOOK, self.rate.wait or LOOK)
+        pause = min(POLL_SECONDS, self.rate.wait or POLL_SECONDS)
         if not self.under_way:
             await asyncio.sleep(pause)
             return
@@ -126,7 +127,7 @@ class Dispatch:
             await self._learn([task.result() for task in done])
 
     async def _learn(self, results: Sequence[tuple[Delivery, Answer]]) -> None:
-        """Let what was answered decide how hard the endpoint is tried from now on."""
+        """Update the endpoint's health by the results; let the endpoint rest, or disable it, if they require that."""
         before, now = self.health, max(delivery.attempt_at for delivery, _ in results)
         for _, answer in results:
             if answer.ok:
@@ -145,21 +146,21 @@ class Dispatch:
         await self._choose_queue([answer for _, answer in results])
 
     def _rest_for(self, failed: Sequence[Answer]) -> tuple[float, str] | None:
-        """Return for how many seconds the endpoint is to be left alone now, and why."""
+        """Return how many seconds the endpoint must rest now, and why."""
         if any(not answer.counts for answer in failed):
             self.health = self.health.rested()
-            return min(OFFLINE * 2 ** (self.health.rests - 1), LONGEST_OFFLINE), "own_fault"
+            return min(OFFLINE_BACKOFF * 2 ** (self.health.rests - 1), OFFLINE_BACKOFF_CAP), "own_fault"
         if not failed:
             return None
         asked = max(answer.retry_after for answer in failed)
         refused = any(answer.status == TOO_MANY_REQUESTS for answer in failed)
-        # What was under way when it began to rest is no reason to rest for longer, unless it asks for that.
+        # Failures of requests in flight when the rest began do not prolong it, unless they have a Retry-After.
         seconds = asked if self.resting else self.health.rest(asked, refused=refused)
         if not seconds:
             return None
         if not self.resting:
             self.health = self.health.rested()
-        return min(seconds, ASKED), "retry_after" if asked else "failing"
+        return min(seconds, RETRY_AFTER_CAP), "retry_after" if asked else "failing"
 
     async def _rest(self, seconds: float, reason: str) -> None:
         self.resting = True
@@ -194,7 +195,7 @@ class Dispatch:
             )  # fmt: skip
 
     async def _choose_queue(self, answers: Sequence[Answer]) -> None:
-        # Those that hang or fail are woken in a queue of their own, so that many of them hold up nobody.
+        # Endpoints that hang or fail have a queue of their own, so that they cause no head-of-line blocking.
         hangs = any(answer.timed_out for answer in answers)
         queue = FAST if self.health.in_flight >= PROVEN and not hangs else SLOW
         if queue != self.drain.queue:

@@ -1,6 +1,6 @@
-"""The work of an endpoint's lane: make the requests that are due, several at once, and record what came of them.
+"""The work of an endpoint's lane: make the requests that are due, several at once, and record their results.
 
-At least once: a worker that dies between a request and its record leaves a delivery that is sent again, with the same
+Delivery is at least once: if a worker dies between a request and its record, the delivery is sent again, with the same
 webhook-id.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from logs import bind
 from sql.database import Database
 from tasks.delivery.connections import Connections
-from tasks.delivery.dispatch import GONE, OFFLINE, Dispatch
+from tasks.delivery.dispatch import GONE, OFFLINE_BACKOFF, Dispatch
 from tasks.delivery.endpoint_health import EndpointHealth
 from tasks.delivery.rate import Rate
 from tasks.delivery.request import Answer, Delivery, Requests
@@ -25,18 +25,18 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class DeliveryWork:
-    """What is done with the rows of endpoint lanes."""
+    """Handles the rows of endpoint lanes."""
 
     database: Database
     worker: str
     requests: Requests
     results: ResultWriter
     stopping: Callable[[], bool]
-    #: of the drains that go on
+    #: dispatches of unfinished drains, by lane
     _dispatches: "dict[str, Dispatch]" = field(default_factory=dict)
 
     async def begin(self, drain: Drain) -> bool:
-        """Return what an earlier drain left under way to the line, and learn how hard the endpoint may be tried."""
+        """Queue again what an earlier drain left in flight, and load the endpoint's health and rate."""
         row = await self.database.one("begin_deliveries", lane=drain.lane, epoch=drain.epoch)
         if row is None:
             return False
@@ -60,11 +60,11 @@ class DeliveryWork:
         return more
 
     async def deliver(self, delivery: Delivery, connections: Connections) -> tuple[Delivery, Answer]:
-        """Make one request and record what came of it; return once that is committed."""
+        """Make one request and record its result; return once that is committed."""
         with bind(endpoint=delivery.endpoint_id, delivery=delivery.id, job=delivery.job_id or ""):
             answer = await self.requests.post(delivery, connections)
             state, seconds = next_of(delivery, answer)
-            _tell(delivery, answer, state)
+            _log_attempt(delivery, answer, state)
             count(delivery, answer, state)
             await self.results.write({
                 "delivery": delivery.id, "claim": str(delivery.claim),
@@ -76,7 +76,7 @@ class DeliveryWork:
             return delivery, answer
 
 
-def _tell(delivery: Delivery, answer: Answer, state: str) -> None:
+def _log_attempt(delivery: Delivery, answer: Answer, state: str) -> None:
     log.info(
         "%s %s: %s", delivery.type, delivery.event_id, answer.error or answer.status,
         extra={"event": "delivery.attempt", "type": delivery.type, "state": state, "status": answer.status,
@@ -95,7 +95,7 @@ def next_of(delivery: Delivery, answer: Answer) -> tuple[str, float]:
     if answer.ok:
         return "delivered", 0.0
     if not answer.counts:
-        return "pending", OFFLINE
+        return "pending", OFFLINE_BACKOFF
     if answer.status == GONE:
         return "failed", 0.0
     pause = Retry.of(delivery.retry).pause(delivery.attempts - delivery.replayed, answer.retry_after)

@@ -1,17 +1,17 @@
-"""How many requests a second an endpoint wants."""
+"""The rate limit that an endpoint asks for."""
 
 import time
 from dataclasses import dataclass
 
-SPARE = 1.02  # so that what is counted at the other end, where packets bunch up, stays within the rate
+SPARE = 1.02  # factor of the pauses: packets bunch up on the way, and the receiver must not count more than the rate
 
 
 @dataclass
 class Rate:
-    """Requests spaced evenly, in bunches of a twentieth of a second's at most; None is as many as there is room for."""
+    """Spaces requests evenly, in bursts of at most 50 ms' worth; without `per_second` there is no limit."""
 
     per_second: float | None
-    #: when the next is allowed, by the monotonic clock
+    #: when the next request is allowed, by the monotonic clock
     ready: float = 0.0
 
     @classmethod
@@ -21,16 +21,16 @@ class Rate:
 
     @property
     def wait(self) -> float:
-        """Seconds until the next is allowed."""
+        """Seconds until the next request is allowed."""
         return max(0.0, self.ready - time.monotonic()) if self.per_second else 0.0
 
     def allows(self, room: int) -> int:
-        """Return how many may begin now, of those that there is room for."""
+        """Return how many of `room` requests may begin now."""
         if not self.per_second:
             return room
         return 0 if self.wait else min(room, max(1, int(self.per_second / 20)))
 
     def used(self, requests: int) -> None:
-        """Note that so many began."""
+        """Note that so many requests began."""
         if self.per_second:
             self.ready = max(self.ready, time.monotonic()) + requests * SPARE / self.per_second

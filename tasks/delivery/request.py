@@ -30,8 +30,8 @@ RESPONSE_KEPT = 2_000  # characters of it that are kept
 HEADERS_KEPT = 50  # headers of the answer
 NAME_KEPT, HEADER_KEPT = 100, 500  # characters of the name and of the value of each
 TIMED_OUT = "timeout"
-#: What users read of these.
-WORDS: Mapping[type[Exception], str] = {
+#: Texts of these errors for users.
+ERROR_TEXTS: Mapping[type[Exception], str] = {
     httpcore2.ConnectError: "no connection",
     httpcore2.ReadError: "the connection was cut",
     httpcore2.WriteError: "the connection was cut",
@@ -49,8 +49,9 @@ class Delivery:
     event_id: str
     event_at: datetime
     claim: UUID
-    #: made so far, the one at hand included, and of these the ones before it was last replayed
+    #: requests made so far, including this one
     attempts: int
+    #: those of them that were made before its last replay
     replayed: int
     type: str
     body: str
@@ -66,7 +67,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one request."""
+    """The result of one request."""
 
     status: int | None
     error: str | None
@@ -74,14 +75,14 @@ class Answer:
     headers: dict[str, str] | None = None
     retry_after: float = 0.0
     duration_ms: int = 0
-    #: it is the receiver's doing, and not that of our own network
+    #: whether a failure is the receiver's; False for one of our own network
     counts: bool = True
-    #: it took as long as it may
+    #: it ran into a timeout
     timed_out: bool = False
 
     @property
     def ok(self) -> bool:
-        """2xx is success; a redirect is not."""
+        """Whether the request succeeded: 2xx is success, a redirect is not."""
         return self.error is None
 
 
@@ -91,9 +92,9 @@ class Requests:
 
     dialer: Dialer
     tls: ssl.SSLContext
-    #: opens what is sealed: (sealed, what it belongs to) → whsec_…
+    #: opens a sealed secret: (sealed bytes, what they belong to) → whsec_…
     unseal: Callable[[bytes, str], str]
-    #: requests under way in one process, each of which has an open file
+    #: limit of requests in flight in one process; each needs an open file
     most: int = 4096
     _slots: asyncio.Semaphore = field(init=False)
 
@@ -105,7 +106,7 @@ class Requests:
         return Connections(self.dialer, self.tls, DEADLINE)
 
     async def post(self, delivery: Delivery, connections: Connections) -> Answer:
-        """Make one request and return what came of it; nothing is raised for what a receiver does."""
+        """Make one request and return its result; no failure of the receiver raises."""
         async with self._slots:
             await connections.room()
             began = time.monotonic()
@@ -120,11 +121,11 @@ class Requests:
             return Answer(None, TIMED_OUT, timed_out=True)
         except DeliveryError as error:
             return Answer(None, error.detail, counts=not error.ours, timed_out=error.slow)
-        except Exception as error:  # noqa: BLE001  # a delivery that raises would come back at once, for ever
-            return Answer(None, _words(error))
+        except Exception as error:  # noqa: BLE001  # a delivery whose request raises would be retried at once, for ever
+            return Answer(None, _error_text(error))
 
     def _opened(self, delivery: Delivery) -> tuple[list[str], dict[str, str]]:
-        """Return the secrets and the extra headers of an endpoint. Raise SecretUnreadable."""
+        """Return the secrets and the extra headers of an endpoint, opened. Raise SecretUnreadable."""
         endpoint = delivery.endpoint_id
         try:
             secrets = [self.unseal(sealed, endpoint) for sealed in delivery.secrets]
@@ -141,7 +142,7 @@ class Requests:
 
     async def _request(self, delivery: Delivery, connections: Connections) -> Answer:
         body = delivery.body.encode()
-        # Postgres's clock: receivers refuse what this machine's would date wrongly.
+        # By Postgres's clock: receivers refuse a wrong timestamp, and this machine's clock may be off.
         timestamp = int(delivery.attempt_at.timestamp())
         secrets, extras = self._opened(delivery)
         headers = {
@@ -166,17 +167,18 @@ class Requests:
             )
 
 
-def _words(error: Exception) -> str:
-    """Return what users read of an error."""
-    what, text = WORDS.get(type(error), type(error).__name__), str(error)
-    # h11 shows what it could not read: that of a server which speaks no HTTP is none of whoever registered its address.
+def _error_text(error: Exception) -> str:
+    """Return the text of an error for users."""
+    what, text = ERROR_TEXTS.get(type(error), type(error).__name__), str(error)
+    # h11 quotes the bytes that it could not parse. A server that does not speak HTTP may be an internal one, whose
+    # answers must not reach the user who registered its address.
     if "bytearray" in text:
         text = ""
     return f"{what}: {text}".removesuffix(": ")[:RESPONSE_KEPT].replace("\0", "")
 
 
 async def _beginning(response: httpcore2.Response) -> str:
-    """Read the beginning of an answer, raw: a bomb of 254 KiB would unpack to 256 MiB."""
+    """Read the beginning of an answer without decompressing it: a bomb of 254 KiB would unpack to 256 MiB."""
     parts, size = [], 0
     async for part in response.aiter_stream():
         parts.append(part)
@@ -187,18 +189,18 @@ async def _beginning(response: httpcore2.Response) -> str:
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return what is kept of headers."""
+    """Return the headers, cut to what is stored."""
     some = islice(headers.items(), HEADERS_KEPT)
     return {_storable(name)[:NAME_KEPT]: _storable(value)[:HEADER_KEPT] for name, value in some}
 
 
 def _storable(text: str) -> str:
-    """Return text as Postgres takes it, which stores no NUL."""
+    """Replace NUL, which Postgres cannot store."""
     return text.replace("\0", "\ufffd")
 
 
 def _retry_after(value: str | None, now: datetime) -> float:
-    """Return the seconds that a Retry-After asks for, in either form (RFC 9110, 10.2.3); 0 for none or nonsense."""
+    """Return the seconds that a Retry-After asks for, in either form (RFC 9110, 10.2.3); 0 if missing or invalid."""
     if not value:
         return 0.0
     if value.strip().isdecimal():

@@ -1,4 +1,4 @@
-"""What a worker counts of the requests that it makes to receivers, for Prometheus."""
+"""Prometheus metrics of the requests to receivers."""
 
 from prometheus_client import Counter, Histogram
 
@@ -22,7 +22,7 @@ SECONDS = Histogram(
 )
 LAG = Histogram(
     "postrider_webhook_lag_seconds",
-    "From an event to the first request that tells of it.",
+    "From an event to the first request that delivers it.",
     registry=WORKER,
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600),
 )

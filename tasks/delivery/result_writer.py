@@ -1,4 +1,4 @@
-"""What came of requests, written as many at a time as there are."""
+"""Batch writer of request results."""
 
 import asyncio
 import json
@@ -11,9 +11,9 @@ from sql.database import COLLISIONS, Database
 
 log = logging.getLogger(__name__)
 
-MOST = 200  # results in one statement
-GATHER = 0.003  # seconds in which results come together: a statement for each would cost as much as its request
-AGAIN = 0.5  # seconds between tries while the database is away
+BATCH_SIZE = 200  # results in one statement
+BATCH_SECONDS = 0.003  # seconds that a batch is collected; a statement per result would cost as much as its request
+RETRY_SECONDS = 0.5  # seconds between retries while the database is away
 
 #: One result: a row of `end_attempts`.
 Result = dict[str, Any]
@@ -21,7 +21,7 @@ Result = dict[str, Any]
 
 @dataclass
 class ResultWriter:
-    """A writer of results: while one statement is under way, what else becomes known waits for the next."""
+    """Writes results in batches: results that arrive while a statement runs are written by the next one."""
 
     database: Database
     _waiting: list[tuple[Result, asyncio.Future[None]]] = field(default_factory=list)
@@ -37,8 +37,8 @@ class ResultWriter:
 
     async def _write_all(self) -> None:
         while self._waiting:
-            await asyncio.sleep(GATHER)
-            some, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+            await asyncio.sleep(BATCH_SECONDS)
+            some, self._waiting = self._waiting[:BATCH_SIZE], self._waiting[BATCH_SIZE:]
             error = await self._write([result for result, _ in some])
             for _, written in some:
                 if written.done():
@@ -53,10 +53,10 @@ class ResultWriter:
             try:
                 await self.database.all("end_attempts", results=json.dumps(results))
             except DatabaseUnavailable:
-                await asyncio.sleep(AGAIN)
+                await asyncio.sleep(RETRY_SECONDS)
             except COLLISIONS:
-                await asyncio.sleep(AGAIN)
-            except Exception as error:  # noqa: BLE001  # whoever waits for it has to know
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception as error:  # noqa: BLE001  # raised in the callers of `write`
                 return error
             else:
                 return None

@@ -1,4 +1,4 @@
-"""When a delivery is tried again."""
+"""The retry policy of deliveries."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ RETRY_AFTER_CAP = 3600.0  # seconds
 
 @dataclass(frozen=True)
 class Retry:
-    """The first try at once, then base · factorⁿ seconds up to the cap, so many in all."""
+    """The first attempt at once, each further one after base · factorⁿ seconds up to the cap; `attempts` in all."""
 
     attempts: int = 12
     base_seconds: float = 5.0
@@ -20,7 +20,7 @@ class Retry:
 
     @classmethod
     def of(cls, policy: Mapping[str, Any]) -> "Retry":
-        """Return the default with what an endpoint wants otherwise, as in the contract's `retry`."""
+        """Return the default, changed by the `retry` of an endpoint."""
         return cls(
             attempts=int(policy.get("attempts", cls.attempts)),
             base_seconds=float(policy.get("baseSeconds", cls.base_seconds)),
@@ -29,7 +29,7 @@ class Retry:
         )
 
     def pause(self, attempt: int, asked: float = 0.0) -> float | None:
-        """Return the seconds after failed attempt number `attempt`, or what was asked for; None when it is the last."""
+        """Return the seconds to wait after failed attempt number `attempt`, at least `asked`; None after the last."""
         if attempt >= self.attempts:
             return None
         pause = backoff(attempt, base=self.base_seconds, factor=self.factor, cap=self.cap_seconds)

@@ -1,4 +1,4 @@
-"""A job in hand: what a worker knows of a message that it has claimed, whatever sends it."""
+"""A claimed job: what a worker knows of the message to send, whatever the transport."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -15,16 +15,17 @@ class Job:
     message: str
     attempts: int
     claim: UUID
+    #: id of the last message in the chat before Enter
     anchor: str | None
-    #: id of its message, once that was seen at the clock
+    #: id of its message, once that was seen as pending (the clock icon)
     bubble: str | None
     profile_generation: int | None
-    #: where Enter was allowed
+    #: the disk and the boot of the machine on which Enter was permitted
     pressed_on: str | None
     #: seconds since the permission to press Enter was written; 0 when it was not
     submitted_for: float
     request_id: str | None
-    #: it was in hand when its account stopped for a page that is known again: what is changed may be its chat alone
+    #: an earlier attempt failed with ui_changed, and the page is fine since: perhaps only its own chat is at fault
     blamed: bool
 
 

@@ -1,4 +1,4 @@
-"""People who ask not to be written to: put on the org's list, and told so once where the org wants it."""
+"""Opt-outs: recipients who want no more messages go on the org's list, and get one confirmation if the org wants it."""
 
 import logging
 from contextlib import suppress
@@ -15,9 +15,9 @@ from texts import printable
 
 log = logging.getLogger(__name__)
 
-#: from the STOP on; a later confirmation would be a message to somebody who wants none (47 CFR 64.1200(a)(12))
+#: time from the STOP to its confirmation; a later one would itself be unwanted (47 CFR 64.1200(a)(12))
 CONFIRM_WITHIN = timedelta(minutes=5)
-#: what Postgres says of a statement that it does not take, and not of itself going away
+#: errors of statements that Postgres rejects, unlike those of a lost connection
 REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError, psycopg.ProgrammingError)
 
 
@@ -28,15 +28,15 @@ async def stop_words(database: Database, account: str) -> StopWords:
 
 
 async def check(database: Database, account: str, phone: str, job: str) -> None:
-    """Raise OptedOut when a number is on the list, unless it is this job that confirms it."""
+    """Raise OptedOut when a number is on the list, unless this job is the confirmation."""
     if await database.one("opted_out", account=account, phone=phone, job=job):
         raise OptedOut
 
 
 async def opt_out(tx: Transaction, account: str, phone: str, said: str, within: timedelta) -> list[Row]:
-    """Put a number on the list, and queue the confirmation of it; return rows with the lanes to wake.
+    """Put a number on the list and queue the confirmation; return rows with the lanes to wake.
 
-    The confirmation may go out `within` that time, and is none where that is over.
+    The confirmation must go out `within` that time; if none is left, there is no confirmation.
     """
     await tx.all("lock_opt_outs", phone=phone)
     row = await tx.one("opt_out", id=new_id("opt_"), account=account, phone=phone, reason=printable(said))
@@ -58,7 +58,7 @@ async def _confirm(tx: Transaction, account: str, entry: str, phone: str, within
 
 
 def _dialled(phone: str) -> str:
-    """Return the form of a number that an order for it would have; the number itself where none could be for it."""
+    """Return a number as `POST /send` would store it, or unchanged if `POST /send` would refuse it."""
     with suppress(ValueError):
         return dialled(phone)
     return phone

@@ -1,8 +1,8 @@
 """Pace: slow down before an account is harmed.
 
-WhatsApp bans accounts that write much, fast and to everybody. What an account sent is counted in Postgres, from each
-permission to press Enter on, so that a restart forgets nothing. Over a limit its lane's gate moves to when it may go
-on, and its messages wait.
+WhatsApp bans accounts that write much, fast and to everybody. Messages are counted in Postgres with each permission to
+press Enter, so that a restart loses no count. Over a limit the gate of the account's lane closes until it may send
+again, and its messages wait.
 """
 
 import asyncio
@@ -22,11 +22,12 @@ from tasks.sending.job import Job
 log = logging.getLogger(__name__)
 
 MINUTE = 60.0  # seconds
-STEP = 0.2  # seconds between looks whether the worker stops
-LONGEST_GAP = 10.0  # seconds that a drain waits by itself; over it the gate closes, or a disconnect would wait as long
-LONGEST_TOOK = 5.0  # seconds; a message that took longer had to wait for something
-REJECTED_AT_ONCE = 500  # jobs of one transaction
-REJECTING = 20  # transactions of one drain
+STOP_CHECK_SECONDS = 0.2  # seconds between checks whether the worker stops
+#: Seconds that a drain itself waits; a longer gap closes the gate, so that a disconnect need not wait for the drain.
+LONGEST_GAP = 10.0
+LONGEST_TOOK = 5.0  # seconds; a message that took longer was held up by something else
+REJECT_BATCH = 500  # jobs rejected in one transaction
+MAX_REJECT_BATCHES = 20  # transactions of one drain
 
 
 @dataclass(frozen=True)
@@ -56,20 +57,20 @@ class PaceStatus:
     took: float | None
 
     def gap(self, lane: str, low: float, high: float) -> float:
-        """Return seconds still to wait after the last message: in all, `low` to `high` at random."""
+        """Return the seconds still to wait after the last message; the whole gap is random, `low` to `high`."""
         if self.submitted_at is None or self.since is None:
             return 0.0
-        # The same at every look, and in a worker that was started since.
+        # Seeded with the last message: the same gap at every check, and in another worker.
         share = random.Random(f"{lane} {self.submitted_at.isoformat()}").random()  # noqa: S311  # no secret
         return low + share * (self._widest(low, high) - low) - self.since
 
     def _widest(self, low: float, high: float) -> float:
-        """Return the longest gap with which what is due still fills the minute's limit in a minute."""
+        """Return the longest gap with which the due jobs still use the limit per minute fully."""
         if self.minute_limit is None or low * self.minute_limit >= MINUTE:
             return high
         room = MINUTE if self.room is None else self.room
         took = min(self.took or 0.0, LONGEST_TOOK)
-        # One more than go, so that one that takes longer than the last does not fall out of the minute.
+        # One more than will be sent: leaves time for a message that takes longer than the last one.
         messages = min(self.due, self.minute_limit - self.minute_used) + 1
         mean = room / messages - took
         return min(high, max(low, 2 * mean - low))
@@ -81,21 +82,21 @@ class Pace:
 
     database: Database
     limits: PaceLimits
-    #: what is over the day's limit waits for the next day; else it fails
+    #: messages over the day's limit wait for the next day instead of failing
     defer: bool
     #: whether the worker stops
     stopping: Callable[[], bool]
 
     async def before(self, drain: Drain) -> bool:
-        """Wait out the gap to the account's last message; False when nothing may be taken now, or nothing is due."""
-        while look := await self._look(drain.lane):
-            if not look.due or not await self._allows(drain, look):
+        """Wait out the gap after the account's last message; False when no job may be taken now, or none is due."""
+        while status := await self._status(drain.lane):
+            if not status.due or not await self._allows(drain, status):
                 return False
-            gap = look.gap(drain.lane, *self.limits.gap_seconds)
+            gap = status.gap(drain.lane, *self.limits.gap_seconds)
             if gap <= 0:
                 return True
             if gap > LONGEST_GAP:
-                await self._hold(drain, look.now + timedelta(seconds=gap), "pace_gap")
+                await self._hold(drain, status.now + timedelta(seconds=gap), "pace_gap")
                 return False
             await self._sleep(gap)
             if self.stopping():
@@ -103,7 +104,7 @@ class Pace:
         return True
 
     async def admits(self, job: Job) -> bool:
-        """Return whether a job just taken may go; if not, all that waits for its recipient is put off with it."""
+        """Return whether a job just taken may be sent; if not, put off all waiting jobs to its recipient with it."""
         if not self.limits.per_recipient_hour:
             return True
         row = await self.database.one(
@@ -117,26 +118,26 @@ class Pace:
         if row:
             until = row["opens_at"].isoformat()
             log.info(
-                "job %s and what follows it to its recipient wait until %s", job.id, until,
+                "job %s and later ones to its recipient wait until %s", job.id, until,
                 extra={"event": "job.put_off", "job": job.id, "account": job.account_id, "until": until},
             )  # fmt: skip
         return row is None
 
-    async def _look(self, account: str) -> PaceStatus | None:
-        looks = await self.database.read(PaceStatus, "pace_of", account=account, limits=self.limits.wire())
-        return looks[0] if looks else None
+    async def _status(self, account: str) -> PaceStatus | None:
+        rows = await self.database.read(PaceStatus, "pace_of", account=account, limits=self.limits.wire())
+        return rows[0] if rows else None
 
-    async def _allows(self, drain: Drain, look: PaceStatus) -> bool:
-        """Return whether a job may go after its gap; if not, let what is due wait or fail."""
-        if look.day_over and not self.defer:
-            # In quiet hours it waits in any case: when they end, another day may have begun.
-            if look.quiet_until:
-                await self._hold(drain, look.quiet_until, "quiet_hours")
+    async def _allows(self, drain: Drain, status: PaceStatus) -> bool:
+        """Return whether a job may be sent after its gap; if not, let the due jobs wait or fail."""
+        if status.day_over and not self.defer:
+            # In quiet hours jobs wait in any case: when those end, another day may have begun.
+            if status.quiet_until:
+                await self._hold(drain, status.quiet_until, "quiet_hours")
             else:
-                await self._reject(drain, look)
+                await self._reject(drain, status)
             return False
-        if look.opens_at and look.reason:
-            await self._hold(drain, look.opens_at, look.reason)
+        if status.opens_at and status.reason:
+            await self._hold(drain, status.opens_at, status.reason)
             return False
         return True
 
@@ -147,10 +148,10 @@ class Pace:
         )  # fmt: skip
         await self.database.all("hold_gate", lane=drain.lane, epoch=drain.epoch, until=until, reason=reason)
 
-    async def _reject(self, drain: Drain, look: PaceStatus) -> None:
+    async def _reject(self, drain: Drain, status: PaceStatus) -> None:
         error = DailyCapExceeded(
-            f"The account has sent {look.day_used} messages today and may send {look.day_limit}; its next day begins "
-            f"at {look.resets_at.isoformat()} ({look.time_zone})."
+            f"The account has sent {status.day_used} messages today and may send {status.day_limit}; "
+            f"its next day begins at {status.resets_at.isoformat()} ({status.time_zone})."
         )
 
         async def work(tx: Transaction) -> int:
@@ -158,22 +159,22 @@ class Pace:
                 "reject_over_day",
                 lane=drain.lane,
                 epoch=drain.epoch,
-                most=REJECTED_AT_ONCE,
+                most=REJECT_BATCH,
                 code=error.code,
                 detail=error.detail,
             )
             return await wake_returned(tx, rows)
 
-        for _ in range(REJECTING):
+        for _ in range(MAX_REJECT_BATCHES):
             rejected = await self.database.transact(work)
             log.info(
                 "%d jobs of account %s failed: %s", rejected, drain.lane, error.code,
                 extra={"event": "jobs.rejected", "account": drain.lane, "jobs": rejected, "code": error.code},
             )  # fmt: skip
-            if rejected < REJECTED_AT_ONCE or self.stopping():
+            if rejected < REJECT_BATCH or self.stopping():
                 return
 
     async def _sleep(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        while not self.stopping() and (left := end - time.monotonic()) > 0:  # noqa: ASYNC110  # nothing tells of a stop
-            await asyncio.sleep(min(left, STEP))
+        while not self.stopping() and (left := end - time.monotonic()) > 0:  # noqa: ASYNC110  # there is no event
+            await asyncio.sleep(min(left, STOP_CHECK_SECONDS))

@@ -1,4 +1,4 @@
-"""What an error asks of an account: to connect again, to wait, or to stop until somebody has looked."""
+"""What happens to an account after an error: it connects again, waits, or stops until a person has looked at it."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -25,7 +25,7 @@ from errors import (
 from sql.database import Database, Transaction
 from tasks.backoff import backoff
 from tasks.lanes import Drain
-from tasks.sending.jobs import SETTLE_AGAIN
+from tasks.sending.jobs import SETTLE_RETRY_SECONDS
 from tasks.web.evidence_store import EvidenceStore
 from tasks.web.linking import NotScanned
 from tasks.web.seats import Seats
@@ -34,20 +34,20 @@ from tasks.web.states import OPEN, State
 
 log = logging.getLogger(__name__)
 
-LOOK_AGAIN = 30.0  # seconds between two looks at a ban screen
-LOOK_ANEW = 600.0, 1800.0, 3600.0  # seconds
-ELSEWHERE = 10.0  # seconds
-NO_SEAT = 10.0  # seconds until an account asks for a seat to be linked in again
-RECONNECTS = 5  # tries to connect again, 1, 2, 4, 8 and 16 s apart, until the account is disconnected
+BAN_RECHECK_SECONDS = 30.0  # seconds between the two looks at a ban screen
+UI_RECHECK_SECONDS = 600.0, 1800.0, 3600.0  # seconds until the first, second and every further check of a changed page
+PROFILE_RETRY_SECONDS = 10.0  # seconds until the next attempt while no live worker has the account's profile
+SEAT_RETRY_SECONDS = 10.0  # seconds until an account that is to be linked asks for a seat again
+RECONNECTS = 5  # attempts to connect again, 1, 2, 4, 8 and 16 s apart, until the account is disconnected
 RECONNECT_CAP = 30.0  # seconds
-LOST = 60.0  # seconds between further tries
-DOUBT = 1.0  # seconds until a page that was not recognised under a message is opened anew
-SETTLE_LATER = 60.0  # seconds between looks at what is submitted, while only a person can open the account
+DISCONNECTED_RETRY_SECONDS = 60.0  # seconds between further attempts
+DOUBT_SECONDS = 1.0  # seconds until a page that was not recognised during a message is reopened
+SETTLE_LATER_SECONDS = 60.0  # seconds between attempts to settle a job while only a person can open its account
 
 
 @dataclass
 class AccountErrors:
-    """Meets the errors of a worker's accounts. What is written is fenced by the lease."""
+    """Handles the errors of a worker's accounts. Its writes are fenced by the lease."""
 
     database: Database
     worker: str
@@ -56,22 +56,22 @@ class AccountErrors:
     evidence: EvidenceStore
     breaker_failures: int
     breaker_seconds: float
-    #: seconds between two looks at a ban screen
-    look_again: float = LOOK_AGAIN
-    #: seconds until a page that is not known is looked at again: the first, second and every further time
-    look_anew: tuple[float, ...] = LOOK_ANEW
+    #: seconds between the two looks at a ban screen
+    ban_recheck_seconds: float = BAN_RECHECK_SECONDS
+    #: seconds until a page that was not recognised is checked again: the first, second and every further time
+    ui_recheck_seconds: tuple[float, ...] = UI_RECHECK_SECONDS
 
-    async def meet(self, drain: Drain, error: SendError, *, opening: bool = False) -> None:
-        """Do what an error asks of the account; the job's part is written. `opening`: no message was at hand."""
-        # By its code alone: a detail may name a recipient.
+    async def handle(self, drain: Drain, error: SendError, *, opening: bool = False) -> None:
+        """Handle an error for its account; the job's result is already written. `opening`: there was no message."""
+        # Log only the code: a detail may name a recipient.
         log.warning(
             "account %s: %s", drain.lane, error.code,
             extra={"event": "account.trouble", "account": drain.lane, "code": error.code},
         )  # fmt: skip
-        for kind, met in self._table(opening=opening):
+        for kind, handler in self._table(opening=opening):
             if isinstance(error, kind):
                 try:
-                    await met(drain, error)
+                    await handler(drain, error)
                 except LeaseLost:
                     log.warning(
                         "account %s is another worker's by now", drain.lane,
@@ -82,7 +82,7 @@ class AccountErrors:
     def _table(
         self, *, opening: bool
     ) -> tuple[tuple[type[SendError], Callable[[Drain, SendError], Awaitable[None]]], ...]:
-        """List what is done about each kind of error; the first that fits counts."""
+        """Return the handler of each kind of error; the first match counts."""
         return (
             (OutcomesUnknown, self._break),
             (AttemptFailed, self._reopen if opening else self._failure),
@@ -90,12 +90,12 @@ class AccountErrors:
             (LoggedOut, self._logged_out),
             (NotScanned, self._give_back),
             (PairingRefused, self._give_back),
-            (NotLinked, self._look),
+            (NotLinked, self._reopen_to_check),
             (Offline, self._offline),
             (ProfileElsewhere, self._send_home),
             (NoSeat, self._no_seat),
             (UiChanged, self._not_known if opening else self._doubt),
-            (OpenElsewhere, self._quarantine if opening else self._look),
+            (OpenElsewhere, self._quarantine if opening else self._reopen_to_check),
             (ProfileUnreadable, self._quarantine),
         )
 
@@ -108,13 +108,13 @@ class AccountErrors:
         attend: float | None = None,
         unless_asked: Drain | None = None,
     ) -> None:
-        """Close the gate for so many seconds, or until somebody opens it; look again after `attend` seconds.
+        """Close the gate for so many seconds, or until it is opened explicitly; drain again after `attend` seconds.
 
-        Given a drain, leave it as it is where somebody has asked for the account since that began.
+        With the drain `unless_asked`, do nothing if a person has asked for the account since that drain began.
         """
         await self.database.all(
             "close_held_gate", account=account, worker=self.worker, seconds=seconds, reason=reason, attend=attend,
-            look=attend or SETTLE_LATER, began=unless_asked and unless_asked.began,
+            look=attend or SETTLE_LATER_SECONDS, began=unless_asked and unless_asked.began,
             attend_at=unless_asked and unless_asked.attend_at,
         )  # fmt: skip
 
@@ -127,7 +127,7 @@ class AccountErrors:
     # --- connecting again --------------------------------------------------------------------------------------------
 
     async def _failure(self, drain: Drain, error: SendError) -> None:
-        """Open the page anew: one that hung, crashed or got lost is not trusted with another message."""
+        """Reopen the page: after a hang or a crash, or in the wrong chat, it is not trusted with another message."""
         await self.seats.close(drain.lane)
         failures = await self._count("count_failure", drain.lane)
         if self.breaker_failures and failures >= self.breaker_failures:
@@ -138,7 +138,7 @@ class AccountErrors:
         await self.states.change(drain.lane, State.starting, error.summary)
 
     async def _break(self, drain: Drain, error: SendError) -> None:
-        """Stop for a while, whatever the count of other failures."""
+        """Open the circuit at once, whatever the count of other failures."""
         await self.seats.close(drain.lane)
         if self.breaker_failures:
             await self._open_circuit(drain, error)
@@ -154,7 +154,7 @@ class AccountErrors:
         await self._reconnect(drain, error)
 
     async def _offline(self, drain: Drain, error: SendError) -> None:
-        # The page connects by itself, without a new boot, where it stands.
+        # The page stays open: it connects again by itself, without a restart.
         await self._reconnect(drain, error)
 
     async def _reconnect(self, drain: Drain, error: SendError) -> None:
@@ -162,27 +162,27 @@ class AccountErrors:
         if failures <= RECONNECTS:
             pause = backoff(failures, base=1, factor=2, cap=RECONNECT_CAP)
             await self._close_gate(drain.lane, pause, error.code, attend=pause)
-            await self._say_why(drain.lane, error)
+            await self._note_reason(drain.lane, error)
             return
-        # Its seat is of more use to others.
-        await self._close_gate(drain.lane, LOST, error.code, attend=LOST)
+        # Other accounts can use its seat meanwhile.
+        await self._close_gate(drain.lane, DISCONNECTED_RETRY_SECONDS, error.code, attend=DISCONNECTED_RETRY_SECONDS)
         await self.seats.leave(drain.lane, error.summary, to=State.disconnected)
 
-    async def _say_why(self, account: str, error: SendError) -> None:
-        """Write why an account is not ready yet, or not any more since its browser was closed."""
+    async def _note_reason(self, account: str, error: SendError) -> None:
+        """Write why an account is not ready yet, or is no longer ready after its browser was closed."""
 
         async def write(tx: Transaction) -> None:
             row = await self.states.held(tx, account)
-            # A suspicion, and what was given up, stand as they are; and so does a session that was ready and is open.
+            # Other states, such as suspected_ban and disconnected, stay; so does that of a session that is still open.
             if row["state"] == State.starting or (row["state"] in OPEN and self.seats.live(account) is None):
                 await self.states.write(tx, row, State.starting, error.summary)
 
         await self.database.transact(write)
 
-    async def _look(self, drain: Drain, error: SendError) -> None:
-        """Open the page anew, to see what has become of the login."""
+    async def _reopen_to_check(self, drain: Drain, error: SendError) -> None:
+        """Reopen the page, to see whether the login still holds."""
         await self.seats.close(drain.lane)
-        # Not a reason that the session alone ends, where another one keeps the gate closed.
+        # A gate that is closed for another reason keeps it: `not_linked` would be opened by the next ready session.
         reason = drain.gate_reason if drain.for_good and drain.gate_reason else "not_linked"
         await self._close_gate(drain.lane, None, reason, attend=0)
         log.debug("account %s is looked at again: %s", drain.lane, error.code)
@@ -194,8 +194,8 @@ class AccountErrors:
         await self.seats.leave(drain.lane, error.summary, to=State.auth_failed, login="aside")
 
     async def _give_back(self, drain: Drain, error: SendError) -> None:
-        # Written first, and only if nobody asked again meanwhile: closing a browser takes seconds, and a person who
-        # sees that the codes have ended clicks on connect.
+        # Written first, and only if nobody asked again meanwhile: closing a browser takes seconds, in which a person
+        # who sees that the codes have expired may click on connect.
         async def write(tx: Transaction) -> None:
             await self.states.held(tx, drain.lane)
             await tx.all("disconnect_unscanned", account=drain.lane, worker=self.worker, began=drain.began)
@@ -205,13 +205,13 @@ class AccountErrors:
 
     async def _no_seat(self, drain: Drain, error: SendError) -> None:
         await self.seats.leave(drain.lane, error.summary)
-        await self.database.all("attend", lane=drain.lane, seconds=NO_SEAT)
+        await self.database.all("attend", lane=drain.lane, seconds=SEAT_RETRY_SECONDS)
 
     async def _send_home(self, drain: Drain, error: SendError) -> None:
-        """Let the worker go on that has the account's profile, if it lives."""
+        """Hand the account to the worker that has its profile, if that worker is alive."""
         at_home = await self.database.one("worker_at_home", account=drain.lane, worker=self.worker)
         if at_home is None:
-            await self._close_gate(drain.lane, ELSEWHERE, error.code, attend=ELSEWHERE)
+            await self._close_gate(drain.lane, PROFILE_RETRY_SECONDS, error.code, attend=PROFILE_RETRY_SECONDS)
         await self.seats.leave(drain.lane, error.summary)
         if at_home:
             await self.database.all("move_lane", lane=drain.lane, queue=f"account@{at_home['id']}")
@@ -220,43 +220,43 @@ class AccountErrors:
     # --- stopping ----------------------------------------------------------------------------------------------------
 
     async def _banned(self, drain: Drain, error: SendError) -> None:
-        """Two looks, 30 s apart, before it counts as a ban; from there only a person resumes."""
+        """Count a ban screen as a ban when it is seen twice, 30 s apart; then only a person resumes the account."""
         async with self.database.transaction() as tx:
             row = await self.states.held(tx, drain.lane)
         second_look = row["state"] == State.suspected_ban
         state = State.banned if second_look else State.suspected_ban
         await self.evidence_of(drain.lane, error)
-        await self._close_gate(drain.lane, None, state, attend=None if second_look else self.look_again)
+        await self._close_gate(drain.lane, None, state, attend=None if second_look else self.ban_recheck_seconds)
         await self.states.change(drain.lane, state, "The page shows a ban screen.")
         if second_look:
             await self.seats.leave(drain.lane, "The page shows a ban screen.")
 
     async def _doubt(self, drain: Drain, error: SendError) -> None:
-        """Open the page anew, once: one that loaded itself anew under a message lacks what was there before."""
+        """Reopen the page, once: a page that reloaded itself during a message lacks elements for that reason alone."""
         await self.seats.close(drain.lane)
         if await self._count("doubt_page", drain.lane, selectors=self.seats.selectors.fingerprint) > 1:
             await self._stop_until_known(drain, error)
             return
-        await self._close_gate(drain.lane, DOUBT, error.code, attend=DOUBT)
-        await self._say_why(drain.lane, error)
+        await self._close_gate(drain.lane, DOUBT_SECONDS, error.code, attend=DOUBT_SECONDS)
+        await self._note_reason(drain.lane, error)
 
     async def wait_for_settling(self, drain: Drain, seconds: float) -> None:
-        """Let nothing new be typed on a page in doubt before it is told what became of the message in hand.
+        """Let no new message be typed on a page in doubt before the submitted one is settled.
 
-        It is waited for so many seconds from Enter: its own chat may be what cannot be looked at.
+        Wait at most so many seconds from Enter: the chat of that message may be the only one that cannot be read.
         """
         row = await self.database.one("unsettled", account=drain.lane, seconds=seconds)
         if row and row["unsettled"]:
-            await self._close_gate(drain.lane, SETTLE_AGAIN, UiChanged.code, attend=SETTLE_AGAIN)
+            await self._close_gate(drain.lane, SETTLE_RETRY_SECONDS, UiChanged.code, attend=SETTLE_RETRY_SECONDS)
 
     async def _not_known(self, drain: Drain, error: SendError) -> None:
         await self.evidence_of(drain.lane, error)
         await self._stop_until_known(drain, error)
 
     async def _stop_until_known(self, drain: Drain, error: SendError) -> None:
-        """Stop, and look again after a while whether the page is known; sooner when other selectors come.
+        """Stop, and check after a while whether the page is recognised again; sooner when there are new selectors.
 
-        A person who resumes it meanwhile has the last word: it is given back, and opened anew at once.
+        If a person has resumed the account meanwhile, it is only given back, and reopened at once.
         """
         row = await self.database.one(
             "stop_until_known",
@@ -265,14 +265,14 @@ class AccountErrors:
             began=drain.began,
             attend_at=drain.attend_at,
             selectors=self.seats.selectors.fingerprint,
-            pauses=list(self.look_anew),
+            pauses=list(self.ui_recheck_seconds),
         )
         if row is not None:
             again = row["seconds"]
             await self._close_gate(drain.lane, None, UiChanged.code, attend=again, unless_asked=drain)
         missing = isinstance(error, UiChanged) and error.element
-        said = f"{error.summary} It lacks {missing}." if missing else error.summary
-        await self.seats.leave(drain.lane, said, to=State.disconnected)
+        detail = f"{error.summary} It lacks {missing}." if missing else error.summary
+        await self.seats.leave(drain.lane, detail, to=State.disconnected)
 
     async def _quarantine(self, drain: Drain, error: SendError) -> None:
         await self.evidence_of(drain.lane, error)

@@ -1,7 +1,7 @@
-"""Looks at pages for `postrider doctor`, by the worker that has them open: no login is ever open twice.
+"""Checkups of pages for `postrider doctor`, by the worker that has them open: no login is ever open twice.
 
-A wish is a row of `checkups`, and so is the answer. A look stands between two messages, changes no state and counts as
-no failure.
+A row of `checkups` holds the request and the answer. A checkup runs between two messages, changes no state and does not
+count as a failure.
 """
 
 import asyncio
@@ -18,16 +18,16 @@ from tasks.periodic import PerKey
 from tasks.web.seats import Seats, Session
 from tasks.web.states import State
 
-BUSY = 30.0  # seconds that whoever acts on the page is waited for; then it is looked at without a click
+BUSY = 30.0  # seconds to wait until the page is free; after that it is examined without a click
 SHOWN = 5.0  # seconds that an open page may take to show something
-#: Seconds that a look may keep a page from messages, and with a load of the page, where none are due.
-LIMIT, WITH_LOAD = 20.0, 60.0
+#: Seconds that a checkup may keep a page from messages; and with a reload, which needs that none are due.
+LIMIT, LIMIT_WITH_RELOAD = 20.0, 60.0
 IN_USE = f"the page was in use for {BUSY:.0f} s, by a message or a phone that is to scan, so that no chat was opened"
 
 
 @dataclass
 class Checkups:
-    """Answers what is wanted of the accounts of one worker."""
+    """Makes the requested checkups of the accounts of one worker."""
 
     database: Database
     seats: Seats
@@ -36,7 +36,7 @@ class Checkups:
     _beside: PerKey = field(default_factory=PerKey)
 
     async def run_once(self) -> None:
-        """Begin to look at every page that is to be looked at."""
+        """Start every checkup that is requested."""
         rows = await self.database.all("wanted_checkups", worker=self.seats.worker)
         await self._beside.each({row["id"]: partial(self._attend, row) for row in rows})
 
@@ -45,11 +45,11 @@ class Checkups:
         if session:
             await self.look(session, reload=not row["due"])
         elif row["state"] == State.circuit_open:
-            # No page is open until the pause is over: whoever asks may open one meanwhile.
+            # No page is open until the pause is over. Give the account back, so that the command can open the page.
             await self.seats.leave(row["id"], row["state_reason"], only_idle=True)
 
     async def look(self, session: Session, *, shown: float = SHOWN, reload: bool) -> None:
-        """Look at a page and write what was found; nothing when it was closed meanwhile, and the wish stands."""
+        """Examine a page and write the findings; if it was closed meanwhile, write nothing, and the request stands."""
         try:
             answer = asdict(await self._findings(session, shown, reload=reload)) | {"origin": self.origin()}
         except SendError as error:
@@ -65,7 +65,7 @@ class Checkups:
             if not ours:
                 found = await examine(session.page, shown=shown, act=False, reload=False)
                 return replace(found, note=IN_USE if found.screen == Screen.MAIN else "")
-            limit = WITH_LOAD if reload else LIMIT
+            limit = LIMIT_WITH_RELOAD if reload else LIMIT
             try:
                 async with asyncio.timeout(shown + limit):
                     return await examine(session.page, shown=shown, act=True, reload=reload)

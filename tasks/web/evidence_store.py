@@ -1,4 +1,4 @@
-"""The store of evidence: pictures and pages of failures, in a folder or in a bucket, for a while."""
+"""The store of evidence: screenshots and HTML of failures, in a folder or a bucket, for RETENTION_DAYS."""
 
 import asyncio
 import logging
@@ -21,12 +21,12 @@ from logs import bind
 
 log = logging.getLogger(__name__)
 
-PER_HOUR = 12  # pieces of one account: a page that fails all night does not fill the disk
+PER_HOUR = 12  # pieces of evidence per account, so that a page that fails all night does not fill the disk
 HOUR = 3600.0  # seconds
 STORING = 30.0  # seconds that a store may take for one piece
 SWEEPING = 500  # objects listed and deleted at a time
 STAMP = "%Y%m%dT%H%M%S.%fZ"
-#: what is ours in a folder or a bucket that may hold other things
+#: names of our objects; the folder or bucket may hold others
 NAME = re.compile(r"[\w-]+/(?P<stamp>\d{8}T\d{6}\.\d{6}Z)-[\w-]+\.(?:png|html)")
 
 
@@ -42,7 +42,7 @@ class EvidenceStore:
 
     @classmethod
     def at(cls, url: str | None, default: Path) -> Self:
-        """Keep it at EVIDENCE_URL, a folder or s3://bucket/prefix, else in the folder `default`. Raise SettingsWrong.
+        """Return the store at `url`, a folder or s3://bucket/prefix, else in the folder `default`. Raise SettingsWrong.
 
         Credentials, region and endpoint of a bucket come from the usual AWS_ variables alone.
         """
@@ -59,9 +59,9 @@ class EvidenceStore:
         return cls(LocalStore(folder.resolve()), folder)
 
     async def keep(self, account: str, code: str, page: WhatsApp, job: str | None = None) -> str | None:
-        """Take evidence of a page and keep it; return the name of the two files without their ends.
+        """Take evidence of a page and keep it; return the name of the two files without their extensions.
 
-        None, with a line logged, when the page gave nothing, the store failed, or the account had enough in this hour.
+        Return None, and log why, if the page gave nothing, the store failed, or the account has PER_HOUR already.
         """
         if not self._may(account):
             return None
@@ -86,7 +86,7 @@ class EvidenceStore:
         return name
 
     async def _store(self, name: str, taken: Evidence) -> list[str]:
-        """Write what there is; return the ends of the names."""
+        """Write the parts that there are; return their file extensions."""
         parts = {end: part for end, part in ((".png", taken.png), (".html", taken.html.encode())) if part}
         for end, part in parts.items():
             await self.store.put_async(name + end, part)
@@ -113,7 +113,7 @@ class EvidenceStore:
         return True
 
     async def sweep(self, days: float) -> int:
-        """Delete what is older than so many days; return how many files. 0 days keep everything."""
+        """Delete evidence older than so many days; return the number of files. 0 days keep everything."""
         if not days:
             return 0
         before = datetime.now(UTC) - timedelta(days=days)
@@ -145,11 +145,11 @@ def _bucket(url: str) -> S3Store:
 
 
 def _is_older(path: str, before: datetime) -> bool:
-    """Tell whether a path is a piece of ours from before then; anything else in the place is left alone."""
+    """Tell whether a path is evidence from before then; no other object may be deleted."""
     name = NAME.fullmatch(path)
     return name is not None and datetime.strptime(name["stamp"], STAMP).replace(tzinfo=UTC) < before
 
 
 def _reason(error: Exception) -> str:
-    """Return an error's first words: what follows can quote the answer of a bucket, and with it the id of a key."""
+    """Return the beginning of an error's text: the rest may quote the bucket's answer, with the id of an access key."""
     return re.split(r"[\n<]", str(error) or type(error).__name__)[0][:200]

@@ -1,6 +1,6 @@
-"""Incoming messages: each recorded once and sent as an event, and whoever writes STOP is not written to again.
+"""Incoming messages: each is recorded once and sent as an event; a sender who writes STOP gets no more messages.
 
-Live pages are looked at again and again; and before anything is typed in a chat, what came in there is read.
+Live pages are polled; and before a message is typed into a chat, the new messages in that chat are read.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ from texts import printable
 
 log = logging.getLogger(__name__)
 
-TURN = 5.0  # seconds that one session's unread chats may keep the others waiting
-TRY_AGAIN = 60.0  # seconds until a chat is opened again that still shows as unread
-CURRENT = 20.0  # seconds after which a page that has nothing to be read is looked at whether it is online
+SESSION_SECONDS = 5.0  # seconds that a run may spend on the unread chats of one session
+REOPEN_SECONDS = 60.0  # seconds until a chat that still shows as unread is opened again
+ONLINE_CHECK_SECONDS = 20.0  # seconds between checks whether a page without unread messages is online
 
 
 @dataclass
 class Incoming:
-    """Reads what comes in on the pages of one worker."""
+    """Reads the messages that come in on the pages of one worker."""
 
     database: Database
     seats: Seats
@@ -42,9 +42,9 @@ class Incoming:
     # --- before a message is sent ----------------------------------------------------------------------------------
 
     async def before_opening(self, account: str, phone: str, job: str, page: WhatsApp) -> None:
-        """See to it that a page just opened has what came in while it was closed. Raise OptedOut.
+        """Wait until a page just opened has the messages that came in while it was closed. Raise OptedOut.
 
-        The chat list counts as unread only what comes in while no chat, or another one, is open.
+        They must arrive before the chat is opened: the chat list does not count messages in the open chat as unread.
         """
         memory = self._memory(page)
         await opt_outs.check(self.database, account, phone, job)
@@ -69,7 +69,7 @@ class Incoming:
         await asyncio.gather(*(self._look(session) for session in sessions))
 
     async def _look(self, session: Session) -> None:
-        until = time.monotonic() + TURN
+        until = time.monotonic() + SESSION_SECONDS
         try:
             while time.monotonic() < until and await self._step(session):
                 pass
@@ -77,10 +77,10 @@ class Incoming:
             raise
         except PostriderError as error:
             # The next drain finds out what is wrong with the page.
-            log.debug("no look at what came in for account %s: %s", session.account, error.code)
+            log.debug("incoming messages of account %s could not be read: %s", session.account, error.code)
 
     async def _step(self, session: Session) -> bool:
-        """Do one thing on the page; False when nothing is left, or there is work to do that is due."""
+        """Do one thing on the page; return False when nothing is left to do, or a drain needs the page."""
         if self.seats.draining(session.account):
             return False
         async with session.busy:
@@ -97,7 +97,7 @@ class Incoming:
             return await self._keep_current(session, memory, began)
 
     async def _look_at_open(self, session: Session, memory: InboxMemory) -> bool:
-        """Read the open chat where it is not as it was."""
+        """Read the open chat if it has changed; return whether it was read."""
         name, last = await session.page.inbox.glance()
         if not name or (name, last) == memory.seen:
             return False
@@ -110,7 +110,7 @@ class Incoming:
     async def _open_unread(self, session: Session, memory: InboxMemory) -> bool:
         """Open one chat of the list in view that shows as unread, and read it."""
         now, waiting = time.monotonic(), await session.page.inbox.unread()
-        memory.tried = {one: at for one, at in memory.tried.items() if one in waiting and now - at < TRY_AGAIN}
+        memory.tried = {one: at for one, at in memory.tried.items() if one in waiting and now - at < REOPEN_SECONDS}
         for unread in waiting:
             if unread.title not in memory.groups and unread not in memory.tried:
                 memory.tried[unread] = now
@@ -123,15 +123,15 @@ class Incoming:
         return False
 
     async def _go_on(self, session: Session, memory: InboxMemory) -> bool:
-        """Go through the whole chat list once; what comes in later stands at its top."""
+        """Scroll through the whole chat list once; chats with later messages move to its top."""
         if memory.caught_up:
             return False
         memory.caught_up = not await session.page.inbox.further()
         return not memory.caught_up
 
     async def _keep_current(self, session: Session, memory: InboxMemory, began: float) -> bool:
-        """Note that all was read that had come in until then; True where what came in meanwhile is to be looked at."""
-        if memory.tried or (memory.current is not None and began - memory.current < CURRENT):
+        """Note that all messages until `began` were read; return True if others have arrived and must be read first."""
+        if memory.tried or (memory.current is not None and began - memory.current < ONLINE_CHECK_SECONDS):
             return False
         if await session.page.screen() is not Screen.MAIN:
             memory.arrived = False
@@ -206,14 +206,14 @@ class Incoming:
             )  # fmt: skip
 
     def _within(self, conversation: Conversation, memory: InboxMemory, stops: Collection[str]) -> timedelta:
-        """Return how long a STOP may still be confirmed; none of which nobody knows that it has just come may be."""
+        """Return how long a STOP may still be confirmed: not at all unless it is known to have just come in."""
         if memory.current is None or arrivals(conversation, memory).isdisjoint(stops):
             return timedelta()
         return opt_outs.CONFIRM_WITHIN - timedelta(seconds=time.monotonic() - memory.current)
 
     async def _insert(self, tx: Transaction, account: str, chat: str, phone: str | None, bubble: Bubble) -> list[Row]:
         try:
-            # A savepoint: a message that Postgres does not take keeps no other from being recorded, nor a STOP in it.
+            # A savepoint: if Postgres rejects a message, the others are still recorded, and a STOP in it still counts.
             async with tx.connection.transaction():
                 return await tx.all(
                     "record_incoming",
@@ -233,7 +233,7 @@ class Incoming:
             return []
 
     async def _whose(self, account: str, conversation: Conversation, theirs: Collection[str]) -> str | None:
-        """Find the number of a chat that the page shows by name: one of our own messages in it, or an earlier look."""
+        """Find the number of a chat that the page shows by name, by our own messages in it or by earlier records."""
         ours = [bubble.id for bubble in conversation.bubbles if bubble.outgoing]
         row = await self.database.one("phone_of_chat", account=account, ids=ours, bubbles=sorted(theirs))
         return row["phone"] if row else None

@@ -1,4 +1,4 @@
-"""What the page showed when a message failed, named in its job."""
+"""Evidence of failed messages: what the page showed, with its name in the job."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,13 @@ OF_THE_PAGE = AttemptFailed | UiChanged | OutcomeUnknown | Refused
 
 @dataclass
 class JobEvidence:
-    """Keeps pictures of pages on which a message failed."""
+    """Keeps evidence of pages on which a message failed."""
 
     database: Database
     store: EvidenceStore
 
     async def keep(self, session: Session, job: Job, error: SendError) -> None:
-        """Keep what the page shows, where it is the page that failed, and write into the job where it is."""
+        """If the error is one of the page, keep evidence of the page and write its name into the job."""
         if isinstance(error, OF_THE_PAGE):
             name = await self.store.keep(job.account_id, error.sign, session.page, job=job.id)
             if name:

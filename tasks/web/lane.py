@@ -1,4 +1,4 @@
-"""The work of an account's lane: bring its session to what is wanted, settle, send what is due."""
+"""The work of an account's lane: bring its session to the wanted state, settle, send due jobs."""
 
 import logging
 import random
@@ -24,7 +24,7 @@ from tasks.backoff import backoff
 from tasks.lanes import Drain, Unattended, wake_returned
 from tasks.sending.jobs import Jobs
 from tasks.sending.pace import Pace
-from tasks.web.account_errors import RECONNECT_CAP, RECONNECTS, SETTLE_LATER, AccountErrors, is_of_account
+from tasks.web.account_errors import RECONNECT_CAP, RECONNECTS, SETTLE_LATER_SECONDS, AccountErrors, is_of_account
 from tasks.web.linking import Linking
 from tasks.web.probe import Probe
 from tasks.web.seats import FIRST_SEAL, Seats, Session
@@ -35,20 +35,21 @@ from tasks.web.states import State
 log = logging.getLogger(__name__)
 
 BATCH = 1000  # messages that fail in one statement
-#: Gates that only a person opens; no drain opens a browser behind them, save for a look whether a page is known again.
+#: Reasons of gates that only a person opens. Meanwhile no drain opens a browser, except to check whether the page is
+#: recognised again.
 QUARANTINE = frozenset({"banned", "not_connected", "ui_changed", "open_elsewhere", "logged_out", "profile_unreadable"})
 
-#: Screens besides the QR code of an account that was linked that are believed at the second look.
+#: Screens that count only when seen twice. So does the QR code of an account that was linked.
 DOUBTED = frozenset({Screen.CONFLICT, Screen.UNSUPPORTED})
 
-#: Gates that open with the session (open_linked_gate), and that nothing else opens.
+#: Reasons of gates that open when the session is ready (open_linked_gate), and not otherwise.
 OPENED_BY_SESSION = frozenset({"not_linked", "profile_elsewhere", "suspected_ban", "disconnected"})
-ELSEWHERE = 2.0  # seconds until a worker with a free seat may have found what a full one did not take
+HANDOVER_SECONDS = 2.0  # seconds for a worker with a free seat to take an account that this full one leaves alone
 
 
 @dataclass
 class AccountWork:
-    """What is done with the rows of account lanes."""
+    """Handles the rows of account lanes."""
 
     database: Database
     seats: Seats
@@ -59,25 +60,27 @@ class AccountWork:
     errors: AccountErrors
     pace: Pace
     probe: Probe
-    #: a session that slept for so long is opened for its own sake; 0 is never
+    #: a session that was hibernated for so long is opened even without a due job; 0 is never
     keepalive_days: float
 
     async def begin(self, drain: Drain) -> bool:
-        """Bring the session to what is wanted and settle; False when nothing may be sent now."""
+        """Bring the session to the wanted state and settle; return False when nothing may be sent now."""
         account = await self._account(drain.lane)
         if account is None:
             return False
-        # Nothing of this needs a page: what was only typed has not left.
+        # This needs no page: a message that was only typed has not left.
         await self.jobs.release(drain)
         if account.wanted != "connected" or await self._stays_closed(drain, account):
             if account.half_done:
-                await self.database.all("settle_later", lane=drain.lane, epoch=drain.epoch, seconds=SETTLE_LATER)
+                await self.database.all(
+                    "settle_later", lane=drain.lane, epoch=drain.epoch, seconds=SETTLE_LATER_SECONDS
+                )
             if account.wanted != "connected":
                 await self._end(account)
             return False
         if not await self.seats.lease(account.id):
             raise Unattended
-        # As it was before the lease, it may have been another worker's.
+        # Read again: until the lease began, another worker may have changed it.
         account = await self._account(drain.lane)
         if account is None or account.wanted != "connected":
             raise Unattended
@@ -86,10 +89,10 @@ class AccountWork:
         except LeaseLost as error:
             raise Unattended from error
         except ChromiumMissing as error:
-            await self.errors.meet(drain, BrowserLost(error.detail), opening=True)
+            await self.errors.handle(drain, BrowserLost(error.detail), opening=True)
             return False
         except SendError as error:
-            await self.errors.meet(drain, error, opening=True)
+            await self.errors.handle(drain, error, opening=True)
             return False
         return True
 
@@ -106,7 +109,7 @@ class AccountWork:
         return rows[0] if rows else None
 
     async def _stays_closed(self, drain: Drain, account: Account) -> bool:
-        """Tell whether it is left alone: in quarantine, or asleep with nothing due while every seat is taken."""
+        """Tell whether it stays closed: in quarantine, or hibernated with nothing due while every seat is taken."""
         if drain.for_good and drain.gate_reason in QUARANTINE:
             return not (account.probe and drain.gate_reason == UiChanged.code)
         waits = drain.gate_reason in OPENED_BY_SESSION if drain.closed else account.due
@@ -115,7 +118,7 @@ class AccountWork:
             return False
         room = await self.database.one("room_elsewhere", worker=self.seats.worker)
         if room and room["room"]:
-            await self.database.all("attend", lane=account.id, seconds=ELSEWHERE)
+            await self.database.all("attend", lane=account.id, seconds=HANDOVER_SECONDS)
         return True
 
     async def one(self, drain: Drain) -> bool:
@@ -137,7 +140,7 @@ class AccountWork:
             except SendError as error:
                 if not is_of_account(error):
                     raise
-                await self.errors.meet(drain, error)
+                await self.errors.handle(drain, error)
                 return False
             finally:
                 session.touch()
@@ -152,7 +155,7 @@ class AccountWork:
             session = await self._open(account)
         async with session.busy:
             await self._main_screen(account, session)
-            # First, since settling in closes the bars that tell of it.
+            # Before `settle_in`, which closes the notices that show a restriction.
             await self._restriction(account, session, is_new=is_new)
             await session.page.settle_in()
             if is_new or account.state != State.ready or account.reconnects:
@@ -163,8 +166,8 @@ class AccountWork:
     async def _open(self, account: Account) -> Session:
         if not account.linked:
             self.seats.may_link(account.id)
-        # A second look at a ban is told by the state; whoever is disconnected stays so until it is seen to be open; and
-        # whoever is starting keeps the reason why it does so again.
+        # Three states stay as they are: suspected_ban, which marks the second look at a ban screen; disconnected after
+        # too many reconnects, until the page is open; and starting, which has the reason of a restart.
         lost = account.state == State.disconnected and account.reconnects >= RECONNECTS
         if account.state not in {State.suspected_ban, State.starting} and not lost:
             await self.states.change(account.id, State.starting)
@@ -178,7 +181,7 @@ class AccountWork:
 
     async def _doubt(self, session: Session, screen: Screen) -> None:
         log.warning(
-            "account %s shows %s, and is looked at again", session.account, screen,
+            "account %s shows %s, and is checked once more", session.account, screen,
             extra={"event": "screen.doubted", "account": session.account, "screen": screen},
         )  # fmt: skip
         code = LoggedOut.code if screen is Screen.QR else ERRORS[screen].code
@@ -208,7 +211,7 @@ class AccountWork:
         await self.database.all("open_linked_gate", account=account.id, worker=self.seats.worker)
 
     async def _fail_backlog(self, tx: Transaction, account: str) -> int:
-        """Fail some of what waits for an account that has another number; return how many."""
+        """Fail a batch of the waiting jobs of an account that has another number now; return how many."""
         error = NumberChanged()
         failed = await tx.all(
             "fail_backlog", account=account, worker=self.seats.worker, code=error.code, detail=error.detail, most=BATCH
@@ -220,7 +223,7 @@ class AccountWork:
         return await wake_returned(tx, failed)
 
     async def _restriction(self, account: Account, session: Session, *, is_new: bool) -> None:
-        """Note what the page says of new chats. A restriction that has ended is tried by the next new chat."""
+        """Note a restriction of new chats that the page shows. After its end the next new chat shows if it is gone."""
         shown = await session.page.restriction()
         if shown:
             await self.database.all(
@@ -246,7 +249,7 @@ class AccountWork:
             raise Unattended from error
 
     async def _log_out(self, account: Account) -> None:
-        """Unlink the device and delete the profile, also where the page cannot be reached in the end."""
+        """Unlink the device and delete the profile; if the page stays out of reach, only delete the profile."""
         reason = "logged out on request"
         if account.linked:
             try:
@@ -284,10 +287,10 @@ class AccountWork:
 async def on_main_screen(
     page: WhatsApp, *, linked: bool, seconds: float, doubt: Callable[[Screen], Awaitable[object]]
 ) -> bool:
-    """Wait until an account's page has come to its chat list; return False where it waits for a phone to be linked.
+    """Wait until an account's page shows its chat list; return False if it waits for a phone to link instead.
 
-    What would end a login is looked at twice, and `doubt` is told of the first time. Raise LoggedOut where it had been
-    linked, PageHung after so many seconds, UiChanged, or what another screen stands for.
+    A screen that would end a login must be seen twice; `doubt` is called the first time. Raise LoggedOut if the account
+    was linked before, PageHung after so many seconds, UiChanged, or the error of the screen that is shown.
     """
     screen = await page.wait_screen(*LASTING, timeout=seconds)
     if screen in DOUBTED or (screen is Screen.QR and linked):

@@ -1,4 +1,4 @@
-"""Linking an account: follow the QR codes of its page, or a pairing code, until a phone has taken one."""
+"""Linking an account: publish the QR codes of its page, or a pairing code, until a phone has used one."""
 
 import asyncio
 import logging
@@ -16,13 +16,14 @@ from tasks.web.states import State
 
 log = logging.getLogger(__name__)
 
-LOOK = 0.5  # seconds between looks at the page
-FIRST_LIFE, LIFE = 60.0, 20.0  # seconds that the first code and each later one live (WAWebHandlePairDevice, 2026-04)
-CODES = 6  # codes shown until somebody has to ask again
-PAIRING_LIFE = 195.0  # seconds until a pairing code is replaced (page module of 2026-04)
-PAIRING_END = 360.0  # seconds after which the page gives up on pairing
+POLL_SECONDS = 0.5  # seconds between looks at the page
+#: Seconds that the first code and each later one are valid (WAWebHandlePairDevice, 2026-04).
+FIRST_CODE_SECONDS, CODE_SECONDS = 60.0, 20.0
+MAX_CODES = 6  # codes shown until a person has to ask again
+PAIRING_CODE_SECONDS = 195.0  # seconds until a pairing code is replaced (page module of 2026-04)
+PAIRING_TIMEOUT = 360.0  # seconds after which the page gives up on pairing
 SCANNED = {Screen.SYNCING, Screen.MAIN}
-SYNC = 300.0  # seconds from the scan to the chat list; a large account downloads for minutes
+SYNC_TIMEOUT = 300.0  # seconds from the scan to the chat list; a large account downloads for minutes
 
 
 class NotScanned(NotLinked):
@@ -33,19 +34,19 @@ class NotScanned(NotLinked):
 
 @dataclass
 class _Shown:
-    """What the page shows for a phone to take, and until when it is waited for."""
+    """The code that the page shows, and how long to wait for a phone to use it."""
 
     code: str | None = None
     codes: int = 0
     pairing: str | None = None
-    #: when the code is replaced, or ends
-    end: float = field(default_factory=lambda: time.monotonic() + FIRST_LIFE)
+    #: when the code is replaced, or expires
+    end: float = field(default_factory=lambda: time.monotonic() + FIRST_CODE_SECONDS)
 
     @property
     def over(self) -> bool:
-        """Whether nobody took it in time: the last code has ended, or no new one came."""
+        """Whether the time is over: the last code has expired, or no new one came."""
         late = time.monotonic() - self.end
-        return late > (0 if self.pairing or self.codes >= CODES else FIRST_LIFE)
+        return late > (0 if self.pairing or self.codes >= MAX_CODES else FIRST_CODE_SECONDS)
 
 
 @dataclass
@@ -60,16 +61,16 @@ class Linking:
     async def follow(self, account: Account, session: Session) -> None:
         """Return once the account is linked and on its main screen.
 
-        Raises NotScanned, PairingRefused, and LeaseLost on a stop or when it is not wanted any more.
+        Raises NotScanned, PairingRefused, and LeaseLost on a stop or when linking is no longer wanted.
         """
         await self.database.all(
             "close_held_gate", account=account.id, worker=self.worker, seconds=None, reason="not_linked", attend=None,
-            look=SYNC, began=None, attend_at=None,
+            look=SYNC_TIMEOUT, began=None, attend_at=None,
         )  # fmt: skip
         await self._codes(session)
         log.info("account %s was scanned", account.id, extra={"event": "account.scanned", "account": account.id})
         await self.database.transact(lambda tx: self._scanned(tx, session))
-        screen = await session.page.wait_screen(*LASTING, timeout=SYNC)
+        screen = await session.page.wait_screen(*LASTING, timeout=SYNC_TIMEOUT)
         if screen is not Screen.MAIN:
             raise LoggedOut if screen is Screen.QR else ERRORS[screen]
 
@@ -82,22 +83,22 @@ class Linking:
     async def _codes(self, session: Session) -> None:
         account, shown = session.account, _Shown()
         while (screen := await session.page.screen()) not in SCANNED:
-            # A code that is gone was not scanned yet: the network may be, or the account is banned.
+            # A code that is gone need not have been scanned: the page may be offline, or the account banned.
             if screen in LASTING and screen is not Screen.QR:
                 raise ERRORS[screen]
             phone = await self._wanted(session)
             if screen is Screen.QR and phone and phone != shown.pairing:
                 await session.page.ask_pairing_code(phone)
-                shown = _Shown(pairing=phone, end=time.monotonic() + PAIRING_END)
+                shown = _Shown(pairing=phone, end=time.monotonic() + PAIRING_TIMEOUT)
             await (self._pairing(account, session, shown) if shown.pairing else self._qr(account, session, shown))
             if shown.over:
                 raise NotScanned
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _wanted(self, session: Session) -> str | None:
         """Return the number that a pairing code is wanted for.
 
-        Raises LeaseLost when nothing is wanted any more, or a person has gone back to a login that was kept.
+        Raises LeaseLost when linking is no longer wanted, or a person has gone back to an earlier login.
         """
         rows = await self.database.read(Account, "account_to_drain", account=session.account, keepalive=0)
         if self.stopping() or not rows or rows[0].wanted != "connected":
@@ -111,11 +112,11 @@ class Linking:
         if not code or code == shown.code:
             return
         shown.code, shown.codes = code, shown.codes + 1
-        life = FIRST_LIFE if shown.codes == 1 else LIFE
+        life = FIRST_CODE_SECONDS if shown.codes == 1 else CODE_SECONDS
         shown.end = time.monotonic() + life
         await self._show(account, "set_qr", qr=code, seconds=life)
         log.info(
-            "account %s shows QR code %d of %d", account, shown.codes, CODES,
+            "account %s shows QR code %d of %d", account, shown.codes, MAX_CODES,
             extra={"event": "account.qr", "account": account, "codes": shown.codes},
         )  # fmt: skip
 
@@ -123,13 +124,13 @@ class Linking:
         code = await session.page.pairing_code()
         if code and code != shown.code:
             shown.code = code
-            await self._show(account, "set_pairing_code", code=code, seconds=PAIRING_LIFE)
+            await self._show(account, "set_pairing_code", code=code, seconds=PAIRING_CODE_SECONDS)
             log.info(
                 "account %s shows a pairing code", account, extra={"event": "account.pairing_code", "account": account}
             )
 
     async def _show(self, account: str, query: str, **values: object) -> None:
-        """Write a code, and with it that there is one: whoever sees the state can have the code."""
+        """Write a code and the state `qr_pending` in one transaction: a client that sees the state can get the code."""
 
         async def write(tx: Transaction) -> None:
             await self.states.reach(tx, account, State.qr_pending)

@@ -1,4 +1,4 @@
-"""What is new in a chat, from all that it shows. Pure."""
+"""Which messages of a chat are new, among all that the page shows. Pure."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -12,18 +12,19 @@ from stopwords import StopWords
 class InboxMemory:
     """What was seen of one page so far."""
 
-    #: the open chat's name and the id of its last message, when it was read last
+    #: the open chat's name and the id of its last message, when it was last read
     seen: tuple[str, str | None] = ("", None)
-    #: that chat was read when it had no message at all
+    #: that chat had no message at all when it was last read
     empty: bool = False
-    #: what had come in before the page was opened, or while it was offline, has arrived
+    #: the messages from before the page was opened, or from while it was offline, have arrived
     arrived: bool = False
-    #: a reading of time.monotonic(): what had come in until then was read; None before all was for the first time
+    #: until when all messages have been read, by time.monotonic(); None until that is so for the first time
     current: float | None = None
-    #: the whole chat list has been gone through for unread chats
+    #: the whole chat list was searched for unread chats
     caught_up: bool = False
-    #: when a chat was opened; one that stays unread all the same, or is a group, is not opened each second
+    #: when each chat was opened, so that one that stays unread is not opened again each second
     tried: dict[Unread, float] = field(default_factory=dict)
+    #: titles of groups, which are not opened again
     groups: set[str] = field(default_factory=set)
 
 
@@ -32,9 +33,9 @@ def unrecorded(
 ) -> Iterator[Bubble]:
     """Yield the incoming messages that are to be recorded, oldest first.
 
-    A chat may show months of history; new is what nobody had read when the chat was opened, what stands below the
-    newest recorded message, and what came since the last look. A STOP to which we have not written since counts also
-    when a person has read it on the phone.
+    A chat may show months of history. New are the messages that were unread when the chat was opened, that are below
+    the newest recorded one, or that came since the last look. A STOP below our last message counts as new even if a
+    person has read it on the phone.
     """
     bubbles, begin = conversation.bubbles, _begin(conversation, recorded, memory)
     last_of_ours = max((place for place, bubble in enumerate(bubbles) if bubble.outgoing), default=-1)
@@ -46,15 +47,15 @@ def unrecorded(
 
 
 def arrivals(conversation: Conversation, memory: InboxMemory) -> set[str]:
-    """Return the ids of messages that came since `memory.current`: until then, all that was unread has been read.
+    """Return the ids of messages that came since `memory.current`, until which all unread messages were read.
 
-    What a person may have read on the phone is not among them, since nobody knows how old it is.
+    Messages that a person may have read on the phone are left out, since their age is unknown.
     """
     return {bubble.id for bubble in conversation.bubbles[_begin(conversation, (), memory) :]}
 
 
 def _begin(conversation: Conversation, recorded: Collection[str], memory: InboxMemory) -> int:
-    """Return the place of the first message that nobody had read, or that is below those of earlier looks."""
+    """Return the index of the first message that was unread, or that is below those seen earlier."""
     theirs = [place for place, bubble in enumerate(conversation.bubbles) if not bubble.outgoing]
     unread = theirs[-conversation.unread :][:1] if conversation.unread else []
     seen = (place + 1 for place in _marks(conversation, recorded, memory))
@@ -62,7 +63,7 @@ def _begin(conversation: Conversation, recorded: Collection[str], memory: InboxM
 
 
 def _marks(conversation: Conversation, recorded: Collection[str], memory: InboxMemory) -> Iterator[int]:
-    """Yield the places of the last messages that earlier looks saw; -1 for an end of a chat that was empty then."""
+    """Yield the index of the last message that was seen earlier; -1 if the chat was empty then."""
     name, last = memory.seen
     bubbles = conversation.bubbles
     if memory.empty and name == conversation.name:

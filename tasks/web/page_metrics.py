@@ -1,4 +1,4 @@
-"""What a worker counts of WhatsApp's page, for Prometheus: how well the selectors know it."""
+"""Prometheus metrics of WhatsApp's page: how well the selectors match it."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -8,8 +8,8 @@ from prometheus_client import Counter, Gauge
 from tasks.metrics import WORKER
 
 log = logging.getLogger(__name__)
-#: names of ticks that were logged
-_told: set[str] = set()
+#: names of unknown ticks that were logged already
+_logged: set[str] = set()
 
 ALTERNATIVE = Gauge(
     "postrider_selector_alternative",
@@ -26,13 +26,13 @@ STRANGE = Counter(
 
 
 def surveyed(places: Mapping[str, int], strange: Iterable[str]) -> None:
-    """Note by which alternative elements were found, by their places from 0, and ticks that nobody knows."""
+    """Record the index of the alternative that found each element, and the ticks that no selector knows."""
     for element, place in places.items():
         if place >= 0:
             ALTERNATIVE.labels(element).set(place + 1)
     for name in strange:
-        if name not in _told:
-            _told.add(name)
+        if name not in _logged:
+            _logged.add(name)
             log.warning(
                 "the page has a tick that no selector knows: %s", name, extra={"event": "page.strange", "tick": name}
             )

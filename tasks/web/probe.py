@@ -1,4 +1,4 @@
-"""Looking again at accounts that stopped since their page had changed: whether it is known by now. It sends nothing."""
+"""Checks whether accounts that stopped with ui_changed may send again: is the page recognised? Sends nothing."""
 
 import logging
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ class Probe:
     seats: Seats
 
     async def run_once(self) -> None:
-        """Have every account that stopped looked at, unless it was by the selectors in use."""
+        """Have every stopped account checked, unless the selectors in use have failed there already."""
         await self.database.all("probe_with", selectors=self.seats.selectors.fingerprint)
 
     async def known(self, session: Session) -> None:
-        """Look at the page, and let the account send again, or raise UiChanged with what is missing.
+        """Check the page; let the account send again, or raise UiChanged with what is missing.
 
-        It is looked at in the account's own chat, and in that of a message whose status could not be read.
+        The check covers the account's own chat, and the chat of a message whose status could not be read.
         """
         async with session.busy:
             try:
@@ -63,9 +63,9 @@ class Probe:
 
 
 def _check(found: Findings, last: Verdict | None) -> None:
-    """Raise UiChanged unless all that a message needs was found, and no tick that is not known.
+    """Raise UiChanged unless everything that sending needs was found and every tick is known.
 
-    Of the last message only that it is there and cannot be read counts: it may be gone, and nothing in its place.
+    The last message counts only if it was found and cannot be read: it may also have been deleted.
     """
     missing = [name for name in found.missing if name not in SPARE]
     if missing:

@@ -1,8 +1,8 @@
-"""Profiles on their way between this worker's disk and Postgres.
+"""Moves profiles between this worker's disk and Postgres.
 
-A profile directory is the account: whoever has it can log in with it. It is on one disk at a time, while its browser is
-open, and otherwise sealed in Postgres. Its generation names what it has seen: a message that was sent after a copy was
-made is not in the copy, so whatever is opened from an older copy is a new generation.
+A profile directory is a login: a copy of it gives access to the account. It is on one disk at a time while its browser
+is open, and otherwise sealed in Postgres. A copy does not have the messages that were sent after it was made;
+therefore a profile that is restored from a copy gets a new generation.
 """
 
 import asyncio
@@ -54,11 +54,11 @@ class Profiles:
         )
 
     async def prepare(self, account: Account) -> int:
-        """Have the account's newest profile in its directory, fit to be opened; return its generation.
+        """Put the account's newest profile into its directory, ready to be opened; return its generation.
 
         Raises ProfileElsewhere where only another disk has it, ProfileUnreadable, LeaseLost.
         """
-        # The disk is ours and so is the lease: what still holds the profile is what an earlier opening left behind.
+        # The lease and this disk are ours: a browser that still uses the profile is left from an earlier opening.
         await kill_browsers_of(self.directory(account.id))
         generation = await self._obtain(account)
         prepare(self.directory(account.id))
@@ -70,7 +70,7 @@ class Profiles:
             return account.profile_generation
         sealed = await self.database.one("sealed_profile", account=account.id) if account.linked else None
         elsewhere = account.linked and account.profile_home not in {None, self.home}
-        # What is on that disk is newer than what is sealed, if anything is, unless it was sealed whole.
+        # The profile on that disk is newer than the sealed copy, unless that was made after its browser was closed.
         if (
             elsewhere
             and not (sealed and sealed["whole"])
@@ -118,10 +118,10 @@ class Profiles:
         return row
 
     async def seal(self, account: str, *, whole: bool) -> bool:
-        """Store a sealed copy of what is in the directory; `whole` when its browser is closed.
+        """Store a sealed copy of the directory; `whole` when its browser is closed.
 
-        Return whether it was stored: not without the lease, nor when Postgres names another generation by now, nor
-        while an older login is kept until this one is ready, nor when the profile is too large or does not hold still.
+        Return whether it was stored. It is not without the lease, if Postgres names another generation by now, while an
+        older login is kept until this one is ready, or if the profile is too large or changes all the time.
         """
         directory = self.directory(account)
         generation = read_generation(directory)
@@ -158,14 +158,14 @@ class Profiles:
         return True
 
     async def preserve(self, account: str) -> None:
-        """See to it that a login which is set aside has a sealed copy, unless an earlier one is kept."""
+        """Make a sealed copy of a login that is to be set aside, unless there is one."""
         if await self.database.one("any_sealed_profile", account=account) is None:
             await self.seal(account, whole=False)
 
     async def put_away(self, account: str, *, linked: bool) -> bool:
         """Seal a closed browser's profile and delete its directory; one that holds no login is only deleted.
 
-        Return whether nothing of it is left on this disk. Where it could not be stored, it stays.
+        Return whether it is gone from this disk; it stays if the copy could not be stored.
         """
         await kill_browsers_of(self.directory(account))
         if linked and read_generation(self.directory(account)) is not None and not await self.seal(account, whole=True):
@@ -178,26 +178,26 @@ class Profiles:
         await asyncio.to_thread(delete, self.directory(account))
 
     async def stale(self) -> list[str]:
-        """Return the accounts whose directories here Postgres does not name any more."""
+        """Return the accounts whose directories on this disk are not those that Postgres names."""
         rows = await self.database.all("profiles_at_home", home=self.home)
         named = {row["id"]: row["generation"] for row in rows}
         here = await asyncio.to_thread(stored, self.root)
         return [account for account, generation in here.items() if named.get(account) != generation]
 
     async def sweep(self) -> None:
-        """Delete the homes of visitors that have ended: one that was killed left a login there."""
+        """Delete the homes of temporary workers that have ended: one that was killed left a login there."""
         try:
             for home in await self._ended_visits():
                 log.warning(
-                    "deleting what a visit left in %s", home,
+                    "deleting what a temporary worker left in %s", home,
                     extra={"event": "profile.visited", "directory": str(home)},
                 )  # fmt: skip
                 await end_orphans(home)
                 await asyncio.to_thread(shutil.rmtree, home)
         except OSError as error:
-            # A visitor may have been another user of the machine.
+            # A temporary worker may have run as another user of the machine.
             log.warning(
-                "what a visit left cannot be deleted: %s", error,
+                "what a temporary worker left cannot be deleted: %s", error,
                 extra={"event": "profile.not_deleted", "reason": str(error)},
             )  # fmt: skip
 
@@ -207,7 +207,7 @@ class Profiles:
         return [home for home in left if home.name not in {row["home"] for row in rows}]
 
     async def clean(self) -> list[str]:
-        """Delete what no account needs any more, at a worker's start; return the accounts."""
+        """Delete stale profiles and leftovers, at a worker's start; return the accounts of the profiles."""
         await asyncio.to_thread(delete_leftovers, self.root)
         stale = await self.stale()
         for account in stale:
@@ -219,5 +219,5 @@ class Profiles:
 
 
 def about(account: str, generation: int) -> bytes:
-    """Return what a sealed profile is bound to."""
+    """Return the associated data that binds a sealed profile to its account and generation."""
     return f"{account}:{generation}".encode()

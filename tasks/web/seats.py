@@ -26,17 +26,17 @@ from tasks.web.states import State, after_closing
 
 log = logging.getLogger(__name__)
 
-#: what becomes of an account's login when it is left
+#: what happens to a login when its session is closed: it is kept, set aside for a person to go back to, or deleted
 Login = Literal["keep", "aside", "forget"]
-#: and what of its sealed copy, where it is not kept as it is
-ENDED: dict[Login, str] = {"aside": "set_profile_aside", "forget": "delete_profile"}
+#: the query for its sealed copy, unless the login is kept
+LOGIN_QUERIES: dict[Login, str] = {"aside": "set_profile_aside", "forget": "delete_profile"}
 
-NO_SEAT = 0.2  # seconds between looks for a seat
-BOOTS = 2  # browsers that start at once: a boot is mostly work for the processor
-#: Seconds from the chat list on until a profile is sealed. A login that is stored sooner does not last (waha #584;
-#: RemoteAuth of whatsapp-web.js waits 60 s).
+SEAT_POLL_SECONDS = 0.2  # seconds between checks for a free seat
+CONCURRENT_BOOTS = 2  # browsers that start at the same time; a start is mostly CPU work
+#: Seconds from the first chat list until a profile is sealed, from-to. A login that is stored sooner does not last
+#: (waha #584; RemoteAuth of whatsapp-web.js waits 60 s).
 FIRST_SEAL = 60.0, 90.0
-#: Seconds before the end of a lease at which its browser is ended from outside, and at which we close it ourselves.
+#: Seconds before the end of a lease at which the guard kills its browser, and at which the worker closes it itself.
 GUARD_MARGIN, CLOSE_MARGIN = 5.0, 10.0
 
 
@@ -47,29 +47,29 @@ class Session:
     account: str
     page: WhatsApp
     generation: int
-    #: the disk with its profile, and the boot of its machine: what a machine that lost power had not written is gone
+    #: the disk of its profile and the boot of its machine: a power loss undoes what was not yet written to the disk
     place: str = ""
-    #: held by whoever acts on the page: one browser action at a time
+    #: lock for acting on the page: one browser action at a time
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
-    #: when it was opened and when it last did something, by the monotonic clock
+    #: when it was opened and when it was last used, by the monotonic clock
     opened: float = field(default_factory=time.monotonic)
     used: float = field(default_factory=time.monotonic)
-    #: when its profile is to be sealed next; not before it has come to its chat list
+    #: when its profile is to be sealed next; not before its first chat list
     seal_at: float = math.inf
-    #: its browser takes too much memory, and is opened anew between two messages
+    #: its browser takes too much memory, and is restarted between two messages
     over_memory: bool = False
-    #: it took too much soon after its opening, so that another one would as well; None until it was weighed
+    #: it took too much memory soon after its start, so that a restart would not help; None until it was measured
     heavy: bool | None = None
-    #: new chats are not to be tried at present
+    #: no message may open a new chat at present
     restricted: bool = False
     closing: bool = False
-    #: when it was looked at last by which alternatives its page is found
+    #: when the selectors' matches on its page were last counted, by the monotonic clock
     surveyed: float = -math.inf
     #: times in a row that Enter did not reach the page
     held_back: int = 0
 
     def touch(self) -> None:
-        """Note that it did something now."""
+        """Note that it is used now."""
         self.used = time.monotonic()
 
 
@@ -87,35 +87,35 @@ class Seats:
     capacity: int
     lease_seconds: float
     typing_delay_ms: tuple[int, int]
-    #: with every page
+    #: the timeouts of every page
     patience: Patience
-    #: the page of an account
+    #: the URL of an account's page
     url: Callable[[Account], str]
     #: opens what was sealed for an account
     unseal: Callable[[bytes, str], str]
-    #: whether a drain works on an account now; its browser is not closed for others then
+    #: whether a drain works on an account now; its browser is not closed to free a seat meanwhile
     draining: Callable[[str], bool]
-    #: whether the worker ends
+    #: whether the worker stops
     stopping: Callable[[], bool]
     sessions: dict[str, Session] = field(default_factory=dict)
     #: when each lease of this worker ends at the latest, by the monotonic clock
     leases: dict[str, float] = field(default_factory=dict)
     #: accounts that have a seat, with a browser or on the way to one
     _taken: set[str] = field(default_factory=set)
-    #: of these, or soon of these: whoever is in `open` now
-    _wanting: set[str] = field(default_factory=set)
-    #: leased accounts that had no browser at the last look
+    #: accounts whose `open()` is in progress
+    _opening: set[str] = field(default_factory=set)
+    #: leased accounts that had no browser at the last check
     _without_browser: set[str] = field(default_factory=set)
     #: accounts whose seat waits for a phone to scan
     _linking: set[str] = field(default_factory=set)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     _seating: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _boots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BOOTS))
+    _boots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONCURRENT_BOOTS))
 
     # --- leases ------------------------------------------------------------------------------------------------------
 
     async def lease(self, account: str) -> bool:
-        """Claim the account for this worker and wake its lane here from now on; False while another worker holds it."""
+        """Lease the account and move its lane to this worker's queue; return False while another worker holds it."""
         async with self._lock(account):
             before = time.monotonic()
             async with self.database.transaction() as tx:
@@ -130,13 +130,13 @@ class Seats:
             return ours is not None
 
     def renewed(self, accounts: Sequence[str], before: float) -> None:
-        """Note that Postgres renewed these leases at `before` or later, and tell the guard of their browsers."""
+        """Note that Postgres renewed these leases at `before` or later, and give the guard the new deadlines."""
         for account in accounts:
             self.leases[account] = before + self.lease_seconds
             self.guard.keep(self.profiles.directory(account), self.leases[account] - GUARD_MARGIN)
 
     async def drop_ending(self) -> None:
-        """Close the sessions whose leases are about to end: Postgres is away, and others may take over then."""
+        """Close the sessions whose leases are about to end: Postgres is away, and other workers may take over."""
         ending = [account for account in self.sessions if self.leases.get(account, 0) - time.monotonic() < CLOSE_MARGIN]
         await asyncio.gather(*(self.drop(account) for account in ending))
 
@@ -144,7 +144,7 @@ class Seats:
         """Close a session whose lease has ended, and give it back where it is still ours."""
         async with self._lock(account):
             if account not in self.sessions:
-                return  # it was being left when its lease was missed, and whoever left it has written why
+                return  # another task has closed it meanwhile, and written why
             log.warning(
                 "the lease of account %s ended; closing its browser", account,
                 extra={"event": "lease.ended", "account": account},
@@ -154,8 +154,8 @@ class Seats:
             if await self.lease(account):
                 await self.leave(account, "its lease had ended", attend=True, only_idle=True)
 
-    async def let_go(self, leased: Sequence[str]) -> None:
-        """Give back what is leased and has no browser for two looks in a row, unless somebody is to look after it."""
+    async def release_unattended(self, leased: Sequence[str]) -> None:
+        """Give back accounts that had no browser at two checks in a row, unless a drain is soon to attend to them."""
         without_browser = {
             account for account in leased if account not in self.sessions and not self._is_claimed(account)
         }
@@ -166,7 +166,7 @@ class Seats:
             await self.leave(row["id"], "its browser had gone", attend=True, only_idle=True)
 
     def _is_claimed(self, account: str) -> bool:
-        return self.draining(account) or account in self._wanting
+        return self.draining(account) or account in self._opening
 
     # --- sessions ----------------------------------------------------------------------------------------------------
 
@@ -176,7 +176,7 @@ class Seats:
         return session if session and session.page.alive and not session.closing else None
 
     def use(self, selectors: Selectors) -> None:
-        """Look at pages with these from now on, the live ones too."""
+        """Use these selectors from now on, also for the pages that are open."""
         self.selectors = selectors
         for session in self.sessions.values():
             session.page.use(selectors)
@@ -191,9 +191,9 @@ class Seats:
 
         Raises ProfileElsewhere, ProfileUnreadable, ProxyDown, LeaseLost and as Engine.open.
         """
-        # Before another gives its seat up for it.
+        # Before the seat is taken: another account must not give up its seat if no proxy works.
         proxy = await self._proxy(account)
-        self._wanting.add(account.id)
+        self._opening.add(account.id)
         try:
             await self._take_seat(account.id)
             async with self._lock(account.id):
@@ -202,7 +202,7 @@ class Seats:
                     session = self.sessions[account.id] = await self._boot(account, proxy)
                 return session
         finally:
-            self._wanting.discard(account.id)
+            self._opening.discard(account.id)
             self._free(account.id)
 
     async def _boot(self, account: Account, proxy: Proxy | None) -> Session:
@@ -238,11 +238,11 @@ class Seats:
                 if gives := await self._least_needed():
                     await self.leave(gives, "its seat was needed", only_idle=True)
                 else:
-                    await asyncio.sleep(NO_SEAT)
+                    await asyncio.sleep(SEAT_POLL_SECONDS)
             self._taken.add(account)
 
     async def _least_needed(self) -> str | None:
-        """Choose who gives its seat up: of the idle ones first those without due work, then the least recently used."""
+        """Choose the session that gives up its seat: idle, preferably without due work, and the least recently used."""
         idle = [session for session in self.sessions.values() if self._is_idle(session)]
         names = [session.account for session in idle]
         due = {row["id"] for row in await self.database.all("accounts_with_due_work", accounts=names)} if idle else ()
@@ -252,7 +252,7 @@ class Seats:
         return not session.closing and not self.draining(session.account)
 
     def may_link(self, account: str) -> None:
-        """Raise NoSeat when all seats but one wait for a phone already."""
+        """Raise NoSeat when all seats but one already wait for a phone."""
         if len(self._linking - {account}) >= max(1, self.capacity - 1):
             raise NoSeat
 
@@ -267,12 +267,12 @@ class Seats:
             self._linking.discard(account)
 
     def _lock(self, account: str) -> asyncio.Lock:
-        """Return what is held by whoever opens or leaves an account: closing a browser takes seconds."""
+        """Return the lock for opening and leaving an account: closing a browser takes seconds."""
         return self._locks.setdefault(account, asyncio.Lock())
 
     async def seal(self, session: Session) -> bool:
         """Store a copy of an open session's profile; return whether it was stored."""
-        # Not while it is left: what is sealed then is the whole of it.
+        # Not while it is being left: that seals the profile anyway, as a whole.
         async with session.busy, self._lock(session.account):
             return not session.closing and await self.profiles.seal(session.account, whole=False)
 
@@ -294,8 +294,8 @@ class Seats:
             self._free(account)
 
     def _free(self, account: str) -> None:
-        """Give the seat back, unless there is a browser in it or one on its way."""
-        if account not in self.sessions and account not in self._wanting:
+        """Give the seat back, unless it has a browser or one is being started."""
+        if account not in self.sessions and account not in self._opening:
             self._taken.discard(account)
 
     async def _shut(self, account: str) -> None:
@@ -317,11 +317,11 @@ class Seats:
         attend: bool = False,
         only_idle: bool = False,
     ) -> None:
-        """Close the account's browser, put its profile away and give its lease and its wake-ups back to everybody.
+        """Close the account's browser, put its profile away, end its lease and move its lane to the common queue.
 
-        It becomes `to`, or what a closed browser leaves. Its login is kept, set aside for a person to go back to, or
-        forgotten; with `attend` a worker with a free seat takes it over at once. Does nothing when the lease is another
-        worker's by now, or, with `only_idle`, when a drain has begun.
+        Its state becomes `to`, or that of `after_closing`. `login` says what happens to the login; with `attend` a
+        worker with a free seat takes the account over at once. Does nothing when another worker has the lease by now,
+        or, with `only_idle`, when a drain has begun.
         """
         async with self._lock(account):
             if only_idle and self.draining(account):
@@ -350,8 +350,8 @@ class Seats:
         async with self.database.transaction() as tx:
             row = await self.states.held(tx, account)
             if login != "keep":
-                await tx.all(ENDED[login], account=account, worker=self.worker)
-            # The state first: it is written by the holder of the lease alone.
+                await tx.all(LOGIN_QUERIES[login], account=account, worker=self.worker)
+            # The state first: only the holder of the lease may write it.
             await self.states.write(tx, row, to or after_closing(State(row["state"]), linked=linked), reason)
             await tx.all("release_account", account=account, worker=self.worker, put_away=gone)
             await tx.all("move_lane", lane=account, queue="account")
@@ -359,19 +359,19 @@ class Seats:
                 await tx.all("attend", lane=account, seconds=0)
 
     async def leave_idle(self, seconds: float) -> None:
-        """Give up the seats of sessions that did nothing for so long; 0 keeps them."""
+        """Give up the seats of sessions that were not used for so long; 0 keeps them."""
         now = time.monotonic()
         for session in list(self.sessions.values()):
             if seconds and now - session.used > seconds and self._is_idle(session):
                 await self.leave(session.account, "idle", only_idle=True)
 
     async def leave_all_idle(self) -> None:
-        """Give up every seat that no drain needs: the worker ends, and others take them over meanwhile."""
+        """Give up every seat that no drain needs: the worker stops, and others can take the accounts over meanwhile."""
         idle = [session.account for session in self.sessions.values() if self._is_idle(session)]
         await asyncio.gather(*(self._close_one(account, only_idle=True) for account in idle))
 
     async def tidy(self) -> None:
-        """Delete directories that were left on this disk by leases that were lost, and by visitors that ended."""
+        """Delete directories that lost leases and ended temporary workers have left on this disk."""
         await self.profiles.sweep()
         for account in await self.profiles.stale():
             async with self._lock(account):
@@ -390,13 +390,13 @@ class Seats:
         try:
             await self.leave(account, "the worker stopped", attend=was_open, only_idle=only_idle)
         except DatabaseUnavailable:
-            # The lease ends by itself; the browser has gone.
+            # The browser is closed, and the lease ends by itself.
             log.warning(
                 "the lease of account %s could not be given back", account,
                 extra={"event": "lease.not_given_back", "account": account},
             )  # fmt: skip
         except Exception:
-            # The others are left all the same.
+            # Go on with the other accounts.
             log.exception(
-                "account %s could not be left", account, extra={"event": "session.not_left", "account": account}
+                "account %s could not be closed", account, extra={"event": "session.not_left", "account": account}
             )

@@ -1,4 +1,4 @@
-"""Selectors from behind an address, with their signature: what `selector_source` fetches."""
+"""Downloads a selectors file and its signature, for `selector_source`."""
 
 import asyncio
 import ssl
@@ -15,18 +15,18 @@ CAP = 2**20  # bytes
 
 @dataclass
 class Download:
-    """A selectors file behind https, with its signature at the same address with `.sig`."""
+    """A selectors file at an https URL, with its signature at the same URL with `.sig`."""
 
     url: str
-    #: of the connection; None for the usual one
+    #: TLS context of the connection; None for the default
     tls: ssl.SSLContext | None = None
-    #: what the server said of the last file that was accepted, for asking whether there is another
+    #: headers for a conditional request, from the ETag and Last-Modified of the last file that was accepted
     _seen: dict[str, str] = field(default_factory=dict)
 
     async def fetch(self) -> tuple[bytes, bytes, Callable[[], None]] | None:
         """Return file, signature, and what to call once they are accepted; None when there is nothing new.
 
-        Raise SelectorsWrong with the reason when they cannot be had.
+        Raise SelectorsWrong with the reason when the download fails.
         """
         try:
             async with asyncio.timeout(TIMEOUT), self._client() as client:
@@ -62,7 +62,7 @@ class Download:
 
 
 async def _body(answer: httpx2.Response) -> bytes:
-    """Read an answer as it came, at most CAP bytes: what is packed could unpack to anything."""
+    """Read an uncompressed answer of at most CAP bytes: a compressed one could unpack to any size."""
     if answer.status_code != httpx2.codes.OK:
         raise SelectorsWrong(f"{answer.url} answered {answer.status_code}.")
     if "content-encoding" in answer.headers:

@@ -1,6 +1,7 @@
-"""Where the selectors come from, at the start and at run time: SELECTORS_FILE, the pinned, the fetched, the shipped.
+"""Where the selectors come from, at the start and at run time.
 
-In that order. What is wrong is refused with a line in the log, and the selectors in use stay.
+In this order: SELECTORS_FILE, the pinned version, the newer of the fetched and the shipped one. Invalid selectors are
+refused with a line in the log, and those in use stay.
 """
 
 import logging
@@ -20,20 +21,20 @@ from tasks.web.selector_store import SHIPPED, SelectorStore, age, opened
 
 log = logging.getLogger(__name__)
 
-EVERY = 300.0  # seconds between looks at the address
-LOOK = 5.0  # seconds between looks at the file and the pin, for whoever runs it
+FETCH_SECONDS = 300.0  # seconds between requests to SELECTORS_URL
+POLL_SECONDS = 5.0  # seconds between checks of the file and the pin; for the caller of `run_once`
 
 
 @dataclass
 class SelectorSource:
-    """Finds the selectors to be used, at the start and again and again."""
+    """Finds the selectors to use, at the start and whenever they change."""
 
     store: SelectorStore
     file: Path | None = None
     download: Download | None = None
-    #: is handed those that take the place of the ones in use
+    #: called with the selectors that replace the ones in use
     use: Callable[[Selectors], None] = lambda _: None
-    #: where the ones in use come from, for people
+    #: where the selectors in use come from, for people
     origin: str = SHIPPED
     _used: Selectors = field(default_factory=selectors.load)
     _stamp: tuple[int, int, int] | None = None
@@ -44,7 +45,7 @@ class SelectorSource:
     def at(
         cls, folder: Path, file: Path | None, url: str | None, key: str | None, tls: ssl.SSLContext | None = None
     ) -> Self:
-        """Make it of the settings; `folder` is where what was fetched is kept. Raise SelectorsWrong for a wrong key."""
+        """Make it from the settings; fetched files are kept in `folder`. Raise SelectorsWrong for a wrong key."""
         if key is not None:
             try:
                 read_public_key(key)
@@ -59,14 +60,14 @@ class SelectorSource:
         return self._used
 
     async def run_once(self) -> None:
-        """Look whether the file or the pin has changed, and every five minutes whether the address has other ones."""
+        """Check whether the file or the pin has changed, and every five minutes whether the URL has a new file."""
         if self.file:
             self._look_at_file()
             return
         if self.store.pinned() != self._pinned:
             self._take()
         if self.download and time.monotonic() >= self._next:
-            self._next = time.monotonic() + EVERY
+            self._next = time.monotonic() + FETCH_SECONDS
             await self._fetch(self.download)
 
     def _look_at_file(self) -> None:
@@ -101,7 +102,7 @@ class SelectorSource:
             )  # fmt: skip
 
     def _is_new(self, found: Selectors, content: bytes, signature: bytes) -> bool:
-        """Tell whether it is to be kept. Raise SelectorsWrong for one older than those here: it may be played back."""
+        """Tell whether to keep a fetched file. Raise SelectorsWrong for an older one, which may be a replay attack."""
         shipped = selectors.load()
         newest = max(age(version) for version in (shipped.version, *self.store.versions()))
         if age(found.version) < newest:
@@ -111,7 +112,7 @@ class SelectorSource:
         held = self.store.held(found.version)
         if (held and held[0] != content) or (not held and found != shipped):
             raise SelectorsWrong(f"They differ from those of the same version {found.version}: raise the version.")
-        # The same may be signed anew, by a key that took the place of another.
+        # The same file may have a new signature, after a change of the key.
         return held is not None and held[1] != signature
 
     def _take(self, given: Selectors | None = None) -> None:
@@ -125,7 +126,7 @@ class SelectorSource:
             self.use(self._used)
 
     def _choose(self, given: Selectors | None) -> None:
-        """Settle which are in use: those given, the pinned, or the newest of the fetched and the shipped."""
+        """Choose the selectors to use: those given, the pinned, or the newer of the fetched and the shipped."""
         self._pinned = self.store.pinned()
         if given:
             self._used, self.origin = given, f"file {self.file}"

@@ -1,4 +1,4 @@
-"""The store of selectors that were fetched, on disk with their signatures, for a restart and for the way back."""
+"""The store of fetched selectors, on disk with their signatures, for a restart and for going back to a version."""
 
 import logging
 import os
@@ -13,10 +13,10 @@ from errors import SelectorsWrong
 
 log = logging.getLogger(__name__)
 
-KEPT = 4  # fetched versions: the newest and three for the way back
+KEPT = 4  # fetched versions: the newest and three to go back to
 SHIPPED = "shipped"
 NEWEST = "newest"
-#: a version that can be compared: the day, and the number of the file on that day after the first
+#: a version: the day, and a number for each further file of that day
 VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(?:\.\d{1,6})?")
 
 
@@ -54,7 +54,7 @@ class SelectorStore:
         return opened(*held, self.key)
 
     def newest(self) -> Selectors | None:
-        """Return the newest version that can be read; what cannot is logged."""
+        """Return the newest version that can be read; log those that cannot."""
         for version in self.versions():
             try:
                 return self.read(version)
@@ -66,10 +66,10 @@ class SelectorStore:
         return None
 
     def keep(self, fetched: Selectors, content: bytes, signature: bytes) -> None:
-        """Write a version down and drop the oldest ones, save for the pinned one."""
+        """Store a version and delete the oldest ones, except the pinned one."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.folder / f"{fetched.version}.toml"
-        # The signature first: what has none is not read.
+        # The signature first: a file without one is not read.
         _write(path.with_suffix(".toml.sig"), signature)
         _write(path, content)
         for version in self.versions()[KEPT:]:
@@ -78,14 +78,14 @@ class SelectorStore:
                     (self.folder / f"{version}{end}").unlink(missing_ok=True)
 
     def pinned(self) -> str | None:
-        """Return the version that is to be used whatever comes: one of those kept, or `shipped`."""
+        """Return the version that is to be used even if there are newer ones: one that is kept, or `shipped`."""
         try:
             return (self.folder / "pinned").read_text("utf-8").strip() or None
         except FileNotFoundError:
             return None
 
     def pin(self, version: str) -> None:
-        """Use this version from now on, `shipped`, or `newest` again. Raise SelectorsWrong when it is not kept."""
+        """Use this version from now on; `shipped`, or `newest` to unpin. Raise SelectorsWrong when it is not kept."""
         if version == NEWEST:
             (self.folder / "pinned").unlink(missing_ok=True)
             return
@@ -106,7 +106,7 @@ def opened(content: bytes, signature: bytes, key: str | None) -> Selectors:
 
 
 def _write(path: Path, content: bytes) -> None:
-    # Several workers may share the folder, and each of them may end at any moment.
+    # Atomic: several workers may share the folder, and each of them may end at any moment.
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
     fresh.write_bytes(content)
     fresh.replace(path)

@@ -1,7 +1,7 @@
 """Sending one message: open → read → type → arm → permit → press → confirm → write.
 
 Until Enter is pressed nothing has left, whatever goes wrong: the job goes back to the queue, or fails. From then on the
-message may have been sent, and only what the chat shows is believed.
+message may have been sent, and only the chat can show whether it was.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from errors import (
 )
 from tasks.lanes import Drain
 from tasks.sending.job import Job
-from tasks.sending.jobs import SETTLE_AGAIN, Jobs
+from tasks.sending.jobs import SETTLE_RETRY_SECONDS, Jobs
 from tasks.web import page_metrics
 from tasks.web.incoming import Incoming
 from tasks.web.job_evidence import JobEvidence
@@ -41,13 +41,13 @@ from tasks.web.settle import Settler
 
 log = logging.getLogger(__name__)
 
-#: Seconds of lease that submitting needs, and for which the page lets an Enter through.
+#: Seconds that the lease must still last for submitting, and for which the armed page lets an Enter through.
 ENTER_MARGIN = 10.0
 MESSAGE_LIMIT = 150.0  # seconds to open the chat and type
-HELD_BACK = 3  # times in a row that Enter did not reach the page, until it is opened anew
+MAX_HELD_BACK = 3  # times in a row that Enter did not reach the page, until the page is reopened
 #: why Enter did not reach the page: it would have come after ENTER_MARGIN
 LATE = "late"
-SURVEY = 60.0  # seconds between looks how well a page is known
+SURVEY_SECONDS = 60.0  # seconds between counts of how well the selectors match a page
 
 
 class Fenced(LeaseLost):
@@ -60,18 +60,18 @@ class HeldBack(Exception):
 
 @dataclass(frozen=True)
 class Sending:
-    """A message on its way: what each step hands to the next."""
+    """A message that is being sent: what each step hands to the next."""
 
     drain: Drain
     session: Session
     job: Job
-    #: by the loop's clock, until when its chat is to be open and it typed
+    #: until when the chat must be open and the message typed, by the loop's clock
     deadline: float
     #: when the page was armed, by the monotonic clock
     armed_at: float = 0.0
     #: id of the last message above it
     anchor: str | None = None
-    #: itself, once it has its tick
+    #: its bubble, once that has its tick
     bubble: Bubble | None = None
 
 
@@ -91,9 +91,9 @@ class Sender:
         self.settler = Settler(self.jobs, self.evidence)
 
     async def send(self, drain: Drain, session: Session, job: Job) -> None:
-        """Send a claimed job and write what became of it. Raises AttemptFailed and AccountWaits after that."""
+        """Send a claimed job and write its result. Raises AttemptFailed and AccountWaits, after writing."""
         if job.attempts > self.jobs.policy.attempts + job.blamed:
-            await self.jobs.failed(job, AttemptFailed("Each attempt ended with the worker that made it."))
+            await self.jobs.failed(job, AttemptFailed("The worker of each attempt ended before the attempt did."))
             return
         sending = Sending(drain, session, job, asyncio.get_running_loop().time() + MESSAGE_LIMIT)
         try:
@@ -118,7 +118,7 @@ class Sender:
         except OutcomeUnknown as error:
             await self._unknown(sending, error)
         except SendError as error:
-            await self._look_soon(sending, error)
+            await self._settle_soon(sending, error)
             raise
 
     # --- the steps before Enter --------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ class Sender:
         session, job = sending.session, sending.job
         async with _in_time(sending):
             await self.incoming.before_opening(job.account_id, job.phone, job.id, session.page)
-            # A new number that is tried while WhatsApp allows none makes the restriction last.
+            # Trying a new number while WhatsApp restricts new chats prolongs the restriction.
             messages = await self.jobs.bubbles_of_recipient(job) if session.restricted else ()
             await session.page.open_chat(job.phone, known_only=session.restricted, messages=messages)
         return sending
@@ -144,7 +144,7 @@ class Sender:
         return sending
 
     async def _arm(self, sending: Sending) -> Sending:
-        # Armed before the permission is written: the page then closes no later than the lease, however long this
+        # Armed before the permission is written: so the page lets no Enter through after the lease, however long this
         # process is frozen in between.
         armed_at = time.monotonic()
         return replace(sending, armed_at=armed_at, anchor=await sending.session.page.arm(ENTER_MARGIN))
@@ -163,7 +163,7 @@ class Sender:
                 generation=session.generation,
                 pressed_on=session.place,
                 margin=ENTER_MARGIN,
-                look=SETTLE_AGAIN,
+                look=SETTLE_RETRY_SECONDS,
             )
         except DatabaseUnavailable:
             await _clear(session)
@@ -196,14 +196,14 @@ class Sender:
         return sending
 
     async def _note(self, job: Job, bubble: str) -> None:
-        """Write the id of a message that stays at the clock; its outcome does not hang on that."""
+        """Write the id of a message that stays pending; best effort, since its outcome does not depend on that."""
         with suppress(DatabaseUnavailable):
             await self.jobs.note_bubble(job, bubble)
 
     # --- when a step fails -------------------------------------------------------------------------------------------
 
     async def _not_sent(self, sending: Sending, error: SendError) -> None:
-        """Write what becomes of a message of which nothing left. Raise what is about the account or its page."""
+        """Write the result of a message that has not left. Raise an error of the account or its page."""
         session, job = sending.session, sending.job
         log.info(
             "job %s was not sent: %s", job.id, error.code,
@@ -212,7 +212,7 @@ class Sender:
         )  # fmt: skip
         doubted = job.blamed and isinstance(error, UiChanged)
         if isinstance(error, AttemptFailed) or doubted:
-            await self.jobs.again(job, error)
+            await self.jobs.retry_later(job, error)
         elif isinstance(error, AccountWaits):
             await self.jobs.returned(job, error)
         else:
@@ -226,24 +226,24 @@ class Sender:
             raise error
 
     async def _held_back(self, sending: Sending, why: str) -> None:
-        """Give back a message whose Enter was held back. Raise PageHung where that happens again and again."""
+        """Queue a message again whose Enter did not reach the page. Raise PageHung if that happens repeatedly."""
         session, job = sending.session, sending.job
         session.held_back += 1
-        if session.held_back < HELD_BACK:
+        if session.held_back < MAX_HELD_BACK:
             await self.jobs.not_pressed(job)
             return
         session.held_back = 0
         error = PageHung(
-            "Enter would have come too late, again and again."
+            "Enter would have come too late, several times in a row."
             if why == LATE
-            else "Something else than the compose box would have got Enter, again and again."
+            else "Another element than the compose box would have got Enter, several times in a row."
         )
         await self.jobs.not_pressed(job, error, counts=True)
         await self.evidence.keep(session, job, error)
         raise error
 
     async def _not_taken(self, sending: Sending, error: EnterNotTaken | EnterRefused) -> None:
-        """Give back a message that still stands in the box; it is tried through the button next, then not at all."""
+        """Queue a message again that is still in the box, for the send button next; if that has failed too, raise."""
         session, job = sending.session, sending.job
         refused = error if isinstance(error, EnterRefused) else None
         await self.jobs.not_pressed(job, refused, counts=job.blamed and refused is not None)
@@ -260,7 +260,7 @@ class Sender:
         await self.jobs.failed(job, error, error.bubble)
 
     async def _unknown(self, sending: Sending, error: OutcomeUnknown) -> None:
-        """Look for a message that the page lost sight of, as after a crash."""
+        """Look for a message that the page lost sight of, for example in a crash."""
         try:
             if error.reason == Reason.AT_THE_CLOCK:
                 await self._without_tick(sending, error)
@@ -272,11 +272,11 @@ class Sender:
             )  # fmt: skip
             await self.settler.settle_one(sending.session, pressed)
         except SendError as found:
-            await self._look_soon(sending, found)
+            await self._settle_soon(sending, found)
             raise
 
-    async def _look_soon(self, sending: Sending, error: SendError) -> None:
-        """Have the chat looked at at once: Enter was pressed, or may have been."""
+    async def _settle_soon(self, sending: Sending, error: SendError) -> None:
+        """Have the job settled at once: Enter was pressed, or may have been."""
         await self.jobs.settle_soon(sending.job, Reason.UNREADABLE if isinstance(error, UiChanged) else None)
         await self.evidence.keep(sending.session, sending.job, error)
 
@@ -309,13 +309,13 @@ async def _clear(session: Session) -> None:
 
 
 async def _survey(session: Session) -> None:
-    """Count now and then how well the page is known, with a chat open and a message of ours in it."""
-    if time.monotonic() - session.surveyed > SURVEY:
+    """Count how well the selectors match the page, at most once a minute; a chat with our message is open now."""
+    if time.monotonic() - session.surveyed > SURVEY_SECONDS:
         session.surveyed = time.monotonic()
         with suppress(SendError):
             page_metrics.surveyed(*await session.page.survey())
 
 
 def _blamed(error: SendError) -> PageHung:
-    """Return what a page that is not known means of a job that is blamed: it may be its own chat alone that is so."""
+    """Return the error of a blamed job on a page that is not recognised: it may be only the job's own chat."""
     return PageHung(error.detail)

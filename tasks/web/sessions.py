@@ -1,4 +1,4 @@
-"""The duty `sessions`: the seats of a worker, their accounts' lanes, and what is done with the pages that are open."""
+"""The duty `sessions`: the seats of a worker, their accounts' lanes, and the periodic tasks on open pages."""
 
 import asyncio
 import logging
@@ -13,8 +13,8 @@ from tasks.web.seats import Seats
 log = logging.getLogger(__name__)
 
 DUTY = "sessions"
-RESTORE_APART = 2.0  # seconds between the accounts that a worker opens again at its start
-PROBE_AGAIN = 300.0  # seconds that a browser which started counts for
+RESTORE_APART = 2.0  # seconds between the accounts that a worker reopens at its start
+PROBE_VALID_SECONDS = 300.0  # seconds for which a successful start of a browser counts
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Sessions(Part):
     """What a worker does with accounts and their pages."""
 
     seats: Seats
-    #: by the loop's clock, until when a browser is believed to start
+    #: until when the last successful start of a browser counts, by the loop's clock
     _starts_until: float = 0.0
     _probing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _dropping: set[asyncio.Task[None]] = field(default_factory=set)
@@ -39,7 +39,7 @@ class Sessions(Part):
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Hold the engine within the block, and the guard that ends its browsers in time."""
+        """Run the engine within the block, and the guard that ends its browsers in time."""
         async with self.seats.engine:
             await self.seats.guard.start()
             try:
@@ -48,7 +48,7 @@ class Sessions(Part):
                 await self.seats.guard.close()
 
     async def prepare(self) -> None:
-        """Remove what an earlier worker left in the directory of profiles, which nobody else uses now."""
+        """Remove what an earlier worker left in the directory of profiles, which no other worker uses now."""
         for directory in await end_orphans(self.seats.profiles.root):
             log.warning(
                 "ended a browser that was left open in %s", directory,
@@ -58,16 +58,16 @@ class Sessions(Part):
         await self.seats.profiles.sweep()
 
     async def begin(self) -> None:
-        """Open again what was open, as many accounts as there are seats."""
+        """Reopen the accounts that were open, as many as there are seats."""
         await self.seats.database.all("restore_accounts", seats=self.capacity, apart=RESTORE_APART)
 
     async def check(self) -> None:
-        """Raise ChromiumMissing, BrowserLost or PageHung when no browser starts; looked at every five minutes."""
+        """Raise ChromiumMissing, BrowserLost or PageHung when no browser starts; tried every five minutes."""
         async with self._probing:
             now = asyncio.get_running_loop().time()
             if now > self._starts_until:
                 await self.seats.engine.probe()
-                self._starts_until = asyncio.get_running_loop().time() + PROBE_AGAIN
+                self._starts_until = asyncio.get_running_loop().time() + PROBE_VALID_SECONDS
 
     # --- leases ------------------------------------------------------------------------------------------------------
 
@@ -79,25 +79,25 @@ class Sessions(Part):
         """Return the accounts that it has leased."""
         return set(self.seats.leases)
 
-    async def renewed(self, accounts: Sequence[str], held: set[str], before: float) -> None:
-        """Close what is no longer leased, and give back what is leased and without a browser."""
+    async def leases_renewed(self, accounts: Sequence[str], held: set[str], before: float) -> None:
+        """Close sessions that are no longer leased, and give back leased accounts without a browser."""
         self.seats.renewed(accounts, before)
         for account in held - set(accounts):
             if self.seats.leases.pop(account, None) is not None:
-                self._beside(self.seats.drop(account))
-        await self.seats.let_go(accounts)
+                self._in_background(self.seats.drop(account))
+        await self.seats.release_unattended(accounts)
 
-    def unanswered(self) -> None:
+    def database_away(self) -> None:
         """Close the sessions whose leases are about to end."""
-        self._beside(self.seats.drop_ending())
+        self._in_background(self.seats.drop_ending())
 
-    def dead(self) -> None:
+    def declared_dead(self) -> None:
         """Close every session: others have the accounts."""
         for account in list(self.seats.sessions):
-            self._beside(self.seats.close(account))
+            self._in_background(self.seats.close(account))
 
-    def _beside(self, closing: Coroutine[None, None, None]) -> None:
-        # A hung page takes longer to close than the next sign of life may wait.
+    def _in_background(self, closing: Coroutine[None, None, None]) -> None:
+        # A hung page takes longer to close than the next heartbeat may wait.
         task = asyncio.create_task(closing)
         self._dropping.add(task)
         task.add_done_callback(self._dropping.discard)
@@ -105,7 +105,7 @@ class Sessions(Part):
     # --- the end ------------------------------------------------------------------------------------------------------
 
     async def leave_idle(self) -> None:
-        """Give up every seat that no drain needs: others take these accounts over meanwhile."""
+        """Give up every seat that no drain needs: other workers can take these accounts over meanwhile."""
         await self.seats.leave_all_idle()
 
     async def leave(self) -> None:

@@ -1,6 +1,6 @@
 """Settling: look in the chat for a message that may have been sent, and write what is proved.
 
-What cannot be told is looked at again for a while, and never sent again on a guess.
+While the outcome is unknown, it is looked for again for a while; the message is never sent again on a guess.
 """
 
 import logging
@@ -31,9 +31,9 @@ class Settler:
                 try:
                     await self.settle_one(session, job)
                 except (AttemptFailed, UiChanged) as error:
-                    # Not at once again: the page is opened anew for the others.
+                    # Not again at once: the page is reopened for the others first.
                     await self.jobs.put_off_settling(job)
-                    # A chat without a box, as that of somebody blocked, tells nothing of the page.
+                    # A chat without a compose box, such as that of a blocked contact, proves no fault of the page.
                     if not isinstance(error, UiChanged) or error.element != "compose":
                         raise
 
@@ -55,7 +55,7 @@ class Settler:
         elif found.verdict is Verdict.FAILED and bubble:
             await self.jobs.failed(job, Refused(bubble.failure or None), bubble.id)
         elif found.verdict is Verdict.NOT_SENT:
-            await self.jobs.again(job, AttemptFailed("Enter was not pressed: the chat shows that nothing left."))
+            await self.jobs.retry_later(job, AttemptFailed("Enter was not pressed: the chat shows that nothing left."))
         elif job.submitted_for > self._patience(found.verdict):
             unknown = OutcomeUnknown(reason=found.reason)
             await self.evidence.keep(session, job, unknown)
@@ -63,17 +63,17 @@ class Settler:
         else:
             await self.jobs.note_reason(job, found.reason)
             if found.verdict is Verdict.UNREADABLE and bubble:
-                detail = f"The page has no meta that tells the status of our message: {bubble.mark or 'none'}."
+                detail = f"The page has no meta that shows the status of our message: {bubble.mark or 'none'}."
                 raise UiChanged(detail, element="meta")
 
     def _patience(self, verdict: Verdict) -> float:
-        # A bubble at the clock may still leave, and a status that nobody can read may be read by other selectors. What
-        # cannot be told now may be told once the page has loaded more.
+        # A pending bubble may still leave, and other selectors may be able to read a status. For anything else it is
+        # enough to wait until the page has loaded more.
         policy = self.jobs.policy
         waits = verdict in {Verdict.PENDING, Verdict.UNREADABLE}
         return policy.settle_seconds if waits else policy.confirm_seconds
 
 
 def _is_proof(job: Job, session: Session) -> bool:
-    """Tell whether this page would show the message; an older copy of the profile, or a disk without power, may not."""
+    """Tell whether this page must show the message; an older profile, or a disk after a power loss, may lack it."""
     return (job.profile_generation, job.pressed_on) == (session.generation, session.place)

@@ -1,4 +1,4 @@
-"""Accounts as drains see them, and their states: changed by the holder of the lease alone, with history and event."""
+"""Accounts as drains see them, and changes of their state: only by the holder of the lease, with history and event."""
 
 import logging
 from dataclasses import dataclass
@@ -32,16 +32,17 @@ class Account:
     profile_home: str | None
     profile_generation: int
     reconnects: int
-    #: while it holds
+    #: of new chats, as long as it lasts
     restriction: str | None
-    #: sending stopped, since the page had changed, and it is time to look whether it is known again
+    #: it stopped with ui_changed, and it is time to check whether the page is recognised again
     probe: bool
-    #: its page was not recognised under a message, and nothing was sent since
+    #: its page was not recognised during a message, and nothing was sent since
     doubted: bool
-    #: it slept for so long that WhatsApp may unlink it
+    #: it was hibernated for so long that WhatsApp may unlink it
     stale: bool
     #: a message is due, whatever the gate says
     due: bool
+    #: a job of it is `sending` or `submitting`
     half_done: bool
 
 
@@ -61,7 +62,7 @@ class States:
         await self.database.transact(work)
 
     async def reach(self, tx: Transaction, account: str, to: State, reason: str | None = None) -> None:
-        """Write a change, by way of `starting` where the table has no straight way."""
+        """Write a change, by way of `starting` if the table has no direct transition."""
         row = await self.held(tx, account)
         current = State(row["state"])
         if to is not current and to not in TRANSITIONS[current]:

@@ -42,7 +42,8 @@ class Ticks:
                 chats = await session.page.chat_ticks()
         except PostriderError as error:
             # The next drain finds out what is wrong with the page; nothing depends on this look.
-            log.debug("no look at the ticks of account %s: %s", session.account, error.code)
+            log.debug("the ticks of account %s could not be read: %s", session.account, error.code)
+
             return
         newest: set[str] = set()
         for row in rows:
@@ -56,7 +57,7 @@ class Ticks:
         if row["state"] == "failed":
             steps = ["late_tick"] if tick >= Tick.SENT else []
         else:
-            # Blue ticks say both; each is an event of its own.
+            # Blue ticks mean both; each is an event of its own.
             steps = ["job_delivered"] if tick >= Tick.DELIVERED and row["state"] == "sent" else []
             steps += ["job_read"] if tick is Tick.READ else []
         if steps:

@@ -1,4 +1,4 @@
-"""The watchdog: sessions whose browser takes too much memory, hangs or is gone are opened anew."""
+"""The watchdog: reopens sessions whose browser takes too much memory, hangs or is gone."""
 
 import asyncio
 import logging
@@ -15,10 +15,10 @@ from tasks.web.seats import Seats, Session
 log = logging.getLogger(__name__)
 
 MB = 2**20
-#: times the limit at which a browser is not waited for until it has sent its message
-AT_ONCE = 2
-SOON = 300.0  # seconds from its opening in which a browser that is too large is so from the beginning
-AGAIN = 60.0  # seconds until a seal that failed is tried again
+#: multiple of the limit at which a browser is closed at once, even while it sends a message
+AT_ONCE_FACTOR = 2
+STARTUP_SECONDS = 300.0  # seconds after its start in which a browser over the limit counts as heavy from the beginning
+SEAL_RETRY_SECONDS = 60.0  # seconds until a failed seal is retried
 
 
 @dataclass
@@ -49,21 +49,21 @@ class Watchdog:
             return
         if self.memory_limit and size:
             await self._weigh(session, size)
-        if self.memory_limit and size > AT_ONCE * self.memory_limit * MB:
-            await self._open_anew(session, f"its browser takes {size // MB} MB")
+        if self.memory_limit and size > AT_ONCE_FACTOR * self.memory_limit * MB:
+            await self._reopen(session, f"its browser takes {size // MB} MB")
         elif not session.page.alive:
-            await self._open_anew(session, "its browser is gone")
+            await self._reopen(session, "its browser is gone")
         elif self.seats.draining(session.account) or session.busy.locked():
             return
         elif session.over_memory:
-            await self._open_anew(session, f"its browser takes {size // MB} MB")
+            await self._reopen(session, f"its browser takes {size // MB} MB")
         elif not await session.page.answers():
-            await self._open_anew(session, "its page does not answer")
+            await self._reopen(session, "its page does not answer")
 
     async def _weigh(self, session: Session, size: int) -> None:
-        """Have a browser that takes too much opened anew, unless it does so from the beginning: the next one would."""
+        """Have a browser over the limit restarted, unless it was so from the beginning: the next one would be too."""
         over = size > self.memory_limit * MB
-        if over and not session.heavy and time.monotonic() - session.opened > SOON:
+        if over and not session.heavy and time.monotonic() - session.opened > STARTUP_SECONDS:
             session.over_memory = True
         elif session.heavy is None or (over and not session.heavy):
             session.heavy = over
@@ -71,15 +71,15 @@ class Watchdog:
             await self.database.all("note_memory", account=session.account, worker=self.seats.worker, mb=mb)
             if over:
                 log.warning(
-                    "account %s: its browser takes %d MB from its beginning; it is left alone up to %.0f MB",
-                    session.account, mb, AT_ONCE * self.memory_limit,
+                    "account %s: its browser takes %d MB since its start; it is left alone up to %.0f MB",
+                    session.account, mb, AT_ONCE_FACTOR * self.memory_limit,
                     extra={"event": "session.heavy", "account": session.account, "mb": mb},
                 )  # fmt: skip
 
-    async def _open_anew(self, session: Session, reason: str) -> None:
-        # What a drain has in hand there ends as any lost browser does, and is settled in the new one.
+    async def _reopen(self, session: Session, reason: str) -> None:
+        # A message that is being sent there fails as with any lost browser, and is settled in the new one.
         log.warning(
-            "account %s is opened anew: %s", session.account, reason,
+            "account %s is reopened: %s", session.account, reason,
             extra={"event": "session.reopened", "account": session.account, "reason": reason},
         )  # fmt: skip
         await self.seats.close(session.account)
@@ -88,15 +88,15 @@ class Watchdog:
 
 @dataclass
 class Sealing:
-    """Seals the profiles of sessions that stay open, so that little is lost with a machine."""
+    """Seals the profiles of sessions that stay open, so that little is lost if the machine fails."""
 
     seats: Seats
-    #: seconds
+    #: seconds between two seals of a session
     every: float
     _beside: PerKey = field(default_factory=PerKey)
 
     async def run_once(self) -> None:
-        """Seal the profiles whose time has come."""
+        """Seal the profiles that are due."""
         now = time.monotonic()
         due = {session.account: session for session in self.seats.sessions.values() if now >= session.seal_at}
         await self._beside.each(
@@ -116,4 +116,4 @@ class Sealing:
                 "the profile of account %s was not sealed: %s", session.account, error.code,
                 extra={"event": "profile.not_sealed", "account": session.account, "reason": error.code},
             )  # fmt: skip
-        session.seal_at = time.monotonic() + (self.every if stored else AGAIN)
+        session.seal_at = time.monotonic() + (self.every if stored else SEAL_RETRY_SECONDS)
