@@ -34,7 +34,7 @@ from browser.page.reader import Patience
 from browser.page.restriction import Restriction, read
 from browser.page.screens import ERRORS, Screen
 from browser.page.whatsapp import WhatsApp
-from browser.sandbox.control import DIALOGS, LOGOUTS, WHOLE
+from browser.sandbox.control import DIALOGS, FULL_PAGE, LOGOUTS
 from tasks.web.lane import on_main_screen
 
 __all__ = ["kind", "pages"]
@@ -357,7 +357,7 @@ LOGGED_OUT = {
 
 
 def test_every_name_of_a_screen_is_tried() -> None:
-    assert set(SCREENS) == {*WHOLE, *DIALOGS}
+    assert set(SCREENS) == {*FULL_PAGE, *DIALOGS}
     assert set(LOGGED_OUT) == set(LOGOUTS)
     assert {*SCREENS.values(), Screen.QR} == set(Screen)
     assert set(MEETS) == {*SCREENS, *LOGGED_OUT}

@@ -50,7 +50,7 @@ async def test_the_own_chat_is_opened_and_nobodys_message_is_read(pages: Pages, 
 
 @pytest.fixture
 def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkup, "SETTLING", 1.0)
+    monkeypatch.setattr(checkup, "SETTLE_SECONDS", 1.0)
 
 
 @pytest.mark.usefixtures("briefly")

@@ -20,7 +20,7 @@ from fixtures_screens import MEETS
 
 from api.accounts.account_health import KEPT
 from browser.page.screens import Screen
-from browser.sandbox.control import DIALOGS, LOGOUTS, WHOLE
+from browser.sandbox.control import DIALOGS, FULL_PAGE, LOGOUTS
 from commands.demo_timing import PATIENCE
 from errors import Banned, LoggedOut, Offline, OpenElsewhere, PageCrashed, PageHung, SendError, UiChanged, UnknownDialog
 from tasks.web import account_errors
@@ -98,7 +98,7 @@ EXAMPLES = {error: screen for screen, error in reversed(MEETS.items())}
 
 
 def test_every_screen_has_a_fate() -> None:
-    assert set(MEETS) == {*WHOLE, *DIALOGS, *LOGOUTS}
+    assert set(MEETS) == {*FULL_PAGE, *DIALOGS, *LOGOUTS}
     assert set(MEETS.values()) == set(FATES)
 
 

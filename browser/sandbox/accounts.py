@@ -1,4 +1,4 @@
-"""The accounts that the sandbox has seen, and what WhatsApp holds against them."""
+"""The sandbox's accounts, with their bans, restrictions and outages."""
 
 import asyncio
 import hashlib
@@ -11,7 +11,7 @@ import phonenumbers
 from browser.sandbox.live import Live
 from browser.sandbox.store import Row, Store, Value
 
-#: what keeps an account from new chats, in the order of the numbers that stand for them in the file
+#: restrictions on new chats; the file stores the index of one
 RESTRICTIONS = (None, "new_chats", "monthly_cap")
 
 
@@ -44,7 +44,7 @@ class Account:
 
     @property
     def banned(self) -> bool:
-        """A ban holds until it is over or lifted."""
+        """Whether a ban is in force: it has neither ended nor been lifted."""
         return (self.banned_until or -math.inf) > time.time()
 
     @property
@@ -58,7 +58,7 @@ class Account:
         return (self.offline_until or -math.inf) > time.time()
 
     def standing(self) -> dict[str, object]:
-        """Return what a page and the phone's side show of it."""
+        """Return the state that the account's pages and the phone's page show."""
         return {
             "account": self.id,
             "phone": self.phone,
@@ -73,13 +73,13 @@ class Account:
 
 
 class Accounts:
-    """Reads and changes accounts; every change is told to the account's pages. An account exists by being used."""
+    """Reads and changes accounts, and reports each change to the account's pages. Using an account creates it."""
 
     def __init__(self, store: Store, live: Live) -> None:
         self._store, self._live = store, live
 
     def get(self, account: str) -> Account:
-        """Return an account, made now if nobody has used it before."""
+        """Return an account, created at its first use."""
         row = self._store.one("get_account", account=account)
         if row is None:
             self._store.change(
@@ -98,7 +98,7 @@ class Accounts:
         self._change(account, "set_phone", phone=phone)
 
     def ban(self, account: str, seconds: float) -> None:
-        """Ban an account for so long."""
+        """Ban an account for so many seconds."""
         self._change(account, "set_banned", until=time.time() + seconds)
 
     def unban(self, account: str) -> None:
@@ -110,22 +110,22 @@ class Accounts:
         self._change(account, "set_restricted", restricted=RESTRICTIONS.index(restriction))
 
     def cut_off(self, account: str, seconds: float = math.inf) -> None:
-        """Take an account's connection away for so long."""
+        """Take an account offline for so many seconds."""
         self._change(account, "set_offline", until=time.time() + seconds)
         self.promise_return(account)
 
     def reconnect(self, account: str) -> None:
-        """Give an account its connection back."""
+        """Bring an account back online."""
         self._change(account, "set_offline", until=None)
 
     def promise_return(self, account: str) -> None:
-        """See to it that an account's pages hear when they are online again."""
+        """Schedule the event that brings an account's pages back online."""
         until = self.get(account).offline_until
         if until is not None and math.isfinite(until):
             asyncio.get_running_loop().call_later(max(0.0, until - time.time()), self.announce, account)
 
     def announce(self, account: str) -> None:
-        """Tell an account's pages how it stands."""
+        """Send an account's state to its pages."""
         self._live.tell(account, "standing", self.get(account).standing())
 
     def _change(self, account: str, query: str, **values: Value) -> None:
@@ -144,6 +144,6 @@ def title(phone: str) -> str:
 
 
 def _own_phone(account: str) -> str:
-    """Return a made-up number that is always the same for an account, and none of those that misbehave."""
+    """Derive an account's own phone number from its id; it is never one of the numbers that misbehave."""
     digest = int.from_bytes(hashlib.sha256(account.encode()).digest()[:8])
     return f"1555{2_000_000 + digest % 7_000_000}"

@@ -18,10 +18,10 @@ from errors import RequestError
 
 
 def create_sandbox(data_dir: Path, timing: Timing = Timing()) -> Starlette:  # noqa: B008 - it is frozen
-    """Return the sandbox on `<data_dir>/sandbox.sqlite`, to be mounted anywhere; its addresses are relative.
+    """Return the sandbox on `<data_dir>/sandbox.sqlite`, to be mounted anywhere; its URLs are relative.
 
-    `state.sandbox.stop()` ends its event streams; call it before a server that is to stop, which waits for them. Its
-    lifespan closes the file.
+    Call `state.sandbox.stop()` before the server stops: it ends the event streams, for which the server would wait. The
+    lifespan of the app closes the file.
     """
     app = Starlette(
         routes=[

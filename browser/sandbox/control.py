@@ -1,13 +1,13 @@
-"""Orders to an account's pages: to show what WhatsApp shows seldom, to rename elements, to take memory, to hang.
+"""Orders to an account's pages: show a rare screen, rename elements, take memory, hang, crash.
 
-Every open page listens, linked or not, so that each screen can be had at any time and in both generations.
+Every open page listens, linked or not, so that each screen can be shown at any time and in every generation.
 """
 
 from browser.sandbox.stream import Data, Stream
 from errors import Conflict
 
-#: Screens that take the whole page, and nothing else runs under them. static/shows.js draws them.
-WHOLE = (
+#: Screens that fill the page; nothing else runs under them. static/shows.js draws them.
+FULL_PAGE = (
     "loading",
     "syncing",
     "logging_out",
@@ -24,20 +24,19 @@ WHOLE = (
     "crashed",
     "unknown",
 )
-#: dialogs that lie over whatever is there
+#: dialogs over the current screen
 DIALOGS = ("conflict_browser", "whats_new", "update", "unknown_dialog")
-#: the steps of sending a message at which a page can be told to crash, in their order; static/crash.js
+#: the steps of sending a message at which a page can be ordered to crash, in their order; static/crash.js
 STEPS = ("open", "type", "enter", "drawn", "stored", "accepted", "ticked")
-#: what unlinks every browser of the account, and what the login screen then says of it
+#: reasons of a logout, which unlinks every browser of the account; the login screen shows them
 LOGOUTS = ("post_logout", "database_error", "sync_issue", "link_failed")
-
 
 #: the generations of the page; static/generation.js draws them
 DOMS = ("legacy", "bare", "2026-08")
 
 
 class Controls:
-    """The pages that are open, and what each account's are to show until told otherwise."""
+    """The open pages, and the standing orders of each account's pages."""
 
     def __init__(self) -> None:
         self._pages: set[tuple[str, Stream]] = set()
@@ -46,7 +45,7 @@ class Controls:
         self._drawn: dict[str, tuple[str, bool]] = {}
 
     def connect(self, account: str) -> Stream:
-        """Add a page; it hears first what it is to show."""
+        """Add a page; its stream begins with the standing orders."""
         stream = Stream()
         self._pages.add((account, stream))
         stream.push("show", {"screen": self.shown(account)})
@@ -58,11 +57,11 @@ class Controls:
         self._pages.discard((account, stream))
 
     def shown(self, account: str) -> str | None:
-        """Return what an account's pages are to show instead of what they would."""
+        """Return the screen that an account's pages are ordered to show, or None."""
         return self._shown.get(account)
 
     def show(self, account: str, screen: str | None) -> None:
-        """Let an account's pages show a screen, now and whenever they are opened; None ends it."""
+        """Make an account's pages show a screen, now and at each load; None ends it."""
         if screen is None:
             self._shown.pop(account, None)
         else:
@@ -70,24 +69,24 @@ class Controls:
         self._tell(account, "show", {"screen": screen})
 
     def renamed(self, account: str) -> str:
-        """Return the CSS selector of what has other names on an account's pages; empty for nothing."""
+        """Return the CSS selector of the elements that are renamed on an account's pages; empty for none."""
         return self._renamed.get(account, "")
 
     def rename(self, account: str, css: str) -> None:
-        """Give what a CSS selector finds other names on an account's pages, now and whenever they are opened."""
+        """Rename the elements that match a CSS selector on an account's pages, now and at each load."""
         self._renamed[account] = css
         self._tell(account, "rename", {"css": css})
 
     def drawn(self, account: str) -> tuple[str, bool] | None:
-        """Return by which generation an account's pages are drawn, and whether they are harsh; None as they were."""
+        """Return the generation ordered for an account's pages, and whether they are harsh; None without an order."""
         return self._drawn.get(account)
 
     def draw(self, account: str, dom: str, *, harsh: bool) -> None:
-        """Draw an account's pages by a generation of DOMS, from their next load on."""
+        """Order a generation of DOMS for an account's pages, from their next load on."""
         self._drawn[account] = (dom, harsh)
 
     def order(self, account: str, order: str, data: Data) -> None:
-        """Let an account's pages do something once; raise Conflict when none is open."""
+        """Send a one-time order to an account's open pages; raise Conflict when none is open."""
         if not self._tell(account, order, data):
             raise Conflict(f"No page of account {account} is open.")
 

@@ -1,8 +1,8 @@
-"""Linked devices: who may log in without a QR code.
+"""Linked devices, which may log in without a QR code.
 
-A device is a browser profile. Its secret leaves the server once, at linking, and the profile keeps it as a key that
-cannot be read out again; at each start the page proves that it has it. So a profile that is lost, or copied without
-its IndexedDB, is a session that is lost, as with WhatsApp.
+A device is a browser profile. Its secret leaves the server once, at linking, and the profile keeps it as a
+non-extractable key; at each start the page proves that it has the key. So, as with WhatsApp, the login is lost with the
+profile, and with a copy of the profile that lacks its IndexedDB.
 """
 
 import hashlib
@@ -27,16 +27,16 @@ class Device:
 
 @dataclass(frozen=True)
 class Login:
-    """A page that has proved which device it is."""
+    """A page that has authenticated as a device."""
 
     account: str
     device: str
-    #: the device gets what came in after this row
+    #: the device gets the messages that came in after this row
     incoming_from: int
 
 
 class Keyring:
-    """Links devices, challenges them, and keeps who is logged in; logins last as long as the server's process."""
+    """Links devices and authenticates them; logins last as long as the server's process."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -60,7 +60,7 @@ class Keyring:
             del self._logins[token]
 
     def challenge(self, account: str, device: str) -> str:
-        """Return what a device is to sign; raise Gone when it is not linked."""
+        """Return the challenge that a device has to sign; raise Gone when it is not linked."""
         if self._store.one("get_device", account=account, device=device) is None:
             raise Gone("This device is not linked.")
         self._challenges[device] = secrets.token_hex(16)
@@ -74,13 +74,13 @@ class Keyring:
         challenge = self._challenges.pop(device, "")
         expected = hmac.new(row["secret"], challenge.encode(), hashlib.sha256).hexdigest()
         if not challenge or not hmac.compare_digest(expected.encode(), proof.encode()):
-            raise Unauthorized("The proof does not fit the challenge.")
+            raise Unauthorized("The proof does not match the challenge.")
         token = secrets.token_urlsafe(24)
         self._logins[token] = Login(account, device, row["incoming_from"])
         return token
 
     def holder(self, account: str, token: str) -> Login:
-        """Return who holds a token; raise Unauthorized when nobody does, as after a restart."""
+        """Return the login of a token; raise Unauthorized for an unknown token, as after a restart."""
         login = self._logins.get(token)
         if login is None or login.account != account:
             raise Unauthorized("This page is not logged in.")

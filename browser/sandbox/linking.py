@@ -1,4 +1,4 @@
-"""Pages that show a QR code or a pairing code, and linking them.
+"""Pages that show a QR code or a pairing code until they are linked.
 
 WhatsApp's server hands a page six references. The first lives 60 s, the others 20 s each; then the page shows a
 button to ask for more (constants of WAWebHandlePairDevice, bundle 2026-04).
@@ -18,9 +18,9 @@ from browser.sandbox.timing import Timing
 from errors import Conflict
 
 REFS = 6
-#: why WhatsApp gives no pairing code; static/link.js has its words
+#: reasons for which WhatsApp refuses a pairing code; static/link.js has the texts
 REFUSALS = ("too_many_attempts", "something_went_wrong", "limited_availability", "update_phone")
-#: letters and digits of a pairing code: Crockford's, which leaves out what is easily misread
+#: letters and digits of a pairing code: Crockford's, without characters that are easily misread
 PAIRING_ALPHABET = "123456789ABCDEFGHJKLMNPQRSTVWXYZ"
 PAIRING_LENGTH = 8
 
@@ -30,7 +30,7 @@ class LinkScreen:
 
     def __init__(self, account: str, timing: Timing, phone: str | None = None) -> None:
         self.account = account
-        #: the number that was given for a pairing code
+        #: the number for which a pairing code was requested
         self.phone = phone
         self.stream = Stream()
         #: the payload on screen, None before the first and after the last
@@ -41,15 +41,15 @@ class LinkScreen:
         self._rotation: asyncio.Task[None] | None = None
 
     def show_qr(self) -> None:
-        """Begin to show QR codes."""
+        """Start to show QR codes."""
         self._turn(self._rotate())
 
     def show_code(self) -> None:
-        """Begin to show pairing codes instead."""
+        """Start to show pairing codes instead."""
         self._turn(self._pair())
 
     def stop(self) -> None:
-        """Show nothing more."""
+        """Stop showing codes."""
         if self._rotation:
             self._rotation.cancel()
         self.qr = self.code = None
@@ -69,7 +69,7 @@ class LinkScreen:
         self.stream.push("idle")
 
     def refuse(self, reason: str) -> None:
-        """Show that there is no pairing code."""
+        """Show that a pairing code is refused."""
         self.stream.push("refused", {"reason": reason})
 
     async def _pair(self) -> None:
@@ -105,7 +105,7 @@ class LinkScreens:
         return screen
 
     def refuse(self, account: str, reason: str | None) -> None:
-        """Give an account no pairing codes for one of REFUSALS, or give them again."""
+        """Refuse pairing codes to an account, for one of REFUSALS; None allows them again."""
         if reason is None:
             self._refusals.pop(account, None)
         else:
@@ -144,14 +144,14 @@ class LinkScreens:
 
 
 def hand_over(screen: LinkScreen, device: Device) -> None:
-    """Give a page the device it has become; the page shows no code any more."""
+    """Link a page: send it its new device, and show no more codes."""
     screen.stop()
     screen.stream.push("linked", {"device": device.id, "secret": device.secret})
     screen.stream.end()
 
 
 def _payload() -> str:
-    """Return what a QR code holds: ref, noise key, identity key, adv secret and platform, the keys in base64."""
+    """Return the content of a QR code: ref, noise key, identity key, adv secret and platform, the keys in base64."""
     ref = f"2@{base64.b64encode(secrets.token_bytes(72)).decode()}"
     keys = (base64.b64encode(secrets.token_bytes(32)).decode() for _ in range(3))
     return ",".join([ref, *keys, "1"])

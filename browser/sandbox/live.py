@@ -1,4 +1,4 @@
-"""Logged-in pages that are connected. Each is a row of the sessions record, with its start and its end."""
+"""Logged-in pages that are connected. Each connection is a row of the table session, with its start and its end."""
 
 import time
 from dataclasses import dataclass
@@ -14,28 +14,28 @@ class LivePage:
     account: str
     device: str
     token: str
-    #: of this load of the page: it names one that comes back after a loss of its connection
+    #: id of this load of the page, by which a page that reconnects is recognised
     load: str
     stream: Stream
-    #: its row of the sessions record
+    #: its row in the table session
     session: int
 
 
 class Live:
-    """Connects pages and speaks to them."""
+    """Keeps track of connected pages, and sends them events."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._pages: set[LivePage] = set()
-        #: told that WhatsApp is open elsewhere, and not gone yet
+        #: pages that were told that WhatsApp is open elsewhere, and have not disconnected yet
         self._displaced: set[LivePage] = set()
         store.change("end_sessions", now=time.time())
 
     def displace(self, device: str, load: str) -> list[str]:
-        """End the other pages of a device that connects; return their tokens, which count no more.
+        """End the other pages of a device that connects; return their tokens, which are no longer valid.
 
-        Another browser is told that WhatsApp is open elsewhere. Its session lasts in the record until it has really
-        gone, so that two at once are seen there.
+        A page in another browser is told that WhatsApp is open elsewhere. Its session is recorded until it has really
+        disconnected, so that two sessions at once are visible in the record.
         """
         others = [page for page in self._pages if page.device == device]
         for page in others:
@@ -56,7 +56,7 @@ class Live:
         return page
 
     def disconnect(self, page: LivePage) -> None:
-        """Remove a page and write its end."""
+        """Remove a page, and record the end of its session."""
         self._pages.discard(page)
         self._displaced.discard(page)
         self._store.change("end_session", seq=page.session, now=time.time())

@@ -1,4 +1,4 @@
-"""Who may talk to the sandbox: this machine, and no page of another site in its browser."""
+"""Access to the sandbox: from this machine only, and not from the page of another site in a browser on it."""
 
 import ipaddress
 

@@ -12,7 +12,7 @@ class Magic(StrEnum):
     ABSENT = "15550000404"
     #: blocks the page's main thread when its chat is opened, once
     HANGS = "15550000408"
-    #: messages stay at the clock until they are released; the recipient has nothing meanwhile
+    #: messages stay at the clock until they are released; until then the recipient has nothing
     HELD = "15550000409"
     #: opening its chat restricts the account from new chats
     RESTRICTS = "15550000429"

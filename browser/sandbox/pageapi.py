@@ -1,4 +1,4 @@
-"""What the page asks its server: linking, logging in, chats and messages."""
+"""The HTTP API of the page: linking, logging in, chats and messages."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -12,7 +12,7 @@ from errors import Conflict
 
 
 async def link(request: Request) -> Response:
-    """Stream the QR codes of a page that is not linked, or with `?pairing=<phone>` its pairing codes, until it is."""
+    """Stream QR codes to a page, or pairing codes with `?pairing=<phone>`, until the page is linked."""
     sandbox, account, phone = Sandbox.of(request), account_id(request), request.query_params.get("pairing")
     sandbox.accounts.get(account)
     screen = sandbox.screens.open(account, pairing=phone_digits("pairing", phone) if phone else None)
@@ -27,7 +27,7 @@ async def control(request: Request) -> Response:
 
 
 async def challenge(request: Request) -> Response:
-    """Answer what a device is to sign."""
+    """Answer the challenge that a device has to sign."""
     fields = await Fields.of(request, "device")
     return JSONResponse(
         {"challenge": Sandbox.of(request).keyring.challenge(account_id(request), fields.text("device"))}
@@ -35,7 +35,7 @@ async def challenge(request: Request) -> Response:
 
 
 async def login(request: Request) -> Response:
-    """Check a device's proof and answer a token."""
+    """Check a device's proof, and answer a token."""
     fields = await Fields.of(request, "device", "proof")
     sandbox, account = Sandbox.of(request), account_id(request)
     token = sandbox.keyring.login(account, fields.text("device"), fields.text("proof"))
@@ -44,7 +44,7 @@ async def login(request: Request) -> Response:
 
 
 async def live(request: Request) -> Response:
-    """Stream what happens to a logged-in page, beginning with what came in after row `since`."""
+    """Stream events to a logged-in page, beginning with the messages that came in after row `since`."""
     sandbox, account, token = Sandbox.of(request), account_id(request), request.query_params.get("token", "")
     holder = sandbox.keyring.holder(account, token)
     load = request.query_params.get("load", "")
@@ -65,14 +65,14 @@ async def live(request: Request) -> Response:
 
 
 async def open_chat(request: Request) -> Response:
-    """Answer whether a number is on WhatsApp, and let the numbers that misbehave do so."""
+    """Answer whether a number is on WhatsApp; some of the numbers that misbehave do so here."""
     holder = _holder(request)
     fields = await Fields.of(request, "phone")
     return JSONResponse(Sandbox.of(request).open_chat(holder.account, fields.phone()))
 
 
 async def send(request: Request) -> Response:
-    """Take a message."""
+    """Accept a message."""
     holder = _holder(request)
     fields = await Fields.of(request, "id", "phone", "text")
     post = Sandbox.of(request).post
@@ -80,14 +80,14 @@ async def send(request: Request) -> Response:
 
 
 async def receipts(request: Request) -> Response:
-    """Answer how far messages have come."""
+    """Answer the status of messages."""
     holder = _holder(request)
     fields = await Fields.of(request, "ids")
     return JSONResponse({"acks": Sandbox.of(request).post.acks(holder.account, fields.texts("ids"))})
 
 
 async def logout(request: Request) -> Response:
-    """Unlink the device that asks."""
+    """Unlink the device that makes the request."""
     holder = _holder(request)
     sandbox = Sandbox.of(request)
     sandbox.keyring.unlink(holder.account, holder.device)
@@ -95,7 +95,7 @@ async def logout(request: Request) -> Response:
 
 
 def _holder(request: Request) -> Login:
-    """Return who asks; raise Conflict when its page is offline, so that nothing passes."""
+    """Return the login that makes the request; raise Conflict while its account is offline."""
     sandbox, account = Sandbox.of(request), account_id(request)
     token = request.headers.get("authorization", "").removeprefix("Bearer ")
     holder = sandbox.keyring.holder(account, token)

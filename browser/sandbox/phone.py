@@ -1,4 +1,4 @@
-"""The phone's side: what the owner of an account does with it, and what WhatsApp does to it."""
+"""The phone's side: actions of an account's owner, and actions of WhatsApp on the account."""
 
 from collections.abc import Awaitable, Callable
 
@@ -6,24 +6,24 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from browser.sandbox.control import DIALOGS, DOMS, LOGOUTS, STEPS, WHOLE
+from browser.sandbox.control import DIALOGS, DOMS, FULL_PAGE, LOGOUTS, STEPS
 from browser.sandbox.linking import REFUSALS, hand_over
 from browser.sandbox.problem import Fields, account_id
 from browser.sandbox.sandbox import Sandbox
 
 Act = Callable[[Sandbox, str], None]
 
-LEAK_MOST = 4096.0  # megabytes
-HANG_MOST = 3600.0  # seconds
-CSS_LONGEST = 1000
-#: of messages; static/bubble.js draws them
+MAX_LEAK_MB = 4096.0
+MAX_HANG_SECONDS = 3600.0
+MAX_CSS = 1000  # characters
+#: kinds of messages; static/bubble.js draws them
 KINDS = ("text", "image", "deleted", "call", "event", "poll", "notice")
 
 
 async def scan(request: Request) -> Response:
     """Scan the QR code on an account's screen: the newest, or the one given as `qr`.
 
-    `phone` links the account with another number than before. Raises Conflict when no page shows such a code.
+    `phone` changes the account's number. Raise Conflict when no page shows such a code.
     """
     sandbox, account = Sandbox.of(request), account_id(request)
     fields = await Fields.of(request, "qr", "phone")
@@ -35,7 +35,7 @@ async def scan(request: Request) -> Response:
 
 
 async def pair(request: Request) -> Response:
-    """Enter a pairing code on the phone that it was asked for; raise Conflict when no page shows it."""
+    """Enter a pairing code on the phone for which it was requested; raise Conflict when no page shows it."""
     sandbox, account = Sandbox.of(request), account_id(request)
     fields = await Fields.of(request, "code")
     screen = sandbox.screens.find(account, code=fields.text("code", 64).replace("-", "").upper())
@@ -46,7 +46,7 @@ async def pair(request: Request) -> Response:
 
 
 async def refuse_pairing(request: Request) -> Response:
-    """Give the account no pairing codes, for a `reason` of REFUSALS; without one give them again."""
+    """Refuse pairing codes to the account, for a `reason` of REFUSALS; without a reason, allow them again."""
     sandbox, account = Sandbox.of(request), account_id(request)
     fields = await Fields.of(request, "reason")
     sandbox.screens.refuse(account, fields.choice("reason", *REFUSALS) if "reason" in fields else None)
@@ -54,7 +54,7 @@ async def refuse_pairing(request: Request) -> Response:
 
 
 async def restrict(request: Request) -> Response:
-    """Forbid the account new chats: by its conduct, or with `kind` monthly_cap by their number."""
+    """Forbid the account new chats: for its conduct, or with `kind` monthly_cap because of the monthly limit."""
     sandbox, account = Sandbox.of(request), account_id(request)
     fields = await Fields.of(request, "kind")
     kind = fields.choice("kind", "new_chats", "monthly_cap") if "kind" in fields else "new_chats"
@@ -63,23 +63,23 @@ async def restrict(request: Request) -> Response:
 
 
 async def show(request: Request) -> Response:
-    """Let the account's pages show a `screen`, now and whenever they are opened; null ends it."""
+    """Make the account's pages show a `screen`, now and at each load; null ends it."""
     sandbox, account = Sandbox.of(request), account_id(request)
     fields = await Fields.of(request, "screen")
-    sandbox.show(account, fields.choice("screen", *WHOLE, *DIALOGS, *LOGOUTS) if "screen" in fields else None)
+    sandbox.show(account, fields.choice("screen", *FULL_PAGE, *DIALOGS, *LOGOUTS) if "screen" in fields else None)
     return _answer(sandbox, account)
 
 
 async def rename(request: Request) -> Response:
-    """Let what a `css` selector finds on the account's pages bear other names, as after a release; null ends it."""
+    """Rename the elements that match a `css` selector on the account's pages, as a release may; null ends it."""
     sandbox, account = Sandbox.of(request), account_id(request)
     fields = await Fields.of(request, "css")
-    sandbox.controls.rename(account, fields.text("css", CSS_LONGEST) if "css" in fields else "")
+    sandbox.controls.rename(account, fields.text("css", MAX_CSS) if "css" in fields else "")
     return _answer(sandbox, account)
 
 
 async def draw(request: Request) -> Response:
-    """Draw the account's pages by the generation `dom`, and `harsh` or not, from their next load on."""
+    """Draw the account's pages in the generation `dom`, `harsh` or not, from their next load on."""
     sandbox, account = Sandbox.of(request), account_id(request)
     fields = await Fields.of(request, "dom", "harsh")
     dom = fields.choice("dom", *DOMS)
@@ -88,23 +88,23 @@ async def draw(request: Request) -> Response:
 
 
 async def leak(request: Request) -> Response:
-    """Let the account's pages take so many `mb` of memory and keep it until they are loaded anew."""
+    """Make the account's pages take so many `mb` of memory, and keep it until they are reloaded."""
     sandbox, account = Sandbox.of(request), account_id(request)
     fields = await Fields.of(request, "mb")
-    sandbox.controls.order(account, "leak", {"mb": fields.number("mb", LEAK_MOST)})
+    sandbox.controls.order(account, "leak", {"mb": fields.number("mb", MAX_LEAK_MB)})
     return _answer(sandbox, account)
 
 
 async def hang(request: Request) -> Response:
-    """Let the account's pages answer nothing for so many `seconds`."""
+    """Block the account's pages for so many `seconds`."""
     sandbox, account = Sandbox.of(request), account_id(request)
     fields = await Fields.of(request, "seconds")
-    sandbox.controls.order(account, "hang", {"seconds": fields.number("seconds", HANG_MOST)})
+    sandbox.controls.order(account, "hang", {"seconds": fields.number("seconds", MAX_HANG_SECONDS)})
     return _answer(sandbox, account)
 
 
 async def crash(request: Request) -> Response:
-    """Let the account's page crash once, `at` a step of sending its next message; null takes that back."""
+    """Make the account's page crash once, `at` a step of sending its next message; null cancels the order."""
     sandbox, account = Sandbox.of(request), account_id(request)
     fields = await Fields.of(request, "at")
     sandbox.controls.order(account, "crash", {"at": fields.choice("at", *STEPS) if "at" in fields else None})
@@ -112,12 +112,12 @@ async def crash(request: Request) -> Response:
 
 
 async def incoming(request: Request) -> Response:
-    """Let somebody write to the account: words, or another `kind` of KINDS; `quote` is what they answer."""
+    """Deliver a message to the account: a text, or another `kind` of KINDS; `quote` is the text that it answers."""
     return await _arrive(request, {})
 
 
 async def write(request: Request) -> Response:
-    """Write to somebody on the account's own phone, or as its away message does; else as `incoming`."""
+    """Send a message from the account's own phone, by its owner or as its away message; fields as in `incoming`."""
     return await _arrive(request, {"mine": True})
 
 
@@ -135,14 +135,14 @@ async def _arrive(request: Request, extra: dict[str, object]) -> Response:
 
 
 async def release(request: Request) -> Response:
-    """Give the messages that stay at the clock their tick; the answer counts them."""
+    """Release the messages that are held at the clock; the answer has their number."""
     sandbox, account = Sandbox.of(request), account_id(request)
     await Fields.of(request)
     return JSONResponse({"released": sandbox.post.release(account)})
 
 
 def _act(act: Act) -> Callable[[Request], Awaitable[Response]]:
-    """Return an endpoint that does something to an account and answers how it stands then."""
+    """Return an endpoint that performs an action on an account and answers the account's state."""
 
     async def endpoint(request: Request) -> Response:
         sandbox, account = Sandbox.of(request), account_id(request)
@@ -157,7 +157,7 @@ def _answer(sandbox: Sandbox, account: str) -> Response:
     return JSONResponse(sandbox.accounts.get(account).standing())
 
 
-#: what is done to an account however often; its pages hear of it
+#: idempotent actions on an account, which are reported to its pages
 ACTS: dict[str, Act] = {
     "unlink": Sandbox.unlink,
     "ban": lambda sandbox, account: sandbox.accounts.ban(account, sandbox.timing.ban),

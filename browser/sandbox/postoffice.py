@@ -1,4 +1,4 @@
-"""Messages on their way: the server's side of sending, and the ticks that come back."""
+"""The server's side of sending: it accepts messages, delivers them, and sends ticks back."""
 
 import asyncio
 import hashlib
@@ -19,7 +19,7 @@ OWN_ID, THEIR_ID = 32, 20
 
 
 class Ack(IntEnum):
-    """How far a message has come; WhatsApp's own numbers."""
+    """The status of a message, by WhatsApp's own numbers."""
 
     CLOCK = 0
     SENT = 1
@@ -28,15 +28,15 @@ class Ack(IntEnum):
 
 
 class PostOffice:
-    """Takes messages from pages, hands them to recipients, and sends the ticks."""
+    """Accepts messages from pages, delivers them to recipients, and sends the ticks."""
 
     def __init__(self, store: Store, accounts: Accounts, live: Live, timing: Timing) -> None:
         self._store, self._accounts, self._live, self._timing = store, accounts, live, timing
 
     async def accept(self, account: str, message: str, phone: str, text: str) -> dict[str, object]:
-        """Take one message, once however often it is sent again; return what the page is to know at once.
+        """Accept a message, only once per id; return what the page has to know at once.
 
-        Raises Forbidden when the account may not write to this phone.
+        Raise Forbidden when the account may not write to this phone.
         """
         if phone == Magic.CUTS_OFF and self.spend(account, phone, message):
             self._accounts.cut_off(account, self._timing.offline)
@@ -62,7 +62,7 @@ class PostOffice:
         return {"ack": self.acks(account, [message]).get(message, Ack.CLOCK), "crash": crash}
 
     def release(self, account: str) -> int:
-        """Let go what was held at the clock; return how many messages that were."""
+        """Release the messages that are held at the clock; return their number."""
         held = [row["id"] for row in self._store.all("held_messages", account=account)]
         self._store.change("release_messages", account=account, now=time.time())
         for message in held:
@@ -70,12 +70,12 @@ class PostOffice:
         return len(held)
 
     def acks(self, account: str, messages: Iterable[str]) -> dict[str, Ack]:
-        """Return how far each of these messages has come; those that never arrived are left out."""
+        """Return the status of each of these messages; those that never arrived are left out."""
         rows = {message: self._store.one("get_message", account=account, id=message) for message in messages}
         return {message: self._ack(row["received_at"]) for message, row in rows.items() if row}
 
     def incoming(self, account: str, phone: str, text: str, extra: Mapping[str, object]) -> None:
-        """Let a recipient write to the account; `extra` has the message's kind, and what it answers as `quote`."""
+        """Deliver a message to the account; `extra` may have its kind, and as `quote` the text that it answers."""
         now = time.time()
         seq = self._store.insert("add_incoming", account=account, phone=phone, text=text, now=now)
         more = json.dumps(extra)
@@ -89,19 +89,19 @@ class PostOffice:
         self._live.tell(account, "incoming", message)
 
     def incoming_since(self, account: str, seq: int) -> list[dict[str, object]]:
-        """Return what came in after a row, oldest first; `at` is in milliseconds."""
+        """Return the messages that came in after a row, oldest first; `at` is in milliseconds."""
         rows = self._store.all("incoming_since", account=account, since=seq)
         return [_incoming(row, account) for row in rows]
 
     def knows(self, account: str, phone: str) -> bool:
-        """Tell whether the account and the phone have ever exchanged a message; everybody knows themselves."""
+        """Tell whether account and phone have ever exchanged a message; always true of the account's own number."""
         if phone == self._accounts.get(account).phone:
             return True
         row = self._store.one("chat_is_known", account=account, phone=phone)
         return bool(row and row["known"])
 
     def spend(self, account: str, phone: str, deed: str) -> bool:
-        """Tell whether a number that misbehaves once is to do so now; it is the last time that it does."""
+        """Use up what a number does only once; tell whether it had not been used up before."""
         return self._store.change("spend", account=account, phone=phone, deed=deed) == 1
 
     def _promise_ticks(self, account: str, message: str) -> None:
@@ -121,9 +121,10 @@ class PostOffice:
 
 
 def _incoming(row: Row, account: str) -> dict[str, object]:
-    """Return what a page is told of a message that it did not send itself.
+    """Return the event for a message that the page did not send itself.
 
-    Its id is its sender's, so an older profile sees the same; what the account's own phone wrote has a longer one.
+    The id is derived from the row, so that an older profile gets the same id; one from the account's own phone is
+    longer.
     """
     extra = json.loads(row["extra"])
     digest = hashlib.sha256(f"{account} {row['seq']}".encode()).hexdigest()[: OWN_ID if extra.get("mine") else THEIR_ID]

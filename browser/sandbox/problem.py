@@ -1,4 +1,4 @@
-"""Errors as application/problem+json, and what comes in as JSON."""
+"""Errors as application/problem+json, and the validation of JSON bodies."""
 
 import json
 import re
@@ -15,7 +15,7 @@ ACCOUNT = re.compile(r"[A-Za-z0-9_.~-]{1,64}")
 
 
 def problem(_: Request, error: Exception) -> Response:
-    """Answer a RequestError or Starlette's own HTTPException as RFC 9457 says."""
+    """Make a response of RFC 9457 from a RequestError or Starlette's own HTTPException."""
     if isinstance(error, RequestError):
         body: dict[str, object] = {
             "type": "about:blank",
@@ -35,7 +35,7 @@ def problem(_: Request, error: Exception) -> Response:
 
 
 def account_id(request: Request) -> str:
-    """Return the account that the path names."""
+    """Return the id of the account in the path."""
     account = str(request.path_params["account"])
     if not ACCOUNT.fullmatch(account):
         raise _invalid("account", f"{account!r} is not 1 to 64 of A-Z a-z 0-9 _ . ~ -")
@@ -43,7 +43,7 @@ def account_id(request: Request) -> str:
 
 
 class Fields:
-    """The members of a JSON object, each asked for by name and checked; those never asked for are refused."""
+    """The members of a JSON object, each read and checked by name; unknown members are refused."""
 
     def __init__(self, members: dict[str, object]) -> None:
         self._members = members
@@ -113,7 +113,7 @@ class Fields:
 
 
 def phone_digits(field: str, value: str) -> str:
-    """Return the digits of a phone number; raise Invalid naming the field when it is none."""
+    """Return the digits of a phone number; raise Invalid, naming the field, if it is not one."""
     digits = re.sub(r"[+\s().-]", "", value)
     if not PHONE.fullmatch(digits):
         raise _invalid(field, f"{value!r} is not a phone number")

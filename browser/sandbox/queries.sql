@@ -1,5 +1,5 @@
 -- name: touch_account
--- Accounts exist by being used.
+-- Using an account creates it.
 insert into account (id, phone, name, seen_at) values (:account, :phone, :name, :now)
 on conflict (id) do nothing;
 
@@ -26,7 +26,7 @@ update account set restricted = :restricted where id = :account;
 update account set offline_until = :until where id = :account;
 
 -- name: add_device
--- A new device gets what comes in from now on.
+-- A new device gets the messages that come in from now on.
 insert into device (id, account, secret, linked_at, incoming_from)
 values (:device, :account, :secret, :now, (select coalesce(max(seq), 0) from incoming where account = :account));
 
@@ -40,7 +40,7 @@ delete from device where id = :device and account = :account;
 delete from device where account = :account;
 
 -- name: add_message
--- Dedupes by the page's id: a page that was cut off before the answer sends the same message again.
+-- Deduplicates by the page's id: a page that was cut off before the answer sends the same message again.
 insert into message (account, id, phone, text, arrived_at, received_at)
 values (:account, :id, :phone, :text, :now, :received_at)
 on conflict (account, id) do nothing;
@@ -55,7 +55,7 @@ select id from message where account = :account and received_at is null;
 update message set received_at = :now where account = :account and received_at is null;
 
 -- name: list_messages
--- What the recipients have; in the order in which they got it.
+-- The messages that recipients have received, in the order of their arrival.
 select account, phone, text, received_at from message
 where received_at is not null and (:phone is null or phone = :phone) and (:account is null or account = :account)
 order by received_at, seq;
@@ -86,7 +86,7 @@ insert into session (account, device, started_at) values (:account, :device, :no
 update session set ended_at = :now where seq = :seq and ended_at is null;
 
 -- name: end_sessions
--- A server that died could not write the end of its connections; they ended with it.
+-- For the server's start: one that died could not record the end of its connections.
 update session set ended_at = :now where ended_at is null;
 
 -- name: list_sessions

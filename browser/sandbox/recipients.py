@@ -1,4 +1,4 @@
-"""The recipients' side: what has really arrived. The truth for every count of lost and doubled messages."""
+"""The recipients' side: what has really arrived. Every count of lost and duplicated messages relies on it."""
 
 from datetime import UTC, datetime
 
@@ -11,7 +11,7 @@ from browser.sandbox.sandbox import Sandbox
 
 
 async def messages(request: Request) -> Response:
-    """Answer what a phone has received, from any account or one; without a phone, what all have."""
+    """Answer the messages that a phone has received, from one account or all; without a phone, those of all phones."""
     phone = request.query_params.get("phone")
     rows = Sandbox.of(request).store.all(
         "list_messages",

@@ -32,7 +32,7 @@ class Sandbox:
 
     @classmethod
     def open(cls, data_dir: Path, timing: Timing) -> Self:
-        """Open `sandbox.sqlite` in a directory, made if need be."""
+        """Open `sandbox.sqlite` in a directory, which is created if it is missing."""
         store = Store(data_dir / "sandbox.sqlite")
         live = Live(store)
         accounts = Accounts(store, live)
@@ -53,7 +53,7 @@ class Sandbox:
         return cast("Self", request.app.state.sandbox)
 
     def open_chat(self, account: str, phone: str) -> dict[str, object]:
-        """Do what opening a chat does to an account, and return what the page is to show; `hang` is in seconds."""
+        """Apply the effects of opening a chat to the account, and return what the page shows; `hang` is in seconds."""
         if phone == Magic.BANS and self.post.spend(account, phone, "ban"):
             self.accounts.ban(account, self.timing.ban)
         if phone == Magic.RESTRICTS:
@@ -69,19 +69,19 @@ class Sandbox:
         }
 
     def unlink(self, account: str, reason: str = "post_logout") -> None:
-        """Unlink every browser of an account; the login screen says why by one of LOGOUTS."""
+        """Unlink every browser of an account; the login screen shows the reason, one of LOGOUTS."""
         self.keyring.unlink(account)
         self.live.tell(account, "unlinked", {"reason": reason})
 
     def show(self, account: str, screen: str | None) -> None:
-        """Let an account's pages show a screen by its name in control.py; None ends what is shown for longer."""
+        """Make an account's pages show a screen, by its name in control.py; None ends one that lasts."""
         if screen in LOGOUTS:
             self.unlink(account, screen)
         else:
             self.controls.show(account, screen)
 
     def stop(self) -> None:
-        """End every stream, so that a server can stop; pages try again until it is back."""
+        """End every stream, so that the server can stop; the pages retry until it is back."""
         self.screens.stop()
         self.controls.stop()
         self.live.close()

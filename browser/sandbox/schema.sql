@@ -6,11 +6,11 @@ create table if not exists account (
     name          text not null,
     seen_at       real not null,
     banned_until  real,
-    restricted    integer not null default 0,   -- 1: from new chats, 2: it has reached the month's limit of them
-    offline_until real                  -- infinity: until told otherwise
+    restricted    integer not null default 0,   -- 1: no new chats, 2: the monthly limit on new chats is reached
+    offline_until real                  -- infinity: until it is brought back online
 ) strict;
 
--- One linked browser profile. The secret left once, at linking; the profile holds it as a non-extractable key.
+-- One linked browser profile. The secret is sent once, at linking; the profile keeps it as a non-extractable key.
 create table if not exists device (
     id            text primary key,
     account       text not null references account,
@@ -43,13 +43,13 @@ create table if not exists incoming (
 ) strict;
 create index if not exists incoming_chat on incoming (account, phone);
 
--- What of those is more than a text from the other side, as JSON: whose it is, its kind, what it answers.
+-- Properties of an incoming row that is not a plain text from the other side, as JSON: author, kind, quoted text.
 create table if not exists incoming_extra (
     seq           integer primary key,
     extra         text not null
 ) strict;
 
--- What a number that misbehaves once has already done.
+-- What a number that misbehaves only once has already done.
 create table if not exists spent (
     account       text not null,
     phone         text not null,

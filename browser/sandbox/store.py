@@ -1,4 +1,4 @@
-"""The sandbox's SQLite file: what the phones, the linked devices and the recipients have. It outlives every restart."""
+"""The sandbox's SQLite file: the state of phones, linked devices and recipients. It outlives every restart."""
 
 import re
 import sqlite3
@@ -9,9 +9,9 @@ from typing import Any
 
 HERE = Path(__file__).parent
 
-#: what SQLite takes
+#: a value that SQLite can store
 Value = str | int | float | bytes | None
-#: a row by column; its types are the schema's, which is strict
+#: column → value; the schema is strict, and so fixes the types
 Row = Mapping[str, Any]
 
 
@@ -24,7 +24,8 @@ def _queries(text: str) -> dict[str, str]:
 class Store:
     """Named queries on one SQLite connection that any thread may use.
 
-    A statement is durable when its call returns: the file is the truth for counts of lost and doubled messages.
+    A statement is durable when its call returns, because every count of lost and duplicated messages relies on the
+    file.
     """
 
     def __init__(self, path: Path) -> None:

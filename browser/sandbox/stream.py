@@ -1,4 +1,4 @@
-"""Server-sent events: how the server speaks to a page that is open."""
+"""Server-sent events from the server to an open page."""
 
 import asyncio
 import contextlib
@@ -23,11 +23,11 @@ class Stream:
         self._chunks.put_nowait(f"event: {event}\ndata: {json.dumps(data or {})}\n\n".encode())
 
     def end(self) -> None:
-        """Let the stream end after what was pushed before."""
+        """End the stream after the events that were pushed before."""
         self._chunks.put_nowait(None)
 
     async def next(self, heartbeat: float) -> bytes | None:
-        """Return what is to be sent next, a comment when nothing came for so many seconds, or None at the end."""
+        """Return the next chunk to send, a comment after so many seconds without one, or None at the end."""
         try:
             async with asyncio.timeout(heartbeat):
                 return await self._chunks.get()
@@ -36,7 +36,7 @@ class Stream:
 
 
 class EventStream(Response):
-    """Answers with a stream until the peer goes or the stream ends; then calls `ended`, whatever happened."""
+    """Answers with a stream until the peer disconnects or the stream ends, and calls `ended` then in any case."""
 
     def __init__(self, stream: Stream, heartbeat: float, ended: Callable[[], None]) -> None:
         super().__init__(media_type="text/event-stream", headers={"cache-control": "no-store"})
@@ -53,7 +53,7 @@ class EventStream(Response):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         except OSError:
-            pass  # the peer has gone
+            pass  # the peer has disconnected
         finally:
             self._ended()
             watch.cancel()

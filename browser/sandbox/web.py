@@ -18,7 +18,7 @@ from browser.sandbox.sandbox import Sandbox
 
 STATIC = Path(__file__).parent / "static"
 
-#: scripts and styles from here only, so that nothing a message holds can run
+#: scripts and styles from this server only, so that nothing in a message can run
 POLICY = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -29,33 +29,33 @@ POLICY = {
 
 
 def version_of(folder: Path) -> str:
-    """Return a name for the state of a folder's files.
+    """Return a version of a folder's files, for URLs that a browser may cache.
 
-    It stands in the address of what WhatsApp's page loads, some thirty files at each load: a profile that outlives an
-    upgrade must not mix old and new, and no browser is to ask for the same again and again.
+    It is part of the URL of each file that WhatsApp's page loads, some thirty per load. So a browser can cache them,
+    and a profile that outlives an upgrade does not mix old and new ones.
     """
     states = [f"{path.name} {(state := path.stat()).st_mtime_ns} {state.st_size}" for path in sorted(folder.iterdir())]
     return hashlib.sha256("\n".join(states).encode()).hexdigest()[:16]
 
 
-class Kept(StaticFiles):
-    """Files that a browser may keep for a year, or has to ask about each time."""
+class CachedFiles(StaticFiles):
+    """Files that a browser may cache for a year, or has to revalidate each time."""
 
-    def __init__(self, *, kept: bool) -> None:
+    def __init__(self, *, immutable: bool) -> None:
         super().__init__(directory=STATIC)
-        self._cached = "max-age=31536000, immutable" if kept else "no-cache"
+        self._cache_control = "max-age=31536000, immutable" if immutable else "no-cache"
 
     def file_response(
         self, full_path: PathLike, stat_result: os.stat_result, scope: Scope, status_code: int = 200
     ) -> Response:
         """Answer a file, or 304."""
         response = super().file_response(full_path, stat_result, scope, status_code)
-        response.headers["cache-control"] = self._cached
+        response.headers["cache-control"] = self._cache_control
         return response
 
 
 async def whatsapp(request: Request) -> Response:
-    """Serve WhatsApp Web for an account; as the real one, refuse a headless Chrome by its User-Agent."""
+    """Serve WhatsApp Web for an account; like the real one, refuse a headless Chrome by its User-Agent."""
     account, sandbox = account_id(request), Sandbox.of(request)
     if "HeadlessChrome" in request.headers.get("user-agent", ""):
         return _page("unsupported.html")
@@ -112,8 +112,8 @@ def _page(name: str, **values: str) -> Response:
 routes: list[BaseRoute] = [
     Route("/", phone),
     Route("/overview", overview),
-    Mount("/web/static/{version}", Kept(kept=True)),
-    Mount("/web/static", Kept(kept=False)),
+    Mount("/web/static/{version}", CachedFiles(immutable=True)),
+    Mount("/web/static", CachedFiles(immutable=False)),
     Route("/web/{account}", to_whatsapp),
     Route("/web/{account}/", whatsapp),
     Route("/web/{account}/send", whatsapp),

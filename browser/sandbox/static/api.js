@@ -1,4 +1,4 @@
-// The page's server.
+// Requests to the page's server.
 
 /** An answer that is not 2xx. */
 export class Refused extends Error {
@@ -19,7 +19,7 @@ export async function post(path, body, token) {
   return answer;
 }
 
-/** Listens to server-sent events: `on` maps their names to functions of their data; `lost` is called at the end. */
+/** Listens to server-sent events: `on` maps their names to functions of their data; `lost` is called on an error. */
 export function listen(path, on, lost) {
   const source = new EventSource(`api/${path}`);
   for (const [name, act] of Object.entries(on)) {

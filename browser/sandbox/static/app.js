@@ -1,4 +1,4 @@
-// A logged-in page: its profile, its connection, and which screen fits how the account stands.
+// A logged-in page: its profile, its connection, and the screen for the account's state.
 
 import { Book } from "./book.js";
 import { Connection } from "./connection.js";
@@ -24,7 +24,7 @@ export class App {
     this.receiving = Promise.resolve();
   }
 
-  /** Loads the profile and connects; resolves when the server has said how the account stands. */
+  /** Loads the profile and connects; resolves when the server has sent the account's state. */
   async start() {
     await this.book.load();
     const on = (name, act) => this.connection.addEventListener(name, ({ detail }) => act(detail));
@@ -41,7 +41,7 @@ export class App {
     await told;
   }
 
-  /** Shows how the account stands. */
+  /** Shows the account's state. */
   stand() {
     if (this.connection.ended) return;
     const { standing, online } = this.connection;
@@ -57,7 +57,7 @@ export class App {
       screens.show(this.main.node);
     }
     this.main.stand();
-    if (online) this.catchUp().catch(() => {}); // lost again: the next connection tries again
+    if (online) this.catchUp().catch(() => {}); // the connection is lost again: the next one retries
   }
 
   async catchUp() {
@@ -65,7 +65,7 @@ export class App {
     await this.outbox.catchUp();
   }
 
-  /** Shows the dialog about what is new: after linking, and on most fresh loads. */
+  /** Shows the dialog "What's new": after linking, and on most loads. */
   async showNews({ fresh }) {
     const loads = Number(localStorage.getItem(NEWS_SEEN) ?? 0);
     localStorage.setItem(NEWS_SEEN, loads + 1);
@@ -77,7 +77,7 @@ export class App {
     clearTimeout(impatient);
   }
 
-  /** Takes incoming messages one after the other. */
+  /** Handles incoming messages one after the other. */
   receive(message) {
     this.receiving = this.receiving.then(() => {
       const seen = this.main?.at(message.phone) && document.visibilityState === "visible";
@@ -101,11 +101,11 @@ export class App {
   }
 
   async logOut() {
-    await this.connection.post("logout", {}).catch(() => {}); // a device that cannot say so forgets itself all the same
+    await this.connection.post("logout", {}).catch(() => {}); // without a connection, the login is deleted here only
     await this.leave();
   }
 
-  /** Forgets the login and everything else, and shows the QR code again, with the reason. */
+  /** Deletes the login and everything else, and shows the QR code again, with the reason. */
   async leave(reason = "post_logout") {
     this.connection.end();
     screens.showLoggingOut();

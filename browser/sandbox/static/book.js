@@ -1,4 +1,4 @@
-// Every chat of the account, as the page shows it; changes are told to who listens.
+// Every chat of the account, as the page shows it. Each change dispatches an event.
 
 import { fillerChats, fillerMessages } from "./filler.js";
 import * as model from "./model.js";
@@ -13,14 +13,14 @@ export class Book extends EventTarget {
     this.chats = new Map();
   }
 
-  /** Reads the profile. */
+  /** Loads the chats of the profile. */
   async load() {
     for (const chat of fillerChats(this.began)) this.chats.set(chat.phone, chat);
     for (const chat of await model.chats()) this.chats.set(chat.phone, { ...this.chats.get(chat.phone), ...chat });
     this.incoming = await model.lastIncoming();
   }
 
-  /** Returns a chat, a new one if need be, which is not listed until it has a message. */
+  /** Returns a chat, created if it is missing; a chat is not listed until it has a message. */
   chat(phone, title = `+${phone}`) {
     if (!this.chats.has(phone)) this.chats.set(phone, { phone, title });
     return this.chats.get(phone);
@@ -37,14 +37,14 @@ export class Book extends EventTarget {
     return [...earlier, ...(await model.messagesOf(chat.phone))];
   }
 
-  /** Changes a chat and keeps the change. */
+  /** Changes a chat and stores the change. */
   async update(chat, change) {
     Object.assign(chat, change);
     this.tell("chat", chat);
     await model.saveChat(stored(chat));
   }
 
-  /** Draws an outgoing message, and then writes it into the profile, still at the clock: in the order of the real page. */
+  /** Draws an outgoing message, and then stores it, still at the clock: in the order of the real page. */
   async post(chat, message, drawn) {
     const { id, text, at } = message;
     Object.assign(chat, { id, text, at, mine: true, ack: 0, kind: "text", draft: "" });
@@ -54,8 +54,8 @@ export class Book extends EventTarget {
   }
 
   /**
-   * Takes a message that this page did not send: {seq, id, phone, title, text, at, mine?, kind?, quote?}, `mine` where
-   * the account's own phone did; `seen` says whether its chat is open.
+   * Takes a message that this page did not send: {seq, id, phone, title, text, at, mine?, kind?, quote?}. `mine`: the
+   * account's own phone sent it; `seen`: its chat is open.
    */
   async receive({ seq, id, phone, title, text, at, mine = false, kind, quote }, seen) {
     if (seq <= (this.incoming ?? 0)) return;
@@ -69,7 +69,7 @@ export class Book extends EventTarget {
     this.tell("message", { chat, message });
   }
 
-  /** Moves an outgoing message to a later state. */
+  /** Moves an outgoing message to a later status. */
   async advance(id, ack) {
     const message = await model.advance(id, ack);
     if (!message) return;
@@ -83,7 +83,7 @@ export class Book extends EventTarget {
   }
 }
 
-/** What the profile keeps of a chat. */
+/** The fields of a chat that the profile stores. */
 const stored = ({ phone, title, own, at, text, mine, ack, id, kind, unread, draft }) => ({
   phone, title, own, at, text, mine, ack, id, kind, unread, draft,
 });

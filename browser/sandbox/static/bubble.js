@@ -12,7 +12,7 @@ const small = { size: 16, viewBox: "0 0 16 16" };
 /** Returns the jid of a chat, which only the old generation shows. */
 const jid = (chat) => `${chat.phone}@${chat.group ? "g.us" : "c.us"}`;
 
-/** Returns what holds words that can be selected; `own` is the test id that it has besides, which is put before. */
+/** Returns an element with text that can be selected; `own` is a second test id, which is put before the usual one. */
 function selectable(content, { own = "", extra = "" } = {}) {
   const id = own ? `${own} selectable-text` : "selectable-text";
   const shape = generation === "2026-08" ? "text" : "selectable-text copyable-text";
@@ -25,13 +25,13 @@ function quote(words) {
   return h("div", attributes, selectable(richText(words), { extra: "quoted-mention" }));
 }
 
-/** A message of words, with what it answers before it. */
+/** A text message, after the message that it answers. */
 function written(message, stamp) {
   return h("div", { class: "copyable-text", "data-pre-plain-text": stamp },
     message.quote && quote(message.quote), selectable(richText(message.text)));
 }
 
-/** How each kind of message is drawn; those that are no words bear none that can be selected. */
+/** How each kind of message is drawn; only texts and captions can be selected. */
 const BODIES = {
   text: written,
   image: (message) =>
@@ -47,7 +47,7 @@ const BODIES = {
     h("div", { class: "odd", ...testid("poll-bubble") }, h("strong", {}, message.text), h("span", {}, "Select one")),
 };
 
-/** A star stands before the time, and the state after it. */
+/** The star, the time and the status of a message, in this order. */
 function meta(message) {
   const star = message.starred && h("span", { "data-icon": legacy ? "star" : null, "aria-label": " Starred " },
     svg(STAR, { ...small, title: legacy ? null : "wds-ic-star-filled" }));
@@ -66,7 +66,7 @@ function tail(side) {
   return h("span", { ...name, "aria-hidden": "true", class: `tail tail-is-${side}` }, drawn);
 }
 
-/** Returns the node that bears a message's id. */
+/** Returns the node that carries a message's id. */
 function named(chat, message, content) {
   const id = legacy ? `${message.mine}_${jid(chat)}_${message.id}` : message.id;
   const more = legacy ? {} : testid(`conv-msg-${message.id}`);
@@ -76,7 +76,7 @@ function named(chat, message, content) {
 const line = (kind, content) =>
   h("div", { role: "row", class: `line line-${kind}` }, h("div", { "data-virtualized": "false" }, content));
 
-/** Returns a message's row; `first` says whether it begins a run of one sender's, which is when it has a tail. */
+/** Returns a message's row; `first` says whether it begins a run of messages by one sender, and so has a tail. */
 export function bubbleRow(chat, message, { first, self }) {
   if (message.kind === "notice") {
     const words = h("div", { class: "notice-pill", ...testid("msg-notification-container") }, message.text);
@@ -99,10 +99,10 @@ export function bubbleRow(chat, message, { first, self }) {
 
 const fail = (message) => message.ack === -1 && failMark("Something went wrong. Click to learn more.");
 
-/** Redraws the state of a message that is on screen. */
+/** Redraws the status of a message that is on screen. */
 export function redrawMeta(row, message) {
   const old = row.querySelector(".meta");
-  if (!old) return; // out of the view, and drawn anew when it comes back
+  if (!old) return; // it is far from the view, and drawn anew when it comes back
   const mark = fail(message);
   if (mark) old.after(mark);
   old.replaceWith(meta(message));

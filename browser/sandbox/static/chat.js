@@ -1,4 +1,4 @@
-// The open chat: header, messages, and the box to write in or the bar that stands in its place.
+// The open chat: header, messages, and the compose box or the notice in its place.
 
 import { Compose } from "./compose.js";
 import { covered, restriction } from "./dialogs.js";
@@ -8,7 +8,7 @@ import { interrupt, Preview } from "./harsh.js";
 import { GROUP, MIC, PERSON, PLUS, SEND, SMILE } from "./icons.js";
 import { Messages } from "./messages.js";
 
-/** Who is in each group. */
+/** The members of every group. */
 const MEMBERS = ["Ann", "Bob", "+1 555-010-4711", "You"];
 
 export class Chat {
@@ -34,7 +34,7 @@ export class Chat {
     this.restrict(closed);
   }
 
-  /** Shows whose number the chat's is, or who is in the group. */
+  /** Shows the number of the contact, or the members of the group. */
   showContact() {
     if (this.contact?.isConnected) return;
     const { group, phone, title } = this.chat;
@@ -46,14 +46,14 @@ export class Chat {
     this.node.append(this.contact);
   }
 
-  /** Opens the way to write, or closes it by a restriction. */
+  /** Shows the compose box, or the notice of a restriction in its place. */
   restrict(closed) {
     if (this.closed === closed) return;
     this.closed = closed;
     this.footer.replaceChildren(...(closed ? [restriction(closed)] : this.writing()));
   }
 
-  /** Puts the caret into the box, unless a dialog has the page. */
+  /** Puts the caret into the box, unless a dialog covers the page. */
   focus() {
     if (!this.closed && !covered()) this.compose.focus();
   }
@@ -91,7 +91,7 @@ export class Chat {
 }
 
 /**
- * Returns what the chat is called. A group's name has no title; what has one is the line below it, with the members
+ * Returns the name of the chat. A group's name has no title attribute; the line below it, with the members, has one
  * (its header module of 2026-08).
  */
 function heading(chat) {
@@ -105,7 +105,7 @@ function heading(chat) {
   ];
 }
 
-/** The send button is there only when there is text; else a microphone is. */
+/** Draws the send button, or the microphone in its place while there is no text. */
 function drawEnd(end, text, send) {
   const name = text ? "Send" : "Voice message";
   if (end.firstChild?.getAttribute("aria-label") === name) return;

@@ -1,5 +1,5 @@
-// The compose box. It keeps its own text, as Lexical does, and draws it: only what a person or a debugger's input does
-// changes it, and whatever else is written into its DOM is drawn over.
+// The compose box. It keeps its own text, as Lexical does, and draws it: only trusted input, from a person or the
+// debugger, changes it, and anything else that is written into its DOM is overwritten.
 
 import { h } from "./dom.js";
 import { withEmoji } from "./emoji.js";
@@ -34,7 +34,7 @@ export class Compose {
       },
       this.paragraph,
     );
-    this.guard = new MutationObserver(() => this.draw());
+    this.observer = new MutationObserver(() => this.draw());
     this.suggestions = new Suggestions((word, chosen) => {
       const kept = this.text.slice(0, this.text.length - word.length) + chosen;
       this.set(kept, kept.length);
@@ -76,14 +76,14 @@ export class Compose {
   }
 
   edit(event) {
-    // Input methods cannot be kept from composing; what they made is read back at their `input`.
+    // Composing by an input method cannot be prevented; its result is read back at the `input` event.
     if (event.inputType === "insertCompositionText") return;
     event.preventDefault();
     if (!event.isTrusted) return;
     const [start, end] = this.range(event.getTargetRanges()[0]);
     const kept = this.text.length - (end - start);
     let added = clean(inserted(event)).slice(0, LONGEST - kept);
-    // Nobody has seen what the real page makes of line breaks that come without a key: a harsh one drops them.
+    // What the real page does with line breaks that come without a key is unknown: a harsh page drops them.
     if (harsh && event.inputType === "insertText") added = added.replaceAll("\n", "");
     const before = rewritten(this.text.slice(0, start) + added, added, event.inputType);
     this.set(before + this.text.slice(end), before.length);
@@ -92,7 +92,7 @@ export class Compose {
   composed() {
     const text = clean(read(this.node)).slice(0, LONGEST);
     const [caret] = this.range(getSelection().rangeCount ? getSelection().getRangeAt(0) : null);
-    this.guard.takeRecords();
+    this.observer.takeRecords();
     this.text = text;
     this.caret = caret;
     this.changed(text);
@@ -108,7 +108,7 @@ export class Compose {
     ].map((at) => Math.min(at, this.text.length));
   }
 
-  /** Tells for a box with lists and pictures only whether the whole of it is meant, or a key back, else its end. */
+  /** Approximates a range in a box with lists and pictures: all of the text, its last character, or its end. */
   loosely({ startContainer, startOffset, endContainer, endOffset }) {
     const [all, meant] = [document.createRange(), document.createRange()];
     all.selectNodeContents(this.node);
@@ -121,7 +121,7 @@ export class Compose {
 
   /** Draws the text into the DOM, one span a line, and puts the caret where it was. */
   draw() {
-    this.guard.disconnect();
+    this.observer.disconnect();
     const nodes = [];
     const written = (line) =>
       h("span", { class: "selectable-text copyable-text", "data-lexical-text": "true" }, harsh ? withEmoji(line) : line);
@@ -134,12 +134,12 @@ export class Compose {
       else if (empty) nodes.push(h("br")); // below a list, which ends its own line
       open = !item && !empty;
     }
-    // A line that ends in nothing needs one more <br> to be seen, and an empty box one to have a caret.
+    // An empty last line needs one more <br> to be visible, and an empty box needs one to have a caret.
     if (!this.text || (this.text.endsWith("\n") && open)) nodes.push(h("br", { "data-filler": "true" }));
     this.paragraph.replaceChildren(...nodes);
     const alone = this.node.childNodes.length === 1 && this.node.firstChild === this.paragraph;
     if (!alone) this.node.replaceChildren(this.paragraph);
-    this.guard.observe(this.node, { childList: true, characterData: true, subtree: true });
+    this.observer.observe(this.node, { childList: true, characterData: true, subtree: true });
     if (document.activeElement === this.node) this.place();
   }
 
@@ -173,7 +173,7 @@ function read(node) {
   return [...node.childNodes].map(read).join("");
 }
 
-/** Returns how much text stands before a point of the DOM. */
+/** Returns the length of the text before a point of the DOM. */
 function offset(root, container, at) {
   let before = 0;
   if (container.nodeType === Node.TEXT_NODE) before = at;
@@ -184,7 +184,7 @@ function offset(root, container, at) {
   return before;
 }
 
-/** Returns the point of the DOM before which so much text stands. */
+/** Returns the point of the DOM after so many characters of text. */
 function point(paragraph, caret) {
   let before = 0;
   for (const [index, child] of [...paragraph.childNodes].entries()) {

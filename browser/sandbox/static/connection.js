@@ -1,4 +1,4 @@
-// The connection of a logged-in page: proves the device, listens, and comes back after every loss.
+// The connection of a logged-in page: authenticates the device, listens, and reconnects after every loss.
 
 import { listen, post, Refused } from "./api.js";
 import * as keys from "./keys.js";
@@ -33,7 +33,7 @@ export class Connection extends EventTarget {
     return post(path, body, this.token);
   }
 
-  /** Connects. Later losses are repaired by themselves. */
+  /** Connects, and reconnects by itself after each later loss. */
   async start() {
     while (!this.ended) {
       try {

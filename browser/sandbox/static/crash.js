@@ -1,10 +1,10 @@
-// Where the page is to crash, by order: once, at a step of sending a message. The names are those of control.py.
+// Crashes the page by order: once, at a step of sending a message. The names of the steps are those of control.py.
 
 const KEY = "crash-at";
 
 let crash = () => {};
 
-/** Orders a crash at a step, whenever the profile comes to it; null takes the order back. */
+/** Orders a crash at a step; the profile keeps the order until it is carried out, or null cancels it. */
 export function order({ at }) {
   if (at) localStorage.setItem(KEY, at);
   else localStorage.removeItem(KEY);
@@ -15,7 +15,7 @@ export function onCrash(act) {
   crash = act;
 }
 
-/** Crashes the page, and goes no further, if that is ordered for this step. */
+/** Crashes the page and throws, if that is ordered for this step. */
 export function pass(step) {
   if (localStorage.getItem(KEY) !== step) return;
   localStorage.removeItem(KEY);

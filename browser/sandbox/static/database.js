@@ -31,8 +31,8 @@ export class Database {
   }
 
   /**
-   * Writes with `work(...stores)`, and resolves when the disk has it: a message that was seen on its way must be there
-   * after a crash. Returns what `work` returned.
+   * Writes with `work(...stores)`, and resolves when it is on the disk: a message that was shown as pending must
+   * survive a crash. Returns what `work` returned.
    */
   async write(names, work, durability = "strict") {
     const database = await this.open();

@@ -1,4 +1,4 @@
-// Popups and dialogs. They lie over the page and take every click.
+// Popups and dialogs. They cover the page and intercept every click.
 
 import { button, h } from "./dom.js";
 import { legacy, testid } from "./generation.js";
@@ -7,7 +7,7 @@ import { lay } from "./screens.js";
 const ok = (label, act) => ({ label, act, id: "popup-controls-ok" });
 const cancel = (label, act) => ({ label, act, id: "popup-controls-cancel", plain: true });
 
-/** Lays a dialog over the page; returns a function that takes it away. Buttons are what ok() and cancel() make. */
+/** Shows a dialog; returns a function that closes it. `buttons` are made by ok() and cancel(). */
 function popup({ title = "", text = "", buttons, spinner = false, last = false }) {
   const close = () => layer.remove();
   const controls = buttons.map(({ label, act = () => {}, plain, id }) =>
@@ -37,7 +37,7 @@ export const refusedCode = (title, text, act) => popup({ title, text, buttons: [
 export const updateSoon = (refresh) =>
   popup({ title: "WhatsApp will refresh in 1 min", buttons: [ok("Refresh now", refresh)] });
 
-/** Shows a dialog that no driver has heard of; both of its buttons `agree` to something. */
+/** Shows a dialog that no driver knows; both of its buttons `agree` to something. */
 export const newTerms = (agree) =>
   popup({ title: "Your messages move to a new plan", buttons: [ok("OK", agree), ok("Continue", agree)] });
 
@@ -48,7 +48,7 @@ export const confirmLogOut = (act) =>
     buttons: [cancel("Cancel"), ok("Log out", act)],
   });
 
-/** Asks which page is to have WhatsApp; `where` is where else it is open. It lies over every other dialog. */
+/** Asks in which page to use WhatsApp; `where` is where else it is open. It covers every other dialog. */
 export const openElsewhere = (where, { other, leave, use }) =>
   popup({
     text: `WhatsApp is open ${where}. Click "Use here" to use WhatsApp in this window.`,
@@ -62,7 +62,7 @@ const NEWS = [
   ["A calmer chat list", "Archive what can wait, and it stays there."],
 ];
 
-/** Lays the dialog about what is new over the page; resolves when it is closed. It takes the focus too. */
+/** Shows the dialog "What's new", which takes the focus; resolves when it is closed. */
 export function whatsNew() {
   return new Promise((resolve) => {
     const close = () => {
@@ -82,7 +82,7 @@ export function whatsNew() {
   });
 }
 
-/** Whether a dialog has the page. */
+/** Whether a dialog covers the page. */
 export const covered = () => document.querySelector('[aria-modal="true"]') !== null;
 
 /** Returns the bar above the chat list that says that notifications are off. */
@@ -112,7 +112,7 @@ function explainRestriction() {
   });
 }
 
-/** Returns what is said of a restriction, over the chat list and in the place of the box to write in. */
+/** Returns the notice of a restriction, for above the chat list and for the place of the compose box. */
 export function restriction(kind) {
   const [title, text] = kind === "monthly_cap"
     ? ["You've reached the monthly limit on new chats you can start.",

@@ -15,7 +15,7 @@ function fill(element, attributes, children) {
 /** Returns an element; attributes named `on…` are listeners, and empty children are left out. */
 export const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
 
-/** Returns an svg with one path, and a title when it is to have one. */
+/** Returns an svg with one path, and a title if one is given. */
 export function svg(path, { size = 24, title = null, viewBox = "0 0 24 24" } = {}) {
   const root = document.createElementNS(SVG, "svg");
   const shape = fill(document.createElementNS(SVG, "path"), { d: path, fill: "currentColor" }, []);
@@ -23,6 +23,6 @@ export function svg(path, { size = 24, title = null, viewBox = "0 0 24 24" } = {
   return fill(root, { viewBox, width: size, height: size, "aria-hidden": title ? null : "true" }, [name, shape]);
 }
 
-/** Returns a button that heeds real clicks only, as all of the page does. */
+/** Returns a button that reacts to trusted clicks only, as the whole page does. */
 export const button = (attributes, act, ...children) =>
   h("button", { type: "button", ...attributes, onclick: (event) => event.isTrusted && act(event) }, ...children);

@@ -19,7 +19,7 @@ const written = (text) =>
     brush.fillText(text, SIZE / 2, SIZE * 0.55);
   });
 
-/** A disc with a face, for what the machine's fonts do not have: they draw it like a character that does not exist. */
+/** A disc with a face, for emoji that the machine's fonts lack: they are drawn like a character that does not exist. */
 const face = () =>
   draw((brush) => {
     const disc = (x, y, radius, colour) => {

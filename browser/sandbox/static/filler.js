@@ -1,5 +1,5 @@
-// Chats that an account has had all along, so that the chat list is as long as a real one. Their phone numbers are
-// from ranges that regulators keep for drama.
+// Made-up older chats of an account, so that the chat list is as long as a real one. Their phone numbers are from
+// ranges that regulators reserve for fiction.
 
 import { harsh } from "./generation.js";
 
@@ -25,13 +25,13 @@ const LINES = [
 
 const MINUTE = 60_000;
 
-/** What stands among the words of a harsh page's chats: by its place from the end. */
+/** Messages other than plain texts in a harsh page's chats, chosen by their place from the end. */
 const ODD = [
   { kind: "deleted" }, { kind: "call" }, { quote: "Shall we meet?" }, { kind: "event" }, { kind: "poll" },
   { kind: "image" }, { kind: "notice", mine: false, ack: null }, { starred: true }, { mine: true, ack: -1 },
   { kind: "image", mine: true, ack: 2 },
 ];
-/** Titles of people whose number nobody sees, of a business, and of a group that somebody named by a number. */
+/** Titles of people whose number is masked, of a business, and of a group that has a number as its name. */
 const MASKED = {
   Dima: "+49 ∙∙∙ ∙∙∙∙89", Elif: "@elif.y", Noah: "Noah’s Bakery ✓",
   "Sunday hikers": "+44 7700 900555",
@@ -47,7 +47,7 @@ export function fillerChats(now) {
   });
 }
 
-/** Returns the messages of one such chat, oldest first. They were here before the profile and are not kept in it. */
+/** Returns the messages of one such chat, oldest first. They are older than the profile and not stored in it. */
 export function fillerMessages(chat, now) {
   const length = 6 + ((chat.number * 37) % 90);
   return Array.from({ length }, (_, index) => {

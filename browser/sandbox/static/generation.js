@@ -5,7 +5,7 @@
 import { h, svg } from "./dom.js";
 import { CLOCK, FAILED, ONE_TICK as ONE, TWO_TICKS as TWO } from "./icons.js";
 
-/** What is asked for by order, or by the address once, then kept by the profile: its values, the default first. */
+/** Choices that an order or the URL makes, and the profile keeps. Their values, the default first. */
 const CHOICES = { dom: ["2026-08", "legacy", "bare"], harsh: ["0", "1"] };
 
 function choose(name) {
@@ -20,17 +20,17 @@ function choose(name) {
 export const generation = choose("dom");
 export const legacy = generation === "legacy";
 
-/** Whether the page does what real pages do now and then and this one would not: see harsh.js. */
+/** Whether the page has the rarer behaviour of real pages: see harsh.js. */
 export const harsh = choose("harsh") === "1";
 
-/** Forgets everything in localStorage but what the page is. */
+/** Deletes everything in localStorage except these choices. */
 export function clearStorage() {
   localStorage.clear();
   localStorage.setItem("sandbox-dom", generation);
   localStorage.setItem("sandbox-harsh", harsh ? "1" : "0");
 }
 
-/** Returns the attribute data-testid, which one of the generations has, and there only what has a name. */
+/** Returns the attribute data-testid, which only one of the generations has, and only for an id that is not empty. */
 export const testid = (id) => (generation === "2026-08" && id ? { "data-testid": id } : {});
 
 /**
@@ -66,8 +66,8 @@ export function statusIcon(ack, place) {
 }
 
 /**
- * Returns what stands beside a message that was not sent, in the newer page; the older one has an icon. `words` is the
- * label of its button.
+ * Returns the mark beside a message that was not sent, in the newer page; the older one has a status icon. `words` is
+ * the label of its button.
  */
 export const failMark = (words) =>
   legacy
@@ -76,7 +76,7 @@ export const failMark = (words) =>
       h("div", { role: "button", tabindex: "0", "aria-label": words },
         h("span", { class: "status status-failed" }, svg(FAILED, { size: 16, viewBox: "0 0 16 16", title: "ic-error" }))));
 
-/** Returns an icon by the name it has in each generation. The newer page names some as the older one does as well. */
+/** Returns an icon, by its name in each generation. The newer page, too, has data-icon on some. */
 export function icon(path, { name, old = name, size = 24 }) {
   if (legacy) return h("span", { "data-icon": old, "aria-hidden": "true", class: "icon" }, svg(path, { size }));
   const attributes = { ...testid(name), "data-icon": name.startsWith("wds-ic-") ? null : name };

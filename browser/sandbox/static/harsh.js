@@ -1,5 +1,5 @@
-// What real pages do now and then, and a kind one would not: the box rewrites what is typed, suggestions and a late dialog
-// take Enter, the person has switched "Enter is send" off. `?harsh=1` asks for it.
+// The rarer behaviour of real pages: the box rewrites what is typed, suggestions and a late dialog intercept Enter,
+// "Enter is send" is switched off. `?harsh=1` turns it on.
 
 import { whatsNew } from "./dialogs.js";
 import { button, h } from "./dom.js";
@@ -12,7 +12,7 @@ const ITEM = /^(?:([-*>]) |(\d+)\. )(.*)$/;
 const NAMES = { ":": ["😀", "🎉"], "@": ["@Ann ", "@Meta AI "] };
 const LOADS = "harsh-loads";
 
-/** Returns the text that the box makes of one that ends in what was just put in: `how` is the event's inputType. */
+/** Returns the text that the box makes of one that ends in the input `added`; `how` is the event's inputType. */
 export function rewritten(text, added, how) {
   if (!harsh) return text;
   if (added === "\n" && how !== "insertFromPaste") return continued(text);
@@ -20,7 +20,7 @@ export function rewritten(text, added, how) {
   return text.replace(FACE, (_, before, face) => before + FACES[face]);
 }
 
-/** A line break in a list begins its next item, and in an empty item ends the list. */
+/** A line break in a list begins the next item; in an empty item it ends the list. */
 function continued(text) {
   const lines = text.split("\n");
   const last = ITEM.exec(lines.at(-2));
@@ -30,7 +30,7 @@ function continued(text) {
   return text + (sign ? `${sign} ` : `${Number(number) + 1}. `);
 }
 
-/** Returns what the box draws of a line: a list or a quote where it begins like one. */
+/** Returns the list or the quote that the box draws for a line that begins like one, else null. */
 export function drawnLine(line, draw) {
   const item = ITEM.exec(line);
   if (!item) return null;
@@ -39,7 +39,7 @@ export function drawnLine(line, draw) {
   return h(sign ? "ul" : "ol", { start: number }, h("li", {}, draw(words)));
 }
 
-/** Whether Enter sends on this load; where it does not, it breaks the line, and the button sends. */
+/** Whether Enter sends on this load; if not, it breaks the line, and only the button sends. */
 export const enterSends = (() => {
   if (!harsh) return true;
   const loads = Number(localStorage.getItem(LOADS) ?? 0);
@@ -49,7 +49,7 @@ export const enterSends = (() => {
 
 /** The list of suggestions over the box, for a word that begins with ":" or "@". */
 export class Suggestions {
-  /** `take(text)` is called with what the word is to become. */
+  /** `take(word, chosen)` is called to replace the word by the chosen suggestion. */
   constructor(take) {
     this.take = take;
     this.node = null;
@@ -70,7 +70,7 @@ export class Suggestions {
     bucket.append(this.node);
   }
 
-  /** Takes a key; returns whether it was meant for the list. */
+  /** Handles a key; returns whether the list used it. */
   pressed(key) {
     if (!this.node || (key !== "Enter" && key !== "Escape")) return false;
     this.close();
@@ -86,7 +86,7 @@ export class Suggestions {
 
 let interrupted = false;
 
-/** Lays the dialog about what is new over the page, once a load, a moment after somebody began to write. */
+/** Shows the dialog "What's new", once per load, a moment after the first input. */
 export async function interrupt() {
   if (!harsh || interrupted) return;
   interrupted = true;
@@ -96,7 +96,7 @@ export async function interrupt() {
 
 const LINK = /https?:\/\/([\w.-]+)/;
 
-/** What stands above the box for a link in it. */
+/** The preview of a link in the box, above it. */
 export class Preview {
   constructor() {
     this.place = h("div", {});

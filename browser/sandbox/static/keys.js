@@ -1,5 +1,5 @@
-// The login, kept in the browser profile: which device this is, and the key that proves it. The key cannot be read out
-// again, so a copy of what a script can see of the profile is not a login.
+// The login, stored in the browser profile: which device this is, and the key that proves it. The key is not
+// extractable, so a copy of what scripts can read of the profile is not a login.
 
 import { Database } from "./database.js";
 
@@ -12,7 +12,7 @@ const hex = (buffer) => Array.from(new Uint8Array(buffer), (byte) => byte.toStri
 /** Returns the device that this profile is, or undefined: {device, key}. */
 export const load = () => database.read("keys", (keys) => keys.get("device"));
 
-/** Keeps a new device; `secret` is base16. */
+/** Stores a new device; `secret` is base16. */
 export async function keep(device, secret) {
   const key = await crypto.subtle.importKey("raw", bytes(secret), HMAC, false, ["sign"]);
   await database.write(["keys"], (keys) => void keys.put({ device, key }, "device"));

@@ -9,7 +9,7 @@ import { show } from "./screens.js";
 import { timing, wait } from "./settings.js";
 
 const SIZE = 228; // pixels
-const COUNTRY = "+1 "; // what the box for the number keeps
+const COUNTRY = "+1 "; // stays in the box for the number
 const BANNERS = {
   post_logout: "You have been logged out. To log back in, you will need to verify your phone number.",
   database_error: "A database error occurred on your browser. Please relink your device.",
@@ -48,7 +48,7 @@ class LinkScreen {
       this.box));
   }
 
-  /** Follows the server's codes; a server that is away is asked again. */
+  /** Follows the server's codes; reconnects when the server is away. */
   follow(path, on) {
     this.source?.close();
     const linked = (device) => {
@@ -129,7 +129,7 @@ function drawQr(box, { payload, rows }) {
   const brush = canvas.getContext("2d");
   const side = SIZE / rows.length;
   rows.forEach((row, y) => [...row].forEach((dark, x) => {
-    // Whole pixels, so that no hairline stands between two dark squares.
+    // Whole pixels, so that there is no hairline between two dark squares.
     const [left, top] = [Math.round(x * side), Math.round(y * side)];
     if (dark === "1") brush.fillRect(left, top, Math.round((x + 1) * side) - left, Math.round((y + 1) * side) - top);
   }));

@@ -9,7 +9,7 @@ import * as rename from "./rename.js";
 import * as screens from "./screens.js";
 import * as shows from "./shows.js";
 
-/** Returns what a link asks for: {phone, text}, or null. */
+/** Returns the target of a deep link: {phone, text}, or null. */
 function deepLink() {
   const query = new URLSearchParams(location.search);
   const phone = query.get("phone");
@@ -17,7 +17,7 @@ function deepLink() {
   return { phone, text: query.get("text") };
 }
 
-/** Shows that another page of this profile has WhatsApp; this one may take it. */
+/** Shows that WhatsApp is open in another page of this profile; this page may take over. */
 function openInAnotherWindow() {
   screens.show();
   openElsewhere("in another window", { other: "Close", leave: () => {}, use: () => start({ steal: true }) });

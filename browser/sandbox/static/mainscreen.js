@@ -28,7 +28,7 @@ export class MainScreen {
     this.closing.abort();
   }
 
-  /** Shows how the account stands: online or not, restricted or not. */
+  /** Shows the account's state: online or not, restricted or not. */
   stand() {
     if (this.connection.online) this.offline?.remove();
     else if (!this.offline?.isConnected) {
@@ -74,7 +74,7 @@ export class MainScreen {
     await this.show(phone, await this.ask(phone));
   }
 
-  /** Asks the server about a chat, as soon as there is a connection; some numbers block the page then. */
+  /** Asks the server about a chat, as soon as there is a connection; some answers make the page hang. */
   async ask(phone) {
     pass("open");
     for (;;) {
@@ -111,7 +111,7 @@ export class MainScreen {
     if (chat.unread) await this.book.update(chat, { unread: 0 });
   }
 
-  /** Returns the open chat if it is this phone's. */
+  /** Returns the open chat if it is the one with this phone. */
   at(phone) {
     return this.chat?.chat.phone === phone ? this.chat : null;
   }

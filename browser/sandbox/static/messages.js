@@ -6,8 +6,8 @@ import { harsh, testid } from "./generation.js";
 
 const LONGEST = 60; // rows in the DOM
 const STEP = 20; // rows that a scroll adds
-const EDGE = 120; // pixels from an edge at which it does
-const MARGIN = 600; // pixels around the view beyond which a row of a harsh page loses its content, and keeps its id
+const EDGE = 120; // pixels from an edge at which a scroll adds them
+const MARGIN = 600; // pixels around the view, beyond which a row of a harsh page loses its content and keeps its id
 
 const PRIVATE =
   "Messages and calls are end-to-end encrypted. Only people in this chat can read, listen to, or share them.";
@@ -29,7 +29,7 @@ export class Messages {
     this.atEnd = false;
     this.hidden = () => this.draw();
     document.addEventListener("visibilitychange", this.hidden);
-    // The box below grows with its text; what was at the end stays at the end.
+    // The box below grows with its text; a list that was at its end stays there.
     this.resized = new ResizeObserver(() => this.atEnd && this.toEnd());
     this.resized.observe(this.node);
     this.draw();
@@ -47,7 +47,7 @@ export class Messages {
     this.scrolled();
   }
 
-  /** Scrolls to the newest message; what is out of the DOM comes back first. */
+  /** Scrolls to the newest message, after bringing it back into the DOM. */
   toEnd() {
     this.end = this.all.length;
     this.start = Math.max(0, this.end - LONGEST);
@@ -62,7 +62,7 @@ export class Messages {
     if (message.mine || this.atEnd) this.toEnd();
   }
 
-  /** Takes a message's new state. */
+  /** Shows a message's new status. */
   advance({ id, ack }) {
     const message = this.all.find((one) => one.id === id);
     if (!message) return;
@@ -104,7 +104,7 @@ export class Messages {
     else if (below < EDGE && this.end < this.all.length) this.slide(this.start + STEP);
   }
 
-  /** Moves the window, and keeps in place what stays in it. */
+  /** Moves the window; the rows that stay in it keep their place on the screen. */
   slide(start) {
     const stays = this.rows.get(this.all[start < this.start ? this.start : this.end - 1].id);
     const before = stays.offsetTop;

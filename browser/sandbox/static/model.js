@@ -1,5 +1,5 @@
-// The messages and chats of this browser profile, and nothing else's: a linked device does not get back what it sent
-// itself, so an older copy of the profile does not show newer messages.
+// The messages and chats that this browser profile stores, and no others: a linked device does not get its own sent
+// messages from the server, so an older copy of the profile does not show newer ones.
 
 import { Database } from "./database.js";
 
@@ -22,20 +22,20 @@ export const openMessages = () => database.read("message", (messages) => message
 /** Chats: {phone, title, own, at, text, mine, ack, id, unread, draft}; all but the first two may be missing. */
 export const chats = () => database.read("chat", (all) => all.getAll());
 
-/** Keeps a chat; like a draft, it may be lost when the machine dies. */
+/** Stores a chat, for example with a new draft; the change may be lost when the machine crashes. */
 export const saveChat = (chat) => database.write(["chat"], (all) => void all.put(chat), "relaxed");
 
 /** Returns the number of the last incoming message, or undefined. */
 export const lastIncoming = () => database.read("meta", (meta) => meta.get("incoming"));
 
-/** Adds a message with its chat; resolves when both are on the disk. */
+/** Adds a message, and stores its chat; resolves when both are on the disk. */
 export const add = (message, chat) =>
   database.write(["message", "chat"], (messages, all) => {
     messages.add(message);
     all.put(chat);
   });
 
-/** Adds an incoming message with its chat and its number; one that the profile has already is left out. */
+/** Adds an incoming message, and stores its chat and its number. */
 export const addIncoming = (message, chat, seq) =>
   database.write(["message", "chat", "meta"], (messages, all, meta) => {
     messages.add(message);
@@ -43,7 +43,7 @@ export const addIncoming = (message, chat, seq) =>
     meta.put(seq, "incoming");
   });
 
-/** Moves a message to a later state; returns it, or undefined when it is unknown or was there already. */
+/** Moves a message to a later status; returns it, or undefined when it is unknown or has that status already. */
 export const advance = (id, ack) =>
   database.write(["message"], async (messages, asked) => {
     const message = await asked(messages.index("id").get(id));

@@ -1,11 +1,11 @@
-// One page per profile: the first holds the lock, and another asks before it takes it. On a harsh page an entry of the
-// profile counts as well, which a browser that was killed leaves behind.
+// One page per profile: the first holds the lock, and another asks before it takes it. On a harsh page, an entry in
+// localStorage counts as well, which a browser that was killed leaves behind.
 
 import { harsh } from "./generation.js";
 import { timing } from "./settings.js";
 
 const KEY = "whatsapp-mutex";
-const PATIENCE = 500; // milliseconds; a page that is just being replaced by this one gives its lock up meanwhile
+const PATIENCE = 500; // milliseconds, in which a page that this one is just replacing gives its lock up
 
 /** Takes the lock if it is free; `lost()` is called when another page takes it away. Returns whether it was free. */
 export async function acquire(lost, { steal = false } = {}) {
@@ -17,7 +17,7 @@ export async function acquire(lost, { steal = false } = {}) {
   return false;
 }
 
-/** Whether another page has said of itself that it lives, and not too long ago. */
+/** Whether the entry of another page is recent enough to count. */
 function isTaken() {
   const { at } = JSON.parse(localStorage.getItem(KEY) ?? "{}");
   return Date.now() - (at ?? -Infinity) < timing.mutex;

@@ -1,5 +1,5 @@
-// Sends what stands in the profile at the clock, in order, whenever there is a connection. The server counts a message
-// once by its id, so that one whose answer was lost may be sent again.
+// Sends the pending messages of the profile in order, whenever there is a connection. The server deduplicates by id, so
+// a message whose answer was lost may be sent again.
 
 import { Refused } from "./api.js";
 import { pass } from "./crash.js";
@@ -11,13 +11,13 @@ export class Outbox {
     Object.assign(this, { connection, book, crash, turn: Promise.resolve() });
   }
 
-  /** Sends everything pending, after what is being sent already. */
+  /** Sends all pending messages, after those that are being sent already. */
   flush() {
     this.turn = this.turn.then(() => this.run());
     return this.turn;
   }
 
-  /** Asks for the ticks that came while nobody listened. */
+  /** Asks for the ticks that came while the page was not connected. */
   async catchUp() {
     const open = (await model.openMessages()).filter((message) => message.ack > 0);
     if (!open.length || !this.connection.online) return;
@@ -36,7 +36,7 @@ export class Outbox {
         if (answer.offline || answer.banned) return;
         await this.book.advance(id, answer.ack);
       } catch (error) {
-        if (!(error instanceof Refused)) return; // the connection is lost, and is repaired elsewhere
+        if (!(error instanceof Refused)) return; // the connection is lost, and reconnects by itself
         if (error.status === 403) await this.book.advance(id, -1);
       }
     }

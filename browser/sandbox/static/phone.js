@@ -2,7 +2,7 @@
 
 import { button, h } from "./dom.js";
 
-const EVERY = 1000; // milliseconds between looks
+const POLL = 1000; // milliseconds
 const CARDS = [
   ["15550000404", "not on WhatsApp"],
   ["15550000408", "hangs once"],
@@ -80,7 +80,7 @@ const help = () =>
     h("table", {}, h("tbody", {}, CARDS.map(([phone, what]) =>
       h("tr", {}, h("td", {}, h("code", {}, phone)), h("td", {}, what))))));
 
-/** Draws what has changed; while somebody writes, only once they are done. */
+/** Draws the page anew if something has changed, but not while a person is writing. */
 async function look() {
   const { items } = await (await fetch("overview")).json();
   const now = JSON.stringify(items);
@@ -92,8 +92,8 @@ async function look() {
 }
 
 async function watch() {
-  await look().catch(() => {}); // the server is away; look again
-  setTimeout(watch, EVERY);
+  await look().catch(() => {}); // the server is away: retry
+  setTimeout(watch, POLL);
 }
 
 await watch();

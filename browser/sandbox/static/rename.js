@@ -1,5 +1,5 @@
-// Gives elements of the page other names, by order, as WhatsApp does when it renames things: what a driver knows them by
-// is gone, and nothing else. Our own code finds them all the same, but for #app and the start-up block.
+// Renames elements of the page by order, as WhatsApp does in a release: the names that a driver knows disappear, and
+// nothing else changes. The sandbox's own code still finds the elements, except #app and the start-up block.
 
 const NAMES = [
   "aria-label", "data-icon", "data-id", "data-lexical-editor", "data-pre-plain-text", "data-ref", "data-tab",
@@ -9,7 +9,7 @@ const BEGINNING = "renamed-";
 
 let wanted = "";
 
-/** Renames an element, once; a title is the name of its picture. */
+/** Renames an element, once; in an svg, the text of the title is the icon's name. */
 function rename(node) {
   if (node.tagName === "title" && !node.textContent.startsWith(BEGINNING)) node.textContent = BEGINNING + node.textContent;
   for (const name of NAMES) {
@@ -22,7 +22,7 @@ function renameAll() {
   if (wanted) document.querySelectorAll(wanted).forEach(rename);
 }
 
-/** Renames whatever the selector finds, now and whenever it comes; an empty one ends it with a fresh load. */
+/** Renames all elements that match the selector, also those that appear later; an empty one ends it with a reload. */
 export function order({ css }) {
   if (css === wanted) return;
   if (!css) return location.reload();
@@ -30,7 +30,7 @@ export function order({ css }) {
   renameAll();
 }
 
-/** Renames from the beginning what the page was loaded with. */
+/** Applies the order that the page was loaded with. */
 export function begin() {
   new MutationObserver(renameAll).observe(document, { attributes: true, childList: true, subtree: true });
   order({ css: document.documentElement.dataset.renamed });

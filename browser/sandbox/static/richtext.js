@@ -1,5 +1,5 @@
-// How a message's text is drawn: marks of bold, italic, struck and typewriter text become what they mean and are not
-// in innerText any more, lines become lists and quotes, emoji become pictures, and a long text is folded up.
+// How a message's text is drawn: marks of bold, italic, strikethrough and monospace text are applied and no longer in
+// innerText, lines become lists and quotes, emoji become pictures, and a long text is folded.
 
 import { button, h } from "./dom.js";
 import { withEmoji } from "./emoji.js";
@@ -27,10 +27,10 @@ export function inline(line) {
   ];
 }
 
-/** Returns the number that a list of numbers begins with. */
+/** Returns the first number of a numbered list. */
 const startOf = (mark) => (/^\d/.test(mark) ? parseInt(mark, 10) : null);
 
-/** Returns the nodes of a text of many lines; lines that follow each other in one list are one list. */
+/** Returns the nodes of a text of many lines; consecutive lines of a list become one list. */
 function lines(text) {
   const nodes = [];
   let open = null;
@@ -39,7 +39,7 @@ function lines(text) {
     if (block) {
       const [mark] = block.begins.exec(line);
       if (open?.block !== block) nodes.push((open = { block, node: h(block.outer, { start: startOf(mark) }) }).node);
-      // What the newer page would copy of a line that is not in its text (its list and quote mutators, 2026-08).
+      // The newer page keeps the mark, which is not in the text, for copying (its list and quote mutators, 2026-08).
       const copied = legacy ? {} : { "data-pre-plain-text": `${mark.trim()} ` };
       open.node.append(h(block.inner, copied, inline(line.slice(mark.length))));
     } else {
@@ -51,7 +51,7 @@ function lines(text) {
   return nodes;
 }
 
-/** Returns the element that shows a text, folded up behind "Read more" when it is long. */
+/** Returns the element that shows a text, folded behind "Read more" when it is long. */
 export function richText(text) {
   const root = h("span");
   if (text.length <= FOLD) {

@@ -1,4 +1,4 @@
-// Screens that take the whole page.
+// Screens that fill the page.
 
 import { button, h } from "./dom.js";
 import { harsh } from "./generation.js";
@@ -17,7 +17,7 @@ export async function runStartup() {
 
 let held = false;
 
-/** Lets `draw` fill the page, and nothing else after it. */
+/** Fills the page with what `draw` shows, and ignores all screens and dialogs after it. */
 export function hold(draw) {
   held = false;
   for (const layer of document.querySelectorAll(".backdrop")) layer.remove();
@@ -25,7 +25,7 @@ export function hold(draw) {
   held = true;
 }
 
-/** Lays something over the page. */
+/** Shows a layer over the page. */
 export function lay(layer) {
   if (!held) document.body.append(layer);
 }
@@ -36,7 +36,7 @@ export function showStartup() {
   document.body.prepend(startup);
 }
 
-/** Replaces whatever fills the page; the start-up shell goes when `#app` comes. */
+/** Replaces the content of the page, or the start-up shell. */
 export function show(...nodes) {
   const app = h("div", { id: "app" }, nodes);
   if (held) return app;
@@ -47,7 +47,7 @@ export function show(...nodes) {
   return app;
 }
 
-/** Shows how much of the chats has been loaded after linking; returns what shows more of it. */
+/** Shows how much of the chats has been loaded after linking; returns a function that updates it. */
 export function showSyncing(percent) {
   const progress = h("progress", { max: "100", dir: "ltr" });
   const text = h("div", { class: "sync-text" });
@@ -62,7 +62,7 @@ export function showSyncing(percent) {
   return advance;
 }
 
-/** Shows the loading of chats after linking; it takes its time where there are many. */
+/** Shows the loading of chats after linking; it takes long on a harsh page. */
 export async function runSyncing() {
   const advance = showSyncing(0);
   for (let percent = 0; percent <= 100; percent += 5) {
@@ -102,7 +102,7 @@ export function showCrash() {
   );
 }
 
-/** Shows that there is no connection; it is tried again all the time. */
+/** Shows that there is no connection; the page retries all the time. */
 export function showConnecting() {
   show(
     h("div", { class: "notice" },

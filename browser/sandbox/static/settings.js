@@ -1,4 +1,4 @@
-// What the server tells the page, and waiting.
+// The page's settings, which the server sends, and waiting.
 
 /** Durations by name, in milliseconds; see timing.py. */
 export const timing = JSON.parse(document.documentElement.dataset.timing);

@@ -1,4 +1,4 @@
-// What WhatsApp shows seldom, shown on demand: whole screens, under which nothing else runs, and dialogs. The names
+// Rare screens and dialogs of WhatsApp, shown by order. Nothing else runs under a screen that fills the page. The names
 // are those of control.py.
 
 import { listen } from "./api.js";
@@ -18,7 +18,7 @@ const notice = (title, text, ...buttons) =>
     h("div", { class: "notice" }, h("h1", {}, title), text && h("p", {}, text),
       h("div", { class: "notice-buttons" }, buttons)));
 
-const WHOLE = {
+const FULL_PAGE = {
   loading: screens.showStartup,
   syncing: () => screens.showSyncing(20),
   logging_out: screens.showLoggingOut,
@@ -51,7 +51,7 @@ const WHOLE = {
   unknown: () => notice("Choose your avatar", "It is what your contacts will see of you from now on.", press("Begin")),
 };
 
-/** A person agreed to what they had not read: the screen says so, and nothing else is to be had any more. */
+/** Shows for good that a button of the unknown dialog was pressed. */
 const agree = () => screens.hold(() => notice("You have agreed", "Your plan begins today."));
 
 const DIALOGS = {
@@ -65,25 +65,25 @@ const DIALOGS = {
 
 let shown = null;
 
-/** Shows a screen or a dialog by name; null ends it with a fresh load. */
+/** Shows a screen or a dialog by name; null ends it with a reload. */
 function show(name) {
   if (name === shown) return;
   if (name === null) return location.reload();
   shown = name;
-  if (WHOLE[name]) screens.hold(WHOLE[name]);
+  if (FULL_PAGE[name]) screens.hold(FULL_PAGE[name]);
   else DIALOGS[name]();
 }
 
-/** Shows what the page was loaded with; returns whether that takes the whole page. */
+/** Shows the screen or dialog that the page was loaded with; returns whether it fills the page. */
 export function begin() {
   const { shown: name } = document.documentElement.dataset;
   if (name) show(name);
-  return name in WHOLE;
+  return name in FULL_PAGE;
 }
 
 const taken = [];
 
-/** Takes memory for good: it is written to, since a page of zeros that nobody wrote costs nothing. */
+/** Takes memory for good, and writes to it: memory that was never written to costs nothing. */
 function leak({ mb }) {
   const bytes = new Uint8Array(Math.round(mb * MEGABYTE));
   for (let at = 0; at < bytes.length; at += 1) bytes[at] = at * 31 + (at >> 12);
@@ -95,7 +95,7 @@ function hang({ seconds }) {
   while (performance.now() < until); // nothing else runs in the page
 }
 
-/** Follows the orders to this page; a server that is away is asked again. */
+/** Follows the orders to this page; reconnects when the server is away. */
 export function follow() {
   const again = async () => {
     await wait(timing.reconnect);

@@ -25,7 +25,7 @@ function when(at) {
 }
 
 export class Sidebar {
-  /** `open(chat)` is called for a real click on a row, `logOut()` from the menu, until the signal aborts. */
+  /** `open(chat)` is called for a trusted click on a row, `logOut()` from the menu. `signal` ends the subscriptions. */
   constructor(book, { open, logOut, signal }) {
     Object.assign(this, { book, open, rows: new Map(), query: "" });
     const list = { role: "grid", "aria-label": "Chat list", "data-tab": "4", class: "chat-list" };
@@ -65,14 +65,14 @@ export class Sidebar {
   search(query) {
     this.query = query.trim().toLowerCase();
     this.clearButton.hidden = query === "";
-    // The label goes when there is text (seen 2026-08).
+    // The label disappears when there is text (seen 2026-08).
     if (query) this.input.removeAttribute("aria-label");
     else this.input.setAttribute("aria-label", LABEL);
     this.pane.scrollTop = 0;
     this.draw();
   }
 
-  /** Returns what the list holds: chats, and in search results headings, which are strings. */
+  /** Returns the entries of the list: chats, and in search results also headings, which are strings. */
   entries() {
     const chats = this.book.listed();
     if (!this.query) return chats;
@@ -117,7 +117,7 @@ export class Sidebar {
   }
 }
 
-/** Returns what stands for a chat without a photograph. */
+/** Returns the placeholder of a chat without a photo. */
 const picture = (group) =>
   group
     ? icon(GROUP, { name: "default-group-refreshed", old: "default-group", size: 30 })
@@ -126,7 +126,7 @@ const picture = (group) =>
 const headingRow = (words) =>
   h("div", { role: "row", class: "row row-heading" }, h("div", { role: "gridcell" }, words));
 
-/** Returns the picture that stands in a row for a message that is more than words. */
+/** Returns the icon in a row for a message that is not a plain text. */
 const symbol = (kind) =>
   h("span", testid("chat-msg-symbol"), icon(PICTURE, { name: `ic-${kind}`, old: `status-${kind}`, size: 16 }));
 
