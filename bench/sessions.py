@@ -68,12 +68,12 @@ async def _order(house: House, accounts: list[str], messages: int, recipients: i
 
 
 async def _finish(house: House, total: int, over: float) -> int:
-    end, told, ended = time.monotonic() + over + TIMEOUT, 0.0, 0
+    end, printed, ended = time.monotonic() + over + TIMEOUT, 0.0, 0
     while ended < total and time.monotonic() < end:
         row = await house.database.one("bench_ended")
         ended = int(row["ended"]) if row else 0
-        if time.monotonic() - told > 30:  # noqa: PLR2004  # seconds between lines
-            told = time.monotonic()
+        if time.monotonic() - printed > 30:  # noqa: PLR2004  # seconds between lines
+            printed = time.monotonic()
             print(f"  {ended} of {total} ended, {house.watch.most} browsers at most", flush=True)
         await asyncio.sleep(POLL_SECONDS)
     return ended

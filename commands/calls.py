@@ -108,14 +108,14 @@ class _Page:
         parts = [INTRODUCTION, "**[Every call](#every-call)**: keys, bodies, lists, errors", *self._contents()]
         parts += ["## Every call", self._document["info"]["description"].strip()]
         parts += [*self._fields("Problem"), *self._example("Problem"), *self._codes()]
-        told: set[str] = set()
+        described: set[str] = set()
         for tag in self._document["tags"]:
             parts += [f"## {tag['name']}", tag["description"]]
             for call in self._of(tag):
                 parts += self._call(call)
             for name in self._shared:
-                if name not in told and any(self._answers(call, name) for call in self._of(tag)):
-                    told.add(name)
+                if name not in described and any(self._answers(call, name) for call in self._of(tag)):
+                    described.add(name)
                     parts += [f"### {name}", *self._shape(name)]
         return self._linked("\n\n".join(parts) + "\n")
 

@@ -103,10 +103,12 @@ async def _keys(settings: Settings) -> str:
     if survey.closed:
         wrong.append(f"No key of ENCRYPTION_KEY opens {survey.closed}: add the key that sealed them at its end.")
     if survey.left:
-        wrong.append(f"{survey.left:,} values (of {survey.told}) still need an old key: run `postrider keys reseal`.")
+        wrong.append(
+            f"{survey.left:,} values (of {survey.summary}) still need an old key: run `postrider keys reseal`."
+        )
     if wrong:
         raise OperatorError(" ".join(wrong))
-    return f"all {survey.told} are sealed with the first key"
+    return f"all {survey.summary} are sealed with the first key"
 
 
 async def _chromium(settings: Settings) -> str:

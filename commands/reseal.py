@@ -38,17 +38,17 @@ async def _reseal(settings: Settings, url: str) -> None:
         tell(f"The key has the fingerprint {first}. From now on no process starts without it.")
         run = Run(database, sealer)
         try:
-            async with keep_telling(lambda: run.told):
+            async with keep_telling(lambda: run.progress):
                 await run.to_the_end()
         except DatabaseUnavailable:
-            raise OperatorError(f"The connection to the database was lost. {run.told} Run this again.") from None
-    tell(run.told)
+            raise OperatorError(f"The connection to the database was lost. {run.progress} Run this again.") from None
+    tell(run.progress)
     if run.survey.closed:
         raise OperatorError(
             f"No key of ENCRYPTION_KEY opens {run.survey.closed}: add the key that sealed them at its end and run this "
             "again, or replace them, see docs/deploy.md."
         )
-    tell(f"All {run.survey.told} are sealed with it: you can remove the other keys from ENCRYPTION_KEY.")
+    tell(f"All {run.survey.summary} are sealed with it: you can remove the other keys from ENCRYPTION_KEY.")
 
 
 async def _begin(tx: Transaction, fingerprint: str, silent: Mapping[str, float]) -> None:
@@ -89,7 +89,7 @@ class Run:
     began: float = field(default_factory=time.monotonic)
 
     @property
-    def told(self) -> str:
+    def progress(self) -> str:
         """The progress, in words."""
         done = f"{self.before + self.survey.written:,} of {self.wanted:,} sealed again"
         return f"{done} after {time.monotonic() - self.began:.1f} s."

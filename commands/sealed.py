@@ -65,7 +65,7 @@ class Survey:
         return self.secrets.left + self.logins.left
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """The number of secrets and logins, in words."""
         return f"{self.secrets.all:,} secrets and {self.logins.all:,} logins"
 
@@ -134,7 +134,7 @@ def _renewed(sealer: Sealer, sealed: bytes, about: bytes) -> tuple[State, bytes 
 
 
 @dataclass
-class Anew:
+class Renewals:
     """Rows to write."""
 
     #: for each row's id, how many of its values are sealed again
@@ -167,14 +167,16 @@ async def walk(database: Database, sealer: Sealer, survey: Survey, *, renew: boo
     """
     for kind in KINDS:
         async for rows in _pages(database, kind.read, kind.begin):
-            anew = Anew()
+            renewals = Renewals()
             for row in rows:
                 left = survey.secrets.left
                 if (fresh := kind.look(kind, sealer, row, survey.secrets)) is not None:
-                    anew.add(row, fresh, survey.secrets.left - left)
-            if renew and anew.counts:
-                written = await database.all(kind.write, ids=list(anew.counts), stale=anew.stale, fresh=anew.fresh)
-                survey.written += sum(anew.counts[row["id"]] for row in written)
+                    renewals.add(row, fresh, survey.secrets.left - left)
+            if renew and renewals.counts:
+                written = await database.all(
+                    kind.write, ids=list(renewals.counts), stale=renewals.stale, fresh=renewals.fresh
+                )
+                survey.written += sum(renewals.counts[row["id"]] for row in written)
     async for rows in _pages(database, "sealed_profiles", "", head=HEAD):
         for row in rows:
             state = await _login(database, sealer, row, survey, renew=renew)

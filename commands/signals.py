@@ -27,7 +27,7 @@ def on_signals(again: Callable[[], None] = _die) -> asyncio.Event:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def told(number: signal.Signals) -> None:
+    def stop_on(number: signal.Signals) -> None:
         if number is signal.SIGINT and stop.is_set():
             again()
         log.info("%s: stopping", number.name, extra={"event": "process.stopping"})
@@ -35,7 +35,7 @@ def on_signals(again: Callable[[], None] = _die) -> asyncio.Event:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, told, number)
+            loop.add_signal_handler(number, stop_on, number)
     return stop
 
 
