@@ -1,4 +1,4 @@
-"""The pool, and the one seam at which psycopg's errors become ours."""
+"""The database: named queries on a pool, and the only place that translates psycopg's errors to our own."""
 
 import asyncio
 import logging
@@ -23,9 +23,9 @@ T = TypeVar("T")
 
 LIMIT = 15.0  # seconds a statement or a transaction may take, the wait for a connection included
 POOL_TIMEOUT = 3.0  # seconds a request waits for a connection
-LONGEST_REST = 0.1  # seconds between two turns of a crowd
+LONGEST_REST = 0.1  # seconds that a Share pauses at most after a call
 RETRY_AFTER = 5.0  # seconds that a client is asked to wait while the database is away
-#: Without these, a peer that vanished without a word leaves a call waiting for hours (procrastinate #1334).
+#: Without these, a peer that vanished without closing the connection blocks a call for hours (procrastinate #1334).
 CONNECTION: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -35,7 +35,7 @@ CONNECTION: dict[str, Any] = {
     "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s -c timezone=utc",
 }
 
-#: What says that Postgres is away or going away, in place of an answer.
+#: Errors which mean that Postgres is unavailable or shutting down.
 AWAY: tuple[type[Exception], ...] = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -45,7 +45,7 @@ AWAY: tuple[type[Exception], ...] = (
     PoolClosed,
     TooManyRequests,
 )
-#: Of the operational errors these are answers: two of us were in each other's way, and the loser may try again.
+#: Operational errors that do not mean so: two transactions conflicted, and this one may be retried.
 COLLISIONS: tuple[type[Exception], ...] = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
@@ -54,7 +54,7 @@ COLLISIONS: tuple[type[Exception], ...] = (
 
 @asynccontextmanager
 async def bounded(seconds: float) -> AsyncIterator[None]:
-    """Give Postgres so long; beyond it counts as away. Counted here, since a frozen server keeps no time-out."""
+    """Limit the block to so many seconds. Timed here, since a frozen server does not apply its own timeouts."""
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -77,7 +77,7 @@ def translated() -> Iterator[None]:
         log.warning("the database is away: %s", reason, extra={"event": "database.away", "reason": reason})
         raise DatabaseUnavailable(retry_after=RETRY_AFTER) from error
     except psycopg.Error as error:
-        # Below its first line Postgres quotes rows, and with them texts and numbers, which must not get into logs.
+        # After the first line Postgres quotes rows, with message texts and phone numbers, which must not be logged.
         error.args = (error.diag.message_primary or str(error),)
         raise
 
@@ -116,8 +116,8 @@ class Database:
             min_size=1,
             max_size=size,
             timeout=patience,
-            # A connection that cannot be made is given up soon: a later request tries anew at once, where the pool's
-            # own growing pauses would leave us deaf for minutes after a long outage.
+            # Give up a failed connection attempt soon: the next request then starts a new one at once. The pool's own
+            # exponential backoff would go on for minutes after a long outage.
             reconnect_timeout=2.0,
             kwargs={**CONNECTION, "application_name": name},
             configure=_autocommit,
@@ -134,7 +134,7 @@ class Database:
         await self._pool.close(timeout=2.0)
 
     def share(self, most: int) -> "Share":
-        """Return a part of it, for at most so many calls at once."""
+        """Return a share of the pool that runs at most so many calls at once."""
         return Share(self.url, self._pool, most)
 
     @asynccontextmanager
@@ -156,21 +156,21 @@ class Database:
             async with self.transaction() as tx:
                 return await work(tx)
         except COLLISIONS as error:
-            _tell_collision("a transaction", error)
+            _log_collision("a transaction", error)
         async with self.transaction() as tx:
             return await work(tx)
 
     async def all(self, name: str, /, **values: object) -> list[Row]:
-        """Return every row of a query that stands alone."""
+        """Return every row of a query, in a transaction of its own."""
         return await self._alone(name, lambda statement: statement.all(name, **values))
 
     async def one(self, name: str, /, **values: object) -> Row | None:
-        """Return the first row of a query that stands alone, or None."""
+        """Return the first row of a query, or None, in a transaction of its own."""
         rows = await self.all(name, **values)
         return rows[0] if rows else None
 
     async def read(self, shape: type[T], name: str, /, **values: object) -> list[T]:
-        """Return every row of a query that stands alone as `shape`."""
+        """Return every row of a query as `shape`, in a transaction of its own."""
         return await self._alone(name, lambda statement: statement.read(shape, name, **values))
 
     async def _alone(self, name: str, run: Callable[[Transaction], Awaitable[T]]) -> T:
@@ -178,18 +178,18 @@ class Database:
             async with self._statement() as statement:
                 return await run(statement)
         except COLLISIONS as error:
-            _tell_collision(name, error)
+            _log_collision(name, error)
         async with self._statement() as statement:
             return await run(statement)
 
 
-def _tell_collision(what: str, error: Exception) -> None:
+def _log_collision(what: str, error: Exception) -> None:
     reason = type(error).__name__
     log.info("trying %s again after %s", what, reason, extra={"event": "database.collision", "reason": reason})
 
 
 class Share(Database):
-    """A part of a database: at most so many calls at once, so that a crowd leaves room for others."""
+    """A share of a pool: at most so many calls at once, so that many callers leave connections for others."""
 
     def __init__(self, url: str, pool: Pool, most: int) -> None:
         self.url = url
@@ -198,7 +198,7 @@ class Share(Database):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """Open a transaction when it is its turn."""
+        """Open a transaction as soon as fewer than `most` calls are running."""
         async with self._in_turn(), super().transaction() as tx:
             yield tx
 
@@ -212,11 +212,11 @@ class Share(Database):
         async with self._turn:
             began = time.monotonic()
             yield
-            # A turn is followed by a rest of its length, so that the others find Postgres idle half of the time.
+            # Pause for as long as the call took, so that other callers find Postgres idle half of the time.
             await asyncio.sleep(min(time.monotonic() - began, LONGEST_REST))
 
 
 async def _autocommit(connection: psycopg.AsyncConnection[Any]) -> None:
-    # Saves BEGIN and COMMIT around single statements. Not by the pool's kwargs: procrastinate's listener passes
-    # autocommit itself and dies of the second one.
+    # Saves BEGIN and COMMIT around single statements. Not set in the pool's kwargs: procrastinate's listener passes
+    # autocommit itself and would fail on the duplicate argument.
     await connection.set_autocommit(True)

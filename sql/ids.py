@@ -1,9 +1,9 @@
-"""Ids: a prefix that says what it is, then the time and chance, so that ids sort by age and never meet."""
+"""Ids: a prefix for the kind, then time and random bits (as a ULID), so that ids sort by age and never collide."""
 
 import secrets
 import time
 
-#: Crockford's base32 in lower case: in the order of ASCII, so that ids sort as their numbers do.
+#: Crockford's base32 in lower case: in ASCII order, so that ids sort as their numbers do.
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 RANDOM_BITS = 80  # after 48 bits of milliseconds, as in a ULID
 LENGTH = 26  # characters of 5 bits for 128 bits

@@ -1,6 +1,6 @@
 """Named queries, read from queries/*.sql.
 
-A file holds one subject. A query begins with a line `-- name: take_job`; comment lines below it say why it is as it is.
+A file holds one subject. A query begins with a line `-- name: take_job`; comment lines below it explain it.
 """
 
 import re
@@ -14,12 +14,12 @@ _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 @cache
 def queries() -> dict[str, bytes]:
-    """Return the text of every query by its name; a name that stands twice is a ValueError."""
+    """Return the text of every query by its name; raise ValueError for a name used twice."""
     found: dict[str, bytes] = {}
     for path in sorted(FOLDER.glob("*.sql")):
         parts = _NAME.split(path.read_text(encoding="utf-8"))
         for name, text in zip(parts[1::2], parts[2::2], strict=True):
             if name in found:
-                raise ValueError(f"{path.name}: query {name} stands twice")
+                raise ValueError(f"{path.name}: query {name} is defined twice")
             found[name] = text.strip().encode()
     return found

@@ -12,7 +12,7 @@ class PaceLimits:
 
     The day's limit is the smaller of `per_day` and the ramp: `ramp_start`, and `ramp_step` for each day since the
     account was first ready, up to `ramp_max`. A `per_day` of 0 leaves the ramp alone, a `ramp_start` of 0 is no ramp,
-    a `ramp_step` of 0 one that stays as it is, and a `ramp_max` of 0 one without end.
+    a `ramp_step` of 0 a ramp that does not rise, and a `ramp_max` of 0 a ramp without an upper bound.
     """
 
     per_minute: int

@@ -1,7 +1,8 @@
-"""Connections that wait for no answer for ever, and the pool of them.
+"""Connections that time out when Postgres does not answer, and the pool of them.
 
 TCP's own timers (`CONNECTION` in sql/database.py) end a connection whose packets are lost. They do not see a peer that
-takes every packet and says nothing: a frozen server, or a proxy or pooler that hangs. psycopg sets no limit of its own.
+acknowledges every packet and never answers: a frozen server, or a proxy or pooler that hangs. psycopg
+sets no limit of its own.
 """
 
 import select
@@ -15,15 +16,15 @@ from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool
 
 ANSWER = 10.0  # seconds that Postgres has for one answer; the connection is closed then
-CHECK = 1.0  # seconds that an idle connection has to say that it lives
-CANCEL = 1.0  # seconds to ask Postgres to stop what is given up
-FRESH = 0.1  # seconds after an answer in which a connection is not asked again: each time would cost as much as a query
+CHECK = 1.0  # seconds that an idle connection has to answer a check
+CANCEL = 1.0  # seconds to cancel a query that timed out
+FRESH = 0.1  # seconds after an answer without a check: each check costs as much as a query
 
 T = TypeVar("T")
 
 
 class Connection(psycopg.AsyncConnection[Any]):
-    """A connection that is closed when it says nothing, or leads to a server that takes no writes."""
+    """A connection that is closed when it does not answer, or leads to a read-only server."""
 
     patience = ANSWER
     silent = False
@@ -40,14 +41,14 @@ class Connection(psycopg.AsyncConnection[Any]):
         try:
             answer = await super().wait(gen, interval, self.patience if timeout is None else timeout)
         except psycopg.errors.ReadOnlySqlTransaction:
-            # The server of before a failover. A new connection leads to where its address leads now.
+            # The old primary after a failover. A new connection resolves the address again.
             self.pgconn.finish()
             raise
         except psycopg.OperationalError:
-            # Without an answer its state is not known. Waiting for notifications, it owes none.
+            # A query without an answer leaves the state unknown. While waiting for notifications, none is due.
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 self.silent = True
-                # Postgres works on without a reader, and would commit what its caller was told is not so.
+                # Otherwise Postgres would go on, and might commit what the caller was told had failed.
                 with suppress(psycopg.Error):
                     await self.cancel_safe(timeout=CANCEL)
                 self.pgconn.finish()
@@ -57,13 +58,13 @@ class Connection(psycopg.AsyncConnection[Any]):
 
 
 class Pool(AsyncConnectionPool[Connection]):
-    """A pool of them, which looks whether a connection answers before it gives it out."""
+    """A pool of them that checks whether a connection answers before handing it out."""
 
     def __init__(self, conninfo: str, **options: Any) -> None:
         super().__init__(conninfo, connection_class=Connection, **{**options, "check": self._answers})
 
     async def _answers(self, connection: Connection) -> None:
-        if time.monotonic() - connection.answered < FRESH and not _says_something(connection):
+        if time.monotonic() - connection.answered < FRESH and not _is_readable(connection):
             return
         connection.patience = CHECK
         try:
@@ -71,12 +72,12 @@ class Pool(AsyncConnectionPool[Connection]):
         finally:
             connection.patience = Connection.patience
             if connection.silent:
-                # The others were made when it was; one by one, they would keep as many callers waiting.
+                # The other connections are probably dead too; checked one by one, each would delay a caller.
                 await self.drain()
 
 
-def _says_something(connection: Connection) -> bool:
-    """Tell whether there is something to read, which of an idle connection is mostly that it has ended."""
+def _is_readable(connection: Connection) -> bool:
+    """Tell whether there is data to read; on an idle connection that mostly means that it was closed."""
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
     return bool(poll.poll(0))

@@ -14,17 +14,17 @@ from sql.loader import queries
 log = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent / "migrations"
-TRIES = 5  # before the last
+RETRIES = 5  # after a deadlock
 LOCK = 0x706F7374  # "post"; held while migrations are applied, and freed by Postgres when the process dies
 
 
 def migrate(url: str) -> list[str]:
-    """Apply what is missing and return its names; wait while another process does the same."""
+    """Apply the missing migrations and return their names; wait while another process does the same."""
     try:
         with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
             connection.execute("select pg_advisory_lock(%s)", [LOCK])
             with warnings.catch_warnings():
-                # yoyo opens a transaction of its own round each step and says so.
+                # yoyo opens a transaction of its own around each step and warns about it.
                 warnings.filterwarnings("ignore", message="Nested transaction requested")
                 return _apply_beside_traffic(url)
     except psycopg.OperationalError as error:
@@ -32,8 +32,8 @@ def migrate(url: str) -> list[str]:
 
 
 def _apply_beside_traffic(url: str) -> list[str]:
-    # A migration is one transaction. Whoever holds a table that it waits for, and waits for one that it holds, wins.
-    for _ in range(TRIES):
+    # A migration is one transaction, which may deadlock with traffic on several tables; Postgres aborts either side.
+    for _ in range(RETRIES):
         try:
             return _apply(url)
         except psycopg.errors.DeadlockDetected:
@@ -57,7 +57,7 @@ def knock(url: str) -> None:
 
 
 def state(url: str) -> tuple[set[str], str]:
-    """Return the migrations that were applied and the oldest code that may run on them."""
+    """Return the applied migrations and the oldest code that may run on them."""
     with psycopg.connect(url, connect_timeout=5) as connection:
         try:
             row = connection.execute(queries()["schema_state"]).fetchone()

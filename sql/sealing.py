@@ -1,4 +1,4 @@
-"""Who may begin: a process whose encryption keys open what is sealed."""
+"""Admission of starting processes: only those whose encryption keys can open the sealed secrets."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,10 @@ from sql.database import Transaction
 
 
 async def admit(tx: Transaction, fingerprints: Sequence[str]) -> None:
-    """Let a process with these keys sign in within the transaction.
+    """Check that a process with these keys may register in this transaction.
 
-    Raises SettingsWrong when it lacks the one that everything is sealed with: it could open nothing. Whoever signs in
-    after this is seen by `postrider keys reseal`, which waits for the transaction, or sees its key here.
+    Raises SettingsWrong when it lacks the key that all secrets are sealed with. A concurrent `postrider keys reseal`
+    either waits for this transaction and sees the process, or has written its new key, which is checked here.
     """
     await tx.all("wait_for_reseal")
     needed = await tx.one("needed_key")

@@ -162,7 +162,7 @@ def test_a_start_that_is_killed_at_any_moment_is_no_hindrance(seconds: float, fo
 
 def test_another_program_with_the_servers_number_is_not_taken_for_it(folder: Path) -> None:
     embedded.start(folder)
-    note = folder / embedded.FOLDER / embedded.NOTE
+    note = folder / embedded.FOLDER / embedded.PID_FILE
     text = note.read_text()
     embedded.stop_server(folder)
     _, rest = text.split("\n", 1)

@@ -1,14 +1,15 @@
 -- name: lock_contents
--- Equal orders without a key have no unique index to meet at. The buckets come sorted.
+-- Orders without a key have no unique index that would stop duplicates, so equal ones are serialized by advisory locks.
+-- The buckets come sorted, which prevents deadlocks.
 select pg_advisory_xact_lock(hashtext('postrider.accept'), bucket) from unnest(%(buckets)s::integer[]) as bucket
 
 -- name: jobs_of_keys
--- A key lives as long as its job, which is in jobs or in the history, and to one statement in exactly one of them. A job
--- moves days after its end: none that is inserted after this look has moved before this transaction inserts.
+-- A key lives as long as its job, which every statement sees in exactly one of jobs and the history. A job moves days
+-- after its end, so none that is inserted after this query can move before this transaction inserts.
 select id, key, content_hash, state from all_jobs where org_id = %(org)s and key = any (%(keys)s::text[])
 
 -- name: jobs_of_contents
--- The newest last: it is the one that an equal order joins. None is so old that it has moved to the history.
+-- Newest last: an equal order joins that one. None is old enough to have moved to the history.
 select id, key, content_hash, state
 from jobs
 where org_id = %(org)s and key is null and content_hash = any (%(contents)s::bytea[])
@@ -22,7 +23,7 @@ join lanes using (id)
 where accounts.org_id = %(org)s and accounts.deleted_at is null and accounts.id = any (%(accounts)s::text[])
 
 -- name: first_senders
--- Two are enough to see that there is not exactly one.
+-- Two rows are enough to see that there is not exactly one.
 select accounts.id, lanes.open_at <= now() as open
 from accounts
 join lanes using (id)
@@ -30,18 +31,19 @@ where accounts.org_id = %(org)s and accounts.deleted_at is null
 limit 2
 
 -- name: lock_queue
--- Let those in one after the other that might step over the bound together. Not by the lane's row: a change of state holds
--- the account's row and then wants the lane's, and an insert into jobs, with the lane's in hand, looks at the account's.
+-- Serialize the transactions that together might exceed the bound. Locking the lane's row instead would deadlock: a
+-- change of state locks the account's row and then the lane's, and an insert into jobs that already held the lane's row
+-- would then check the account's.
 select pg_advisory_xact_lock(hashtext('postrider.room'), hashtext(%(account)s))
 
 -- name: count_queued
--- Up to the bound only; more makes no difference.
+-- Counts only up to the bound; more makes no difference.
 select count(*) as queued
 from (select from jobs where account_id = %(account)s and state = 'queued' limit %(most)s::integer) as waiting
 
 -- name: insert_jobs
--- The order of acceptance (seq) is that of the request. The rows go in by key, though: two requests with the same keys
--- in opposite orders would wait for each other's unique index entries.
+-- `seq`, the order of acceptance, follows the order in the request. The rows are inserted sorted by key, though: two
+-- requests with the same keys in opposite orders would deadlock on the unique index.
 with given as materialized (
     select id, account_id, key, content_hash, phone, message, priority, metadata, expires_at,
            greatest(send_at, now()) as send_at,

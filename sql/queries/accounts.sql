@@ -27,13 +27,13 @@ set name = coalesce(%(name)s, name), time_zone = coalesce(%(zone)s, time_zone), 
 where id = %(account)s
 
 -- name: open_paced_gate
--- What was closed for the sake of pace alone, when its pace is switched off.
+-- Opens a gate that was closed by pace alone, when the account's pace is switched off.
 update lanes set open_at = '-infinity', gate_reason = null
 where id = %(lane)s and (gate_reason like 'pace%%' or gate_reason = 'quiet_hours')
 returning id
 
 -- name: delete_account
--- It stays for its history, and until a drain has logged it out.
+-- The row stays for the account's history, and until a drain has logged it out.
 update accounts set deleted_at = now() where id = %(account)s
 
 -- name: list_accounts
@@ -74,7 +74,7 @@ cross join lateral pace_of(page.id, %(limits)s::jsonb, now()) as paced
 order by created_at, id
 
 -- name: connect_account
--- A pairing code that is awaited stays; one of an earlier try does not come back.
+-- A pairing code that is awaited stays; one of an earlier try is cleared.
 update accounts
 set wanted = 'connected', reconnects = 0, pairing_phone = case when wanted = 'connected' then pairing_phone end
 where id = %(account)s and org_id = %(org)s and deleted_at is null
@@ -96,9 +96,10 @@ where id = %(account)s and org_id = %(org)s and deleted_at is null
 returning wanted, paused
 
 -- name: resume_account
--- Also the end of a quarantine: what failed counts anew, and new chats are tried again. A login that was kept when the page
--- asked for a phone is the account's again, and is opened; the profile of a new link that was begun since is nobody's. What was
--- in hand, or submitted, when the page was not known is treated as in open_known_gate.
+-- Also ends a quarantine: the count of failures starts over, and new chats are tried again. A login that was kept when
+-- the page asked for a phone becomes the account's again and is opened; the profile of a link that was begun since is
+-- abandoned. Jobs that were being sent, or were submitted, when the page was not recognised are treated as in
+-- open_known_gate.
 with held as (
     select accounts as account
     from accounts
@@ -133,11 +134,12 @@ where id = (held.account).id
 returning wanted, paused
 
 -- name: pause_gate
--- A gate that is closed for good keeps its reason: an account in quarantine stays in it.
+-- A gate that is closed without an end keeps its reason: an account in quarantine stays in it.
 update lanes set open_at = 'infinity', gate_reason = 'paused' where id = %(lane)s and open_at < 'infinity'
 
 -- name: ask_pairing_code
--- Never of an account that is linked: asking was seen to unlink it. A code that is shown for another number is no answer.
+-- Never for a linked account: asking for a code was seen to unlink it. A code that is shown for another number is not
+-- returned.
 update accounts
 set wanted = 'connected', pairing_phone = %(phone)s,
     pairing_code = case when pairing_phone = %(phone)s then pairing_code end,

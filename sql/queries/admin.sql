@@ -1,5 +1,5 @@
 -- name: pause_all
--- Those that are stopped already keep their time.
+-- Orgs that are paused already keep their time.
 update orgs set paused_at = coalesce(paused_at, now()) returning paused_at
 
 -- name: resume_all
@@ -13,7 +13,7 @@ where id = %(account)s and deleted_at is null
 returning account_id
 
 -- name: trade_qr_token
--- One statement, so that of two visits at the same moment one gets it, and the same visit gets it again.
+-- One statement, so that of two visits at the same moment only one gets the token. The same visit gets it again.
 update qr_tokens
 set spent_at = coalesce(spent_at, now()),
     visit_hash = %(visit)s,

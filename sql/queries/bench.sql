@@ -1,5 +1,5 @@
 -- name: bench_scans
--- QR codes that were shown so far.
+-- QR codes shown so far.
 select count(*) as scans from outbox where type = 'QrIssued'
 
 -- name: bench_ended

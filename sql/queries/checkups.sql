@@ -1,6 +1,7 @@
 -- name: examined_account
--- An account as doctor needs to know it: who has it, whether anybody else may open its login, and whether it sends.
--- `kept`: the newest there is of its login is sealed; a visitor's home goes with the visitor.
+-- What doctor needs to know of an account: which worker holds it, whether another process may open its login, and
+-- whether it sends. `kept`: the sealed copy of its login is the newest; the home of a visiting worker (visit_...) is
+-- deleted with the worker.
 select accounts.id, accounts.org_id, accounts.name, transport, wanted, state, state_reason, state_since, linked, phone,
        coalesce(lease_until >= now() - interval '5 seconds', false) as held, leased_by,
        holder.host, holder.version, coalesce(holder.home like 'visit\_%%', false) as visited,
@@ -29,8 +30,8 @@ returning wanted_at
 select answer from checkups where account_id = %(account)s and answered_at > %(since)s
 
 -- name: wanted_checkups
--- Of the accounts that this worker has. Whoever asked waits for some minutes at most; an older wish is nobody's. `due`:
--- messages are, so that the page is not to be kept from them for long.
+-- Checkups of the accounts that this worker leases. A request older than some minutes is ignored: its caller has
+-- stopped waiting. `due` says that messages are due, so that the checkup must not keep the page for long.
 select accounts.id, state, state_reason,
        exists (
            select from jobs

@@ -1,6 +1,6 @@
 -- name: take_deliveries
--- The next due deliveries of the lane, with their attempts written before the requests are made, so that a crash leaves a
--- trace.
+-- Take the next due deliveries of the lane. Their attempts are written before the requests are made, so that a crash
+-- leaves a trace.
 with next as materialized (
     select due.id
     from fenced_if_open(%(lane)s, %(epoch)s) as lane, lateral (
@@ -35,8 +35,8 @@ join outbox on outbox.id = taken.event_id and outbox.created_at = taken.event_at
 join endpoints on endpoints.id = taken.endpoint_id
 
 -- name: end_attempts
--- What came of requests, in their attempts and their deliveries. state: delivered, pending (again in so many seconds) or
--- failed. A result needs only the claim under which its request was made.
+-- Write the results of requests to their attempts and deliveries. state: delivered, pending (retried in so many
+-- seconds) or failed. A result is matched only by the claim under which its request was made.
 with result as materialized (
     select *
     from json_to_recordset(%(results)s::text::json) as result (
@@ -61,8 +61,8 @@ from result, (
 where deliveries.id = result.delivery and deliveries.claim = result.claim and endpoint.id = deliveries.endpoint_id
 
 -- name: write_health
--- How an endpoint does, and for how long it is to be left alone; it names the epoch and the URL, since a newer drain knows
--- better, and another URL is another receiver.
+-- Write an endpoint's health and its backoff. Fenced by the epoch, since a newer drain knows better, and by the URL,
+-- since another URL is another receiver.
 with endpoint as materialized (
     select endpoints.id from fenced(%(lane)s, %(epoch)s) as lane join endpoints using (id)
     where url = %(url)s
@@ -82,8 +82,8 @@ from endpoint
 where endpoints.id = endpoint.id
 
 -- name: begin_deliveries
--- What an earlier drain left under way may or may not have arrived: it is sent again, with the same webhook-id. Returns how
--- hard the endpoint may be tried now.
+-- Deliveries that an earlier drain left under way may have arrived or not: they are sent again, with the same
+-- webhook-id. Returns the endpoint's health and limits, which set how many requests it may get now.
 with lane as materialized (
     select id from fenced(%(lane)s, %(epoch)s)
 ), lost as (
@@ -107,8 +107,8 @@ join lane using (id)
 where status = 'enabled' and deleted_at is null
 
 -- name: disable_endpoint
--- It names the epoch and the URL: what a worker that was frozen, or whose request was under way when the URL was changed,
--- knows of an old one does not count.
+-- Fenced by the epoch and the URL: the result of a worker that was frozen, or of a request to an earlier URL, does not
+-- count.
 with answered as materialized (
     select endpoints.id from fenced(%(lane)s, %(epoch)s) as lane join endpoints using (id)
     where url = %(url)s
@@ -117,8 +117,9 @@ with answered as materialized (
 select lanes from answered, disable_endpoint(id, %(reason)s) as lanes where lanes is not null
 
 -- name: fail_waiting
--- None are kept for an endpoint that is disabled or deleted: what waits for it has failed. Some at a time, since there may
--- be any number, and those that waited, that were under way and come back, or whose event was being written when it was.
+-- A disabled or deleted endpoint keeps no waiting deliveries: they fail. A limited number at a time, since there may be
+-- any number: those that waited, those that were under way and came back, and those whose event was being written at
+-- that moment.
 with waiting as materialized (
     select deliveries.id, reason
     from endpoints

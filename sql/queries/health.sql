@@ -1,4 +1,4 @@
 -- name: schema_state
--- The migrations that were applied, and the oldest code that may run on them.
+-- The applied migrations, and the oldest code that may run on them.
 select array_agg(migration_id) as applied, postrider_oldest_code() as oldest_code
 from _yoyo_migration

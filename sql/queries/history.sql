@@ -1,7 +1,7 @@
 -- name: list_deliveries
--- Of an endpoint, deleted or not, by the time of their events, newest first; a page begins after the last row of the one
--- before. For each state and each type of it that there is, the index has them in that order, so that the rarest are found
--- at once among millions.
+-- Deliveries of an endpoint, deleted or not, by the time of their events, newest first; a page begins after the last
+-- row of the one before. The index holds this order within each state and type, so each pair is read on its own: the
+-- rarest are found at once among millions.
 with recursive kinds as (
     select state, (
         select type from deliveries
@@ -36,13 +36,13 @@ join page using (id)
 order by event_at desc, id desc
 
 -- name: show_deliveries
--- Those of the org, and of the endpoint where one is given, among these.
+-- Those of these deliveries that belong to the org and, where one is given, to the endpoint.
 select * from shown_deliveries
 where org_id = %(org)s and id = any (%(deliveries)s::text[])
   and (%(endpoint)s::text is null or endpoint_id = %(endpoint)s)
 
 -- name: list_job_deliveries
--- By the time of their events, newest first. A job may be forgotten before its events.
+-- By the time of their events, newest first. A job may be purged before its events.
 select shown_deliveries.*
 from outbox
 join deliveries on deliveries.event_id = outbox.id
@@ -53,14 +53,14 @@ order by outbox.created_at desc, deliveries.id desc
 limit %(limit)s
 
 -- name: job_of_events
--- The id of a job, also when it was forgotten and its events were not.
+-- The id of a job, even when it was purged and its events were not.
 (select id from all_jobs where org_id = %(org)s and (id = %(job)s or key = %(job)s))
 union all
 (select job_id from outbox where org_id = %(org)s and job_id = %(job)s limit 1)
 limit 1
 
 -- name: list_attempts
--- Newest first. What did not count has the number of the one after it.
+-- Newest first. An attempt that was not counted has the same number as the one after it.
 select number, created_at, ended_at, status, duration_ms, headers, response, error, counts
 from attempts
 where delivery_id = %(delivery)s
@@ -75,8 +75,8 @@ from endpoints
 where org_id = %(org)s and id = %(endpoint)s
 
 -- name: replay_deliveries
--- Those that ended, of endpoints that take events, and whose events are still there. Endpoints are locked first, as by
--- whoever disables them, and events last, so that retention leaves them alone.
+-- Only ended deliveries, of endpoints that take events, whose events still exist. Endpoints are locked first, as in the
+-- queries that disable them, and events last, so that retention leaves them alone.
 with wanted as materialized (
     select id, endpoint_id from deliveries
     where org_id = %(org)s and id = any (%(deliveries)s::text[])

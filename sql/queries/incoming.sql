@@ -5,8 +5,8 @@ from incoming
 where account_id = %(account)s and bubble = any (%(bubbles)s::text[])
 
 -- name: record_incoming
--- A message and its event, or nothing when it is recorded already, by whichever look. Where the page shows a name and no
--- number, the name is what it is from.
+-- Insert a message and its event, or nothing when an earlier look has recorded it already. Where the page shows a name
+-- and no number, the name is the sender.
 with recorded as (
     insert into incoming (id, org_id, account_id, bubble, phone, chat, text)
     select %(id)s, org_id, id, %(bubble)s, %(phone)s, %(chat)s, %(text)s
@@ -22,32 +22,34 @@ select record_event(org_id, 'MessageReceived',
 from recorded
 
 -- name: number_incoming
--- The number of a saved contact is known once a job opened the chat by it.
+-- The number of a saved contact becomes known when a job opens the chat by that number.
 update incoming set phone = %(phone)s
 where account_id = %(account)s and bubble = any (%(bubbles)s::text[]) and phone is null
 returning text
 
 -- name: phone_of_chat
--- Whose chat it is that holds one of these messages: a page that shows a name alone shows our own messages, too.
+-- The phone of the chat that contains one of these messages. On a page that shows only a name, messages that we sent to
+-- the chat identify it.
 select phone from all_jobs where account_id = %(account)s and bubble = any (%(ids)s::text[])
 union all
 select phone from incoming where account_id = %(account)s and bubble = any (%(bubbles)s::text[]) and phone is not null
 limit 1
 
 -- name: stop_words_of
--- What the account's org adds to the listed stop words, and what it ignores of them.
+-- The stop words that the account's org adds to the list, and those of the list that it ignores.
 select added_stop_words as add, ignored_stop_words as ignore
 from accounts
 join orgs using (org_id)
 where accounts.id = %(account)s
 
 -- name: lock_opt_outs
--- Two forms of one number have no unique index to meet at. A statement of its own, so that the next one sees what came before.
+-- Two forms of one number are different values to a unique index, so they are serialized by a lock. A statement of its
+-- own, so that the next one sees what was committed before.
 select pg_advisory_xact_lock(hashtext('postrider.opt_outs'), hashtext(min(form)))
 from unnest(phone_forms(%(phone)s)) as form
 
 -- name: opt_out
--- Once, however often and in whichever form of the number.
+-- Once per number, however often it is sent and in whichever form the number is written.
 insert into opt_outs (id, org_id, phone, account_id, reason)
 select %(id)s, org_id, %(phone)s, id, %(reason)s
 from accounts
@@ -60,8 +62,8 @@ on conflict (org_id, phone) where lifted_at is null do nothing
 returning id
 
 -- name: confirm_opt_out
--- The org's confirmation, where it has one, once for each opt-out: a job like any other that goes before what waits, and
--- that this opt-out lets through. No order has its content_hash, so that none joins it.
+-- The org's confirmation, where it has one, once for each opt-out: a job like any other, but ahead of the waiting ones
+-- and exempt from this opt-out. No order can have its content_hash, so none joins it.
 with confirmed as (
     update opt_outs
     set reply_job = %(job)s
@@ -80,7 +82,7 @@ with confirmed as (
 select array[lanes.id] as lanes from queued join lanes on lanes.id = account_id where open_at <= now()
 
 -- name: opted_out
--- Its own confirmation is let through.
+-- The opt-out's own confirmation is exempt.
 select opt_outs.id
 from opt_outs
 join accounts using (org_id)
@@ -105,7 +107,7 @@ order by created_at desc, id desc
 limit %(limit)s
 
 -- name: list_opt_outs
--- Those that hold, newest first; a page begins after the last row of the one before.
+-- Those in force, newest first; a page begins after the last row of the one before.
 select id, phone, account_id, reason, created_at
 from opt_outs
 where org_id = %(org)s and lifted_at is null
@@ -115,7 +117,7 @@ order by created_at desc, id desc
 limit %(limit)s
 
 -- name: add_opt_out
--- By hand; nothing when the number, in whichever form, is on the list.
+-- An opt-out added by hand; does nothing when the number, in whichever form, is on the list.
 insert into opt_outs (id, org_id, phone, reason)
 select %(id)s, %(org)s, %(phone)s, %(reason)s
 where not exists (

@@ -29,7 +29,8 @@ with waiting as materialized (
 select lanes from end_jobs(array(select id from waiting), 'cancelled')
 
 -- name: cancel_jobs
--- Some at a time, so that no transaction is long. One that a worker is taking this moment is not queued any more.
+-- A limited number at a time, so that no transaction is long. A job that a worker is just taking is not queued any
+-- more.
 with waiting as materialized (
     select id
     from jobs
@@ -40,8 +41,8 @@ with waiting as materialized (
 select lanes from end_jobs(array(select id from waiting), 'cancelled')
 
 -- name: retry_job
--- One whose outcome is unknown may have reached its recipient, so that only a person who says so sends it again. One that
--- confirms an opt-out would come too late.
+-- A job whose outcome is unknown may have reached its recipient, so it is sent again only when a person confirms that.
+-- A job that confirms an opt-out is not retried: it would come too late.
 update jobs
 set state = 'queued', attempts = 0, due_at = now(), ended_at = null, error_code = null, error_detail = null, error_reason = null,
     claim = null, claimed_by = null, anchor = null, profile_generation = null, bubble = null,
@@ -55,8 +56,8 @@ where jobs.org_id = %(org)s and (jobs.id = %(job)s or jobs.key = %(job)s) and jo
 returning jobs.account_id as lane, lanes.open_at <= now() as open
 
 -- name: bring_back
--- A job from the history, for retry_job to try it again, or to refuse, and then this is rolled back. It comes after a
--- retry_job that found none, and so has waited for whoever was moving it.
+-- Move a job back from the history, for retry_job to retry or refuse; on refusal the transaction is rolled back. Runs
+-- after a retry_job that found no row, and so after any transaction that was moving the job has ended.
 with found as (
     delete from jobs_history where org_id = %(org)s and (id = %(job)s or key = %(job)s) returning *
 )

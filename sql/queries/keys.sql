@@ -2,14 +2,14 @@
 select id, org_id, key_hash, signing_secret, now() as now from api_keys where key_hash = %(hash)s and revoked_at is null
 
 -- name: accept_signature
--- Each is accepted once in the cluster: no row means that it was seen before. Upkeep clears away the old ones.
+-- Each signature is accepted once in the cluster: no row means that it was used before. Upkeep deletes the old ones.
 insert into request_signatures (signature, org_id)
 values (%(signature)s, %(org)s)
 on conflict do nothing
 returning signature
 
 -- name: other_key
--- A key that has the hash of API_KEY and is another's, revoked ones too.
+-- A key, revoked or not, that has the hash of API_KEY but another id.
 select id, name, revoked_at is not null as revoked from api_keys where key_hash = %(hash)s and id <> 'key_bootstrap'
 
 -- name: put_bootstrap_key

@@ -1,6 +1,6 @@
 -- name: wake
--- Give each lane one waiting wake-up, unless it has one. The last statement before a commit, and sorted: two senders that
--- wake the same lanes in opposite orders would wait for each other's unique index entry.
+-- Give each lane one waiting wake-up, unless it has one. Must be the last statement before a commit, and sorted by id:
+-- two transactions that wake the same lanes in opposite orders would deadlock on the unique index.
 insert into procrastinate_jobs (queue_name, task_name, lock, queueing_lock, args)
 select queue, 'drain', id, id, jsonb_build_object('lane', id)
 from lanes
@@ -9,8 +9,9 @@ order by id
 on conflict (queueing_lock) where status = 'todo' do nothing
 
 -- name: begin_drain
--- Raise the epoch, which fences off every earlier drain of the lane. A worker that was frozen before it began, and whose
--- wake-up was finished meanwhile, begins nothing: it would fence off whoever is at work now.
+-- Raise the epoch (the fencing token), which fences off every earlier drain of the lane. No row when another wake-up of
+-- the lane is running: a worker that was frozen before it began, and whose wake-up was finished meanwhile, must not
+-- fence off the drain that took over.
 update lanes
 set epoch = epoch + 1, drained_by = %(worker)s, wakeup_id = %(wakeup)s
 where id = %(lane)s
@@ -20,15 +21,15 @@ returning id as lane, kind, queue, epoch, now() as began, attend_at, open_at > n
           open_at = 'infinity' as for_good, gate_reason
 
 -- name: end_drain
--- Unless a newer drain has begun. What was wanted before this one began has been attended to.
+-- Does nothing once a newer drain has begun. An attend_at from before this drain began has been attended to.
 update lanes
 set wakeup_id = null,
     attend_at = case when %(attended)s and attend_at <= %(began)s then null else attend_at end
 where id = %(lane)s and epoch = %(epoch)s
 
 -- name: close_gate
--- Closing only ever moves the gate later: a backoff must not open a lane that somebody paused. Null seconds close it until
--- somebody acts.
+-- Closing only ever moves the gate later: a backoff must not open a lane that somebody paused. Null seconds close it
+-- without an end.
 with wanted as (
     select case when %(seconds)s::float8 is null then 'infinity'::timestamptz
                 else now() + %(seconds)s * interval '1 second' end as until
@@ -39,9 +40,9 @@ from wanted
 where id = %(lane)s
 
 -- name: close_held_gate
--- The same by a drain: only while its worker holds the account, or a worker that was frozen would close the gate of
--- whoever took over. What is submitted is looked at later too: it must not wake the lane each second meanwhile. Where
--- `began` is given, a gate stays open if somebody has asked for the account since then (stop_until_known).
+-- As close_gate, from a drain: only while its worker holds the account's lease, or a worker that was frozen would close
+-- the gate after another one took over. Submitted jobs are put off too, since each due one would wake the lane every
+-- second. With `began`, the gate stays open if a drain was requested since then (see stop_until_known).
 with held as (
     select id from accounts where id = %(account)s and leased_by = %(worker)s for share
 ), wanted as (
@@ -67,19 +68,21 @@ where lanes.id = held.id
 update lanes set open_at = '-infinity', gate_reason = null where id = %(lane)s
 
 -- name: attend
--- Ask for a drain in so many seconds, whatever the gate and the rows say. A time that has passed is what the present drain
--- attends to, and gives way.
+-- Ask for a drain in so many seconds, whatever the gate and the due rows are. An attend_at in the past is the one that
+-- the present drain attends to, and is overwritten.
 update lanes
 set attend_at = case when attend_at > now() then least(attend_at, now() + %(seconds)s * interval '1 second')
                      else now() + %(seconds)s * interval '1 second' end
 where id = %(lane)s
 
 -- name: pulse
--- Wake every lane that has something to do and no wake-up: attention that is due, a due row or a recovery behind an open
--- gate, or a half-done row (no drain runs, so nobody has it). It is the clock of the lanes and the backstop for everything
--- missed. An endpoint is attended to later only after an error of ours, which is not to come again each second.
--- The first row by its due time comes from an index. With `exists`, when a few lanes hold all that waits, Postgres expects to
--- meet a row of any lane at once and reads the table from its beginning, once for each lane that has none: minutes.
+-- Wake every lane that has work and no wake-up: attend_at has passed, a row is due or a recovery is open behind an open
+-- gate, or a row is half done (no drain runs, so no worker is handling it). This is the clock of the lanes and the
+-- backstop for every wake-up that was missed. An endpoint's attend_at is in the future only after an internal error,
+-- which must not recur every second.
+-- The first row by due time comes from an index. With `exists`, when a few lanes hold all waiting rows, Postgres
+-- expects to find a row of any lane early and scans the table from its start, once for each lane that has none: that
+-- takes minutes.
 insert into procrastinate_jobs (queue_name, task_name, lock, queueing_lock, args)
 select queue, 'drain', id, id, jsonb_build_object('lane', id)
 from lanes
@@ -114,8 +117,8 @@ on conflict (queueing_lock) where status = 'todo' do nothing
 returning lock as lane
 
 -- name: reclaim_queues
--- Give the lanes of workers that are gone back to everybody. A wake-up left in such a queue belongs to nobody, and its
--- lane would be dead.
+-- Move the lanes of dead workers back to the common queue. No worker reads a dead worker's own queue, so a wake-up left
+-- there would block its lane.
 with gone as (
     update lanes
     set queue = kind
@@ -128,8 +131,8 @@ with gone as (
 select count(*) as lanes from gone
 
 -- name: finish_lapsed_wakeups
--- The wake-up in hand of a worker that let its lease end would hold its lane up until that worker counts as dead. The next
--- drain fences it off, should it go on.
+-- End the running wake-ups of workers whose lease has lapsed; otherwise each blocks its lane until its worker counts as
+-- dead. If the old drain goes on, the next one fences it off.
 with lapsed as materialized (
     select wakeup.id, lanes.id as lane
     from lanes
@@ -141,7 +144,8 @@ with lapsed as materialized (
 select procrastinate_finish_job_v1(id, 'failed', true), lane from lapsed
 
 -- name: reclaim_lapsed
--- Give lanes back whose worker lives and let its lease end: it is frozen, or cut off from Postgres.
+-- Move lanes back to the common queue when their worker is alive but its lease has lapsed: it is frozen, or cut off
+-- from Postgres.
 update lanes
 set queue = kind
 from accounts
@@ -159,7 +163,7 @@ where procrastinate_jobs.queueing_lock = lanes.id
   and procrastinate_jobs.task_name = 'drain'
 
 -- name: move_lane
--- Wake the lane in another queue from now on, its waiting wake-up included.
+-- From now on, wake the lane in another queue; its waiting wake-up moves too.
 with moved as (
     update lanes set queue = %(queue)s where id = %(lane)s and queue <> %(queue)s returning id
 )

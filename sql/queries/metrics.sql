@@ -1,5 +1,5 @@
 -- name: waiting_deliveries
--- seconds: since when the oldest of them is due.
+-- seconds: how long the oldest of them has been due.
 select case when endpoints.status = 'paused' then 'paused'
             when lanes.open_at > now() then 'resting'
             when due_at > now() then 'later'
@@ -16,7 +16,8 @@ group by 1
 select status, count(*) as endpoints from endpoints where deleted_at is null group by 1
 
 -- name: duties_done
--- What waits behind an open gate is counted only where nobody does it: then it is of interest, and cannot be counted often.
+-- Work that waits behind an open gate is counted only where no process does that duty: only then does it matter, and it
+-- is too slow to be counted often.
 select duty,
        (select count(*) from workers where duty = any (duties) and renewed_at > now() - interval '30 seconds') as workers,
        case when duty_is_done(duty) then 0

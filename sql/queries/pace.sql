@@ -1,7 +1,7 @@
 -- name: pace_of
--- What a drain needs to know before it takes a job: how many are due, up to the minute's limit; until when it may take none,
--- and why; and for the gap, the last submission, seconds since then, seconds from it until the oldest of its minute is a
--- minute old, and what its sending took. No row when the account is not paced.
+-- What a drain needs to know before it takes a job: how many are due, up to the minute's limit; until when it may take
+-- none, and why; and for the gap: the last submission, the seconds since then, the seconds from it until the oldest of
+-- its minute is a minute old, and how long its sending took. No row when the account is not paced.
 select waiting.due, pace.opens_at, pace.reason, pace.quiet_until, pace.minute_limit, pace.minute_used,
        pace.day_limit, pace.day_used, pace.day_used >= pace.day_limit as day_over, pace.resets_at,
        accounts.time_zone, now() as now, last.submitted_at,
@@ -31,15 +31,16 @@ left join lateral (
 where accounts.id = %(account)s and accounts.pace
 
 -- name: hold_gate
--- As close_gate, to a moment, and by the newest drain alone: one that was frozen for an hour knows an old moment.
+-- As close_gate, but to a point in time, and by the newest drain only: one that was frozen for an hour has an outdated
+-- time.
 update lanes
 set open_at = greatest(open_at, %(until)s::timestamptz),
     gate_reason = case when open_at <= %(until)s::timestamptz then %(reason)s else gate_reason end
 where id = %(lane)s and epoch = %(epoch)s
 
 -- name: reject_over_day
--- What is due and over the day's limit, some in each transaction. It names the epoch and looks at the gate as take_job
--- does: what is paused waits.
+-- Fail the due jobs over the day's limit, a limited number in each transaction. It checks the epoch and the gate as
+-- take_job does: jobs behind a closed gate wait.
 with late as materialized (
     select jobs.id
     from fenced_if_open(%(lane)s, %(epoch)s) as lane
@@ -51,9 +52,10 @@ with late as materialized (
 select lanes from end_jobs(array(select id from late), 'failed', %(code)s, %(detail)s)
 
 -- name: put_off_recipient
--- When the recipient of a job just taken had its messages of the hour: put off all that waits for them to when the first
--- of these leaves the hour, in their order (a microsecond apart, since what is due at once goes by acceptance), and return
--- the job without an attempt counted. No row when it may be sent, or is another's by now.
+-- When the recipient of a job just taken has had the hour's limit of messages: put off all jobs that wait for that
+-- recipient until the first of those messages leaves the hour, in their order (a microsecond apart, since jobs due at
+-- the same time go by acceptance), and return the job without counting an attempt. No row when it may be sent, or when
+-- its claim is lost.
 with full_hour as materialized (
     select sent.submitted_at + interval '1 hour' as opens_at
     from accounts
@@ -82,7 +84,7 @@ with full_hour as materialized (
 select opens_at from full_hour
 
 -- name: account_health
--- From when a message may go: null when somebody has to act first.
+-- From when a message may go: null when a person has to act first.
 select accounts.id as account, wanted, state, restriction, restricted_until, accounts.pace as enabled, time_zone, heavy_mb,
        can_go_back(accounts) as can_go_back, duty_is_done('sessions') as is_served,
        pace.minute_limit, pace.minute_used, pace.hour_limit, pace.hour_used, pace.day_limit as daily_limit, pace.day_used,

@@ -1,13 +1,13 @@
 -- name: new_profile
--- A profile that is made anew is a new generation: it shows nothing of what was sent. It names the one before: a person may
--- have gone back to a kept login meanwhile.
+-- A profile that is created anew is a new generation: it shows none of the messages that were sent. Matches the
+-- generation before: a person may have gone back to a kept login meanwhile.
 update accounts
 set profile_home = %(home)s, profile_generation = profile_generation + 1
 where id = %(account)s and leased_by = %(worker)s and lease_until > now() and profile_generation = %(generation)s
 returning profile_generation as generation
 
 -- name: use_profile
--- The directory that Postgres names is opened: its sealed copy is not the whole of it any more.
+-- Opens the directory named in Postgres. From now on its sealed copy is incomplete.
 with held as (
     select id from accounts
     where id = %(account)s and leased_by = %(worker)s and lease_until > now()
@@ -25,7 +25,7 @@ select generation, whole, sealed from profiles where account_id = %(account)s an
 select generation from profiles where account_id = %(account)s
 
 -- name: restore_profile
--- A copy that is not the whole of what was there is a new generation: an older one shows less than was sent.
+-- Restoring an incomplete copy is a new generation: an older one shows fewer messages than were sent.
 with held as (
     select accounts.id, profiles.whole
     from accounts
@@ -44,8 +44,8 @@ where accounts.id = held.id
 returning profile_generation as generation
 
 -- name: store_profile
--- Names lease, home and generation: a late copy never takes the place of a newer one, nor one of a running browser that of
--- the whole. None takes that of a kept login: it goes when the new one is ready (drop_kept_profile).
+-- Matches lease, home and generation: a late copy never replaces a newer one, nor does the copy of a running browser
+-- replace a complete one. None replaces a kept login, which is deleted when the new one is ready (drop_kept_profile).
 with held as (
     select id, org_id from accounts
     where id = %(account)s and leased_by = %(worker)s and lease_until > now()
@@ -63,7 +63,7 @@ where profiles.kept_since is null
 returning account_id
 
 -- name: delete_profile
--- Logged out: what was sealed is gone too, and no directory holds the account any more.
+-- Logged out: the sealed copy is deleted too, and no directory belongs to the account any more.
 with held as (
     update accounts
     set linked = false, profile_home = null, profile_generation = profile_generation + 1, pairing_phone = null
@@ -73,8 +73,9 @@ with held as (
 delete from profiles using held where account_id = held.id
 
 -- name: set_profile_aside
--- Its page asks for a phone: no directory holds the account any more, and what was sealed last is kept, until a new login is
--- ready, a person says so, or it is too old. One that is kept already stays, and is no younger for it.
+-- The account's page asks for a phone: no directory belongs to the account any more, and the last sealed copy is kept
+-- until a new login is ready, a person drops it, or it is too old. A copy that is kept already stays, and keeps its
+-- age.
 with held as (
     update accounts
     set linked = false, profile_home = null, profile_generation = profile_generation + 1, pairing_phone = null

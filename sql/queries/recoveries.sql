@@ -1,5 +1,6 @@
 -- name: create_recovery
--- What happens from now on is delivered anyway. Whoever disables the endpoint this moment waits, and then stops it.
+-- Events from now on are delivered anyway. A concurrent transaction that disables the endpoint waits for this one, and
+-- then stops the recovery.
 insert into recoveries (id, org_id, endpoint_id, since, until, place_at)
 select %(id)s, org_id, id, %(since)s::timestamptz, least(%(until)s::timestamptz, now()), %(since)s
 from endpoints
@@ -15,9 +16,10 @@ from recoveries
 where org_id = %(org)s and endpoint_id = %(endpoint)s and id = %(recovery)s
 
 -- name: recover_some
--- One step of the endpoint's oldest recovery that is open: look at the next events, count those that are missing, and once
--- they are counted bring the first of them to the endpoint. Its place goes forward in the same statement, so that whatever
--- dies, the next step begins where this one ended. Locks are taken in the order of whoever changes an endpoint.
+-- One step of the endpoint's oldest open recovery: look at the next events and count the missing ones; once all are
+-- counted, create deliveries for the first of them. Its position advances in the same statement, so that after any
+-- crash the next step begins where this one ended. Locks are taken in the same order as by the queries that change an
+-- endpoint.
 with lane as materialized (
     select id from fenced_if_open(%(lane)s, %(epoch)s)
 ), endpoint as materialized (
@@ -66,7 +68,7 @@ with lane as materialized (
 ), brought as (
     select count(*) = (select most from recovery) as all_it_may from missing
 ), place as (
-    -- All that was looked at, unless as much is missing as a step brings.
+    -- All events looked at, unless the missing ones fill a step.
     select last.id, last.created_at, not all_it_may and (select count(*) from seen) < %(look)s as over
     from brought
     left join lateral (

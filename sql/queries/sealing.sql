@@ -1,5 +1,5 @@
 -- name: wait_for_reseal
--- Until the end of the transaction no run of `postrider keys reseal` looks at who lives.
+-- Until the end of this transaction, no run of `postrider keys reseal` lists the live processes.
 select pg_advisory_xact_lock_shared(hashtext('postrider.reseal'))
 
 -- name: needed_key
@@ -20,8 +20,8 @@ delete from api_processes where id = %(id)s
 select pg_advisory_xact_lock(hashtext('postrider.reseal'))
 
 -- name: unready_processes
--- Who lives and does not seal with this key. A restarted Postgres gives everybody time to sign in again. Processes of the
--- API that do not tell of their keys are seen by their connections alone.
+-- Live processes that do not seal with this key. After Postgres restarts, each gets time to register again. Processes
+-- of the API too old to report their keys are seen only by their connections.
 select 'worker' as role, id, host, version, fingerprints, extract(epoch from now() - renewed_at)::integer as silent
 from workers
 where greatest(renewed_at, pg_postmaster_start_time()) > now() - %(silent)s * interval '1 second'
@@ -38,13 +38,13 @@ where datname = current_database() and application_name = 'postrider api'
 order by role, id
 
 -- name: need_key
--- From now on nobody starts without it.
+-- From now on no process starts without this key.
 insert into sealing_keys (fingerprint)
 select %(fingerprint)s
 where %(fingerprint)s is distinct from (select fingerprint from sealing_keys order by id desc limit 1)
 
 -- name: sealed_endpoints
--- `live` is what somebody may want to open once more; what is deleted stays for its history.
+-- `live` marks secrets that may have to be opened again; those of deleted endpoints stay for their history.
 select id, id as about, secret as sealed, deleted_at is null as live
 from endpoints
 where id > %(after)s
@@ -52,7 +52,8 @@ order by id
 limit %(most)s
 
 -- name: reseal_endpoints
--- Where it is what was read; a row that somebody holds is left for later, so that nobody waits for whoever that is.
+-- Only where the value is still the one that was read. A locked row is skipped and left for later, so that no other
+-- transaction has to be waited for.
 with given as (
     select * from unnest(%(ids)s::text[], %(stale)s::bytea[], %(fresh)s::bytea[]) as given (id, stale, fresh)
 ), held as (
@@ -85,7 +86,7 @@ update endpoint_secrets set secret = fresh from held where endpoint_secrets.id =
 returning endpoint_secrets.id::text
 
 -- name: sealed_headers
--- Those of before 0.4.0 are as they were given.
+-- Headers stored before 0.4.0 are not sealed.
 select id, id as about, headers::text as sealed, deleted_at is null as live
 from endpoints
 where id > %(after)s and headers <> '{}'
@@ -105,7 +106,7 @@ with given as (
 update endpoints set headers = fresh::jsonb from held where endpoints.id = held.id returning endpoints.id
 
 -- name: sealed_proxies
--- An account that is deleted is opened once more, to be logged out.
+-- A deleted account is opened once more, to be logged out.
 select id, id as about, proxy as sealed, deleted_at is null or wanted = 'logged_out' as live
 from accounts
 where id > %(after)s and proxy is not null
@@ -144,7 +145,7 @@ with given as (
 update api_keys set signing_secret = fresh from held where api_keys.id = held.id returning api_keys.id
 
 -- name: sealed_profiles
--- Their first bytes only, which tell which key it was; a profile is many MB.
+-- Only their first bytes, which identify the key; a profile is many MB.
 select account_id as id, generation, substring(sealed from 1 for %(head)s::integer) as head
 from profiles
 where account_id > %(after)s
@@ -157,7 +158,8 @@ from profiles
 where account_id = %(id)s and substring(sealed from 1 for %(head)s::integer) = %(stale)s
 
 -- name: reseal_profile
--- Its first bytes hold the nonce, so that no other seal has the same. Its age stays: it is that of the login.
+-- The first bytes hold the nonce, so no other sealed copy has the same. The age is not changed: it is that of the
+-- login.
 update profiles
 set sealed = %(fresh)s
 where account_id = %(id)s and generation = %(generation)s and substring(sealed from 1 for %(head)s::integer) = %(stale)s

@@ -1,7 +1,7 @@
 -- name: take_job
--- The next due job of the lane, high priority first, then by due time and acceptance. It names the epoch, under a lock on
--- the lane's row, so that an older drain takes nothing. A job is held back while an earlier one to the same recipient is
--- under way or waits for its next attempt.
+-- Take the next due job of the lane: high priority first, then by due time and order of acceptance. It checks the epoch
+-- under a lock on the lane's row, so that an older drain takes nothing. A job is held back while an earlier one to the
+-- same recipient is under way or waits for its next attempt.
 with next as materialized (
     select candidate.id
     from fenced_if_open(%(lane)s, %(epoch)s) as lane,
@@ -34,8 +34,8 @@ returning jobs.id, jobs.account_id, jobs.key, jobs.phone, jobs.message, jobs.att
           coalesce(jobs.error_code = 'ui_changed', false) and jobs.attempts > 1 as blamed
 
 -- name: submit_job
--- The permission to press Enter: committed before it is pressed. It needs this drain to be the newest, the gate to be open
--- and the lease to have 10 s left, which is as long as the page lets an Enter through.
+-- The permission to press Enter, committed before it is pressed. It needs this drain to be the newest, the gate to be
+-- open and the lease to have 10 s left, which is as long as the page lets an Enter through.
 with lease as (
     select id from accounts
     where id = %(lane)s and leased_by = %(worker)s and lease_until > now() + %(margin)s * interval '1 second'
@@ -62,7 +62,7 @@ with held as materialized (
 select lanes from end_jobs(array(select id from held), 'sent', %(detail)s, p_bubble => %(bubble)s)
 
 -- name: job_failed
--- One that was pressed and has no tick counts: three in a row open the circuit.
+-- Jobs whose Enter was pressed and that got no tick are counted: three in a row open the circuit.
 with held as materialized (
     select id, account_id from jobs
     where id = %(job)s and claim = %(claim)s and state in ('sending', 'submitting')
@@ -78,21 +78,21 @@ select lanes from end_jobs(array(select id from held), 'failed', %(code)s, %(det
 select unknown_in_a_row as count from accounts where id = %(account)s
 
 -- name: note_bubble
--- It stays at the clock: after a crash its id tells it from every other message.
+-- The message shows the clock icon and no tick yet. After a crash, the bubble's id tells it from every other message.
 update jobs set bubble = %(bubble)s where id = %(job)s and claim = %(claim)s and state = 'submitting'
 
 -- name: note_reason
--- Why it cannot be told yet what became of it.
+-- Why the outcome is not known yet.
 update jobs set error_reason = %(reason)s where id = %(job)s and claim = %(claim)s and state = 'submitting'
 
 -- name: bubbles_of_recipient
--- Those of other messages to the same recipient.
+-- The bubbles of other messages to the same recipient.
 select bubble
 from jobs
 where account_id = %(account)s and phone = any (phone_forms(%(phone)s)) and bubble is not null and id <> %(job)s
 
 -- name: try_again
--- Back to queued after an attempt that failed before anything left, or that was proved not to have left.
+-- Back to queued after an attempt that failed before the message left, or that was proved not to have sent it.
 update jobs
 set state = 'queued', claim = null, claimed_by = null, due_at = now() + %(seconds)s * interval '1 second',
     error_code = %(code)s, error_detail = %(detail)s, error_reason = null,
@@ -100,8 +100,9 @@ set state = 'queued', claim = null, claimed_by = null, due_at = now() + %(second
 where id = %(job)s and claim = %(claim)s and state in ('sending', 'submitting')
 
 -- name: return_job
--- Back to queued without an attempt counted: the account has to wait, not the job. It keeps its due time, and with it its
--- place in the line. What found the page changed is remembered: it may be its own chat that is like that.
+-- Back to queued without counting an attempt: the account has to wait, not the job. The job keeps its due time and so
+-- its place in the queue. A job that found the page changed keeps that error code: perhaps only its own chat looks
+-- different.
 update jobs
 set state = 'queued', claim = null, claimed_by = null, attempts = attempts - 1,
     error_code = case when %(code)s = 'ui_changed' then %(code)s else error_code end,
@@ -110,14 +111,14 @@ set state = 'queued', claim = null, claimed_by = null, attempts = attempts - 1,
 where id = %(job)s and claim = %(claim)s and state = 'sending'
 
 -- name: not_pressed
--- Enter did not reach the page, and only the worker that was to press it knows. Of a job that is submitting it names the
--- claim under which Enter was allowed, since whoever took over may have claimed the job to settle it; nobody presses Enter
--- for a job that is submitting already. It is no attempt, unless it is to wait for some seconds.
+-- Enter did not reach the page; only the worker that was about to press it knows that. For a submitting job, match the
+-- claim under which Enter was allowed (`submitter`): a newer drain may have re-claimed the job to settle it, and a
+-- submitting job's Enter is never pressed again. Does not count as an attempt unless `seconds` is given.
 update jobs
 set state = 'queued', claim = null, claimed_by = null, submitter = null,
     attempts = case when %(seconds)s::float8 is null then greatest(attempts - 1, 0) else attempts end,
     due_at = case when %(seconds)s::float8 is not null then now() + %(seconds)s * interval '1 second'
-                  -- Its place in the line, which the next look had taken.
+                  -- Restore its place in the queue: due_at held the time of the next look.
                   when state = 'submitting' then send_at else due_at end,
     error_code = coalesce(%(code)s, error_code), error_detail = coalesce(%(detail)s, error_detail),
     error_reason = null, timeline = timeline || step('queued', 'enter_not_pressed')
@@ -126,15 +127,16 @@ where id = %(job)s
 returning '{}'::text[] as lanes
 
 -- name: release_typed
--- What an earlier drain only typed has not left. Under a lock on the lane's row, as take_job: what a newer drain takes
--- meanwhile is not ours to give back.
+-- Messages that an earlier drain only typed have not left. This locks the lane's row, as take_job does: jobs that a
+-- newer drain has taken meanwhile must not be released here.
 update jobs
 set state = 'queued', claim = null, claimed_by = null, timeline = timeline || step('queued', 'interrupted')
 from fenced(%(lane)s, %(epoch)s) as lane
 where account_id = lane.id and jobs.state = 'sending'
 
 -- name: take_submitted
--- What an earlier drain may have sent, to be settled; looked at again later if it cannot be told now.
+-- Take a job that an earlier drain may have sent, to settle it. If its outcome cannot be read now, it is looked at
+-- again later.
 with next as materialized (
     select jobs.id
     from fenced(%(lane)s, %(epoch)s) as lane
@@ -151,18 +153,19 @@ returning jobs.id, account_id, key, phone, message, attempts, claim, anchor, bub
           extract(epoch from now() - submitted_at)::float8 as submitted_for, request_id, false as blamed
 
 -- name: settle_soon
--- Its own drain lost the page after Enter, or could not read it: let the next look be at once.
+-- The drain that submitted it lost the page after Enter, or could not read the status: look again at once.
 update jobs set due_at = now(), error_reason = %(reason)s
 where id = %(job)s and claim = %(claim)s and state = 'submitting'
 
 -- name: put_off_settling
--- The page did not bear the look at it: not again before it has waited for as long as it has by now.
+-- The page failed while this job was being looked at: double its wait before the next look.
 update jobs set due_at = now() + greatest(now() - submitted_at, %(look)s * interval '1 second')
 where id = %(job)s and claim = %(claim)s and state = 'submitting'
 
 -- name: awaiting_ticks
--- Messages of these accounts whose next tick has not been seen, newest first. A tick that comes after the outcome was
--- given up stands in the timeline. Jobs stay in the task table for as long (tasks/upkeep.py).
+-- Messages of these accounts whose next tick has not been seen, newest first. A tick that comes after the job was
+-- failed as outcome_unknown is added to the timeline. Jobs stay in the task table for at least these three days
+-- (tasks/upkeep.py).
 select account_id, id, phone, bubble, state
 from jobs
 where account_id = any (%(accounts)s) and bubble is not null
@@ -191,7 +194,7 @@ with done as (
 select job_event('JobRead', job) as lanes from done
 
 -- name: late_tick
--- The job stays failed: its event is out, and the sender may have acted on it.
+-- The job stays failed: its event has been published, and the sender may have acted on it.
 update jobs
 set bubble = null, timeline = timeline || step('failed', 'a tick came later')
 where id = %(job)s and state = 'failed' and bubble is not null
@@ -207,8 +210,8 @@ with late as materialized (
 select lanes from end_jobs(array(select id from late), 'failed', 'expired', 'The message waited longer than its expiresAt.')
 
 -- name: cancel_for_deleted
--- What was under way when its account was deleted, and came back: nobody sends it any more, and its account's other jobs
--- were cancelled then. What comes back after more than two days expires.
+-- Jobs that were under way when their account was deleted and were queued again afterwards. The account's other jobs
+-- were cancelled with it. A job that returns after more than two days expires instead.
 with back as materialized (
     select jobs.id
     from accounts
@@ -220,8 +223,8 @@ with back as materialized (
 select lanes from end_jobs(array(select id from back), 'cancelled', 'account_deleted')
 
 -- name: give_up_settling
--- Also when the account cannot be opened. They count as in job_failed, and close the gate where a drain would open the
--- circuit. It waits for no lock: what somebody holds is given up by the next pulse.
+-- Runs also when the account cannot be opened. The jobs count as in job_failed, and close the gate in the cases where a
+-- drain would open the circuit. Rows that are locked are skipped, and left to the next pulse.
 with late as materialized (
     select jobs.id, jobs.account_id,
            coalesce(error_reason, case when bubble is null then 'rows_missing' else 'at_the_clock' end) as reason

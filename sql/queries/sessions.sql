@@ -1,5 +1,6 @@
 -- name: account_to_drain
--- Deleted, it is only drained to be logged out. `due` tells of work behind its gate: what waits now, and what is half done.
+-- A deleted account is drained only to be logged out. `due` and `half_done` say whether it has queued jobs that are
+-- due, and jobs that are being sent or settled, whatever its gate.
 select id, org_id, transport, wanted, state, linked, time_zone, pace, phone, pairing_phone, proxy, profile_home,
        profile_generation, reconnects,
        case when restriction is not null and coalesce(restricted_until > now(), true) then restriction end as restriction,
@@ -22,8 +23,8 @@ where lanes.open_at <= now() and exists (
     where jobs.account_id = asked.account_id and state = 'queued' and priority in (0, 1) and due_at <= now())
 
 -- name: lease_account
--- One live session per account in the cluster. A takeover begins 5 s after the lease ended, by Postgres's clock alone. A
--- worker that was declared dead leases nothing any more: nobody would find that when it ends.
+-- One live session per account in the cluster. A takeover begins 5 s after the lease ended, by Postgres's clock alone.
+-- A worker that was declared dead gets no lease: with no row in workers, its end would not be noticed.
 update accounts
 set leased_by = %(worker)s, lease_until = now() + %(lease)s * interval '1 second'
 where id = %(account)s
@@ -35,35 +36,35 @@ returning id
 select leased_by, lease_until > now() as live from accounts where id = %(account)s
 
 -- name: release_account
--- Whose profile was put away has it nowhere any more but sealed. move_lane gives its wake-ups back to everybody in the same
--- transaction.
+-- An account whose profile was put away exists only as a sealed copy, so its home is cleared. In the same transaction
+-- move_lane moves its wake-ups to the common queue.
 update accounts
 set leased_by = null, lease_until = null, heavy_mb = null, profile_home = case when %(put_away)s then null else profile_home end
 where id = %(account)s and leased_by = %(worker)s
 returning wanted, linked
 
 -- name: held_account
--- What only the holder of the lease may change.
+-- Locks the account's row for changes that only the holder of the lease may make.
 select id, state, state_before, linked, wanted, phone, profile_home
 from accounts
 where id = %(account)s and leased_by = %(worker)s
 for update
 
 -- name: write_state
--- After held_account, in its transaction.
+-- Runs after held_account, in the same transaction.
 select change_state(accounts, %(state)s, %(reason)s, %(worker)s, %(quiet)s) as lanes
 from accounts
 where id = %(account)s and leased_by = %(worker)s
 
 -- name: mark_linked
--- Names the generation that showed the code: a person may have gone back to a kept login meanwhile.
+-- Matches the generation that showed the code: a person may have gone back to a kept login meanwhile.
 update accounts
 set linked = true, pairing_phone = null
 where id = %(account)s and leased_by = %(worker)s and profile_generation = %(generation)s
 returning id
 
 -- name: mark_ready
--- A new number is a new account to WhatsApp: its ramp begins anew. Names the generation, as mark_linked does.
+-- To WhatsApp a new number is a new account, so its ramp starts over. Matches the generation, as mark_linked does.
 update accounts
 set linked = true, last_open_at = now(), reconnects = 0, pairing_phone = null,
     first_ready_at = case when %(changed)s then now() else coalesce(first_ready_at, now()) end,
@@ -73,8 +74,8 @@ where id = %(account)s and leased_by = %(worker)s and profile_generation = %(gen
 returning id
 
 -- name: fail_backlog
--- What was meant for another sender, some at a time: Postgres has 10 s for an answer, and 100,000 may wait. After
--- held_account, in its transaction.
+-- Jobs that were meant for another sender. A limited number at a time: Postgres has 10 s for an answer, and 100,000 may
+-- be waiting. Runs after held_account, in the same transaction.
 with waiting as materialized (
     select jobs.id
     from accounts
@@ -102,7 +103,7 @@ set pairing_code = %(code)s, pairing_expires_at = now() + %(seconds)s * interval
 where id = %(account)s and leased_by = %(worker)s
 
 -- name: set_restriction
--- Where its end is not known, the next new chat is tried after a day, or with the next month.
+-- If its end is not known, the next new chat is tried after a day, or with monthly_cap at the start of the next month.
 update accounts
 set restriction = %(restriction)s,
     restricted_until = case when %(restriction)s is not null then coalesce(
@@ -126,23 +127,23 @@ where id = %(account)s and leased_by = %(worker)s
 returning failures_in_a_row as failures
 
 -- name: doubt_page
--- As count_failure, of a page that was not recognised under a message.
+-- As count_failure, for a page that was not recognised while sending a message.
 update accounts set failures_in_a_row = failures_in_a_row + 1, stopped_by = %(selectors)s
 where id = %(account)s and leased_by = %(worker)s
 returning failures_in_a_row as failures
 
 -- name: unsettled
--- What is at the clock has been told apart.
+-- Jobs whose message shows the clock icon are left out: their state is known.
 select exists (
     select from jobs
     where account_id = %(account)s and state = 'submitting' and error_reason is distinct from 'at_the_clock'
       and submitted_at > now() - %(seconds)s * interval '1 second') as unsettled
 
 -- name: stop_until_known
--- Sending stopped, since the page had changed: it is looked at again after a while, and sooner where other selectors come.
--- Not where somebody has asked since this drain began: to resume counts. What is to be attended to later was not asked, nor
--- what was when the drain began.
--- All are named by which it was looked at, since workers may have older ones.
+-- Sending stopped because the page had changed: it is probed again after a pause, or sooner when a worker with other
+-- selectors starts. Not if somebody asked for the account since this drain began: their request to resume takes
+-- precedence. An attend_at in the future, or equal to the one at the drain's start, is no such request. `stopped_by`
+-- lists every version of the selectors that the page was checked with, since workers may run older ones.
 with held as (
     select id from accounts where id = %(account)s and leased_by = %(worker)s for update
 ), lane as (
@@ -162,9 +163,9 @@ where accounts.id = lane.id
 returning extract(epoch from probe_at - now())::float8 as seconds
 
 -- name: open_known_gate
--- Its page is known again, what failed counts anew, and what is submitted is looked at at once. What was in hand when it
--- stopped has used up an attempt, and goes behind what waits: it may be its chat alone that is not as it was. An account that
--- was paused meanwhile stays so.
+-- The page is recognised again: the count of failures starts over, and submitted jobs are looked at at once. The job
+-- that was being sent when the account stopped has an attempt counted and goes behind the waiting ones: perhaps only
+-- its own chat has changed. An account that was paused meanwhile stays paused.
 with account as (
     update accounts set probe_at = null, stopped_by = null, failures_in_a_row = 0
     where id = %(account)s and leased_by = %(worker)s and wanted = 'connected'
@@ -185,7 +186,7 @@ from account
 where lanes.id = account.id and lanes.gate_reason = 'ui_changed'
 
 -- name: last_unreadable
--- The message whose status could not be read, unless one was sent since.
+-- The message whose status could not be read, unless another one was sent since.
 select id, phone, message, anchor, bubble
 from jobs
 where account_id = %(account)s and error_reason = 'unreadable' and state in ('submitting', 'failed')
@@ -195,7 +196,7 @@ order by submitted_at desc
 limit 1
 
 -- name: probe_with
--- What was not looked at by these selectors is looked at now, once.
+-- Probe at once, and only once, the accounts whose page has not been checked with these selectors.
 with asked as (
     update accounts set probe_at = now()
     from lanes
@@ -214,8 +215,8 @@ where id = %(account)s and leased_by = %(worker)s
 returning reconnects as failures
 
 -- name: open_linked_gate
--- Opens what waited for the session alone. The account is locked first, as every call of the API does: a pause or a
--- disconnect that is being written counts.
+-- Opens a gate that was closed only for lack of a session. The account's row is locked first, as in every call of the
+-- API, so that a concurrent pause or disconnect is seen.
 with account as (
     select id from accounts
     where id = %(account)s and leased_by = %(worker)s and not paused and wanted = 'connected'
@@ -227,8 +228,8 @@ from account
 where lanes.id = account.id and lanes.gate_reason in ('not_linked', 'profile_elsewhere', 'suspected_ban', 'disconnected')
 
 -- name: disconnect_unscanned
--- Nobody scanned: the account is to be disconnected, unless somebody asked again since this drain began. After
--- held_account, in its transaction.
+-- The QR code was not scanned: disconnect the account, unless somebody asked for it again since this drain began. Runs
+-- after held_account, in the same transaction.
 with lane as (
     update lanes
     set open_at = 'infinity', gate_reason = 'not_connected'
@@ -243,7 +244,8 @@ where accounts.id = lane.id
 returning accounts.id
 
 -- name: unattended_accounts
--- Leased, without a browser, and nobody is to look after them: what an outage of Postgres can leave behind.
+-- Accounts that this worker leases without a browser and without a drain to come. An outage of Postgres can leave them
+-- so.
 select accounts.id
 from accounts
 join lanes using (id)
@@ -251,7 +253,8 @@ where leased_by = %(worker)s and accounts.id = any (%(without_browser)s::text[])
   and coalesce(attend_at < now() - interval '10 seconds', true)
 
 -- name: settle_later
--- What cannot be looked at now must not wake its lane each second. It names the epoch: a newer drain may look at it.
+-- A submitted job that cannot be looked at now must not wake its lane every second. Fenced by the epoch: a newer drain
+-- may be able to look at it.
 update jobs
 set due_at = greatest(due_at, now() + %(seconds)s * interval '1 second')
 from fenced(%(lane)s, %(epoch)s) as lane
@@ -268,7 +271,7 @@ select exists (
 select id from accounts where leased_by = %(worker)s
 
 -- name: worker_at_home
--- One that has missed two signs of life is not waited for: it may be frozen.
+-- A worker that has missed two heartbeats may be frozen, and is not waited for.
 select workers.id
 from accounts
 join workers on workers.home = accounts.profile_home
@@ -277,8 +280,8 @@ order by workers.created_at desc
 limit 1
 
 -- name: restore_accounts
--- The sessions that were open last, one after the other, as many as there are seats: a hundred accounts are not a hundred
--- browsers at once. The rest sleep until something is due.
+-- Open the most recently open sessions one after the other, at most one per seat, so that a hundred accounts do not
+-- start a hundred browsers at once. The rest stay hibernated until something is due.
 update lanes
 set attend_at = least(attend_at, now() + restored.place * %(apart)s * interval '1 second')
 from (
@@ -291,7 +294,8 @@ from (
 where lanes.id = restored.id
 
 -- name: keep_alive
--- Asleep for so long, an account is opened once, or WhatsApp unlinks it. Spread over ten minutes.
+-- WhatsApp unlinks a device that stays offline for long, so an account that has been hibernated for `days` is opened
+-- once. The accounts are spread over ten minutes.
 update lanes
 set attend_at = least(attend_at, now() + random() * interval '10 minutes')
 from accounts

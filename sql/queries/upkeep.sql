@@ -8,12 +8,12 @@ select partition, dropped from drop_old_partition(now() - %(days)s * interval '1
 select now() as now
 
 -- name: take_lead
--- One process is the clock of the lanes. Postgres frees the lock when the connection ends.
+-- Only one process acts as the clock of the lanes. Postgres frees the lock when the connection ends.
 select pg_try_advisory_lock(hashtext('postrider.pulse')) as leads
 
 -- name: move_ended_jobs
--- A job stands in jobs or in jobs_history, for every snapshot in exactly one of them. Whoever works on one this moment, to
--- try it again, keeps it.
+-- A job is in exactly one of jobs and jobs_history, for every snapshot. A job that another transaction has locked, for
+-- example to retry it, is skipped.
 with old as materialized (
     select id from jobs
     where ended_at < now() - %(days)s * interval '1 day' and state in ('sent', 'delivered', 'read', 'failed', 'cancelled')
@@ -28,8 +28,8 @@ with old as materialized (
 select count(*) as rows from moved
 
 -- name: purge_jobs
--- Where retention is shorter than the time that ended jobs stay in the task table. Pace counts an account's day there,
--- which has 25 hours where clocks are put back, so that none goes before.
+-- For a retention that is shorter than the time that ended jobs stay in the task table. Nothing younger than 26 hours
+-- is deleted: pace counts an account's day in this table, and a day has 25 hours where clocks are put back.
 with old as materialized (
     select id from jobs
     where ended_at < now() - greatest(%(days)s * interval '1 day', interval '26 hours')
@@ -58,7 +58,8 @@ with old as materialized (
 select count(*) as rows from gone
 
 -- name: purge_evidence
--- Links to evidence that is deleted by its age, of jobs that ended later. Its name begins with its time.
+-- Clear links to evidence files that were deleted for their age, from jobs that ended later. A file's name begins with
+-- its time.
 with old as (
     select to_char((now() - %(days)s * interval '1 day') at time zone 'utc', 'YYYYMMDD"T"HH24MISS') as stamp
 ), lately as (
@@ -79,7 +80,7 @@ with old as (
 select greatest((select count(*) from lately), (select count(*) from long_ago)) as rows
 
 -- name: purge_deliveries
--- Only what ended: what is still to be delivered stays, and with it its event.
+-- Only ended deliveries: one that is still to be delivered stays, and its event with it.
 with old as materialized (
     select id from deliveries
     where ended_at < now() - %(days)s * interval '1 day' and state in ('delivered', 'failed')
@@ -118,24 +119,24 @@ select purge('account_changes', 'created_at', now() - %(days)s * interval '1 day
 select purge('checkups', 'wanted_at', now() - %(days)s * interval '1 day', %(most)s) as rows
 
 -- name: purge_kept_profiles
--- A person may go back to one in this moment.
+-- Skips locked rows: a person may be going back to a kept profile at this moment.
 select purge('profiles', 'kept_since', now() - %(days)s * interval '1 day', %(most)s) as rows
 
 -- name: purge_incoming
--- Who opted out stays on the list.
+-- The opt-out list is not touched.
 select purge('incoming', 'created_at', now() - %(days)s * interval '1 day', %(most)s) as rows
 
 -- name: purge_tokens
 select purge('qr_tokens', 'created_at', now() - interval '1 day', %(most)s) as rows
 
 -- name: purge_signatures
--- No request is accepted that is older than half a minute, so that none of these comes again.
+-- A request older than 30 seconds is refused anyway, so these signatures cannot be replayed.
 select purge('request_signatures', 'created_at', now() - interval '2 minutes', %(most)s) as rows
 
 -- name: purge_secrets
--- Those whose time to sign beside a newer one is over.
+-- Old secrets whose time of signing beside a newer one is over.
 select purge('endpoint_secrets', 'expires_at', now(), %(most)s) as rows
 
 -- name: purge_api_processes
--- Those that ended without a word.
+-- Processes that ended without unregistering.
 select purge('api_processes', 'renewed_at', now() - interval '1 hour', %(most)s) as rows

@@ -28,7 +28,7 @@ order by created_at, id
 limit %(limit)s
 
 -- name: endpoint_to_change
--- With its lane, which is locked first as by the drains.
+-- With its lane, which is locked first, as in the drains.
 with lane as (
     select id from lanes where id = %(endpoint)s and org_id = %(org)s for no key update
 )
@@ -47,11 +47,11 @@ set url = coalesce(%(url)s, url), events = coalesce(%(events)s::text[], events),
 where id = %(endpoint)s
 
 -- name: count_old_secrets
--- In a statement of its own after the endpoint's row is locked, or it would not see what it had to wait for.
+-- A separate statement after the endpoint's row is locked, so that it sees what the transaction before it committed.
 select count(*) as secrets from endpoint_secrets where endpoint_id = %(endpoint)s and expires_at > now()
 
 -- name: replace_secret
--- The one of before signs for so many seconds more; 0 ends it, and all before it.
+-- The old secret goes on signing for so many seconds; 0 ends it and all earlier ones at once.
 with old as (
     insert into endpoint_secrets (org_id, endpoint_id, secret, expires_at)
     select org_id, id, secret, now() + %(overlap)s::integer * interval '1 second'
@@ -77,8 +77,8 @@ from switched
 where lanes.id = switched.id
 
 -- name: reset_health
--- Nothing is known of a receiver that has another URL, or that somebody switched on again. A drain that goes on would know
--- better: it is fenced off.
+-- The health of an endpoint whose URL was changed, or that was switched on again, is unknown. A drain that is still
+-- running is fenced off, or it would write what it knows of the old state.
 with lane as (
     update lanes
     set epoch = epoch + 1,
@@ -105,7 +105,7 @@ select 'dlv_' || replace(gen_random_uuid()::text, '-', ''), org_id, id, created_
 returning event_id, id as delivery_id
 
 -- name: delete_endpoint
--- It stays for its history, and so that an event that is written this moment finds it.
+-- The row stays for its history, and so that an event that is being written at this moment finds it.
 with lane as (
     select id from lanes where id = %(endpoint)s and org_id = %(org)s for no key update
 ), deleted as (
@@ -120,7 +120,7 @@ where lanes.id = deleted.id
 returning lanes.id
 
 -- name: put_bootstrap_endpoint
--- Another URL is another receiver: whatever disabled the old one does not hold for it.
+-- Another URL is another receiver: if the old one was disabled, the new one is not.
 with old as (
     select url from endpoints where id = 'whe_bootstrap'
 ), lane as (

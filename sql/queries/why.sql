@@ -1,5 +1,5 @@
 -- name: why_job
--- A job by its key or id, and what its account's lane waits for.
+-- A job by its key or id, and the gate and attend_at of its account's lane.
 select coalesce(key, all_jobs.id) as job_id, account_id, state, due_at, due_at > now() as later, ended_at,
        open_at > now() as closed, case when open_at between now() and '9999-01-01' then open_at end as opens_at, gate_reason
 from all_jobs
@@ -7,7 +7,8 @@ join lanes on lanes.id = account_id
 where all_jobs.org_id = %(org)s and (all_jobs.id = %(job)s or key = %(job)s)
 
 -- name: why_events
--- The events of a job, each with every endpoint of the org: without one, when there is none.
+-- The events of a job, each with every endpoint of the org that is not deleted or has a delivery of it; without an
+-- endpoint when there is none.
 select outbox.id as event_id, outbox.type, outbox.created_at as event_at, endpoints.id as endpoint_id,
        split_part(endpoints.url, '?', 1) as url, endpoints.events, endpoints.status, status_reason,
        endpoints.deleted_at is not null as deleted, endpoints.created_at > outbox.created_at as registered_later,

@@ -3,8 +3,8 @@ insert into workers (id, host, version, home, seats, duties)
 values (%(worker)s, %(host)s, %(version)s, %(home)s, %(seats)s, %(duties)s::text[])
 
 -- name: renew_worker
--- The sign of life, and with it the leases. A worker that was declared dead has no row any more and gets none back. One
--- that was frozen may come back to secrets that are sealed anew.
+-- The heartbeat, which renews the leases too. A worker that was declared dead has no row any more and does not get one
+-- back. `needed_key` is for a worker that was frozen while all secrets were resealed with a new key.
 with renewed as (
     update workers
     set renewed_at = now(),
@@ -24,11 +24,11 @@ select renewed.id, array(select id from leases) as leases,
 from renewed
 
 -- name: unregister_worker
--- What could not be given back is found by the rescue, by the row of the worker that has gone silent.
+-- Keeps the row of a worker that still has leases: dead_workers finds it once its heartbeat is overdue.
 delete from workers where id = %(worker)s and not exists (select from accounts where leased_by = %(worker)s)
 
 -- name: dead_workers
--- A restarted Postgres gives everybody time to sign in again before it calls anybody dead.
+-- After Postgres restarts, every worker gets time to register again before it is declared dead.
 delete from workers
 where id in (
     select id from workers
@@ -38,8 +38,8 @@ where id in (
 returning id, procrastinate_ids
 
 -- name: finish_dead_wakeups
--- The wake-ups that dead workers had in hand end as failed. They are never tried again: a fresh one may hold the queueing
--- lock, and the collision would leave the lane stuck.
+-- The wake-ups that dead workers were running end as failed. They are not retried: a newer wake-up may hold the
+-- queueing lock, and the conflict would leave the lane stuck.
 with dropped as materialized (
     select wakeup.id, wakeup.lock as lane
     from procrastinate_jobs as wakeup
@@ -47,13 +47,13 @@ with dropped as materialized (
     where wakeup.status = 'doing'
       and (wakeup.worker_id = any (%(ids)s::bigint[])
            or lanes.drained_by = any (%(workers)s::text[]) and lanes.wakeup_id = wakeup.id)
-    -- One that is ending now is nobody's to end; the function would raise.
+    -- Skip a wake-up that is ending at this moment: the function would raise.
     for update of wakeup skip locked
 )
 select procrastinate_finish_job_v1(id, 'failed', true), lane from dropped
 
 -- name: close_dead_sessions
--- Their browsers ended with them, or were ended by the guard; the profiles did not.
+-- The browsers ended with their worker, or were ended by the guard; the profiles are still there.
 select id,
        change_state(accounts, case when linked then 'hibernated' else 'disconnected' end, 'The worker died.', leased_by,
                     linked) as lanes
@@ -61,7 +61,7 @@ from accounts
 where leased_by = any (%(workers)s::text[]) and state in ('ready', 'authenticated', 'starting', 'qr_pending')
 
 -- name: free_dead_leases
--- After close_dead_sessions. What was connected is taken over where a seat is free.
+-- Runs after close_dead_sessions. Accounts that should be connected are taken over by workers with a free seat.
 with freed as (
     update accounts
     set leased_by = null, lease_until = null
@@ -82,9 +82,9 @@ where drained_by = any (%(workers)s::text[]) and wakeup_id is not null
 returning id
 
 -- name: finish_orphaned_wakeups
--- Wake-ups in hand of nobody: their procrastinate worker is gone or silent, and no living worker of ours says it has
--- them. procrastinate stops its heartbeat before a graceful stop has ended, so a drain that still runs then is known by
--- our own rows alone.
+-- Running wake-ups that no worker owns: their procrastinate worker is gone or silent, and no row in workers or lanes
+-- claims them. procrastinate stops its heartbeat before a graceful stop has ended, so only these rows show that a drain
+-- is still running then.
 with orphans as materialized (
     select wakeup.id, wakeup.lock as lane
     from procrastinate_jobs as wakeup
@@ -102,7 +102,8 @@ with orphans as materialized (
 select procrastinate_finish_job_v1(id, 'failed', true), lane from orphans
 
 -- name: wakeups_in_hand
--- What procrastinate believes this worker to be running, under any id it ever had there, and what its drains began.
+-- The wake-ups that procrastinate has as running on this worker, under any id it ever had there, and those that its
+-- drains began.
 select wakeup.id
 from procrastinate_jobs as wakeup
 left join lanes on lanes.id = wakeup.lock
