@@ -1,4 +1,4 @@
-"""How an account is: what it used of its limits, when its next message may go, and whether it is in danger."""
+"""Health of an account: usage of its limits, when its next message may go, and why it is not healthy."""
 
 from datetime import time
 from typing import Literal, Self
@@ -19,7 +19,7 @@ DOWN = {"disconnected", "auth_failed", "suspected_ban", "banned", "circuit_open"
 ON_ITS_WAY = {"not_started", "starting", "qr_pending", "authenticated"}
 NEAR, ALMOST = 70, 90  # percent of the day's limit: a warning from the first on, critical above the second
 
-#: of a login that was set aside since its page asked for a phone
+#: added for a login that was set aside because its page asked for a phone
 KEPT = "Its last login is kept: resume goes back to it, connect links a phone anew."
 
 Health = Literal["healthy", "warning", "critical"]
@@ -83,7 +83,7 @@ class AccountHealth(Shown):
 
     @classmethod
     def of(cls, row: Row, quiet_hours: tuple[time, time] | None) -> Self:
-        """Make it of a row of account_health."""
+        """Make it from a row of account_health."""
         return cls.model_validate(
             {**row, "health": health_of(row), "reasons": _reasons(row), "pace": _paced(row, quiet_hours)}
         )
@@ -101,7 +101,7 @@ async def show_health(request: Request) -> Response:
 
 
 def health_of(row: Row) -> Health:
-    """Return the worst of what a row with wanted, state, day_used and daily_limit says of an account."""
+    """Return the worst health among the reasons in a row with wanted, state, day_used and daily_limit."""
     said = {reason.health for reason in _reasons(row)}
     return "critical" if "critical" in said else "warning" if said else "healthy"
 

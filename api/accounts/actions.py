@@ -1,4 +1,4 @@
-"""Wishes: what an account's session is wanted to do. A drain of its lane carries them out."""
+"""Desired state of an account's session, as clients set it. A drain of its lane carries it out."""
 
 from starlette.responses import Response
 
@@ -53,7 +53,7 @@ async def resume(tx: Transaction, call: Call[Nothing]) -> Response:
 
 
 async def _change(tx: Transaction, call: Call[Nothing], wish: str, *, attend: bool = True) -> Response:
-    """Write a wish into the account's row, set its gate by it and, with `attend`, have a drain see to its session."""
+    """Run the query `wish` on the account's row, set its gate and, with `attend`, ask for a drain of its lane."""
     account = call.path["id"]
     row = await tx.one(wish, account=account, org=call.org)
     if row is None:

@@ -18,7 +18,7 @@ from api.http.validators import Phone
 from errors import Conflict, NotFound
 from sql.database import Row, Transaction
 
-LOOK = 0.25  # seconds between looks at the account's row
+POLL_SECONDS = 0.25  # between two reads of the account's row
 PATIENCE = 30.0  # seconds until a client is told to ask again; a cold page takes 20 to 25 s to show a code
 
 
@@ -70,7 +70,7 @@ async def show_pairing_code(request: Request) -> Response:
 
 
 async def _coming(request: Request, org: str, account: str) -> Row:
-    """Look at the account's row until it has a code, or patience ends. It holds no connection between two looks."""
+    """Poll the account's row until it has a code, or PATIENCE is over. No connection is held between two reads."""
     end = time.monotonic() + PATIENCE
     while True:
         row = _awaited(await of(request).database.one("show_pairing_code", account=account, org=org), account)
@@ -78,7 +78,7 @@ async def _coming(request: Request, org: str, account: str) -> Row:
             return row
         if await request.is_disconnected():
             raise ClientDisconnect
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _awaited(row: Row | None, account: str) -> Row:

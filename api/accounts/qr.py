@@ -69,7 +69,7 @@ def _svg(row: Row) -> Response:
 
 
 def _text(row: Row) -> Response:
-    """Draw it with half blocks, for a terminal with light letters on dark ground."""
+    """Draw it with half blocks, for a terminal with light text on a dark background."""
     picture = io.StringIO()
     segno.make_qr(row["qr"]).terminal(picture, compact=True)
     return Response(picture.getvalue(), media_type="text/plain")
@@ -81,12 +81,12 @@ FORMS: dict[str, Callable[[Row], Response]] = {
     "image/svg+xml": _svg,
     "text/plain": _text,
 }
-#: Those that are pictures.
+#: All forms but JSON.
 DRAWN = tuple(form for form in FORMS if form != "application/json")
 
 
 def preferred(request: Request, forms: Iterable[str]) -> str:
-    """Return the form that an Accept header (RFC 9110, 12.5.1) likes best; JSON where it likes none that there is."""
+    """Return the form that an Accept header (RFC 9110, 12.5.1) prefers; JSON if it accepts none of them."""
     ranges: list[tuple[float, str]] = []
     for item in request.headers.get("accept", "*/*").split(","):
         kind, *parameters = (part.strip().lower() for part in item.split(";"))

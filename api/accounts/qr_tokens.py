@@ -1,8 +1,8 @@
-"""Tokens and visits: whoever is given a link to the page /qr sees one account's code, for ten minutes.
+"""Tokens and visits: a link to the page /qr shows one account's code, for ten minutes, to a person without a key.
 
-The token stands in the link, so it may land in histories and logs: it lives a minute and is good for one visit. What
-opens links without a person, such as a preview, makes no visit: only the button of the page trades the token, for a
-cookie, which carries on.
+The token is part of the link, so it may end up in histories and logs: it is valid for a minute and for one visit. A
+program that opens links, such as a preview, does not use it up: only the button of the page exchanges the token for a
+cookie, which identifies the visit from then on.
 """
 
 import secrets
@@ -24,7 +24,7 @@ PATH = "/qr"
 COOKIE = "postrider_qr"
 TOKEN_SECONDS = 60
 VISIT_SECONDS = 600
-ORG = "org_default"  # whose account is meant when none is named
+ORG = "org_default"  # whose only account is used when none is named
 NEW_LINK = "Ask whoever sent you this link for a new one."
 
 
@@ -48,8 +48,8 @@ class QrToken(Shown):
 async def generate_qr_token(request: Request) -> Response:
     """Make a link to a page that shows an account's QR code.
 
-    For somebody who has no key. It is good once, within 60 s: the page's button counts, and a preview that fetches the
-    link does not. An address may make five an hour.
+    For a person without a key. It works once, within 60 s. Only the button on the page uses it up; a preview that
+    fetches the link does not. An address may make five an hour.
     """
     await permit_admin(request)
     of(request).rate_limit.count_qr_token(request)
@@ -77,14 +77,14 @@ async def _only_account(tx: Transaction) -> str:
 
 
 async def examine(request: Request, token: str) -> None:
-    """Spend nothing, and raise Unauthorized for a token that is none, and Gone for one that is over."""
+    """Check a token without using it up. Raises Unauthorized if it is unknown, Gone if it is used or expired."""
     row = await of(request).database.one("qr_token", hash=hash_key(token))
     if row is None or not row["good"]:
         raise _refused(row)
 
 
 async def trade(request: Request, token: str, press: str) -> str:
-    """Spend a token and return the cookie that it is worth. Raises Unauthorized, and Gone for one that is over.
+    """Use up a token and return the cookie of its visit. Raises Unauthorized, and Gone if it is used or expired.
 
     The same `press` gets the same cookie again.
     """
@@ -103,7 +103,7 @@ def _refused(row: Row | None) -> RequestError:
 
 
 async def visited(request: Request, cookie: str | None) -> Row:
-    """Return the account that a visit is to see, a row of qr_visit. Raises Unauthorized, and Gone when it is over."""
+    """Return the row of qr_visit for a visit's cookie. Raises Unauthorized, and Gone when the visit has expired."""
     if not cookie:
         raise Unauthorized(f"This page opens with a link that has a token. {NEW_LINK}")
     row = await of(request).database.one("qr_visit", visit=hash_key(cookie))

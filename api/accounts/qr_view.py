@@ -1,4 +1,4 @@
-"""Scenes: what the page /qr shows and says of an account, in words for whoever holds the phone."""
+"""Scenes of the page /qr: what it shows of an account's state, in words for the person with the phone."""
 
 from typing import Literal
 

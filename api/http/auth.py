@@ -1,4 +1,4 @@
-"""Who calls: the first line of every handler that is not open to all, or its `retried_transaction`."""
+"""Authentication: called in the first line of every handler that is not public, or by `retried_transaction`."""
 
 import hmac
 import re
@@ -17,7 +17,7 @@ from sql.database import Row
 READING = {"GET", "HEAD"}  # methods that change nothing and need no signature
 OLDEST, NEWEST = 30, -5  # seconds of age that a signed request's x-timestamp may have
 
-ADMIN = "admin"  # in place of a key's id: ADMIN_KEY
+ADMIN = "admin"  # logged as the key's id for ADMIN_KEY
 
 TIMESTAMP = re.compile(r"[0-9]{1,12}")
 SIGNATURE = re.compile(r"[0-9a-fA-F]{64}")
@@ -32,7 +32,7 @@ class Caller:
 
 
 async def permit(request: Request) -> Caller:
-    """Return who calls. Raises Unauthorized, TooManyRequests of this key or address, EncryptionKeyMissing."""
+    """Authenticate the caller. Raises Unauthorized, TooManyRequests for its key or address, EncryptionKeyMissing."""
     context = of(request)
     context.rate_limit.count_address(request)
     hashed = hash_key(request.headers.get("x-api-key", ""))
@@ -47,7 +47,7 @@ async def permit(request: Request) -> Caller:
 
 
 async def permit_admin(request: Request) -> None:
-    """Let the holder of ADMIN_KEY pass, who stands above all orgs. Raises Unauthorized, Forbidden, TooManyRequests."""
+    """Require ADMIN_KEY, which acts for no single org. Raises Unauthorized, Forbidden, TooManyRequests."""
     context = of(request)
     context.rate_limit.count_address(request)
     check_admin(request, context.admin)
@@ -55,7 +55,7 @@ async def permit_admin(request: Request) -> None:
 
 
 def check_admin(request: Request, admin: bytes | None) -> None:
-    """Let the holder of ADMIN_KEY pass, of which this is the SHA-256. Raises Unauthorized, Forbidden."""
+    """Require the ADMIN_KEY that has the SHA-256 `admin`. Raises Unauthorized, Forbidden."""
     if admin is None:
         raise Forbidden(f"Nobody may call {request.url.path}: ADMIN_KEY is not set. Set it and start again.")
     if not hmac.compare_digest(admin, hash_key(request.headers.get("x-admin-key", ""))):

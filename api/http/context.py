@@ -1,4 +1,4 @@
-"""What the handlers are handed: everything they need, read from settings by app.py."""
+"""Dependencies of the handlers, made from the settings by app.py."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,19 +23,19 @@ class Context:
     rate_limit: RateLimit
     queue_limit: QueueLimit
     production: bool
-    #: TRUST_PROXY_HOPS says that there is a proxy before it
+    #: whether a reverse proxy is in front (TRUST_PROXY_HOPS is above 0)
     proxied: bool
     #: SHA-256 of ADMIN_KEY
     admin: bytes | None
     version: str
-    #: where webhooks may go
+    #: the addresses that webhooks may be sent to
     addresses: Addresses
     resolver: Resolver
     #: a job without expiresAt expires so long after sendAt
     job_ttl: timedelta
     #: equal requests without idempotency key within this time are one job
     dedupe: timedelta
-    #: the limits of each account whose pace is on
+    #: the limits of every account whose pace is switched on
     pace: PaceLimits
 
 

@@ -1,4 +1,4 @@
-"""Lists: a page of what a query finds for an org."""
+"""Lists: one page of a query's rows for an org."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
@@ -19,7 +19,7 @@ class ListModel(Protocol[T]):
     """A model with `items` and `next_cursor`."""
 
     def __call__(self, *, items: list[T], next_cursor: str | None) -> Shown:
-        """Make it."""
+        """Make the list of one page."""
 
 
 async def listed(
@@ -34,7 +34,7 @@ async def listed(
 ) -> Response:
     """Answer with the page of a query that the request asks for.
 
-    The query's parameters are the fields of `wanted` by their names, those of a page, `org` and the further `values`.
+    The query's parameters are the fields of `wanted` by name, those of its page, `org` and the given `values`.
     """
     page = parameters(request, wanted)
     filters = page.model_dump(by_alias=False, exclude={*Page.model_fields})
@@ -45,6 +45,6 @@ async def listed(
 def page_of(
     page: Page, rows: Sequence[Row], shape: ListModel[T], item: Callable[[Row], T], at: str = "created_at"
 ) -> Response:
-    """Answer with rows that are ordered by their time `at`; one more than the page has says that there is another."""
+    """Answer with rows ordered by their time `at`; one row more than the limit means that there is a next page."""
     items = [item(row) for row in rows[: page.limit]]
     return shape(items=items, next_cursor=page.next_cursor(rows, at)).answer()

@@ -1,4 +1,4 @@
-"""Headers of every answer: x-request-id and those that tell a browser to do nothing with it."""
+"""Headers of every answer: x-request-id and the security headers for browsers."""
 
 import logging
 import re
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 #: Id of the request that this task serves; jobs keep it.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-#: An incoming id that may go into logs and rows as it is.
+#: An incoming id that is safe to log and store unchanged.
 SANE = re.compile(r"[A-Za-z0-9._:~-]{1,128}")
 
 SECURITY = {
@@ -34,9 +34,9 @@ HSTS = {"strict-transport-security": "max-age=31536000"}
 
 
 class ResponseHeaders:
-    """ASGI middleware, the outermost: it also answers what nobody caught, so that a 500 has the headers too.
+    """Outermost ASGI middleware: it also answers uncaught errors, so that a 500 has the headers too.
 
-    And it logs each request, under its id.
+    It logs each request with its id.
     """
 
     def __init__(self, app: ASGIApp, *, production: bool) -> None:
@@ -66,12 +66,12 @@ class ResponseHeaders:
 
 
 class _Answer:
-    """The way out of one answer."""
+    """Wraps `send` for one answer: adds the headers and remembers the status."""
 
     def __init__(self, send: Send, headers: dict[str, str]) -> None:
         self._send = send
         self._headers = headers
-        #: 0 until it begins
+        #: 0 until the answer begins
         self.status = 0
 
     @property

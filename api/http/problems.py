@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problems. Nothing of what is inside ever shows."""
+"""Errors as RFC 9457 problems, without internal details."""
 
 import math
 import re
@@ -77,12 +77,12 @@ class ItemRefused(Shown):
 
     @classmethod
     def of(cls, error: RequestError) -> Self:
-        """Make it of an error."""
+        """Make it from an error."""
         return cls(status=error.status, code=error.code, detail=error.detail, errors=field_problems(error))
 
 
 def internal() -> Response:
-    """Return the answer to what must not happen; the log has the rest."""
+    """Return the answer to an unexpected error; its details are only in the log."""
     found = Problem(
         title="Internal server error", status=500, detail="Something went wrong here.", code="internal", errors=[]
     )
@@ -91,7 +91,7 @@ def internal() -> Response:
 
 # --- pydantic's errors -------------------------------------------------------------------------------------------
 
-#: Where pydantic's own words do not tell a client what to do.
+#: Our texts for kinds of errors where pydantic's own does not tell a client what to do.
 RULES = {
     "missing": "is required",
     "extra_forbidden": "is not a known field",
@@ -100,7 +100,7 @@ RULES = {
     "bool_type": "must be true or false",
     "int_parsing": "must be a whole number",
 }
-#: These name no value: there is none, or the message has it.
+#: Kinds whose text is not followed by the value: there is none, or the text has it.
 WITHOUT_VALUE = {"missing", "extra_forbidden", "value_error"}
 
 
@@ -134,7 +134,7 @@ def _refused(_: Request, error: Exception) -> Response:
 
 
 def _http(request: Request, error: Exception) -> Response:
-    """Answer what Starlette itself refuses."""
+    """Answer an error that Starlette itself raised."""
     if not isinstance(error, HTTPException):
         raise error
     ours: dict[int, RequestError] = {
@@ -150,7 +150,7 @@ def _collided(_: Request, __: Exception) -> Response:
 
 
 def _gone(_: Request, __: Exception) -> Response:
-    """Answer a client that went away amid its body; nobody reads it."""
+    """Answer a client that disconnected while sending its body; it will not read this."""
     return problem(Malformed("The body ended too early."))
 
 

@@ -12,14 +12,14 @@ from starlette.requests import Request
 
 from errors import TooManyRequests
 
-#: Whoever has one IPv6 address has the whole /64 (RFC 6177), so that counting single addresses would bound nobody.
+#: A client with one IPv6 address usually has the whole /64 (RFC 6177), so a limit per address would not limit it.
 IPV6_PREFIX = 64
-QR_TOKENS_PER_HOUR = 5  # of one address
+QR_TOKENS_PER_HOUR = 5  # per address
 PERIODS = {RateLimitItemPerMinute: "a minute", RateLimitItemPerHour: "an hour"}
 
 
 class RateLimit:
-    """At most `per_minute` requests of each key and each address in any minute; 0 switches it off."""
+    """Limits each key and each address to `per_minute` requests in any minute; 0 switches it off."""
 
     def __init__(self, per_minute: int, proxies: int) -> None:
         self._item = RateLimitItemPerMinute(per_minute) if per_minute else None
@@ -28,7 +28,7 @@ class RateLimit:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     def count_address(self, request: Request) -> None:
-        """Count a request of its address; raises TooManyRequests."""
+        """Count a request for its client's address; raises TooManyRequests."""
         self._count(self._item, "requests", "address", client_address(request, self._proxies))
 
     def count_key(self, key_id: str) -> None:
@@ -36,7 +36,7 @@ class RateLimit:
         self._count(self._item, "requests", "key", key_id)
 
     def count_qr_token(self, request: Request) -> None:
-        """Count a token for the page /qr of its address; raises TooManyRequests."""
+        """Count a token for the page /qr that this client's address makes; raises TooManyRequests."""
         self._count(self._qr_tokens, "tokens", "address", client_address(request, self._proxies))
 
     def _count(self, item: RateLimitItem | None, what: str, kind: str, who: str) -> None:
@@ -50,11 +50,11 @@ class RateLimit:
 
 
 def client_address(request: Request, proxies: int) -> str:
-    """Return what a client is counted as: its address (IPv6: its /64), as the last of `proxies` trusted proxies saw it.
+    """Return the key to count a client by: its address (IPv6: its /64), as the outermost trusted proxy saw it.
 
-    Each proxy appends its peer to X-Forwarded-For, so the entries count from the right, empty ones too; what stands
-    further left is the client's own invention. Clients whose entry is no address are counted together, by the nearest
-    proxy that has one, and apart from what that proxy asks itself.
+    Each proxy appends its peer to X-Forwarded-For, so the last `proxies` entries are trusted, empty ones included;
+    the client may have forged any further left. Clients whose entry is not an address are counted together, under the
+    nearest proxy that has one, and apart from that proxy's own requests.
     """
     lines = request.headers.getlist("x-forwarded-for")
     hops = [hop for line in lines for hop in line.split(",")][-proxies:] if proxies else []
@@ -69,7 +69,7 @@ def client_address(request: Request, proxies: int) -> str:
 def _counted(address: IPv4Address | IPv6Address) -> str:
     if isinstance(address, IPv4Address):
         return str(address)
-    # Every host of a link has an address of the same fe80::/64 (RFC 4291, 2.5.6).
+    # All hosts on a link share the prefix fe80::/64 (RFC 4291, 2.5.6), so each address counts by itself.
     ignored = 0 if address.is_link_local else 128 - IPV6_PREFIX
     return str(IPv6Address(int(address) >> ignored << ignored))
 

@@ -1,6 +1,6 @@
-"""One line for each request: what was asked for, what it was answered and how long that took.
+"""One log line for each request: method, route, status and duration.
 
-Never its path, which may hold a number, nor its query, its headers or its body.
+Never its path, which may contain a phone number, nor its query, headers or body.
 """
 
 import logging
@@ -9,15 +9,15 @@ from starlette.types import Scope
 
 log = logging.getLogger(__name__)
 
-#: Asked for every few seconds by whoever watches: logged at DEBUG, as are mounted apps (the sandbox, static files).
+#: Polled every few seconds by monitoring: logged at DEBUG, as are mounted apps (the sandbox, static files).
 QUIET = {"/healthz", "/readyz", "/metrics"}
-#: Others are a client's own words.
+#: Any other method is arbitrary text from the client, which is not logged.
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"}
-UNKNOWN = "unknown"  # a path that no route fits, a method that HTTP does not have
+UNKNOWN = "unknown"  # a path without a route, or a method that is not in METHODS
 
 
 def log_request(scope: Scope, status: int, seconds: float) -> None:
-    """Log a request that has ended; its status is 0 when it was not answered. Key, org and id are bound."""
+    """Log a request that has ended; status 0 means no answer. Key, org and id are in the log context."""
     method = scope["method"] if scope["method"] in METHODS else UNKNOWN
     route, ms = _route(scope), round(seconds * 1000, 1)
     log.log(
@@ -28,7 +28,7 @@ def log_request(scope: Scope, status: int, seconds: float) -> None:
 
 
 def _route(scope: Scope) -> str:
-    """Return the template of the route that took it, such as /jobs/{jobId}; of a mounted app, its place alone."""
+    """Return the template of the matched route, such as /jobs/{jobId}; for a mounted app, only its prefix."""
     if place := scope.get("root_path"):
         return str(place)
     route = scope.get("route")

@@ -1,4 +1,4 @@
-"""Handlers that are one transaction: who calls and what is sent are known before it begins."""
+"""Handlers that are one transaction: the caller and the body are checked before it begins."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ B = TypeVar("B")
 
 @dataclass(frozen=True)
 class Call(Generic[B]):
-    """A request of somebody who may call: the org of the key, and the body; None where none is read."""
+    """An authenticated request: the org of its key, and its body, None for handlers that take none."""
 
     request: Request
     org: str
@@ -29,7 +29,7 @@ class Call(Generic[B]):
 
     @property
     def context(self) -> Context:
-        """What the handlers are handed."""
+        """The context of the app."""
         return of(self.request)
 
     @property
@@ -46,10 +46,10 @@ def retried_transaction(takes: None = None) -> Callable[[Work[None]], Handler]: 
 @overload
 def retried_transaction(takes: type[M]) -> Callable[[Work[M]], Handler]: ...
 def retried_transaction(takes: type[M] | None = None) -> Callable[[Work[Any]], Handler]:
-    """Make a handler of work in one transaction, for whoever has a key, with a body of this model.
+    """Make a handler that authenticates by key, reads a body of this model and runs in one transaction.
 
-    The work is done again, in a new transaction, when it collides with somebody else's (`Database.transact`). So it may
-    do nothing that a rollback does not undo.
+    After a deadlock or a serialization failure the work runs again, in a new transaction (`Database.transact`). So it
+    must have no effects that a rollback does not undo.
     """
 
     def handler_of(work: Work[Any]) -> Handler:

@@ -1,4 +1,4 @@
-"""What is sealed, opened for a request."""
+"""Decryption of sealed secrets for a request."""
 
 import logging
 
@@ -7,11 +7,11 @@ from errors import EncryptionKeyMissing
 
 log = logging.getLogger(__name__)
 
-LATER = 60.0  # seconds after which a client may ask whether somebody has put the key back
+RETRY_AFTER = 60.0  # seconds; an operator has to put the missing key back
 
 
 def unseal(sealer: Sealer, sealed: bytes, about: str) -> str:
-    """Return what was sealed for `about`. Raises EncryptionKeyMissing."""
+    """Decrypt a secret that was sealed for `about`. Raises EncryptionKeyMissing."""
     try:
         return sealer.open(sealed, about.encode()).decode()
     except CryptoError as error:
@@ -19,9 +19,9 @@ def unseal(sealer: Sealer, sealed: bytes, about: str) -> str:
 
 
 def missing(about: str, error: CryptoError) -> EncryptionKeyMissing:
-    """Return what is answered in place of something that does not open; the log names it."""
+    """Log a secret that cannot be decrypted, and return the error to answer with."""
     log.error(
-        "what is sealed for %s does not open: %s", about, error,
+        "the secret sealed for %s cannot be decrypted: %s", about, error,
         extra={"event": "secret.unreadable", "about": about, "reason": str(error)},
     )  # fmt: skip
-    return EncryptionKeyMissing(retry_after=LATER)
+    return EncryptionKeyMissing(retry_after=RETRY_AFTER)

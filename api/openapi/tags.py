@@ -1,4 +1,4 @@
-"""What /openapi.json says besides its operations: how every call is made, and chapters of what they are about."""
+"""Texts of /openapi.json besides its operations: rules for every call, and the chapters (tags)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +12,13 @@ NOT_VISITING = "The token of the link, or the cookie of the page, is not valid."
 
 @dataclass(frozen=True)
 class Tag:
-    """What some operations are about."""
+    """A chapter of operations."""
 
     name: str
     text: str
-    #: what `{id}` in their paths is
+    #: description of `{id}` in their paths
     id: str = ""
-    #: what a 401 means there
+    #: description of a 401 there
     unauthorized: str = KEY_MISSING
 
 
@@ -28,9 +28,9 @@ _HEALTH = Tag(
     unauthorized=ADMIN_KEY_MISSING,
 )
 
-#: By the first part of a path, in their order.
+#: By the first part of the path, in the order of the chapters.
 TAGS = {
-    "send": Tag("Send", "Messages are accepted here; what becomes of them stands in their jobs."),
+    "send": Tag("Send", "Messages are accepted here; their jobs show what becomes of them."),
     "jobs": Tag("Jobs", "A job is one message on its way."),
     "accounts": Tag(
         "Accounts",
@@ -41,8 +41,8 @@ TAGS = {
     "incoming": Tag("Incoming messages", "What people write to the accounts."),
     "opt-outs": Tag(
         "Opt-outs",
-        "Who is not written to. A message to somebody on this list is accepted like any other, as the list may change "
-        "until it is due, and fails then with `recipient_opted_out`.",
+        "Numbers that get no messages. A message to a number on this list is accepted like any other, as the list may "
+        "change until it is due, and fails then with `recipient_opted_out`.",
     ),
     "org": Tag("The org", "What holds for all accounts of the org that the key acts for."),
     "webhooks": Tag(
@@ -51,7 +51,7 @@ TAGS = {
         id="The endpoint, `whe_…`.",
     ),
     "deliveries": Tag("Deliveries", "A delivery is one event on its way to one endpoint.", id="The delivery, `dlv_…`."),
-    "admin": Tag("Admin", "For whoever runs Postrider, with `ADMIN_KEY`; of all orgs.", unauthorized=ADMIN_KEY_MISSING),
+    "admin": Tag("Admin", "For the operator, with `ADMIN_KEY`; for all orgs.", unauthorized=ADMIN_KEY_MISSING),
     "qr": Tag(
         "The page with the QR code",
         "For somebody without a key, by a link that `POST /admin/generate-qr-token` made.",
@@ -63,7 +63,7 @@ TAGS = {
     "openapi.json": _HEALTH,
 }
 
-#: Parameters of paths that mean the same in every chapter.
+#: Path parameters that mean the same in every chapter.
 PARAMETERS = {
     "jobId": "The job's `jobId`: its idempotency key, or `job_…`.",
     "phone": "The number, with its country code.",

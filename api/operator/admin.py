@@ -1,4 +1,4 @@
-"""What the operator of the whole does: stop all sending, and start it again."""
+"""Calls of the operator: stop all sending, and start it again."""
 
 import logging
 from typing import Annotated

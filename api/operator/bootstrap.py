@@ -1,4 +1,4 @@
-"""The key and the endpoint that settings name: rows as any other, kept as the settings are."""
+"""The key and the endpoint of the settings: ordinary rows, brought in line with the settings at every start."""
 
 import asyncio
 import contextlib
@@ -14,12 +14,12 @@ from sql.database import Row, Transaction
 log = logging.getLogger(__name__)
 
 KEY, ENDPOINT, ORG = "key_bootstrap", "whe_bootstrap", "org_default"
-RETRY = 1.0  # seconds between tries while the database is away
+RETRY_SECONDS = 1.0  # between tries while the database is away
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """API_KEY, API_SECRET, WEBHOOK_URL and WEBHOOK_SECRET; what is None is revoked or deleted."""
+    """API_KEY, API_SECRET, WEBHOOK_URL and WEBHOOK_SECRET; without a key or URL, its row is revoked or deleted."""
 
     api_key: str | None = field(repr=False)
     api_secret: str | None = field(repr=False)
@@ -31,7 +31,7 @@ class Bootstrap:
 async def kept(context: Context, bootstrap: Bootstrap) -> AsyncIterator[None]:
     """Write the rows; while the database is away, try again in the background until it is there.
 
-    Raises SettingsWrong when API_KEY is a key that somebody made by `postrider keys create`.
+    Raises SettingsWrong when API_KEY was made by `postrider keys create`.
     """
     if await _written(context, bootstrap):
         yield
@@ -48,11 +48,11 @@ async def kept(context: Context, bootstrap: Bootstrap) -> AsyncIterator[None]:
 async def _write_later(context: Context, bootstrap: Bootstrap) -> None:
     try:
         while True:
-            await asyncio.sleep(RETRY)
+            await asyncio.sleep(RETRY_SECONDS)
             if await _written(context, bootstrap):
                 return
     except SettingsWrong as error:
-        log.error(error.detail, extra={"event": "bootstrap.failed"})  # noqa: TRY400  # it says all
+        log.error(error.detail, extra={"event": "bootstrap.failed"})  # noqa: TRY400  # the error's text is enough
     except Exception:
         log.exception(
             "the key and the webhook of the settings could not be written", extra={"event": "bootstrap.failed"}
@@ -85,7 +85,7 @@ async def _write(context: Context, tx: Transaction, bootstrap: Bootstrap) -> Non
 
 
 def _taken(other: Row) -> str:
-    """Return why API_KEY cannot be what it is: one key cannot be revoked, and signed, by the settings and by hand."""
+    """Explain why API_KEY is refused: one key cannot be managed both by the settings and by `postrider keys`."""
     made = f"the key {other['id']} ({other['name']}) of `postrider keys create`"
     if other["revoked"]:
         return f"API_KEY is {made}, which was revoked: set another API_KEY."

@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it can work. Open to all, and without details."""
+"""Liveness and readiness of the process. Public, and without details."""
 
 from typing import Literal
 

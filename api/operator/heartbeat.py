@@ -1,4 +1,4 @@
-"""This process's row in Postgres: that it lives, and which encryption keys it has."""
+"""Heartbeat: this process's row in Postgres, with its encryption keys' fingerprints."""
 
 import asyncio
 import contextlib
@@ -12,8 +12,8 @@ from sql.sealing import admit
 
 log = logging.getLogger(__name__)
 
-BEAT = 5.0  # seconds between signs of life; a minute of silence is death
-FAREWELL = 2.0  # seconds for the last word
+BEAT_SECONDS = 5.0  # a process counts as dead a minute after its last heartbeat
+UNREGISTER_SECONDS = 2.0  # time limit for deleting the row at the end
 
 
 @dataclass
@@ -24,14 +24,14 @@ class Heartbeat:
     id: str
     host: str
     version: str
-    #: of its encryption keys, the one that seals first
+    #: of its encryption keys; the first one seals
     fingerprints: Sequence[str]
-    beat: float = BEAT
+    beat: float = BEAT_SECONDS
     #: set when the process has to end
     fatal: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run_once(self) -> None:
-        """Give a sign of life. Raises SettingsWrong when everything is sealed with a key that it has not."""
+        """Write a heartbeat. Raises SettingsWrong when this process lacks the key that everything is sealed with."""
         await self.database.transact(self._sign)
 
     async def _sign(self, tx: Transaction) -> None:
@@ -40,7 +40,7 @@ class Heartbeat:
 
     @contextlib.asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Give signs of life within the block; while the database is away it is tried again. Raises as `run_once`."""
+        """Write heartbeats during the block, and retry while the database is away. Raises as `run_once`."""
         with contextlib.suppress(DatabaseUnavailable):
             await self.run_once()
         task = asyncio.create_task(self._beat())
@@ -50,7 +50,7 @@ class Heartbeat:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             with contextlib.suppress(DatabaseUnavailable, TimeoutError):
-                async with asyncio.timeout(FAREWELL):
+                async with asyncio.timeout(UNREGISTER_SECONDS):
                     await self.database.all("unregister_api", id=self.id)
 
     async def _beat(self) -> None:
@@ -59,13 +59,11 @@ class Heartbeat:
             try:
                 await self.run_once()
             except DatabaseUnavailable:
-                log.warning(
-                    "the sign of life waits for the database", extra={"event": "duty.waits", "duty": "heartbeat"}
-                )
+                log.warning("the heartbeat waits for the database", extra={"event": "duty.waits", "duty": "heartbeat"})
             except SettingsWrong as error:
-                log.error(  # noqa: TRY400  # it says all
+                log.error(  # noqa: TRY400  # the error's text is enough
                     error.detail, extra={"event": "api.failed", "reason": error.code}
                 )
                 self.fatal.set()
             except Exception:
-                log.exception("the sign of life failed", extra={"event": "duty.failed", "duty": "heartbeat"})
+                log.exception("the heartbeat failed", extra={"event": "duty.failed", "duty": "heartbeat"})

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: what waits in the tables, and what this process counts."""
+"""Metrics for Prometheus: backlogs in the tables, and the counters of this process."""
 
 from ipaddress import ip_address
 
@@ -18,10 +18,10 @@ from api.http.context import of
 from api.http.operations import Operation
 from sql.database import Row
 
-# When each counter began is a series more for each of them, which nobody asks for.
+# The `_created` series would add one series to each counter, and are not used.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-#: What a proxy adds: behind one, every peer is the proxy, which may well be on loopback.
+#: Headers that a proxy adds: behind one, every peer is the proxy, which may well be on loopback.
 FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
 
 
@@ -41,13 +41,13 @@ async def show_metrics(request: Request) -> Response:
 
 
 def admit(request: Request, admin: bytes | None, *, proxied: bool) -> None:
-    """Let the holder of ADMIN_KEY pass, and without a proxy a loopback peer. Raises Unauthorized, Forbidden."""
+    """Require ADMIN_KEY, except from a loopback peer without a proxy. Raises Unauthorized, Forbidden."""
     if proxied or not _is_near(request):
         check_admin(request, admin)
 
 
 def answer(*registries: CollectorRegistry) -> Response:
-    """Return what these registries have, and the process."""
+    """Return the metrics of these registries and of the process."""
     text = b"".join(generate_latest(registry) for registry in (*registries, REGISTRY))
     return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 

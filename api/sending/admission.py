@@ -1,4 +1,4 @@
-"""From request to row: which account sends it, whether its times are possible, and whether there is room."""
+"""Admission of requests: which account sends, whether the times are valid, whether the queue has room."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -39,14 +39,14 @@ class NewJob:
 
     @property
     def metadata(self) -> str | None:
-        """As it is stored: minified."""
+        """The metadata as stored: minified JSON."""
         return None if self.request.metadata is None else minified(self.request.metadata)
 
 
 async def admit(
     context: Context, tx: Transaction, org: str, requests: Mapping[N, SendRequest]
 ) -> dict[N, NewJob | RequestError]:
-    """Return for each request the job that it will be, or why it is not accepted."""
+    """Return for each request its new job, or the error that refuses it."""
     senders = await _senders(tx, org, {request.account for request in requests.values()})
     now = await _now(tx)
     found: dict[N, NewJob | RequestError] = {}
@@ -90,7 +90,7 @@ def _sender(senders: Mapping[str | None, SendingAccount], account: str | None) -
 
 
 async def _now(tx: Transaction) -> datetime:
-    """Return Postgres's time: what is past or far ahead is not for this machine's clock to say."""
+    """Return Postgres's time, since this machine's clock may be off."""
     (row,) = await tx.all("database_time")
     now: datetime = row["now"]
     return now
@@ -116,11 +116,11 @@ def _invalid(name: str, message: str) -> Invalid:
 
 
 async def _within_room(context: Context, tx: Transaction, found: dict[N, NewJob | RequestError]) -> None:
-    """Refuse what would be more than MAX_QUEUED of an account, the last ones."""
+    """Refuse the last requests of each account that exceed MAX_QUEUED."""
     if not context.queue_limit.most:
         return
     wanted = Counter(item.sender.id for item in found.values() if isinstance(item, NewJob))
-    # Sorted, so that two batches never wait for each other.
+    # Sorted, so that two batches never deadlock.
     rooms = {sender: await _room(context, tx, sender, wanted[sender]) for sender in sorted(wanted)}
     for name, item in found.items():
         if isinstance(item, NewJob):

@@ -1,4 +1,4 @@
-"""Accepting requests to send: the same one once, all of a batch in one transaction, and the lanes woken last."""
+"""Acceptance of requests to send: repeats are one job, a batch is one transaction, and lanes are woken last."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,9 +11,9 @@ from api.sending.requests import SendRequest
 from errors import IdempotencyKeyReused, RequestError
 from sql.database import Transaction
 
-BUCKETS = 128  # locks that all contents share: few, since Postgres holds every lock in one small table
+BUCKETS = 128  # advisory locks for all contents: few, since Postgres's lock table is small
 
-#: What makes two requests the same: the key, else the content, else (DEDUPE_SECONDS is 0) only its place in the batch.
+#: Identity of a request: its key, else its content's hash, else (DEDUPE_SECONDS is 0) its place in the batch.
 Name = str | bytes | int
 
 
@@ -29,7 +29,7 @@ class KnownJob:
 
 @dataclass(frozen=True)
 class Accepted:
-    """A request that is a job now, or was one already."""
+    """The answer to a request that is a job now, or was one already."""
 
     job_id: str
     status: str
@@ -40,7 +40,7 @@ Answer = Accepted | RequestError
 
 
 async def accept(context: Context, org: str, requests: Sequence[SendRequest]) -> list[Answer]:
-    """Return an answer for each request, in their order, once all that were accepted are committed."""
+    """Return an answer for each request, in order, once all accepted ones are committed."""
     return await context.database.transact(lambda tx: _accept(context, tx, org, requests))
 
 
@@ -86,7 +86,7 @@ def _decided(found: NewJob | RequestError, *, first: bool) -> Answer:
 
 
 async def _lock(tx: Transaction, org: str, names: Iterable[Name]) -> None:
-    """Serialise equal requests without a key; sorted, so that two batches never wait for each other."""
+    """Serialise equal requests without a key; sorted, so that two batches never deadlock."""
     contents = (name for name in names if isinstance(name, bytes))
     buckets = {hashlib.sha256(org.encode() + content).digest()[0] % BUCKETS for content in contents}
     if buckets:
@@ -106,7 +106,7 @@ async def _look_up(context: Context, tx: Transaction, org: str, names: Iterable[
 
 
 async def _insert(context: Context, tx: Transaction, org: str, jobs: Mapping[Name, NewJob]) -> dict[Name, bool]:
-    """Insert the jobs and return the names of those that nobody else had inserted meanwhile, and whether due now."""
+    """Insert the jobs; return the names of those that did not exist yet, and whether each is due now."""
     if not jobs:
         return {}
     rows = list(jobs.values())
@@ -131,7 +131,7 @@ async def _insert(context: Context, tx: Transaction, org: str, jobs: Mapping[Nam
 
 
 async def _wake(tx: Transaction, jobs: Mapping[Name, NewJob], ours: Mapping[Name, bool]) -> None:
-    """Wake the open lanes that have something due. The last statement: whom it collides with waits for our commit."""
+    """Wake the open lanes with due jobs. Must be the last statement: a conflicting one waits for our commit."""
     lanes = {jobs[name].sender.id for name, due in ours.items() if due and jobs[name].sender.open}
     if lanes:
         await tx.all("wake", lanes=sorted(lanes))

@@ -1,4 +1,4 @@
-"""What a client orders with POST /send: one message."""
+"""The body of POST /send: one message."""
 
 import hashlib
 import json
@@ -46,7 +46,7 @@ class SendRequest(Model):
 
     @cached_property
     def content(self) -> bytes:
-        """SHA-256 of everything but the key, as given and normalised: equal orders have equal content."""
+        """SHA-256 of all given fields but the key, normalised: equal requests have equal content."""
         fields = self.model_dump(mode="json", exclude={"idempotency_key"})
         fields["phone"] = subscriber(self.phone)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()

@@ -26,8 +26,8 @@ from sql.ids import new_id
 
 log = logging.getLogger(__name__)
 
-MOST = 1000  # endpoints of an org
-FAILED_AT_ONCE = 5000  # waiting deliveries of one statement
+MOST = 1000  # endpoints per org
+FAILED_AT_ONCE = 5000  # waiting deliveries per statement
 
 
 async def create_endpoint(request: Request) -> Response:
@@ -130,11 +130,11 @@ async def delete_endpoint(request: Request) -> Response:
     return Response(status_code=204)
 
 
-# --- what the others share ---------------------------------------------------------------------------------------
+# --- helpers of the handlers -------------------------------------------------------------------------------------
 
 
 def refuse_of_settings(endpoint: str, fields: Collection[str]) -> None:
-    """Raise Conflict when a field is to be changed that the next start would set back."""
+    """Raise Conflict for a change of fields that the next start would overwrite from the settings."""
     if endpoint == ENDPOINT and fields:
         raise Conflict(
             f"{', '.join(sorted(fields))} of {endpoint} cannot be changed here: it follows the settings WEBHOOK_URL "
@@ -160,7 +160,7 @@ def found(row: Row | None, endpoint: str) -> Row:
 
 
 async def fail_waiting(database: Database, endpoint: str) -> None:
-    """Let what waits for an endpoint that is disabled or deleted have failed. What is left to do, the pulse does."""
+    """Fail the waiting deliveries of a disabled or deleted endpoint. The pulse fails any that are left."""
     total, rows = 0, FAILED_AT_ONCE
     while rows == FAILED_AT_ONCE:
         (row,) = await database.all("fail_waiting", endpoint=endpoint, most=FAILED_AT_ONCE)

@@ -1,4 +1,4 @@
-"""Replays: send again what was delivered or has failed, at once and with as many attempts as a new delivery has."""
+"""Replays: send ended deliveries again, at once and with as many attempts as a new delivery has."""
 
 from collections.abc import Iterable
 from typing import Annotated, Literal
@@ -76,7 +76,7 @@ async def replay_selection(tx: Transaction, call: Call[ReplayRequest]) -> Respon
 
 
 async def _replay(tx: Transaction, org: str, deliveries: Iterable[str], endpoint: str | None = None) -> set[str]:
-    """Replay those that can be, and return their ids."""
+    """Replay the deliveries that can be replayed, and return their ids."""
     rows = await tx.all("replay_deliveries", org=org, endpoint=endpoint, deliveries=list(deliveries))
     await tx.all("wake", lanes=sorted({row["lane"] for row in rows}))
     return {row["id"] for row in rows}

@@ -1,4 +1,4 @@
-"""The secret that an endpoint's events are signed with: made here, sealed at once, and replaced with an overlap."""
+"""The secrets that sign an endpoint's events: made here, sealed at once, and rotated with an overlap."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -13,8 +13,8 @@ from sql.database import Transaction
 
 Signature = Literal["v1", "v1a"]
 
-OVERLAP, LONGEST_OVERLAP = 86_400, 604_800  # seconds that a secret signs after it was replaced: a day, at most a week
-MOST_OLD = 5  # secrets that sign besides the newest
+OVERLAP, LONGEST_OVERLAP = 86_400, 604_800  # seconds that a replaced secret still signs: a day, at most a week
+MOST_OLD = 5  # older secrets that still sign besides the newest
 
 
 class SecretRotation(Model):
@@ -39,7 +39,7 @@ class Secret:
 
     @classmethod
     def new(cls, context: Context, endpoint: str, signature: Signature) -> "Secret":
-        """Make one, sealed for this endpoint."""
+        """Make a secret, sealed for this endpoint."""
         if signature == "v1a":
             private, public = new_webhook_keys()
             return cls(signature, context.sealer.seal(private.encode(), endpoint.encode()), public, None)
