@@ -200,7 +200,7 @@ async def test_what_does_not_open_is_a_clear_error_and_no_half_restored_profile(
     else:
         await _sql(database, "update profiles set generation = 7")
 
-    with pytest.raises(ProfileUnreadable, match="does not open"):
+    with pytest.raises(ProfileUnreadable, match="cannot be opened"):
         await b.prepare(await lease(database, b))
     assert not b.directory("acc_1").exists()
     assert list(b.root.glob(".*")) == []
