@@ -83,7 +83,7 @@ async def test_a_turn_ends_in_time_and_the_next_goes_on(database: Database, capl
     await end(database)
     await keep_up(database, turn=0)
     assert await value(database, PLACES) == "10/0"
-    assert "upkeep goes on in its next turn: move_ended_jobs" in caplog.text
+    assert "upkeep goes on in its next run: move_ended_jobs" in caplog.text
     await keep_up(database, batch=3)
     assert await value(database, PLACES) == "0/10"
 
