@@ -99,7 +99,7 @@ class RequestError(PostriderError):
 
 
 class Malformed(RequestError):
-    """The body is not well-formed."""
+    """The address or the body is not well-formed."""
 
     code, status, title = "malformed", 400, "Bad request"
 

@@ -5,8 +5,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
+from api.http.pagination import CURSOR
+from api.http.patterns import NOT_BLANK, READABLE, TEXT
 from api.openapi import document
 from app import OPERATIONS
 from errors import PostriderError, RequestError
@@ -16,9 +21,18 @@ Json = dict[str, Any]
 Row = tuple[str, str, str]
 
 JSON = "application/json"
-#: Names of JSON Schema types for people.
-KINDS = {"integer": "whole number", "boolean": "`true` or `false`"}
-NOT_BLANK = r"\S"
+#: Names of JSON Schema types and formats for people.
+KINDS = {
+    "integer": "whole number",
+    "boolean": "`true` or `false`",
+    "date-time": "time",
+    "phone-number": "phone number",
+    "iana-time-zone": "IANA time zone",
+}
+#: Patterns, as people say them: that no text may have a NUL is said once.
+PATTERNS = {TEXT: "", NOT_BLANK: "not blank", READABLE: "not blank", f"^{CURSOR.pattern}$": "as it came"}
+LONGEST_PATTERN = 60  # characters of one that tells people something
+TODAY = date(2026, 12, 1)  # any day: the page has none of the times that go by it
 PAGE = {"items", "nextCursor"}  # fields of a paginated list
 WIDTH = 110  # characters of a line in an example
 
@@ -33,7 +47,7 @@ the few calls that most applications need.
 
 def page() -> str:
     """Return docs/http.md."""
-    return _Page(json.loads(document.document(OPERATIONS, ""))).text()
+    return _Page(json.loads(document.document(OPERATIONS, "", TODAY))).text()
 
 
 def slug(heading: str) -> str:
@@ -75,9 +89,16 @@ class Call:
         """The media types of its answer; JSON is one of them if there is a schema."""
         return list(self.given.get("content", {}))
 
-    def statuses(self, *, refused: bool) -> list[str]:
-        """Its statuses of error, or of success."""
-        return [status for status in self.about["responses"] if (status >= "4") is refused]
+    @property
+    def successes(self) -> list[str]:
+        """Its statuses of success."""
+        return [status for status in self.about["responses"] if status < "4"]
+
+    @property
+    def refusals(self) -> list[tuple[str, str]]:
+        """Its statuses of refusal, each with a code."""
+        answers = self.about["responses"].items()
+        return [(status, code) for status, answer in answers for code in answer.get("x-codes", ())]
 
 
 def _schema_of(described: Json) -> str | None:
@@ -100,6 +121,8 @@ class _Page:
         ]
         self._bodies = {call.body: call for call in self._calls if call.body}
         used = Counter(self._item(call.answer) or call.answer for call in self._calls if call.answer)
+        #: refusals that every call may answer
+        self._everywhere = set.intersection(*({*call.refusals} for call in self._calls))
         #: schemas that several calls answer, which get a section of their own
         self._shared = [name for name, times in used.items() if times > 1]
 
@@ -154,7 +177,7 @@ class _Page:
             yield _table(("body", "", ""), self._rows(self._schemas[call.body]))
             yield from self._example(call.body)
         yield from self._answer(call)
-        yield "Refused: " + " · ".join(self._refusals(call)) + "." if call.statuses(refused=True) else "Never refused."
+        yield from self._refusals(call)
 
     def _parameter(self, one: Json) -> Row:
         where = "in the path" if one["in"] == "path" else ""
@@ -163,7 +186,7 @@ class _Page:
         return f"`{one['name']}`", ", ".join(filter(None, said)), one["description"]
 
     def _answer(self, call: Call) -> Iterator[str]:
-        status = " or ".join(f"**{status}**" for status in call.statuses(refused=False))
+        status = " or ".join(f"**{status}**" for status in call.successes)
         also = f" By `Accept` also as {_either(call.forms[1:])}." if call.forms[1:] else ""
         item = self._item(call.answer)
         if call.answer is None:
@@ -178,9 +201,12 @@ class _Page:
             yield from self._example(call.answer)
 
     def _refusals(self, call: Call) -> Iterator[str]:
-        for status in call.statuses(refused=True):
-            codes = call.about["responses"][status]["x-codes"]
-            yield f"{status} {', '.join(f'`{code}`' for code in codes)}"
+        own = [refusal for refusal in call.refusals if refusal not in self._everywhere]
+        by_status = [
+            f"{status} {', '.join(f'`{code}`' for _, code in some)}" for status, some in groupby(own, itemgetter(0))
+        ]
+        if own:
+            yield f"Refused: {' · '.join(by_status)}."
 
     # --- schemas -----------------------------------------------------------------------------------------------------
 
@@ -246,14 +272,12 @@ class _Page:
             return "object"
         if "const" in one or "enum" in one:
             return _either(one.get("enum") or [one["const"]])
-        if one.get("format") == "date-time":
-            return "time"
         if one.get("type") == "array":
             return f"list of {self._many(one['items'])}"
         if isinstance(one.get("additionalProperties"), dict) and one["additionalProperties"].get("type") == "string":
             return "object of strings"
         kind = str(one.get("type", "any JSON"))
-        return KINDS.get(kind, kind)
+        return KINDS.get(one.get("format", kind), kind)
 
     def _many(self, items: Json) -> str:
         if "enum" in items:
@@ -285,8 +309,9 @@ def _bounds(one: Json) -> Iterator[str]:
     if "exclusiveMinimum" in one:
         yield f"more than {one['exclusiveMinimum']:,}"
     yield from _between(one.get("minimum"), one.get("maximum"), "")
-    if pattern := one.get("pattern"):
-        yield "not blank" if pattern == NOT_BLANK else f"`{pattern}`"
+    pattern = one.get("pattern", TEXT)
+    if said := PATTERNS.get(pattern, f"`{pattern}`" if len(pattern) <= LONGEST_PATTERN else ""):
+        yield said
 
 
 def _between(low: float | None, high: float | None, of: str) -> Iterator[str]:

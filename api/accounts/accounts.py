@@ -14,7 +14,7 @@ from api.http.json_body import read
 from api.http.lists import listed
 from api.http.models import Model, Nothing, Shown, Time, without_defaults
 from api.http.operations import Operation
-from api.http.pagination import Page
+from api.http.pagination import Cursor, Page
 from api.http.timezones import Zone, check_zone
 from api.http.transactional import Call, retried_transaction
 from api.sending.jobs import cancel_queued
@@ -130,7 +130,7 @@ class AccountList(Shown):
     """A page of accounts, oldest first."""
 
     items: list[Account] = Field(description="The accounts.")
-    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
+    next_cursor: Cursor | None = Field(description="`cursor` of the next page; null on the last.")
 
 
 @retried_transaction(NewAccount)

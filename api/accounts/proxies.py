@@ -5,15 +5,21 @@ import re
 from typing import Annotated, Self
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from api.http.models import Model, Shown
+from api.http.patterns import PORT_NUMBER
 from crypto import Sealer
 
 SCHEMES = {"http", "socks5"}
 LONGEST_URL = 2048  # characters
 PORT = "must have a port from 1 to 65535 after its host, as in http://user:password@host:3128"
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")
+#: Scheme, user and password or neither, host, port: printable ASCII, and in none of them what would end it.
+PATTERN = (
+    r'^(?:http|socks5)://(?:[!"$-.0-9;->@-Z\\^-~]+:[!"$-.0->@-Z\\^-~]+@)?'
+    rf"(?:[A-Za-z0-9._-]{{1,253}}|\[[0-9A-Fa-f:.]{{2,45}}\]):{PORT_NUMBER}/?$"
+)
 
 
 def _split(text: str) -> SplitResult:
@@ -54,7 +60,12 @@ def _object(value: object) -> object:
     return value
 
 
-ProxyUrl = Annotated[str, Field(max_length=LONGEST_URL), AfterValidator(_url)]
+ProxyUrl = Annotated[
+    str,
+    Field(max_length=LONGEST_URL),
+    AfterValidator(_url),
+    WithJsonSchema({"type": "string", "pattern": PATTERN, "maxLength": LONGEST_URL}),
+]
 
 
 class ProxySettings(Model):

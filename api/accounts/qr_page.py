@@ -2,10 +2,10 @@
 
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from pydantic import Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -14,13 +14,15 @@ from api.accounts.qr_tokens import COOKIE, PATH, examine, remember, trade, visit
 from api.accounts.qr_view import QrPageState, scene
 from api.http.context import of
 from api.http.json_body import read
-from api.http.models import Model
+from api.http.models import Model, without_defaults
 from api.http.operations import Operation
+from api.http.patterns import TEXT
 from api.http.problems import problem
 from api.http.query_params import FORM, form_fields, parameters
 from errors import Forbidden, MethodNotAllowed, RequestError
 
 HTML = "text/html"
+SHORTEST_PRESS, LONGEST_PRESS = 20, 100  # characters
 #: The page's own script and style and nothing else; pictures come as data: URLs.
 POLICY = (
     "default-src 'none'; base-uri 'none'; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; "
@@ -50,11 +52,16 @@ class Ticket(Model):
 class QrTokenTrade(Model):
     """What is traded for the cookie of a visit."""
 
+    model_config = ConfigDict(json_schema_extra=without_defaults)
+
     token: str = Field(description="The token of the link.")
-    press: str | None = Field(
+    # As a form has it, which has no null.
+    press: Annotated[
+        str | None,
+        Field(min_length=SHORTEST_PRESS, max_length=LONGEST_PRESS),
+        WithJsonSchema({"type": "string", "minLength": SHORTEST_PRESS, "maxLength": LONGEST_PRESS, "pattern": TEXT}),
+    ] = Field(
         default=None,
-        min_length=20,
-        max_length=100,
         description="Random text of the caller's. The same token and text again, as by a double click or after a lost "
         "answer, get the same cookie.",
     )

@@ -45,7 +45,7 @@ async def _read(request: Request, cap: int) -> bytes:
 async def read(request: Request, model: type[M]) -> M:
     """Return the body as `model`; where all fields of it may be left out, so may the body."""
     data = await raw(request)
-    if not data and not any(field.is_required() for field in model.model_fields.values()):
+    if not data and not model.wants_something():
         return model()
     if not JSON_TYPE.fullmatch(request.headers.get("content-type", "").strip()):
         raise UnsupportedMediaType

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema, field_validator
 from pydantic.alias_generators import to_camel
 from starlette.responses import Response
 
@@ -12,7 +12,7 @@ LONGEST_VALUE = 60  # characters of a refused value that are repeated
 
 
 class Model(BaseModel):
-    """What a client sends. Unknown fields are refused, and nothing is converted."""
+    """What a client sends. Unknown fields are refused, and nothing is converted but 438.0 to 438."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -24,9 +24,20 @@ class Model(BaseModel):
         hide_input_in_errors=True,
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole(cls, value: object) -> object:
+        """Return a number without a fraction as an integer, which it is to JSON Schema (validation, 6.1.1)."""
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+    @classmethod
+    def wants_something(cls) -> bool:
+        """Tell whether any field is required: where none is, the body itself may be left out."""
+        return any(field.is_required() for field in cls.model_fields.values())
+
 
 def without_defaults(schema: dict[str, Any]) -> None:
-    """Take the defaults out of the description of changes: what is left out of them stays as it is."""
+    """Take the defaults out of a description: what is left out of changes stays as it is, and nothing else is null."""
     for described in schema["properties"].values():
         described.pop("default", None)
 

@@ -31,6 +31,9 @@ class Operation:
     gives: tuple[int, type[Shown] | None]
     takes: type[Model] = Nothing
     query: type[Model] = Nothing
+    #: path of what its answer is about, with parameters that have the names of the answer's fields or of its own path;
+    #: that is what is below its path by the answer's `id`, unless it is given
+    leads_to: str | None = None
     #: statuses of refusal, besides those that follow from the rest
     refuses: tuple[int, ...] = ()
     #: errors that have a code of their own, besides the one of their status

@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
@@ -13,7 +13,15 @@ from api.http.models import Model, shown
 from sql.database import Row
 
 MOST = 200  # items of a page
-CURSOR = re.compile(r"(\S+) ([a-z0-9_]+)", re.ASCII)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+#: Microseconds since the epoch, which have 16 digits from 2001 to 2286, and an id.
+CURSOR = re.compile(r"[0-9]{16}\.[a-z0-9_]{1,64}", re.ASCII)
+#: In base64 until 0.5.0. Taken in 0.6.0 too, since a client may be amid a list while Postrider is upgraded.
+OLD_CURSOR = re.compile(r"(\S+) ([a-z0-9_]+)", re.ASCII)
+
+AS_CURSOR = {"type": "string", "pattern": f"^{CURSOR.pattern}$"}
+Cursor = Annotated[str, WithJsonSchema(AS_CURSOR)]
 
 Place = tuple[datetime, str]  # time and id of the last row of the page before
 
@@ -26,8 +34,15 @@ def _place(text: object) -> Place:
 
 
 def _parsed(text: str) -> Place | None:
+    if not CURSOR.fullmatch(text):
+        return _parsed_old(text)
+    microseconds, _, row_id = text.partition(".")
+    return EPOCH + int(microseconds) * MICROSECOND, row_id
+
+
+def _parsed_old(text: str) -> Place | None:
     try:
-        found = CURSOR.fullmatch(base64.urlsafe_b64decode(text.encode()).decode())
+        found = OLD_CURSOR.fullmatch(base64.urlsafe_b64decode(text.encode()).decode())
         return (datetime.fromisoformat(found[1]), found[2]) if found else None
     except (binascii.Error, ValueError):
         return None
@@ -40,7 +55,7 @@ class Page(Model):
         default=50,
         description="Items of a page at most.",
     )
-    cursor: Annotated[Place | None, BeforeValidator(_place), WithJsonSchema({"type": "string"})] = Field(
+    cursor: Annotated[Place, BeforeValidator(_place), WithJsonSchema(AS_CURSOR)] | None = Field(
         default=None,
         description="`nextCursor` of the page before.",
     )
@@ -55,4 +70,4 @@ class Page(Model):
         if len(rows) <= self.limit:
             return None
         last = rows[self.limit - 1]
-        return base64.urlsafe_b64encode(f"{last[at].isoformat()} {last['id']}".encode()).decode()
+        return f"{(last[at] - EPOCH) // MICROSECOND:016}.{last['id']}"

@@ -4,7 +4,7 @@ from functools import cache
 from typing import Annotated
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 
 from api.http.models import shown
 from errors import FieldError, Invalid
@@ -29,7 +29,7 @@ def _fault(text: str) -> str:
     return f"must be an IANA time zone such as Europe/Berlin, not {shown(text)}"
 
 
-Zone = Annotated[str, AfterValidator(_zone)]
+Zone = Annotated[str, AfterValidator(_zone), WithJsonSchema({"type": "string", "format": "iana-time-zone"})]
 
 
 async def check_zone(tx: Transaction, zone: str) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, JsonValue, WithJsonSchema
 
 from api.http.models import shown
+from api.http.patterns import READABLE
 from phones import MAX_DIGITS, MIN_DIGITS, dialled
 from texts import even_breaks
 
@@ -44,7 +45,13 @@ def _phone(text: str) -> str:
     return dialled(_unpasted(text))
 
 
-AS_PHONE = {"type": "string", "maxLength": LONGEST_PHONE, "examples": ["15551234567"]}
+AS_PHONE = {
+    "type": "string",
+    "format": "phone-number",
+    "minLength": MIN_DIGITS,
+    "maxLength": LONGEST_PHONE,
+    "examples": ["15551234567"],
+}
 Phone = Annotated[str, AfterValidator(_phone), WithJsonSchema(AS_PHONE)]
 
 
@@ -72,9 +79,12 @@ def _message(text: str) -> str:
     return text
 
 
-Message = Annotated[
-    str, AfterValidator(_message), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST_MESSAGE})
-]
+def as_message(longest: int) -> WithJsonSchema:
+    """Return the schema of a text to be sent."""
+    return WithJsonSchema({"type": "string", "pattern": READABLE, "minLength": 1, "maxLength": longest})
+
+
+Message = Annotated[str, AfterValidator(_message), as_message(LONGEST_MESSAGE)]
 
 
 # --- idempotency key ---------------------------------------------------------------------------------------------
@@ -109,11 +119,14 @@ def _parsed(text: str) -> datetime | None:
         return None
 
 
-Moment = Annotated[
-    datetime,
-    BeforeValidator(_moment),
-    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-12-01T09:00:00Z"]}),
-]
+def _as_moment(*examples: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "format": "date-time"} | ({"examples": [*examples]} if examples else {}))
+
+
+Moment = Annotated[datetime, BeforeValidator(_moment), _as_moment()]
+#: The ends of a time that is over.
+Since = Annotated[Moment, _as_moment("2026-11-01T00:00:00Z")]
+Until = Annotated[Moment, _as_moment("2026-11-02T00:00:00Z")]
 
 
 # --- metadata ----------------------------------------------------------------------------------------------------

@@ -3,33 +3,40 @@
 import asyncio
 import inspect
 import json
-import re
 from collections.abc import Iterable
-from functools import cache
+from datetime import UTC, date, datetime
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
+from pydantic_core.core_schema import StringSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http.context import of
 from api.http.models import Nothing
 from api.http.operations import Operation
+from api.http.patterns import NOT_BLANK, TEXT
 from api.http.problems import Problem
-from api.openapi.examples import EXAMPLES
+from api.http.validators import AS_PHONE
+from api.openapi.examples import EXAMPLES, upcoming
+from api.openapi.links import links, parameters
 from api.openapi.tags import EVERY_CALL, PARAMETERS, TAGS, tag_of
 from errors import EncryptionKeyMissing, RequestError
 
 REF = "#/components/schemas/{model}"
-KEYED = (401, 429, 503)  # statuses of every operation that needs a key
-INVALID = 422  # of every operation that takes parameters
-WITH_BODY = (400, 413, 415, INVALID)  # of every operation that takes a body
+EVERYWHERE = (400, 422)  # statuses of every operation: a NUL in its address, a parameter that it does not know
+KEYED = (401, 429, 503)  # of every operation that needs a key
+WITH_BODY = (413, 415)  # of every operation that takes a body
 RETRY_LATER = (429, 503)  # statuses with Retry-After
 
 #: The error of each status that every operation may answer it with.
 ERRORS = {error.status: error for error in RequestError.__subclasses__() if error is not EncryptionKeyMissing}
+
+#: Patterns of texts as pydantic checks them, and as schemas have them.
+PATTERNS = {None: TEXT, r"\S": NOT_BLANK}
 
 Json = dict[str, Any]
 
@@ -37,16 +44,17 @@ Json = dict[str, Any]
 async def show_openapi(request: Request) -> Response:
     """Describe this API, as OpenAPI 3.1."""
     # Made when somebody asks, and not at each start: it takes as long as all the rest of making the app.
-    text = await asyncio.to_thread(document, request.app.state.operations, of(request).version)
+    today = datetime.now(UTC).date()
+    text = await asyncio.to_thread(document, request.app.state.operations, of(request).version, today)
     return Response(text, media_type="application/json")
 
 
-@cache
-def document(operations: tuple[Operation, ...], version: str) -> str:
-    """Return an OpenAPI 3.1 document of the operations."""
+@lru_cache(maxsize=2)
+def document(operations: tuple[Operation, ...], version: str, today: date) -> str:
+    """Return an OpenAPI 3.1 document of the operations, whose examples are good for a week from today."""
     paths: Json = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, operations)
     return json.dumps(
         {
             "openapi": "3.1.0",
@@ -59,7 +67,7 @@ def document(operations: tuple[Operation, ...], version: str) -> str:
             "tags": [{"name": one.name, "description": one.text} for one in dict.fromkeys(TAGS.values())],
             "paths": paths,
             "components": {
-                "schemas": _schemas(operations),
+                "schemas": _schemas(operations, today),
                 "securitySchemes": {
                     "key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "An API key."},
                     "admin": {"type": "apiKey", "in": "header", "name": "x-admin-key", "description": "ADMIN_KEY."},
@@ -70,8 +78,9 @@ def document(operations: tuple[Operation, ...], version: str) -> str:
     )
 
 
-def _operation(operation: Operation) -> Json:
+def _operation(operation: Operation, operations: Iterable[Operation]) -> Json:
     status, given = operation.gives
+    linked = links(operation, operations)
     summary, _, description = inspect.cleandoc(operation.handler.__doc__ or "").partition("\n\n")
     described: Json = {
         "operationId": operation.handler.__name__,
@@ -80,6 +89,7 @@ def _operation(operation: Operation) -> Json:
         "parameters": [*_path_parameters(operation.path), *_query_parameters(operation.query)],
         "responses": {
             str(code): _content(given, ("application/json",), HTTPStatus(code).phrase, operation.forms)
+            | ({"links": linked} if linked else {})
             for code in (status, *operation.also)
         },
     }
@@ -87,6 +97,7 @@ def _operation(operation: Operation) -> Json:
         described["description"] = _unfolded(description)
     if operation.takes is not Nothing:
         described["requestBody"] = _content(operation.takes, ("application/json", *operation.bodies))
+        described["requestBody"]["required"] = operation.takes.wants_something()
     described["responses"] |= {str(code): _refusal(operation, code) for code in sorted(_refused(operation))}
     if operation.open or operation.admin:
         described["security"] = [{"admin": []}] if operation.admin else []
@@ -99,13 +110,12 @@ def _unfolded(text: str) -> str:
 
 
 def _refused(operation: Operation) -> set[int]:
-    refused = {*operation.refuses}
+    refused = {*EVERYWHERE, *operation.refuses}
     follows = (
         (not operation.open, KEYED),
         (operation.admin, (HTTPStatus.FORBIDDEN,)),
         ("{" in operation.path, (HTTPStatus.NOT_FOUND,)),
         (operation.takes is not Nothing, WITH_BODY),
-        (operation.query is not Nothing, (INVALID,)),
     )
     for holds, statuses in follows:
         refused |= {*statuses} if holds else set()
@@ -146,9 +156,9 @@ def _path_parameters(path: str) -> list[Json]:
             "in": "path",
             "required": True,
             "description": PARAMETERS.get(name) or tag_of(path).id,
-            "schema": {"type": "string"},
+            "schema": AS_PHONE if name == "phone" else {"type": "string", "pattern": TEXT},
         }
-        for name in re.findall(r"{(\w+)}", path)
+        for name in parameters(path)
     ]
 
 
@@ -173,7 +183,7 @@ def _given(schema: Json) -> Json:
     return some[0] if len(some) == 1 else schema
 
 
-def _schemas(operations: Iterable[Operation]) -> Json:
+def _schemas(operations: Iterable[Operation], today: date) -> Json:
     modes: set[tuple[type[BaseModel], JsonSchemaMode]] = {(Problem, "serialization")}
     modes |= {(operation.takes, "validation") for operation in operations if operation.takes is not Nothing}
     modes |= {(shown, "serialization") for operation in operations if (shown := operation.gives[1])}
@@ -181,11 +191,14 @@ def _schemas(operations: Iterable[Operation]) -> Json:
     schemas: Json = models_json_schema(in_order, ref_template=REF, schema_generator=_Untitled)[1]["$defs"]
     for name, example in EXAMPLES.items():
         schemas[name]["examples"] = [example]
+    for name, times in upcoming(today).items():
+        for field, example in times.items():
+            schemas[name]["properties"][field]["examples"] = [example]
     return schemas
 
 
 class _Untitled(GenerateJsonSchema):
-    """Without titles, which only repeat the names."""
+    """Without titles, which only repeat the names; and no text that is sent may have a NUL."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002  # pydantic's
         return False
@@ -193,6 +206,12 @@ class _Untitled(GenerateJsonSchema):
     def generate_inner(self, schema: Any) -> JsonSchemaValue:
         found = super().generate_inner(schema)
         found.pop("title", None)
+        return found
+
+    def str_schema(self, schema: StringSchema) -> JsonSchemaValue:
+        found = super().str_schema(schema)
+        if self.mode == "validation":
+            found["pattern"] = PATTERNS.get(found.get("pattern"), found.get("pattern"))
         return found
 
 

@@ -1,5 +1,6 @@
 """Examples in /openapi.json, by the name of the model that they are of; a test holds them to the models."""
 
+from datetime import date, timedelta
 from typing import Any
 
 _ACCOUNT = "acc_01k8w3v5n2q4t6y8a0c2e4g6h8"
@@ -148,7 +149,7 @@ EXAMPLES: dict[str, Any] = {
         "endedAt": None,
     },
     "ReplayRequest": {"deliveries": [_DELIVERY]},
-    "RecoveryRequest": {"since": "2026-12-01T00:00:00Z", "until": "2026-12-02T00:00:00Z"},
+    "RecoveryRequest": {"since": "2026-11-01T00:00:00Z", "until": "2026-11-02T00:00:00Z"},
     "QrTokenRequest": {"account": _ACCOUNT},
     "QrToken": {
         "qrAccessToken": "5hT0…",
@@ -166,3 +167,9 @@ EXAMPLES: dict[str, Any] = {
         "errors": [{"field": "phone", "message": "must be a phone number with its country code: 0 is too short"}],
     },
 }
+
+
+def upcoming(today: date) -> dict[str, dict[str, str]]:
+    """Return examples of times that are taken while they are to come, by model and field."""
+    day = today + timedelta(days=7)
+    return {"SendRequest": {"sendAt": f"{day}T09:00:00Z", "expiresAt": f"{day}T18:00:00Z"}}

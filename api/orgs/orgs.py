@@ -13,7 +13,7 @@ from api.http.json_body import KIB
 from api.http.models import Model, Shown, shown, without_defaults
 from api.http.operations import Operation
 from api.http.transactional import Call, retried_transaction
-from api.http.validators import Message
+from api.http.validators import Message, as_message
 from errors import FieldError, Invalid
 from sql.database import Row, Transaction
 from stopwords import folded, is_courtesy, is_listed
@@ -64,23 +64,23 @@ def _reply(text: str) -> str:
     return text
 
 
+def _as_word(kind: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "format": kind, "minLength": 1, "maxLength": LONGEST_WORD})
+
+
 Added = Annotated[
-    list[Annotated[str, AfterValidator(_word), AfterValidator(_added)]],
+    list[Annotated[str, AfterValidator(_word), AfterValidator(_added), _as_word("stop-word")]],
     AfterValidator(_words),
     Field(json_schema_extra={"maxItems": MOST_WORDS}),
 ]
 Ignored = Annotated[
-    list[Annotated[str, AfterValidator(_word), AfterValidator(_ignored)]],
+    list[Annotated[str, AfterValidator(_word), AfterValidator(_ignored), _as_word("listed-stop-word")]],
     AfterValidator(_words),
     Field(json_schema_extra={"maxItems": MOST_WORDS}),
 ]
 
 
-Reply = Annotated[
-    Message,
-    AfterValidator(_reply),
-    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST_REPLY}),
-]
+Reply = Annotated[Message, AfterValidator(_reply), as_message(LONGEST_REPLY)]
 
 
 class StopWordChanges(Model):
@@ -90,7 +90,8 @@ class StopWordChanges(Model):
 
     add: Added | None = Field(
         default=None,
-        description="What counts as STOP beside the listed words: at most 60 characters each, kept once; null is none.",
+        description="What counts as STOP beside the listed words: at most 60 characters each, kept once, and none that "
+        "is in `ignore`; null is none.",
     )
     ignore: Ignored | None = Field(
         default=None,

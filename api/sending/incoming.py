@@ -10,8 +10,8 @@ from api.http.auth import permit
 from api.http.lists import listed
 from api.http.models import Shown, Time
 from api.http.operations import Operation
-from api.http.pagination import Page
-from api.http.validators import Moment, Number
+from api.http.pagination import Cursor, Page
+from api.http.validators import Number, Since, Until
 from sql.database import Row
 
 
@@ -35,7 +35,7 @@ class IncomingMessageList(Shown):
     """A page of received messages, newest first."""
 
     items: list[IncomingMessage] = Field(description="The messages.")
-    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
+    next_cursor: Cursor | None = Field(description="`cursor` of the next page; null on the last.")
 
 
 class IncomingFilter(Page):
@@ -43,8 +43,8 @@ class IncomingFilter(Page):
 
     account: str | None = Field(default=None, description="Only those to this account.")
     phone: Number | None = Field(default=None, description="Only those from this number.")
-    since: Moment | None = Field(default=None, description="Only those seen from then on.")
-    until: Moment | None = Field(default=None, description="Only those seen before then.")
+    since: Since | None = Field(default=None, description="Only those seen from then on.")
+    until: Until | None = Field(default=None, description="Only those seen before then.")
 
 
 async def list_incoming(request: Request) -> Response:

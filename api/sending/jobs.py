@@ -11,10 +11,10 @@ from api.http.context import of
 from api.http.lists import listed
 from api.http.models import Model, Shown, Time
 from api.http.operations import Operation
-from api.http.pagination import Page
+from api.http.pagination import Cursor, Page
 from api.http.query_params import parameters
 from api.http.transactional import Call, retried_transaction
-from api.http.validators import Moment
+from api.http.validators import Since, Until
 from errors import Conflict, NotFound
 from sql.database import Database, Row, Transaction
 
@@ -92,7 +92,7 @@ class JobList(Shown):
     """A page of jobs, newest first."""
 
     items: list[Job] = Field(description="The jobs.")
-    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
+    next_cursor: Cursor | None = Field(description="`cursor` of the next page; null on the last.")
 
 
 class JobFilter(Page):
@@ -100,8 +100,8 @@ class JobFilter(Page):
 
     status: Status | None = Field(default=None, description="Only those with this status.")
     account: str | None = Field(default=None, description="Only those of this account.")
-    since: Moment | None = Field(default=None, description="Only those accepted from then on.")
-    until: Moment | None = Field(default=None, description="Only those accepted before then.")
+    since: Since | None = Field(default=None, description="Only those accepted from then on.")
+    until: Until | None = Field(default=None, description="Only those accepted before then.")
 
 
 class CancelFilter(Model):

@@ -16,7 +16,7 @@ from api.http.json_body import check, read
 from api.http.lists import listed
 from api.http.models import Model, Nothing, Shown, Time
 from api.http.operations import Operation
-from api.http.pagination import Page
+from api.http.pagination import Cursor, Page
 from api.http.transactional import Call, retried_transaction
 from api.http.validators import Number, Phone
 from errors import NotFound
@@ -52,7 +52,7 @@ class OptOutList(Shown):
     """A page of the list, newest first."""
 
     items: list[OptOut] = Field(description="The numbers.")
-    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
+    next_cursor: Cursor | None = Field(description="`cursor` of the next page; null on the last.")
 
 
 class OptOutFilter(Page):
@@ -101,6 +101,8 @@ async def lift_opt_out(request: Request) -> Response:
 
 OPERATIONS = (
     Operation("GET", "/opt-outs", list_opt_outs, (200, OptOutList), query=OptOutFilter),
-    Operation("POST", "/opt-outs", create_opt_out, (201, OptOut), takes=NewOptOut, also=(200,)),
-    Operation("DELETE", "/opt-outs/{phone}", lift_opt_out, (204, None), refuses=(422,)),
+    Operation(
+        "POST", "/opt-outs", create_opt_out, (201, OptOut), takes=NewOptOut, leads_to="/opt-outs/{phone}", also=(200,)
+    ),
+    Operation("DELETE", "/opt-outs/{phone}", lift_opt_out, (204, None)),
 )

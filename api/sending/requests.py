@@ -33,7 +33,8 @@ class SendRequest(Model):
     )
     expires_at: Moment | None = Field(
         default=None,
-        description="From when it is not sent any more: `JOB_TTL_SECONDS` (a day) after `sendAt` unless given.",
+        description="From when it is not sent any more, later than `sendAt` and than now: `JOB_TTL_SECONDS` (a day) "
+        "after `sendAt` unless given.",
     )
     priority: Literal["high", "normal"] = Field(
         default="normal",

@@ -94,7 +94,7 @@ def _item(answer: Answer) -> ItemAccepted | ItemRefused:
 
 OPERATIONS = (
     Operation(
-        "POST", "/send", send, (202, SendReceipt), takes=SendRequest, capacity=512 * KIB,
+        "POST", "/send", send, (202, SendReceipt), takes=SendRequest, capacity=512 * KIB, leads_to="/jobs/{jobId}",
         refuses=(404,), raises=(IdempotencyKeyReused, QueueFull),
     ),
     Operation("POST", "/send/batch", send_batch, (200, SendBatchResult), takes=SendBatch, capacity=8 * KIB * KIB),

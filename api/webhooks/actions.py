@@ -115,5 +115,7 @@ OPERATIONS = (
     Operation("POST", "/webhooks/{id}/resume", resume_endpoint, (200, Endpoint), refuses=(409,)),
     Operation("POST", "/webhooks/{id}/disable", disable_endpoint, (200, Endpoint)),
     Operation("POST", "/webhooks/{id}/enable", enable_endpoint, (200, Endpoint), refuses=(409,)),
-    Operation("POST", "/webhooks/{id}/test", send_test, (202, TestEvent), refuses=(409,)),
+    Operation(
+        "POST", "/webhooks/{id}/test", send_test, (202, TestEvent), leads_to="/deliveries/{deliveryId}", refuses=(409,)
+    ),
 )

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 
 from api.http.models import shown
 from api.http.unsealing import missing, unseal
@@ -35,7 +35,7 @@ DENIED_PREFIXES = (
 
 TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 #: RFC 9110, 5.5, and ASCII alone: no control character, and neither a space before nor after, which no client may send.
-VALUE = re.compile(r"(?! )[\x20-\x7e]*(?<! )")
+VALUE = re.compile("(?:[!-~](?:[ -~]*[!-~])?)?")
 
 
 def _checked(headers: Mapping[str, str | None]) -> Mapping[str, str | None]:
@@ -65,9 +65,21 @@ def _bounded(headers: Mapping[str, str]) -> Mapping[str, str]:
     return headers
 
 
-Extras = Annotated[dict[str, str], AfterValidator(_checked), AfterValidator(_bounded)]
+AS_HEADERS = {"type": "object", "propertyNames": {"pattern": f"^{TOKEN.pattern}$"}}
+AS_VALUE = {"type": "string", "pattern": f"^{VALUE.pattern}$", "maxLength": LONGEST_VALUE}
+
+Extras = Annotated[
+    dict[str, str],
+    AfterValidator(_checked),
+    AfterValidator(_bounded),
+    WithJsonSchema(AS_HEADERS | {"additionalProperties": AS_VALUE, "maxProperties": MOST_HEADERS}),
+]
 #: Null takes a header away.
-ExtraChanges = Annotated[dict[str, str | None], AfterValidator(_checked)]
+ExtraChanges = Annotated[
+    dict[str, str | None],
+    AfterValidator(_checked),
+    WithJsonSchema(AS_HEADERS | {"additionalProperties": {"anyOf": [AS_VALUE, {"type": "null"}]}}),
+]
 
 
 def sealed(sealer: Sealer, endpoint: str, headers: Mapping[str, str]) -> dict[str, str]:

@@ -11,9 +11,9 @@ from api.http.context import of
 from api.http.lists import page_of
 from api.http.models import Shown, Time
 from api.http.operations import Operation
-from api.http.pagination import Page
+from api.http.pagination import Cursor, Page
 from api.http.query_params import parameters
-from api.http.validators import Moment
+from api.http.validators import Since, Until
 from api.webhooks.endpoint_models import EventType
 from errors import NotFound
 from sql.database import Row
@@ -94,7 +94,7 @@ class DeliveryList(Shown):
     """A page of deliveries by the time of their events, newest first."""
 
     items: list[Delivery] = Field(description="The deliveries.")
-    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
+    next_cursor: Cursor | None = Field(description="`cursor` of the next page; null on the last.")
 
 
 class DeliveryFilter(Page):
@@ -102,8 +102,8 @@ class DeliveryFilter(Page):
 
     status: Status | None = Field(default=None, description="Only those with this status.")
     type: EventType = Field(default="*", description="Only those of this type of event.")
-    since: Moment | None = Field(default=None, description="Only those whose event happened from then on.")
-    until: Moment | None = Field(default=None, description="Only those whose event happened before then.")
+    since: Since | None = Field(default=None, description="Only those whose event happened from then on.")
+    until: Until | None = Field(default=None, description="Only those whose event happened before then.")
 
 
 async def list_deliveries(request: Request) -> Response:

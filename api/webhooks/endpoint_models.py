@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field
 
 from api.http.models import Model, Shown, Time, without_defaults
+from api.http.pagination import Cursor
 from api.http.validators import minified
 from api.webhooks.custom_headers import ExtraChanges, Extras, merged, opened, sealed
 from api.webhooks.webhook_secrets import Signature
@@ -38,7 +39,11 @@ def _events(events: list[str]) -> list[str]:
 
 Events = Annotated[
     list[EventType],
-    Field(min_length=1, description='The types that it wants; `["*"]` is all, also those of later versions.'),
+    Field(
+        min_length=1,
+        description='The types that it wants, each once; `["*"]` is all, also those of later versions.',
+        json_schema_extra={"uniqueItems": True, "not": {"minItems": 2, "contains": {"const": "*"}}},
+    ),
     AfterValidator(_events),
 ]
 Description = Annotated[str, Field(max_length=500, description="For people.")]
@@ -88,7 +93,8 @@ class NewEndpoint(Model):
     )
     headers: Extras = Field(
         default_factory=dict,
-        description="Headers of your own on every request, at most 20. What they hold is sealed and not shown again.",
+        description="Headers of your own on every request, at most 20 and 8 KiB, each once whatever its case, and none "
+        "that belongs to the delivery, the connection or a proxy. What they hold is sealed and not shown again.",
     )
     retry: RetryPolicy = Field(default=RetryPolicy(), description="When what failed is tried again.")
     per_second: PerSecond | None = Field(
@@ -181,4 +187,4 @@ class EndpointList(Shown):
     """A page of endpoints, oldest first."""
 
     items: list[Endpoint] = Field(description="The endpoints.")
-    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last.")
+    next_cursor: Cursor | None = Field(description="`cursor` of the next page; null on the last.")

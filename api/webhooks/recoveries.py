@@ -11,7 +11,7 @@ from api.http.context import of
 from api.http.models import Model, Shown, Time, iso
 from api.http.operations import Operation
 from api.http.transactional import Call, retried_transaction
-from api.http.validators import Moment
+from api.http.validators import Since, Until
 from errors import Conflict, FieldError, Invalid, NotFound, RequestError
 from sql.database import Row, Transaction
 from sql.ids import new_id
@@ -22,8 +22,8 @@ MOST_OPEN = 5  # recoveries of an endpoint: each goes through all events of its 
 class RecoveryRequest(Model):
     """Events that happened from `since` on and before `until`, which is now unless it is given."""
 
-    since: Moment = Field(description="Events that happened from then on.")
-    until: Moment | None = Field(default=None, description="And before then; now unless given.")
+    since: Since = Field(description="Events that happened from then on: earlier than `until`, and than now.")
+    until: Until | None = Field(default=None, description="And before then; now unless given.")
 
 
 class RecoveryStarted(Shown):
@@ -98,6 +98,9 @@ def _empty(span: RecoveryRequest) -> Invalid:
 
 
 OPERATIONS = (
-    Operation("POST", "/webhooks/{id}/recover", recover, (202, RecoveryStarted), takes=RecoveryRequest, refuses=(409,)),
+    Operation(
+        "POST", "/webhooks/{id}/recover", recover, (202, RecoveryStarted), takes=RecoveryRequest,
+        leads_to="/webhooks/{id}/recoveries/{recoveryId}", refuses=(409,),
+    ),
     Operation("GET", "/webhooks/{id}/recoveries/{recoveryId}", show_recovery, (200, Recovery)),
-)
+)  # fmt: skip

@@ -5,10 +5,11 @@ import re
 from typing import Annotated
 
 import httpx2
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from api.http.context import Context
 from api.http.models import shown
+from api.http.patterns import PORT_NUMBER
 from errors import FieldError, Invalid, LookupFailed, NameUnknown
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,11 @@ CLOSED = (
 )
 #: Scheme, host, port, and the rest in printable ASCII: no user, no fragment, and in the host nothing that is encoded.
 FORM = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]*)?(?:[/?][!\"$-~]*)?", re.IGNORECASE | re.ASCII)
+#: The same as a schema has it, without what nobody writes: a port that is empty or begins with 0.
+PATTERN = (
+    rf"^[Hh][Tt][Tt][Pp][Ss]?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::{PORT_NUMBER})?"
+    r'(?:[/?][!"$-~]*)?$'
+)
 
 
 def well_formed(text: str) -> str:
@@ -51,6 +57,7 @@ ReceiverUrl = Annotated[
         "`WEBHOOK_ALLOW_CIDRS` allows others.",
     ),
     AfterValidator(well_formed),
+    WithJsonSchema({"type": "string", "pattern": PATTERN, "maxLength": LONGEST_URL}),
 ]
 
 
