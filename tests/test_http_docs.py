@@ -111,7 +111,7 @@ def test_an_example_fits_its_model(name: str) -> None:
         assert json.loads(found.model_dump_json()) == example, "an answer has all fields"
 
 
-def test_every_body_that_wants_something_has_an_example() -> None:
+def test_every_required_body_has_an_example() -> None:
     wanting = [one.takes for one in OPERATIONS if any(field.is_required() for field in one.takes.model_fields.values())]
     assert {model.__name__ for model in wanting} <= EXAMPLES.keys()
 

@@ -27,18 +27,18 @@ Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]  # not
 
 
 class AccountChanges(Model):
-    """What may be changed of an account; what is left out stays as it is, or as the account's transport has it."""
+    """Changes of an account; a field that is left out stays as it is."""
 
     model_config = ConfigDict(json_schema_extra=without_defaults)
 
     name: Name = Field(default="", description="What people call it.")
     time_zone: Zone = Field(
         default="UTC",
-        description="IANA name. Its days and quiet hours are counted in it, and its browser shows it; it stays "
-        "once the account is linked.",
+        description="IANA name. The account's days and quiet hours are counted in it, and its browser has it. It "
+        "cannot be changed once the account is linked.",
     )
-    pace: Literal["on", "off"] = Field(default="on", description="Whether the limits of pace hold for it.")
-    proxy: MaybeProxies = Field(default=None, description="What its browser goes through; null is none.")
+    pace: Literal["on", "off"] = Field(default="on", description="Whether the limits of pace apply to it.")
+    proxy: MaybeProxies = Field(default=None, description="The proxy that its browser connects through; null is none.")
 
     def columns(self, sealer: Sealer, account: str) -> dict[str, object]:
         """Return the parameters of create_account and change_account: None for what was not given."""
@@ -54,21 +54,21 @@ class AccountChanges(Model):
 
 
 class NewAccount(AccountChanges):
-    """An account to be linked."""
+    """A new account, which is linked in the next step."""
 
     model_config = ConfigDict(json_schema_extra=None)
 
     name: Name = Field(description="What people call it.")
     time_zone: Zone = Field(
         default="UTC",
-        description="IANA name. Its days and quiet hours are counted in it, and its browser shows it; it stays once "
-        "the account is linked.",
+        description="IANA name. The account's days and quiet hours are counted in it, and its browser has it. It "
+        "cannot be changed once the account is linked.",
     )
     pace: Literal["on", "off"] = Field(
-        default="on", description="Whether the limits of pace hold for it; a sandbox account begins with `off`."
+        default="on", description="Whether the limits of pace apply to it; the default of a sandbox account is `off`."
     )
     transport: Literal["web", "sandbox"] = Field(
-        default="web", description="WhatsApp Web, or in development the sandbox, which stands in for it."
+        default="web", description="`web` is WhatsApp Web; `sandbox` imitates it in development."
     )
 
 
@@ -77,38 +77,38 @@ class Account(Shown):
 
     id: str = Field(description="`acc_…`.")
     name: str = Field(description="What people call it.")
-    transport: Literal["web", "sandbox"] = Field(description="`web` is WhatsApp Web, `sandbox` what stands in for it.")
+    transport: Literal["web", "sandbox"] = Field(description="`web` is WhatsApp Web; `sandbox` imitates it.")
     state: str = Field(
         description="`not_started`, `starting`, `qr_pending`, `authenticated`, `ready`, `hibernated`, "
         "`disconnected`, `auth_failed`, `suspected_ban`, `banned` or `circuit_open`.",
     )
-    state_reason: str | None = Field(description="Why, and what `resume` would bring back.")
-    state_since: Time = Field(description="Since when.")
+    state_reason: str | None = Field(description="Why it is in this state, and what `resume` would restore.")
+    state_since: Time = Field(description="When it entered this state.")
     restriction: str | None = Field(
-        description="What WhatsApp does not let it do at present: `new_chats` or `monthly_cap`.",
+        description="What WhatsApp forbids it at present: `new_chats` or `monthly_cap`.",
     )
-    restricted_until: Time | None = Field(description="Until when, where that is known.")
-    paused: bool = Field(description="It keeps its session and sends nothing.")
+    restricted_until: Time | None = Field(description="When the restriction ends, if that is known.")
+    paused: bool = Field(description="Whether it keeps its session and sends nothing.")
     time_zone: str = Field(description="IANA name.")
-    pace: Literal["on", "off"] = Field(description="Whether the limits of pace hold for it.")
-    proxy: ProxyAddresses | None = Field(description="What its browser goes through.")
-    linked: bool = Field(description="It holds a login, as far as is known.")
+    pace: Literal["on", "off"] = Field(description="Whether the limits of pace apply to it.")
+    proxy: ProxyAddresses | None = Field(description="The proxy that its browser connects through.")
+    linked: bool = Field(description="Whether it has a login, as far as is known.")
     phone: str | None = Field(description="Its own number, once linked.")
     profile_name: str | None = Field(description="Its own name on WhatsApp, once linked.")
     platform: str | None = Field(description="The kind of phone that it is linked to.")
-    connected_at: Time | None = Field(description="When it was last linked or opened.")
-    disconnected_at: Time | None = Field(description="When it was last lost.")
+    connected_at: Time | None = Field(description="When its session was last linked or opened.")
+    disconnected_at: Time | None = Field(description="When its session was last lost.")
     last_open_at: Time | None = Field(description="When its session was last open.")
-    sent_today: int = Field(description="Messages of this day in its time zone.")
-    received_today: int = Field(description="The same of those that came in.")
-    daily_limit: int | None = Field(description="What it may send today; null without a limit.")
-    queued: int = Field(description="Messages that wait.")
+    sent_today: int = Field(description="Messages that it sent today, in its time zone.")
+    received_today: int = Field(description="Messages that it received today, in its time zone.")
+    daily_limit: int | None = Field(description="Messages that it may send today; null without a limit.")
+    queued: int = Field(description="Messages that wait to be sent.")
     next_send_at: Time | None = Field(
-        description="When the next of them may go; null when none waits, or somebody has to act first.",
+        description="When the next of them may be sent; null when none waits, or when somebody has to act first.",
     )
     worker: str | None = Field(description="The worker that has its session.")
     health: Health = Field(
-        description="`warning` from 70 % of the daily limit; `critical` above 90 %, or when it should be "
+        description="`warning` from 70 % of the daily limit; `critical` above 90 %, or when the account should be "
         "connected and is not.",
     )
 
@@ -119,7 +119,7 @@ class Account(Shown):
 
 
 def _reason(row: Row) -> str | None:
-    """Return why an account is as it is, and whether a login is kept that resuming it brings back."""
+    """Return why an account is in its state, and whether `resume` would restore a kept login."""
     said: str | None = row["state_reason"]
     if not row["can_go_back"]:
         return said
@@ -137,8 +137,8 @@ class AccountList(Shown):
 async def create_account(tx: Transaction, call: Call[NewAccount]) -> Response:
     """Create an account.
 
-    It is linked next: `POST /accounts/{id}/connect`, and then a phone scans the code of `GET /accounts/{id}/qr`, or is
-    told the one of `POST /accounts/{id}/pairing-code`.
+    To link it, call `POST /accounts/{id}/connect`; then scan the code of `GET /accounts/{id}/qr` with a phone, or enter
+    the code of `POST /accounts/{id}/pairing-code` there.
     """
     given, account = call.body, new_id("acc_")
     if given.transport == "sandbox" and call.context.production:
@@ -171,8 +171,8 @@ async def show_account(request: Request) -> Response:
 async def change_account(tx: Transaction, call: Call[AccountChanges]) -> Response:
     """Change an account's name, time zone, pace or proxy.
 
-    What is left out stays as it is. A proxy is used from the next opening of its session on. A time zone stays once the
-    account is linked (409): WhatsApp has seen its browser with it.
+    A field that is left out stays as it is. A new proxy is used when the session is opened next. The time zone of a
+    linked account cannot be changed (409), since WhatsApp has seen its browser with it.
     """
     given, account = call.body, call.path["id"]
     columns = given.columns(call.context.sealer, account)
@@ -198,9 +198,9 @@ def _check_unseen(row: Row) -> None:
 
 
 async def delete_account(request: Request) -> Response:
-    """Delete an account: cancel what it has queued, log it out, and show it no more.
+    """Delete an account: cancel its queued messages and log it out.
 
-    It is gone at once; a worker unlinks it from its phone as soon as one can.
+    It is no longer shown from now on; a worker unlinks it from its phone as soon as possible.
     """
     caller = await permit(request)
     await read(request, Nothing)
@@ -218,7 +218,7 @@ async def delete_account(request: Request) -> Response:
         await tx.all("wake", lanes=[account])
         return deleted
 
-    # Cancelled before it is gone, so that whoever is interrupted can ask again; and after, for what came in meanwhile.
+    # Before, so that an interrupted call can be repeated; and after, for what was accepted meanwhile.
     await database.transact(begin)
     await cancel_queued(database, caller.org, account)
     deleted = await database.transact(end)

@@ -1,4 +1,4 @@
-"""The proxies of an account: what is taken, sealed with their credentials, and shown without."""
+"""The proxies of an account: checked, sealed with their credentials, and shown without them."""
 
 import json
 import re
@@ -15,7 +15,7 @@ SCHEMES = {"http", "socks5"}
 LONGEST_URL = 2048  # characters
 PORT = "must have a port from 1 to 65535 after its host, as in http://user:password@host:3128"
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")
-#: Scheme, user and password or neither, host, port: printable ASCII, and in none of them what would end it.
+#: Scheme; user and password, or neither; host; port. Printable ASCII, without the characters that would end a part.
 PATTERN = (
     r'^(?:http|socks5)://(?:[!"$-.0-9;->@-Z\\^-~]+:[!"$-.0->@-Z\\^-~]+@)?'
     rf"(?:[A-Za-z0-9._-]{{1,253}}|\[[0-9A-Fa-f:.]{{2,45}}\]):{PORT_NUMBER}/?$"
@@ -23,7 +23,7 @@ PATTERN = (
 
 
 def _split(text: str) -> SplitResult:
-    """Return its parts. No message repeats any of it: a password may stand anywhere in what was mistyped."""
+    """Return the parts of a URL. No error repeats them, since a mistyped URL may have the password in any of them."""
     try:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
@@ -69,13 +69,13 @@ ProxyUrl = Annotated[
 
 
 class ProxySettings(Model):
-    """What an account's browser goes through."""
+    """The proxy that an account's browser connects through, and a spare one."""
 
     url: ProxyUrl = Field(
         description="`http://user:password@host:3128` or `socks5://…`. User and password are sealed and not "
         "shown again.",
     )
-    spare: ProxyUrl | None = Field(default=None, description="Taken while that one does not lead to WhatsApp.")
+    spare: ProxyUrl | None = Field(default=None, description="Used while the first does not reach WhatsApp.")
 
     def sealed(self, sealer: Sealer, account: str) -> bytes:
         """Return them as accounts.proxy holds them."""
@@ -83,14 +83,14 @@ class ProxySettings(Model):
 
 
 class ProxyAddresses(Shown):
-    """The same without user and password."""
+    """The addresses of an account's proxies, without user and password."""
 
-    url: str = Field(description="Without user and password.")
-    spare: str | None = Field(description="The same of the spare one.")
+    url: str = Field(description="The proxy's URL without user and password.")
+    spare: str | None = Field(description="The spare proxy's URL without user and password.")
 
     @classmethod
     def of(cls, proxies: ProxySettings) -> Self:
-        """Leave the credentials out."""
+        """Return the addresses of `proxies`."""
         return cls(url=_open(proxies.url), spare=proxies.spare and _open(proxies.spare))
 
 

@@ -1,4 +1,4 @@
-"""The page /qr: a button behind a link, and an account's code, followed as it changes. Data and words by Accept."""
+"""The page /qr: a link opens a button, the button opens the account's code, which is kept up to date."""
 
 import secrets
 from collections.abc import Awaitable, Callable
@@ -41,8 +41,8 @@ PAGES = Environment(
 )
 
 
-class Ticket(Model):
-    """What a link to the page carries; without it, the cookie counts."""
+class QrPageQuery(Model):
+    """The query of a link to the page; without a token the cookie counts."""
 
     token: str | None = Field(
         default=None, description="The token of a link. Without it the cookie of an earlier `POST /qr` counts."
@@ -50,30 +50,31 @@ class Ticket(Model):
 
 
 class QrTokenTrade(Model):
-    """What is traded for the cookie of a visit."""
+    """A link's token, traded for the cookie of a visit."""
 
     model_config = ConfigDict(json_schema_extra=without_defaults)
 
     token: str = Field(description="The token of the link.")
-    # As a form has it, which has no null.
+    # A form has no null.
     press: Annotated[
         str | None,
         Field(min_length=SHORTEST_PRESS, max_length=LONGEST_PRESS),
         WithJsonSchema({"type": "string", "minLength": SHORTEST_PRESS, "maxLength": LONGEST_PRESS, "pattern": TEXT}),
     ] = Field(
         default=None,
-        description="Random text of the caller's. The same token and text again, as by a double click or after a lost "
-        "answer, get the same cookie.",
+        description="Random text of the caller's. A request that repeats token and text, such as a double click or a "
+        "retry after a lost answer, gets the same cookie.",
     )
 
 
 async def open_qr_page(request: Request) -> Response:
     """Show an account's QR code to the browser that traded a link's token.
 
-    Its cookie tells which account. As a page that follows the code, or by `Accept` as `GET /accounts/{id}/qr` does.
+    The cookie names the account. The answer is a page that keeps the code up to date, or by `Accept` what
+    `GET /accounts/{id}/qr` answers.
 
-    With `token` it spends nothing and shows no code, since previews of chats and scanners of mail fetch links: as a
-    page it has the button that trades the token, and any other form is answered 405.
+    With `token` it shows no code and the token stays good, since chat previews and mail scanners fetch links: the page
+    has a button that trades the token. For any other media type the answer is 405.
     """
     return await _answered(request, _open)
 
@@ -81,10 +82,11 @@ async def open_qr_page(request: Request) -> Response:
 async def trade_qr_token(request: Request) -> Response:
     """Trade a link's token for a cookie that opens the page `/qr` for ten minutes.
 
-    A token is good once. The answer is the code, by `Accept` as `GET /accounts/{id}/qr` gives it; as `text/html` it is
-    a 303 to the page. While there is no code, 409 or 410 comes with the cookie all the same: ask `GET /qr` with it.
+    A token works once. The answer is the code in a media type of `GET /accounts/{id}/qr`, by `Accept`; for `text/html`
+    it is a 303 to the page. While there is no code, the answer is 409 or 410, also with the cookie: call `GET /qr` with
+    it.
 
-    The body may be a form too, as the page's button sends it, but not one of another site (403).
+    The body may also be a form, as the page's button sends it, but not a form of another site (403).
     """
     return await _answered(request, _trade)
 
@@ -92,7 +94,7 @@ async def trade_qr_token(request: Request) -> Response:
 async def follow_qr_page(request: Request) -> Response:
     """Show what the page `/qr` shows now.
 
-    It wants the cookie of that page.
+    It needs the cookie of that page.
     """
     of(request).rate_limit.count_address(request)
     return scene(await visited(request, request.cookies.get(COOKIE))).answer()
@@ -110,7 +112,7 @@ async def _answered(request: Request, work: Callable[[Request, str], Awaitable[R
 
 
 async def _open(request: Request, form: str) -> Response:
-    token = parameters(request, Ticket).token
+    token = parameters(request, QrPageQuery).token
     if token is None:
         return await _present(request, form, request.cookies.get(COOKIE))
     await examine(request, token)
@@ -126,14 +128,14 @@ async def _trade(request: Request, form: str) -> Response:
     cookie = await trade(request, given.token, given.press or secrets.token_urlsafe(32))
     try:
         answer = RedirectResponse(PATH, 303) if form == HTML else await _present(request, form, cookie)
-    except RequestError as error:  # the token is spent: the cookie comes with the refusal
+    except RequestError as error:  # the token is used up, so the cookie comes with the error
         answer = _refusal(error, form)
     remember(answer, request, cookie)
     return answer
 
 
 def _refuse_other_sites(request: Request) -> None:
-    """Raise Forbidden for a form of another site: it could put its own account's code onto a page that is open."""
+    """Raise Forbidden for a form of another site, which could make an open page show the code of its own account."""
     if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
         raise Forbidden("A token is traded by the button of its own page. Open the link itself.")
 
@@ -169,7 +171,7 @@ def _page(name: str, policy: str, **values: Any) -> HTMLResponse:
 
 OPERATIONS = (
     Operation(
-        "GET", "/qr", open_qr_page, (200, QrCode), query=Ticket, forms=(*DRAWN, HTML),
+        "GET", "/qr", open_qr_page, (200, QrCode), query=QrPageQuery, forms=(*DRAWN, HTML),
         refuses=(401, 405, 409, 410, 429, 503), open=True,
     ),
     Operation(

@@ -1,4 +1,4 @@
-"""Reading bodies: not too large, JSON, and nothing in it that Postgres or a browser cannot hold."""
+"""Read request bodies: limited in size, JSON, and without characters that Postgres or a browser cannot store."""
 
 import json
 import math
@@ -22,7 +22,7 @@ JSON_TYPE = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?', re.IGNORE
 
 
 async def raw(request: Request) -> bytes:
-    """Return the body's bytes, read once. Raises TooLarge before it is read whole, also when it comes in chunks."""
+    """Return the body, read once. Raise TooLarge as soon as it is too large, also when it comes in chunks."""
     read: bytes | None = getattr(request.state, "body", None)
     if read is None:
         read = request.state.body = await _read(request, getattr(request.state, "capacity", CAPACITY))
@@ -43,9 +43,9 @@ async def _read(request: Request, cap: int) -> bytes:
 
 
 async def read(request: Request, model: type[M]) -> M:
-    """Return the body as `model`; where all fields of it may be left out, so may the body."""
+    """Return the body as `model`; it may be left out if all fields may be left out."""
     data = await raw(request)
-    if not data and not model.wants_something():
+    if not data and not model.is_required():
         return model()
     if not JSON_TYPE.fullmatch(request.headers.get("content-type", "").strip()):
         raise UnsupportedMediaType
@@ -53,7 +53,7 @@ async def read(request: Request, model: type[M]) -> M:
 
 
 def check(model: type[M], value: object) -> M:
-    """Return a JSON value as `model`; raises Invalid naming each field."""
+    """Return a JSON value as `model`. Raise Invalid, which names each wrong field."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -64,7 +64,7 @@ def check(model: type[M], value: object) -> M:
 
 
 def parse(data: bytes) -> object:
-    """Parse JSON by RFC 8259 and no more. Raises Malformed saying what is wrong and where."""
+    """Parse JSON as RFC 8259 defines it, without extensions. Raise Malformed, which says what is wrong and where."""
     try:
         value = json.loads(
             data.decode(), parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_without_duplicates
@@ -79,7 +79,7 @@ def parse(data: bytes) -> object:
         raise Malformed(f"The body is not JSON: {error}.") from None
     except ValueError:
         raise Malformed("The body has a number of too many digits.") from None
-    if b"\\u" in data:  # only an escape brings in what follows: raw control characters are no JSON, raw halves no UTF-8
+    if b"\\u" in data:  # only escapes can be wrong: a bare NUL is no JSON, half of a pair no UTF-8
         for path, text in _texts(value):
             if (fault := _fault(text)) is not None:
                 raise Malformed(f"{path or 'The body'} {fault}.", errors=[FieldError(path, fault)])
@@ -87,7 +87,7 @@ def parse(data: bytes) -> object:
 
 
 class _NotJsonError(ValueError):
-    """Python's json would take it, RFC 8259 does not."""
+    """Something that Python's json accepts and RFC 8259 does not."""
 
 
 def _no_constant(name: str) -> object:
@@ -110,7 +110,7 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _texts(value: object) -> Iterator[tuple[str, str]]:
-    """Yield every string of a JSON value, names of fields included, with its path such as `jobs.3.message`."""
+    """Yield every string of a JSON value, field names included, with its path, such as `jobs.3.message`."""
     todo: list[tuple[str, object]] = [("", value)]
     while todo:
         path, item = todo.pop()

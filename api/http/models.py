@@ -1,4 +1,4 @@
-"""The bases of everything on the wire: camelCase, and what a value looks like in a message."""
+"""Base classes of requests and answers, with fields in camelCase; and how a value is shown in an error."""
 
 import json
 from datetime import UTC, datetime
@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema, fie
 from pydantic.alias_generators import to_camel
 from starlette.responses import Response
 
-LONGEST_VALUE = 60  # characters of a refused value that are repeated
+LONGEST_VALUE = 60  # characters of a refused value that an error repeats
 
 
 class Model(BaseModel):
-    """What a client sends. Unknown fields are refused, and nothing is converted but 438.0 to 438."""
+    """A request. Unknown fields are refused, and nothing is converted except 438.0 to 438."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -20,34 +20,34 @@ class Model(BaseModel):
         extra="forbid",
         strict=True,
         frozen=True,
-        # An error that nobody foresaw goes to the log as it is, and must not have texts and numbers in it.
+        # An unexpected error is logged as it is; it must contain no message texts and phone numbers.
         hide_input_in_errors=True,
     )
 
     @field_validator("*", mode="before")
     @classmethod
     def _whole(cls, value: object) -> object:
-        """Return a number without a fraction as an integer, which it is to JSON Schema (validation, 6.1.1)."""
+        """Return a number without a fraction as an integer, as JSON Schema counts it (validation, 6.1.1)."""
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
     @classmethod
-    def wants_something(cls) -> bool:
-        """Tell whether any field is required: where none is, the body itself may be left out."""
+    def is_required(cls) -> bool:
+        """Tell whether a body must be given: whether any field is required."""
         return any(field.is_required() for field in cls.model_fields.values())
 
 
 def without_defaults(schema: dict[str, Any]) -> None:
-    """Take the defaults out of a description: what is left out of changes stays as it is, and nothing else is null."""
+    """Remove the defaults from a schema: a field that is left out of a change stays as it is."""
     for described in schema["properties"].values():
         described.pop("default", None)
 
 
 class Nothing(Model):
-    """No fields at all."""
+    """A body or query without fields."""
 
 
 class Shown(BaseModel):
-    """What a client gets. Made from rows: columns that it does not name are left out."""
+    """An answer. It is made from a row; columns that it does not name are left out."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -59,13 +59,13 @@ class Shown(BaseModel):
     )
 
     def answer(self, status: int = 200, **headers: str) -> Response:
-        """Return it as JSON; `headers` have underscores for hyphens."""
+        """Return it as a JSON response; names of `headers` have underscores in place of hyphens."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return Response(self.model_dump_json(), status, named, "application/json")
 
 
 def iso(at: datetime) -> str:
-    """Return a time as on the wire: ISO 8601 in UTC, milliseconds, Z."""
+    """Return a time as answers have it: ISO 8601 in UTC, with milliseconds and Z."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -73,7 +73,7 @@ Time = Annotated[datetime, PlainSerializer(iso), WithJsonSchema({"type": "string
 
 
 def shown(value: object) -> str:
-    """Return a refused value for a message: short, and never a whole structure."""
+    """Return a refused value as an error shows it: short, and never a whole structure."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Operations: each resource lists its own, a line each, and routes are made from them."""
+"""Operations: each resource lists its own, one a line; routes and /openapi.json are made from them."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class Operation:
-    """A method of a path: what it takes and gives.
+    """A method of a path, with its request and its answer.
 
     /openapi.json is made from it. The first line of the handler's docstring is its summary, the rest its description.
     """
@@ -31,29 +31,29 @@ class Operation:
     gives: tuple[int, type[Shown] | None]
     takes: type[Model] = Nothing
     query: type[Model] = Nothing
-    #: path of what its answer is about, with parameters that have the names of the answer's fields or of its own path;
-    #: that is what is below its path by the answer's `id`, unless it is given
+    #: path of the object in the answer, for links; its parameters are fields of the answer or of this path.
+    #: By default it is this path and the answer's `id`
     leads_to: str | None = None
-    #: statuses of refusal, besides those that follow from the rest
+    #: statuses of error, besides those that follow from the rest
     refuses: tuple[int, ...] = ()
-    #: errors that have a code of their own, besides the one of their status
+    #: errors whose code is not the usual one of their status
     raises: tuple[type[RequestError], ...] = ()
     #: other statuses of success, with the same body
     also: tuple[int, ...] = ()
-    #: other forms of the answer than JSON
+    #: media types of the answer besides JSON
     forms: tuple[str, ...] = ()
-    #: other forms of the body than JSON, with the same fields
+    #: media types of the body besides JSON, with the same fields
     bodies: tuple[str, ...] = ()
-    #: bytes that its body may have
+    #: largest body, in bytes
     capacity: int = CAPACITY
-    #: needs no key
+    #: whether it needs no key
     open: bool = False
-    #: needs ADMIN_KEY in place of a key
+    #: whether it needs ADMIN_KEY in place of a key
     admin: bool = False
 
 
 def routes(operations: Iterable[Operation]) -> list[Route]:
-    """Return a route for each path, so that a 405 names all its methods; operations of a path stand together."""
+    """Return a route for each path, so that a 405 names all its methods. Operations of a path must be adjacent."""
     by_path = groupby(operations, attrgetter("path"))
     return [_route(path, {operation.method: operation for operation in some}) for path, some in by_path]
 

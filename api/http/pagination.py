@@ -1,4 +1,4 @@
-"""Lists by pages: `?limit=&cursor=` in, `{"items", "nextCursor"}` out."""
+"""Pages of a list: the query `?limit=&cursor=`, the answer `{"items", "nextCursor"}`."""
 
 import base64
 import binascii
@@ -12,18 +12,18 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from api.http.models import Model, shown
 from sql.database import Row
 
-MOST = 200  # items of a page
+MAX_LIMIT = 200  # items of a page
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-#: Microseconds since the epoch, which have 16 digits from 2001 to 2286, and an id.
+#: Microseconds since 1970, which have 16 digits from 2001 to 2286, and an id.
 CURSOR = re.compile(r"[0-9]{16}\.[a-z0-9_]{1,64}", re.ASCII)
-#: In base64 until 0.5.0. Taken in 0.6.0 too, since a client may be amid a list while Postrider is upgraded.
+#: The base64 form of 0.5.0. 0.6.0 still accepts it, since a client may be reading a list during the upgrade.
 OLD_CURSOR = re.compile(r"(\S+) ([a-z0-9_]+)", re.ASCII)
 
 AS_CURSOR = {"type": "string", "pattern": f"^{CURSOR.pattern}$"}
 Cursor = Annotated[str, WithJsonSchema(AS_CURSOR)]
 
-Place = tuple[datetime, str]  # time and id of the last row of the page before
+Place = tuple[datetime, str]  # time and id of the last row of the previous page
 
 
 def _place(text: object) -> Place:
@@ -49,24 +49,24 @@ def _parsed_old(text: str) -> Place | None:
 
 
 class Page(Model):
-    """Which part of a list."""
+    """Which page of a list."""
 
-    limit: Annotated[int, Field(strict=False, ge=1, le=MOST)] = Field(
+    limit: Annotated[int, Field(strict=False, ge=1, le=MAX_LIMIT)] = Field(
         default=50,
-        description="Items of a page at most.",
+        description="Items of a page, at most.",
     )
     cursor: Annotated[Place, BeforeValidator(_place), WithJsonSchema(AS_CURSOR)] | None = Field(
         default=None,
-        description="`nextCursor` of the page before.",
+        description="`nextCursor` of the previous page.",
     )
 
     def values(self) -> dict[str, object]:
-        """Return the parameters of a list's query; it asks for one row more, to see whether there is a next page."""
+        """Return the parameters of a list's query. It reads one more row, to see whether there is a next page."""
         at, row_id = self.cursor or (None, "")
         return {"after_at": at, "after_id": row_id, "limit": self.limit + 1}
 
     def next_cursor(self, rows: Sequence[Row], at: str = "created_at") -> str | None:
-        """Return where the next page begins, or None when there is none; the list is ordered by its time `at`."""
+        """Return the cursor of the next page, or None on the last one; the list is ordered by the column `at`."""
         if len(rows) <= self.limit:
             return None
         last = rows[self.limit - 1]

@@ -1,10 +1,10 @@
-"""Patterns of what is taken, as JSON Schema has them: ECMA-262 without flags. Python reads them too."""
+"""Patterns of text fields for JSON Schema: regular expressions of ECMA-262 without flags, valid in Python too."""
 
-#: Whatever Postgres can hold: no NUL.
+#: Any text that Postgres can store: without NUL.
 TEXT = r"^[^\u0000]*$"
-#: And something in it that is no white space. Rust, which judges `\S` for pydantic, counts NEL as white space.
+#: The same with a character that is no white space. Pydantic's Rust regex counts NEL as white space.
 NOT_BLANK = r"^[^\u0000]*[^\s\u0000\u0085][^\u0000]*$"
-#: And something in it to read: neither a control character nor one that nobody sees.
+#: The same with a visible character: no white space, control or invisible one.
 READABLE = (
     r"^[^\u0000]*[^\s\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
     r"[^\u0000]*$"

@@ -10,7 +10,7 @@ from api.http.models import shown
 from errors import FieldError, Invalid
 from sql.database import Transaction
 
-#: Entries of the database that name no place; no browser takes them.
+#: Names in the time zone database that are no time zones of a place; browsers refuse them.
 NOWHERE = {"Factory", "localtime"}
 
 
@@ -33,6 +33,6 @@ Zone = Annotated[str, AfterValidator(_zone), WithJsonSchema({"type": "string", "
 
 
 async def check_zone(tx: Transaction, zone: str) -> None:
-    """Raise Invalid unless Postgres knows it too: it counts the account's days, by time zones of its own."""
+    """Raise Invalid unless Postgres knows the zone too: it counts the account's days by its own database of zones."""
     if await tx.one("known_zone", zone=zone) is None:
         raise Invalid(f"timeZone {_fault(zone)}.", errors=[FieldError("timeZone", _fault(zone))])

@@ -1,4 +1,4 @@
-"""The fields of a message: what is taken, and as what it is kept. Each validator raises ValueError with a sentence."""
+"""Types of request fields: how each is checked and normalised. Each validator raises ValueError with a sentence."""
 
 import json
 import re
@@ -15,21 +15,21 @@ from texts import even_breaks
 
 LONGEST_MESSAGE = 65_536  # UTF-16 units, which is how WhatsApp's page counts
 LARGEST_METADATA = 4096  # bytes, minified
-DEEPEST_METADATA = 5  # objects and lists within each other, the outermost included
+DEEPEST_METADATA = 5  # levels of nested objects and lists, the outermost included
 LONGEST_PHONE = 40  # characters, separators included
 
 
 # --- phone -------------------------------------------------------------------------------------------------------
 
 PHONE = re.compile(r"\(?\+?[0-9][0-9 ().\-/]*", re.ASCII)
-#: the category of a character that may stand in a pasted number → what it is taken for
+#: Unicode category of a character in a pasted number → what it is replaced by
 PASTED = {"Zs": " ", "Pd": "-", "Cf": ""}
-#: the full-width forms of ASCII, as East Asian keyboards make them
+#: full-width forms of ASCII, as East Asian keyboards type them
 FULL_WIDTH = {wide: wide - 0xFF01 + 0x21 for wide in range(0xFF01, 0xFF5F)}
 
 
 def _unpasted(text: str) -> str:
-    """Return the digits of a number however it was written or pasted: with marks of direction, in full-width digits."""
+    """Return the digits of a number as it was typed or pasted: with direction marks or in full-width digits too."""
     wanted = f"must be a phone number with its country code, such as 15551234567, not {shown(text)}"
     if len(text) > LONGEST_PHONE:
         raise ValueError(wanted)
@@ -37,11 +37,11 @@ def _unpasted(text: str) -> str:
     if PHONE.fullmatch(plain):
         return re.sub(r"[^0-9]", "", plain)
     strange = [f"U+{ord(each):04X}" for each in plain if not PHONE.fullmatch(f"1{each}") and each != "+"]
-    raise ValueError(f"{wanted}: {strange[0]} has no place in one" if strange else wanted)
+    raise ValueError(f"{wanted}: {strange[0]} is not allowed in it" if strange else wanted)
 
 
 def _phone(text: str) -> str:
-    """Return E.164 digits without the plus sign, in the form by which the page finds the account."""
+    """Return E.164 digits without the plus sign, in the form by which WhatsApp's page finds the number."""
     return dialled(_unpasted(text))
 
 
@@ -56,7 +56,7 @@ Phone = Annotated[str, AfterValidator(_phone), WithJsonSchema(AS_PHONE)]
 
 
 def _number(text: str) -> str:
-    """Return the digits of a number to look for: WhatsApp still shows forms that nobody can dial any more."""
+    """Return the digits of a number to search for: WhatsApp still shows old forms that cannot be dialled any more."""
     digits = _unpasted(text)
     if not MIN_DIGITS <= len(digits) <= MAX_DIGITS:
         raise ValueError(f"must be a phone number with its country code, such as 15551234567, not {shown(text)}")
@@ -124,7 +124,7 @@ def _as_moment(*examples: str) -> WithJsonSchema:
 
 
 Moment = Annotated[datetime, BeforeValidator(_moment), _as_moment()]
-#: The ends of a time that is over.
+#: Beginning and end of a period, with examples in the past.
 Since = Annotated[Moment, _as_moment("2026-11-01T00:00:00Z")]
 Until = Annotated[Moment, _as_moment("2026-11-02T00:00:00Z")]
 

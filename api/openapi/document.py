@@ -27,15 +27,15 @@ from api.openapi.tags import EVERY_CALL, PARAMETERS, TAGS, tag_of
 from errors import EncryptionKeyMissing, RequestError
 
 REF = "#/components/schemas/{model}"
-EVERYWHERE = (400, 422)  # statuses of every operation: a NUL in its address, a parameter that it does not know
+EVERYWHERE = (400, 422)  # statuses of every operation: a NUL in the URL, an unknown parameter
 KEYED = (401, 429, 503)  # of every operation that needs a key
 WITH_BODY = (413, 415)  # of every operation that takes a body
 RETRY_LATER = (429, 503)  # statuses with Retry-After
 
-#: The error of each status that every operation may answer it with.
+#: Each status → its usual error.
 ERRORS = {error.status: error for error in RequestError.__subclasses__() if error is not EncryptionKeyMissing}
 
-#: Patterns of texts as pydantic checks them, and as schemas have them.
+#: Pattern that pydantic checks → pattern in the schema.
 PATTERNS = {None: TEXT, r"\S": NOT_BLANK}
 
 Json = dict[str, Any]
@@ -43,7 +43,7 @@ Json = dict[str, Any]
 
 async def show_openapi(request: Request) -> Response:
     """Describe this API, as OpenAPI 3.1."""
-    # Made when somebody asks, and not at each start: it takes as long as all the rest of making the app.
+    # Not made at start, which would take twice as long.
     today = datetime.now(UTC).date()
     text = await asyncio.to_thread(document, request.app.state.operations, of(request).version, today)
     return Response(text, media_type="application/json")
@@ -51,7 +51,7 @@ async def show_openapi(request: Request) -> Response:
 
 @lru_cache(maxsize=2)
 def document(operations: tuple[Operation, ...], version: str, today: date) -> str:
-    """Return an OpenAPI 3.1 document of the operations, whose examples are good for a week from today."""
+    """Return the OpenAPI 3.1 document of the operations. Its examples of future times are a week after `today`."""
     paths: Json = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, operations)
@@ -97,7 +97,7 @@ def _operation(operation: Operation, operations: Iterable[Operation]) -> Json:
         described["description"] = _unfolded(description)
     if operation.takes is not Nothing:
         described["requestBody"] = _content(operation.takes, ("application/json", *operation.bodies))
-        described["requestBody"]["required"] = operation.takes.wants_something()
+        described["requestBody"]["required"] = operation.takes.is_required()
     described["responses"] |= {str(code): _refusal(operation, code) for code in sorted(_refused(operation))}
     if operation.open or operation.admin:
         described["security"] = [{"admin": []}] if operation.admin else []
@@ -123,10 +123,10 @@ def _refused(operation: Operation) -> set[int]:
 
 
 def _refusal(operation: Operation, status: int) -> Json:
-    """Describe one status of refusal: `x-codes` are the codes that its problem may have."""
+    """Describe the answer with an error status; `x-codes` are the codes that it may have."""
     own: list[type[RequestError]] = [*operation.raises]
     if not operation.open:
-        own.append(EncryptionKeyMissing)  # of a key that signs
+        own.append(EncryptionKeyMissing)  # of a key with a signing secret
     errors = [ERRORS[status], *(error for error in own if error.status == status)]
     says = [(error.__doc__ or "").splitlines()[0] for error in errors]
     if status == HTTPStatus.UNAUTHORIZED:
@@ -143,7 +143,7 @@ def _content(
     model: type[BaseModel] | None, kinds: Iterable[str], description: str = "", forms: Iterable[str] = ()
 ) -> Json:
     found: Json = {"description": description} if description else {}
-    content: Json = {form: {} for form in forms}  # each its own
+    content: Json = {form: {} for form in forms}
     if model is not None:
         content = {kind: {"schema": {"$ref": REF.format(model=model.__name__)}} for kind in kinds} | content
     return found | ({"content": content} if content else {})
@@ -178,7 +178,7 @@ def _query_parameters(model: type[BaseModel]) -> list[Json]:
 
 
 def _given(schema: Json) -> Json:
-    """Return the schema of a parameter as it is where it is given: left out it is null, but nothing can say null."""
+    """Return the schema of a query parameter that is given: a query has no null."""
     some = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
     return some[0] if len(some) == 1 else schema
 
@@ -198,7 +198,7 @@ def _schemas(operations: Iterable[Operation], today: date) -> Json:
 
 
 class _Untitled(GenerateJsonSchema):
-    """Without titles, which only repeat the names; and no text that is sent may have a NUL."""
+    """Schemas without titles, which would repeat the names; text in requests has a pattern that forbids NUL."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002  # pydantic's
         return False

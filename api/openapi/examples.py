@@ -1,4 +1,4 @@
-"""Examples in /openapi.json, by the name of the model that they are of; a test holds them to the models."""
+"""Examples in /openapi.json, by model; a test checks them against the models."""
 
 from datetime import date, timedelta
 from typing import Any
@@ -170,6 +170,6 @@ EXAMPLES: dict[str, Any] = {
 
 
 def upcoming(today: date) -> dict[str, dict[str, str]]:
-    """Return examples of times that are taken while they are to come, by model and field."""
+    """Return examples of times in the future, by model and field."""
     day = today + timedelta(days=7)
     return {"SendRequest": {"sendAt": f"{day}T09:00:00Z", "expiresAt": f"{day}T18:00:00Z"}}

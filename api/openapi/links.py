@@ -1,4 +1,4 @@
-"""Links in /openapi.json: which calls go on from an answer, and where in it their parameters are."""
+"""Links in /openapi.json: the operations that can follow an answer, with the fields that are their parameters."""
 
 import re
 from collections.abc import Iterable
@@ -10,12 +10,12 @@ PARAMETER = r"{(\w+)}"
 
 
 def links(operation: Operation, operations: Iterable[Operation]) -> dict[str, Any]:
-    """Return the links of an operation's answer of success, by the operations that they lead to."""
+    """Return the links of an operation's successful answer, by the name of the linked operation."""
     fields = _fields(operation)
     path = operation.leads_to or (f"{operation.path}/{{id}}" if "id" in fields else None)
     if path is None:
         return {}
-    # What is below it is about the same thing, unless it has a parameter more.
+    # Paths below it are about the same object, unless they have further parameters.
     below = re.compile(re.sub(PARAMETER, r"{(\\w+)}", path) + "(?:/[a-z-]+)*")
     sources = [f"$response.body#/{name}" if name in fields else f"$request.path.{name}" for name in parameters(path)]
     return {

@@ -20,11 +20,11 @@ from stopwords import folded, is_courtesy, is_listed
 
 MOST_WORDS = 100
 LONGEST_WORD = 60  # characters
-LONGEST_REPLY = 1_000  # characters: a confirmation, and room for who sends it and how to come back
+LONGEST_REPLY = 1_000  # characters: room for a confirmation, the sender's name and how to opt in again
 
 
 def _word(text: str) -> str:
-    """Return it with one space between its words."""
+    """Return a stop word or phrase with single spaces."""
     if len(text) > LONGEST_WORD:
         raise ValueError(f"may have {LONGEST_WORD} characters, and has {len(text)}: {shown(text)}")
     if not folded(text):
@@ -49,7 +49,7 @@ def _ignored(word: str) -> str:
 
 
 def _words(words: list[str]) -> list[str]:
-    """Return each once, as it was written first."""
+    """Return each word once, in its first spelling."""
     if len(words) > MOST_WORDS:
         raise ValueError(f"may have {MOST_WORDS} words and has {len(words)}")
     once: dict[str, str] = {}
@@ -84,18 +84,19 @@ Reply = Annotated[Message, AfterValidator(_reply), as_message(LONGEST_REPLY)]
 
 
 class StopWordChanges(Model):
-    """What is to be otherwise of an org's stop words."""
+    """Changes of an org's stop words."""
 
     model_config = ConfigDict(json_schema_extra=without_defaults)
 
     add: Added | None = Field(
         default=None,
-        description="What counts as STOP beside the listed words: at most 60 characters each, kept once, and none that "
-        "is in `ignore`; null is none.",
+        description="Words that count as STOP besides the listed ones: at most 60 characters each, and none that is in "
+        "`ignore`; null is none.",
     )
     ignore: Ignored | None = Field(
         default=None,
-        description="Listed words that do not, such as `cancel` where it answers an appointment; null is none.",
+        description="Listed words that do not count as STOP, such as `cancel` where people cancel "
+        "appointments; null is none.",
     )
 
     def columns(self, row: Row) -> dict[str, list[str]]:
@@ -111,21 +112,21 @@ class StopWordChanges(Model):
 
 
 class OrgChanges(Model):
-    """What is to be otherwise of an org, as a merge patch (RFC 7396): what is left out stays as it is."""
+    """Changes of an org, as a merge patch (RFC 7396): a field that is left out stays as it is."""
 
     model_config = ConfigDict(json_schema_extra=without_defaults)
 
     stop_words: StopWordChanges | None = Field(
-        default=None, description="What is named is changed; null is the listed words alone."
+        default=None, description="The fields that are given are changed; null is the listed words alone."
     )
 
     opt_out_reply: Reply | None = Field(
         default=None,
-        description="What people who opt out by a stop word are sent, once; null is nothing.",
+        description="The text that is sent once to people who opt out by a stop word; null is none.",
     )
 
     def columns(self, row: Row) -> dict[str, object]:
-        """Return the parameters of change_org: what was not given is as in the row. Raises Invalid."""
+        """Return the parameters of change_org; a field that was not given is as in the row. Raise Invalid."""
         given = self.model_fields_set
         none = StopWordChanges(add=None, ignore=None) if "stop_words" in given else StopWordChanges()
         reply = self.opt_out_reply if "opt_out_reply" in given else row["opt_out_reply"]
@@ -135,8 +136,8 @@ class OrgChanges(Model):
 class OrgStopWords(Shown):
     """How an org's stop words differ from the listed ones."""
 
-    add: list[str] = Field(description="What counts as STOP beside the listed words.")
-    ignore: list[str] = Field(description="Listed words that do not.")
+    add: list[str] = Field(description="Words that count as STOP besides the listed ones.")
+    ignore: list[str] = Field(description="Listed words that do not count as STOP.")
 
 
 class Org(Shown):
@@ -145,7 +146,7 @@ class Org(Shown):
     id: str = Field(description="`org_…`.")
     stop_words: OrgStopWords = Field(description="How its stop words differ from the listed ones.")
     opt_out_reply: str | None = Field(
-        description="What people who opt out by a stop word are sent, once; null is nothing."
+        description="The text that is sent once to people who opt out by a stop word; null is none."
     )
 
     @classmethod
@@ -164,10 +165,10 @@ async def show_org(request: Request) -> Response:
 
 @retried_transaction(OrgChanges)
 async def change_org(tx: Transaction, call: Call[OrgChanges]) -> Response:
-    """Change the org's stop words, or its confirmation of an opt-out.
+    """Change the org's stop words, or the text that confirms an opt-out.
 
-    A merge patch (RFC 7396): what is left out stays as it is; null is as in the beginning. What comes in from then on
-    is read by the new words.
+    The body is a merge patch (RFC 7396): a field that is left out stays as it is; null restores the default. Messages
+    that come in from then on are read by the new words.
     """
     (row,) = await tx.all("org_to_change", org=call.org)
     (changed,) = await tx.all("change_org", org=call.org, **call.body.columns(row))

@@ -20,9 +20,9 @@ class IncomingMessage(Shown):
 
     id: str = Field(description="`msg_…`.")
     account: str = Field(description="The account that received it.")
-    phone: str | None = Field(description="The sender; null where WhatsApp shows a name alone.")
-    chat: str = Field(description="What WhatsApp's page calls the chat.")
-    text: str = Field(description="The text; empty when it has none.")
+    phone: str | None = Field(description="The sender's number; null if WhatsApp shows only a name.")
+    chat: str = Field(description="The name of the chat on WhatsApp's page.")
+    text: str = Field(description="The text; empty if it has none.")
     received_at: Time = Field(description="When it was seen.")
 
     @classmethod
@@ -39,7 +39,7 @@ class IncomingMessageList(Shown):
 
 
 class IncomingFilter(Page):
-    """Which messages."""
+    """Which messages to list."""
 
     account: str | None = Field(default=None, description="Only those to this account.")
     phone: Number | None = Field(default=None, description="Only those from this number.")

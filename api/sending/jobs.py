@@ -1,4 +1,4 @@
-"""Jobs: look at them, cancel them, try them again."""
+"""Jobs: show, cancel and retry them."""
 
 from typing import Literal, Self
 
@@ -18,8 +18,8 @@ from api.http.validators import Since, Until
 from errors import Conflict, NotFound
 from sql.database import Database, Row, Transaction
 
-CANCELLED_AT_ONCE = 1000  # jobs of one transaction
-CONFIRMS = "This job confirms an opt-out. It is not sent again: whoever opted out would be written to too late."
+CANCELLED_AT_ONCE = 1000  # jobs in one transaction
+CONFIRMS = "This job confirms an opt-out. It is not sent again, since the confirmation would come too late."
 
 Status = Literal["queued", "sending", "submitting", "sent", "delivered", "read", "failed", "cancelled"]
 
@@ -27,26 +27,26 @@ Status = Literal["queued", "sending", "submitting", "sent", "delivered", "read",
 class JobError(Shown):
     """Why a job failed, or why its last attempt did."""
 
-    code: str = Field(description="For programs, such as `not_on_whatsapp` or `outcome_unknown`.")
-    detail: str | None = Field(description="The same in a sentence.")
+    code: str = Field(description="An error code for programs, such as `not_on_whatsapp` or `outcome_unknown`.")
+    detail: str | None = Field(description="The error in a sentence.")
     reason: str | None = Field(
         default=None,
         exclude_if=lambda reason: reason is None,
         description="Why the outcome is unknown, with `outcome_unknown`: `other_outgoing`, `rows_missing`, "
-        "`older_profile`, `anchor_lost`, `unreadable` or `at_the_clock`. Else it is not there.",
+        "`older_profile`, `anchor_lost`, `unreadable` or `at_the_clock`. Other errors do not have it.",
     )
 
 
 class TimelineStep(Shown):
-    """Something that happened to a job."""
+    """A step in the life of a job."""
 
     at: str = Field(description="When.")
     status: str = Field(description="The status from then on.")
-    detail: str | None = Field(description="Why, where there is something to say.")
+    detail: str | None = Field(description="Why, if there is a reason to tell.")
 
 
 class Job(Shown):
-    """One message on its way."""
+    """A message with its status."""
 
     job_id: str = Field(description="Its idempotency key, or `job_…`.")
     status: Status = Field(
@@ -58,15 +58,15 @@ class Job(Shown):
     priority: Literal["high", "normal"] = Field(description="As it was given.")
     created_at: Time = Field(description="When it was accepted.")
     send_at: Time = Field(description="When it is to be sent.")
-    expires_at: Time = Field(description="From when it is not sent any more.")
+    expires_at: Time = Field(description="When it expires: from then on it is not sent.")
     started_at: Time | None = Field(description="When a worker first took it.")
     sent_at: Time | None = Field(description="When its first tick was seen.")
     delivered_at: Time | None = Field(description="When two ticks were seen.")
     read_at: Time | None = Field(description="When blue ticks were seen.")
-    attempts: int = Field(description="How often a worker tried.")
+    attempts: int = Field(description="How often a worker tried to send it.")
     error: JobError | None = Field(description="Why it failed, or why its last attempt did.")
     evidence: str | None = Field(
-        description="The picture and the page of its last failure, by their name under `EVIDENCE_URL`.",
+        description="Name of the screenshot and the page of its last failure under `EVIDENCE_URL`.",
     )
     metadata: dict[str, JsonValue] | None = Field(description="As it was given.")
     timeline: list[TimelineStep] = Field(description="What happened to it, oldest first.")
@@ -96,7 +96,7 @@ class JobList(Shown):
 
 
 class JobFilter(Page):
-    """Which jobs."""
+    """Which jobs to list."""
 
     status: Status | None = Field(default=None, description="Only those with this status.")
     account: str | None = Field(default=None, description="Only those of this account.")
@@ -105,24 +105,24 @@ class JobFilter(Page):
 
 
 class CancelFilter(Model):
-    """Which jobs to cancel: those that still wait, of one account or of all."""
+    """Which jobs to cancel: the queued ones of one account or of all."""
 
-    status: Literal["queued"] = Field(description="No others can be cancelled; it has to be said all the same.")
-    account: str | None = Field(default=None, description="Only those of this account; else of all.")
+    status: Literal["queued"] = Field(description="Required, since only queued jobs can be cancelled.")
+    account: str | None = Field(default=None, description="Only those of this account; of all unless given.")
 
 
 class CancelResult(Shown):
     """How many jobs were cancelled."""
 
-    cancelled: int = Field(description="How many.")
+    cancelled: int = Field(description="The number of cancelled jobs.")
 
 
 class RetryRequest(Model):
-    """Whether to send again what may have been sent already."""
+    """Whether to retry a job that may have been sent already."""
 
     force: bool = Field(
         default=False,
-        description="Send it also when it may have reached its recipient already (`outcome_unknown`).",
+        description="Send it even if it may have reached its recipient already (`outcome_unknown`).",
     )
 
 
@@ -133,7 +133,7 @@ async def list_jobs(request: Request) -> Response:
 
 
 async def show_job(request: Request) -> Response:
-    """Show a job, with all that happened to it."""
+    """Show a job with its timeline."""
     caller = await permit(request)
     row = await of(request).database.one("show_job", org=caller.org, job=request.path_params["jobId"])
     return Job.of(_found(row)).answer()
@@ -141,9 +141,9 @@ async def show_job(request: Request) -> Response:
 
 @retried_transaction()
 async def cancel_job(tx: Transaction, call: Call[None]) -> Response:
-    """Cancel a job that still waits.
+    """Cancel a queued job.
 
-    One that is not `queued` any more is answered 409.
+    The answer is 409 if it is no longer `queued`.
     """
     job = call.path["jobId"]
     cancelled = await tx.one("cancel_job", org=call.org, job=job)
@@ -155,7 +155,7 @@ async def cancel_job(tx: Transaction, call: Call[None]) -> Response:
 
 
 async def cancel_jobs(request: Request) -> Response:
-    """Cancel all jobs that still wait, of one account or of all."""
+    """Cancel all queued jobs of one account or of all."""
     caller = await permit(request)
     wanted = parameters(request, CancelFilter)
     return CancelResult(cancelled=await cancel_queued(of(request).database, caller.org, wanted.account)).answer()
@@ -165,8 +165,8 @@ async def cancel_jobs(request: Request) -> Response:
 async def retry_job(tx: Transaction, call: Call[RetryRequest]) -> Response:
     """Queue a failed job again.
 
-    It has all its attempts again. One that has not failed is answered 409, and so is one that confirms an opt-out. One
-    whose outcome is unknown may have reached its recipient, and goes out again with `force` alone.
+    Its attempts are counted anew. The answer is 409 for a job that has not failed, and for one that confirms an
+    opt-out. A job with an unknown outcome may have reached its recipient; it is sent again only with `force`.
     """
     job = {"org": call.org, "job": call.path["jobId"]}
     how = {"force": call.body.force, "ttl": call.context.job_ttl}
@@ -183,7 +183,7 @@ async def retry_job(tx: Transaction, call: Call[RetryRequest]) -> Response:
 
 
 async def cancel_queued(database: Database, org: str, account: str | None) -> int:
-    """Cancel what waits of an account, or of all, some in each transaction; return how many jobs that were."""
+    """Cancel the queued jobs of an account, or of all, in several transactions; return their number."""
 
     async def work(tx: Transaction) -> int:
         cancelled = await tx.all("cancel_jobs", org=org, account=account, most=CANCELLED_AT_ONCE)
@@ -205,7 +205,7 @@ def _found(row: Row | None) -> Row:
 
 def _why_not_again(row: Row) -> str:
     if row["state"] == "failed":
-        return 'The message may have reached its recipient. Send {"force": true} to send it all the same.'
+        return 'The message may have reached its recipient. Send {"force": true} to send it anyway.'
     return f"Only a failed job can be sent again, and this one is {row['state']}."
 
 

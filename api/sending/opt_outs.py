@@ -1,6 +1,6 @@
-"""The opt-out list: people whom the org does not write to, since they asked for it or were entered by hand.
+"""The opt-out list: numbers that the org does not write to, since they asked for it or were entered by hand.
 
-A job to one of them is accepted like any other, as the list may change until it is due; it fails with
+A job to one of them is accepted like any other, since the list may change until the job is due; it fails with
 recipient_opted_out when a worker takes it.
 """
 
@@ -25,22 +25,24 @@ from sql.ids import new_id
 
 
 class NewOptOut(Model):
-    """Somebody who is not to be written to."""
+    """A number for the opt-out list."""
 
-    phone: Phone = Field(description="Whom nobody of the org is to write to.")
+    phone: Phone = Field(description="The number that no account of the org is to write to.")
     reason: Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")] = Field(
         default="entered by hand",
-        description="Why.",
+        description="Why it is on the list.",
     )
 
 
 class OptOut(Shown):
-    """Somebody who is not written to."""
+    """A number on the opt-out list."""
 
     phone: str = Field(description="Digits only.")
-    account: str | None = Field(description="The account that they told; null when they were entered by hand.")
-    reason: str = Field(description="The word that they wrote, or what was given.")
-    created_at: Time = Field(description="Since when.")
+    account: str | None = Field(
+        description="The account that received the STOP; null if the number was entered by hand."
+    )
+    reason: str = Field(description="The stop word that was received, or the reason that was given.")
+    created_at: Time = Field(description="When it was put on the list.")
 
     @classmethod
     def of(cls, row: Row) -> Self:
@@ -49,14 +51,14 @@ class OptOut(Shown):
 
 
 class OptOutList(Shown):
-    """A page of the list, newest first."""
+    """A page of the opt-out list, newest first."""
 
     items: list[OptOut] = Field(description="The numbers.")
     next_cursor: Cursor | None = Field(description="`cursor` of the next page; null on the last.")
 
 
 class OptOutFilter(Page):
-    """Which of them."""
+    """Which numbers to list."""
 
     phone: Number | None = Field(default=None, description="Only this number.")
 
@@ -66,7 +68,7 @@ class _Lifted(Model):
 
 
 async def list_opt_outs(request: Request) -> Response:
-    """List the numbers that are not written to, newest first."""
+    """List the numbers on the opt-out list, newest first."""
     caller = await permit(request)
     return await listed(request, caller.org, OptOutFilter, "list_opt_outs", shape=OptOutList, item=OptOut.of)
 
@@ -75,7 +77,7 @@ async def list_opt_outs(request: Request) -> Response:
 async def create_opt_out(tx: Transaction, call: Call[NewOptOut]) -> Response:
     """Put a number on the opt-out list.
 
-    One that is there already is answered as it is, with 200.
+    If it is on the list already, the answer is 200 with its entry.
     """
     phone, reason = call.body.phone, call.body.reason
     await tx.all("lock_opt_outs", phone=phone)
@@ -89,7 +91,8 @@ async def create_opt_out(tx: Transaction, call: Call[NewOptOut]) -> Response:
 async def lift_opt_out(request: Request) -> Response:
     """Take a number off the opt-out list.
 
-    Its owner agrees to be written to again. The STOP of then does not count again; a new one does.
+    Call it when the owner of the number agrees to be written to again. An earlier STOP does not count any more; a new
+    one does.
     """
     caller = await permit(request)
     await read(request, Nothing)

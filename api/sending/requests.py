@@ -15,12 +15,12 @@ from phones import subscriber
 class SendRequest(Model):
     """One message to be sent."""
 
-    phone: Phone = Field(description="The recipient, with country code. A plus sign and separators are left out.")
+    phone: Phone = Field(description="The recipient, with country code. A plus sign and separators are removed.")
     message: Message = Field(description="The text. It may not be blank; its length is counted in UTF-16 units.")
     idempotency_key: Key | None = Field(
         default=None,
-        description="Makes it safe to send the request again, and is the `jobId` then. It lives as long as its "
-        "job, and may not begin with `job_`.",
+        description="Makes the request safe to repeat, and is the `jobId` then. It is kept as long as its job, and may "
+        "not begin with `job_`.",
     )
     account: str | None = Field(
         default=None,
@@ -33,21 +33,21 @@ class SendRequest(Model):
     )
     expires_at: Moment | None = Field(
         default=None,
-        description="From when it is not sent any more, later than `sendAt` and than now: `JOB_TTL_SECONDS` (a day) "
-        "after `sendAt` unless given.",
+        description="When it expires: from then on it is not sent. Later than `sendAt` and than now; `JOB_TTL_SECONDS` "
+        "(a day) after `sendAt` unless given.",
     )
     priority: Literal["high", "normal"] = Field(
         default="normal",
-        description="`high` goes before everything else of its account.",
+        description="`high` is sent before all other messages of its account.",
     )
     metadata: Metadata | None = Field(
         default=None,
-        description="An object of your own, which comes back in every event: at most 4 KiB, five levels deep.",
+        description="An object of your own that every event of the job contains: at most 4 KiB, five levels deep.",
     )
 
     @cached_property
     def content(self) -> bytes:
-        """SHA-256 of all given fields but the key, normalised: equal requests have equal content."""
+        """SHA-256 of all given fields except the key, normalised: equal requests have equal content."""
         fields = self.model_dump(mode="json", exclude={"idempotency_key"})
         fields["phone"] = subscriber(self.phone)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()

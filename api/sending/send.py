@@ -22,38 +22,38 @@ LARGEST_BATCH = 1000  # messages
 class SendReceipt(Shown):
     """A message that was accepted."""
 
-    status: str = Field(description="`queued`; of a job that was there already, its present status.")
-    job_id: str = Field(description="Its idempotency key, or `job_…` where none was given.")
+    status: str = Field(description="`queued`; for a repeated request, the present status of its job.")
+    job_id: str = Field(description="Its idempotency key, or `job_…` if none was given.")
 
 
 class SendBatch(Model):
-    """Many messages at once."""
+    """Up to 1,000 messages."""
 
     jobs: Annotated[
         list[Any],
         Field(max_length=LARGEST_BATCH, json_schema_extra={"items": {"$ref": "#/components/schemas/SendRequest"}}),
-    ] = Field(description="The messages; each is checked by itself, so that the valid ones are accepted.")
+    ] = Field(description="The messages. Each is checked separately, and the valid ones are accepted.")
 
 
 class ItemAccepted(Shown):
     """A message of a batch that was accepted."""
 
     status: Literal[202] = Field(default=202, description="202.")
-    job_id: str = Field(description="Its idempotency key, or `job_…` where none was given.")
+    job_id: str = Field(description="Its idempotency key, or `job_…` if none was given.")
 
 
 class SendBatchResult(Shown):
-    """What became of each message of a batch."""
+    """The result for each message of a batch."""
 
-    items: list[ItemAccepted | ItemRefused] = Field(description="One for each message, in their order.")
+    items: list[ItemAccepted | ItemRefused] = Field(description="One for each message, in the order of the request.")
 
 
 async def send(request: Request) -> Response:
     """Accept a message to be sent.
 
-    It is a row in Postgres before the answer leaves. The same `idempotencyKey` with the same content is the same job:
-    it is answered 202 with the job's present status and the header `idempotent-replayed: true`; with other content it
-    is refused (`idempotency_key_reused`). Without a key, equal requests within `DEDUPE_SECONDS` (10) are one job.
+    The job is a row in Postgres before the answer leaves. The same `idempotencyKey` with the same content is the same
+    job: the answer is 202 with the job's present status and the header `idempotent-replayed: true`. With other content
+    it is refused (`idempotency_key_reused`). Without a key, equal requests within `DEDUPE_SECONDS` (10) are one job.
     """
     caller = await permit(request)
     wanted = await read(request, SendRequest)
@@ -67,8 +67,8 @@ async def send(request: Request) -> Response:
 async def send_batch(request: Request) -> Response:
     """Accept up to 1,000 messages at once.
 
-    Each is answered for itself, as `POST /send` would. Those that are accepted are committed together, and one that is
-    refused keeps back no other.
+    Each has a result of its own, as `POST /send` would answer. The accepted ones are committed together; a refused one
+    does not hold back the others.
     """
     caller = await permit(request)
     batch = await read(request, SendBatch)

@@ -1,4 +1,4 @@
-"""Switches: what a person does to an endpoint, by one table; `=` is so already.
+"""Actions on an endpoint: pause, resume, disable, enable and test. `=` changes nothing.
 
 | | enabled | paused | disabled |
 |---|---|---|---|
@@ -7,7 +7,7 @@
 | disable | disabled | disabled | = |
 | enable | = | refused | enabled |
 
-While an endpoint is paused its events wait; while it is disabled none are kept, and what waited has failed.
+The events of a paused endpoint wait. For a disabled one no events are kept, and its waiting deliveries fail.
 """
 
 from pydantic import Field
@@ -27,40 +27,40 @@ from sql.database import Transaction
 
 
 class TestEvent(Shown):
-    """A test event that was written, and its delivery."""
+    """A test event and its delivery."""
 
     event_id: str = Field(description="The event, `evt_…`.")
     delivery_id: str = Field(description="Its delivery, `dlv_…`.")
 
 
 async def pause_endpoint(request: Request) -> Response:
-    """Let an endpoint's events wait, until it is resumed.
+    """Pause an endpoint: its events wait until it is resumed.
 
-    One that is disabled is answered 409.
+    The answer is 409 if it is disabled.
     """
     return await _switch(request, "paused", refused_when="disabled", instead="enable it first")
 
 
 async def resume_endpoint(request: Request) -> Response:
-    """Deliver an endpoint's events again, those that waited first.
+    """Resume a paused endpoint: its events are delivered again, the waiting ones first.
 
-    One that is disabled is answered 409: enable it.
+    The answer is 409 if it is disabled: enable it.
     """
     return await _switch(request, "enabled", refused_when="disabled", instead="enable it instead")
 
 
 async def disable_endpoint(request: Request) -> Response:
-    """Deliver nothing to an endpoint, and keep no events for it.
+    """Disable an endpoint: nothing is delivered to it, and no events are kept for it.
 
-    What waits has failed.
+    Its waiting deliveries fail.
     """
     return await _switch(request, "disabled")
 
 
 async def enable_endpoint(request: Request) -> Response:
-    """Deliver events to an endpoint that was disabled, from now on.
+    """Enable a disabled endpoint: events are delivered to it from now on.
 
-    One that is paused is answered 409: resume it.
+    The answer is 409 if it is paused: resume it.
     """
     return await _switch(request, "enabled", refused_when="paused", instead="resume it instead")
 
@@ -71,7 +71,7 @@ async def _switch(request: Request, status: str, refused_when: str | None = None
     database = of(request).database
     endpoint = request.path_params["id"]
     if status == "enabled":
-        # What waited when it was disabled has failed; it must not go out now.
+        # A delivery that still waits from before it was disabled must not be sent now.
         await fail_waiting(database, endpoint)
 
     async def work(tx: Transaction) -> Endpoint:
@@ -98,8 +98,8 @@ async def _switch(request: Request, status: str, refused_when: str | None = None
 async def send_test(tx: Transaction, call: Call[Nothing]) -> Response:
     """Send a test event to an endpoint.
 
-    A `WebhookTest`, to this endpoint alone, also when it did not ask for that type. One that is disabled is answered
-    409.
+    It is a `WebhookTest`, sent to this endpoint alone, even if it did not ask for that type. The answer is 409 if the
+    endpoint is disabled.
     """
     endpoint = call.path["id"]
     row = await lock(tx, call.org, endpoint)

@@ -1,4 +1,4 @@
-"""Extra headers: those that an endpoint wants on every request besides Postrider's own."""
+"""Custom headers: those that an endpoint has on every request besides Postrider's own."""
 
 import re
 from collections.abc import Mapping
@@ -15,17 +15,17 @@ MOST_HEADERS = 20
 LONGEST_VALUE = 4096  # characters; a signed token with claims has two thousand
 LARGEST = 8192  # bytes of all names and values; common servers refuse more (nginx: large_client_header_buffers)
 
-#: The delivery writes them, they belong to one connection (RFC 9110, 7.6.1), or they tell caches what to do.
+#: Postrider sets them, they belong to one connection (RFC 9110, 7.6.1), or they control caches.
 DENIED = {
     "accept-encoding", "age", "cache-control", "clear-site-data", "connection", "date", "expect", "expires", "host",
     "http2-settings", "keep-alive", "pragma", "te", "trailer", "trailers", "transfer-encoding", "upgrade", "user-agent",
     "via", "warning",
-    # A session of somebody's browser is none of a webhook's business.
+    # Sessions of browsers.
     "cookie", "cookie2", "set-cookie",
-    # They claim another sender, or make something else of a POST.
+    # They claim another sender, or change the meaning of a POST.
     "forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "x-original-url", "x-rewrite-url",
     "x-http-method", "x-http-method-override", "x-method-override",
-    # Metadata services of clouds answer whoever sends these, and nobody else.
+    # Metadata services of clouds answer only requests that have them.
     "metadata", "metadata-flavor",
 }  # fmt: skip
 DENIED_PREFIXES = (
@@ -34,7 +34,7 @@ DENIED_PREFIXES = (
 )  # fmt: skip
 
 TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
-#: RFC 9110, 5.5, and ASCII alone: no control character, and neither a space before nor after, which no client may send.
+#: RFC 9110, 5.5, limited to ASCII: no control characters, no space at the beginning or end.
 VALUE = re.compile("(?:[!-~](?:[ -~]*[!-~])?)?")
 
 
@@ -42,7 +42,7 @@ def _checked(headers: Mapping[str, str | None]) -> Mapping[str, str | None]:
     for name, value in headers.items():
         if not TOKEN.fullmatch(name):
             raise ValueError(f"must have names of 1 to 100 of A-Za-z0-9!#$%&'*+.^_`|~-, not {shown(name)}")
-        # CGI, WSGI and PHP take an underscore for a hyphen.
+        # CGI, WSGI and PHP do not tell an underscore from a hyphen.
         plain = name.lower().replace("_", "-")
         if plain in DENIED or plain.startswith(DENIED_PREFIXES):
             raise ValueError(f"must not have the header {shown(name)}")
@@ -74,7 +74,7 @@ Extras = Annotated[
     AfterValidator(_bounded),
     WithJsonSchema(AS_HEADERS | {"additionalProperties": AS_VALUE, "maxProperties": MOST_HEADERS}),
 ]
-#: Null takes a header away.
+#: Null removes a header.
 ExtraChanges = Annotated[
     dict[str, str | None],
     AfterValidator(_checked),
@@ -83,14 +83,14 @@ ExtraChanges = Annotated[
 
 
 def sealed(sealer: Sealer, endpoint: str, headers: Mapping[str, str]) -> dict[str, str]:
-    """Return headers as they are kept: what they hold may be a secret."""
+    """Return headers as they are stored: with sealed values, which may be secrets."""
     return {
         name: to_text(sealer.seal(value.encode(), f"{endpoint}/{name}".encode())) for name, value in headers.items()
     }
 
 
 def opened(sealer: Sealer, endpoint: str, kept: Mapping[str, str]) -> dict[str, str]:
-    """Return headers as they were given. Before 0.4.0 they were kept like that. Raises EncryptionKeyMissing."""
+    """Return headers as they were given; before 0.4.0 they were stored unsealed. Raise EncryptionKeyMissing."""
     return {name: _opened(sealer, f"{endpoint}/{name}", value) for name, value in kept.items()}
 
 
@@ -103,7 +103,7 @@ def _opened(sealer: Sealer, about: str, value: str) -> str:
 
 
 def merged(stored: Mapping[str, str], given: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the headers after a change: what is not named stays, whatever its case. Raises Invalid."""
+    """Return the headers after a change, which names them in any case; the others stay. Raise Invalid."""
     named = {name.lower() for name in given}
     kept = {name: value for name, value in stored.items() if name.lower() not in named}
     found = kept | {name: value for name, value in given.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Deliveries: what became of each event on its way to each endpoint, attempt by attempt."""
+"""Deliveries: an event's way to an endpoint, with each attempt."""
 
 from typing import Literal, Self
 
@@ -24,21 +24,21 @@ Status = Literal["pending", "sending", "delivered", "failed"]
 
 
 class Delivery(Shown):
-    """An event on its way to an endpoint. What its event tells of is null once that is past its retention."""
+    """An event's delivery to an endpoint. Fields of the event are null once its retention has ended."""
 
     id: str = Field(description="`dlv_…`.")
-    endpoint: str = Field(description="Where it goes.")
+    endpoint: str = Field(description="The endpoint that receives it.")
     event_id: str = Field(description="The `webhook-id` of every attempt.")
     type: str = Field(description="The event's type.")
     event_at: Time = Field(description="When the event happened.")
-    job_id: str | None = Field(description="The job that it tells of, if any.")
-    account: str | None = Field(description="The account that it tells of, if any.")
+    job_id: str | None = Field(description="The job of the event, if any.")
+    account: str | None = Field(description="The account of the event, if any.")
     status: Status = Field(description="`sending`: a request is under way. `failed`: it is not tried again.")
     attempt_count: int = Field(description="Requests so far.")
-    next_attempt_at: Time | None = Field(description="When it is due; null when it has ended.")
+    next_attempt_at: Time | None = Field(description="When the next attempt is due; null when it has ended.")
     last_status: int | None = Field(description="HTTP status of the last answer.")
     last_error: str | None = Field(description="Why the last attempt failed.")
-    created_at: Time = Field(description="When it was written.")
+    created_at: Time = Field(description="When it was created.")
     ended_at: Time | None = Field(description="When it was delivered or given up.")
 
     @classmethod
@@ -58,15 +58,15 @@ class Delivery(Shown):
 
 
 class Attempt(Shown):
-    """One request. It has neither status nor error while it is under way."""
+    """One request of a delivery. It has neither status nor error while it is under way."""
 
     number: int = Field(description="1 for the first.")
     at: Time = Field(description="When it began.")
-    status: int | None = Field(description="What was answered; null when nothing was.")
+    status: int | None = Field(description="HTTP status of the answer; null if there was none.")
     duration_ms: int | None = Field(description="How long it took, in milliseconds.")
-    response_headers: dict[str, str] = Field(description="Of the answer, at most 50.")
-    response_body: str | None = Field(description="Its beginning, at most 2,000 characters.")
-    error: str | None = Field(description="Why it failed; null for a success.")
+    response_headers: dict[str, str] = Field(description="Headers of the answer, at most 50.")
+    response_body: str | None = Field(description="The first 2,000 characters of the answer.")
+    error: str | None = Field(description="Why it failed; null if it succeeded.")
     counted: bool = Field(description="Whether it used up one of the attempts that the endpoint's policy allows.")
 
     @classmethod
@@ -84,9 +84,9 @@ class Attempt(Shown):
 
 
 class DeliveryWithAttempts(Delivery):
-    """A delivery with what was sent, and with its attempts."""
+    """A delivery with its request body and its attempts."""
 
-    body: str | None = Field(description="What was sent, byte for byte.")
+    body: str | None = Field(description="The request body, byte for byte.")
     attempts: list[Attempt] = Field(description="Its newest 100 attempts, newest first.")
 
 
@@ -98,7 +98,7 @@ class DeliveryList(Shown):
 
 
 class DeliveryFilter(Page):
-    """Which deliveries; `since` and `until` are about when their events happened."""
+    """Which deliveries to list, by the time of their events."""
 
     status: Status | None = Field(default=None, description="Only those with this status.")
     type: EventType = Field(default="*", description="Only those of this type of event.")

@@ -41,7 +41,7 @@ Events = Annotated[
     list[EventType],
     Field(
         min_length=1,
-        description='The types that it wants, each once; `["*"]` is all, also those of later versions.',
+        description='The event types that it receives, each once; `["*"]` is all, also those of later versions.',
         json_schema_extra={"uniqueItems": True, "not": {"minItems": 2, "contains": {"const": "*"}}},
     ),
     AfterValidator(_events),
@@ -55,34 +55,34 @@ PerSecond = Annotated[float, Field(ge=0.01, le=1000)]
 
 
 class RetryPolicy(Model):
-    """When a delivery that failed is tried again: baseSeconds · factorⁿ seconds after attempt n + 1, ±20 %."""
+    """When a failed delivery is tried again: baseSeconds · factorⁿ seconds after attempt n + 1, ±20 %."""
 
     attempts: Attempts = Field(default=12, description="Requests in all.")
     base_seconds: BaseSeconds = Field(default=5, description="Seconds until the second request.")
-    factor: Factor = Field(default=3, description="Each further wait is so many times as long.")
+    factor: Factor = Field(default=3, description="By how much each wait is longer than the one before.")
     cap_seconds: CapSeconds = Field(default=43_200, description="The longest wait, in seconds.")
 
 
 class RetryPolicyChanges(Model):
-    """What is to be otherwise of a retry policy."""
+    """Changes of a retry policy."""
 
     model_config = ConfigDict(json_schema_extra=without_defaults)
 
-    attempts: Attempts | None = Field(default=None, description="Requests in all; null is the default again.")
+    attempts: Attempts | None = Field(default=None, description="Requests in all; null restores the default.")
     base_seconds: BaseSeconds | None = Field(
-        default=None, description="Seconds until the second request; null is the default again."
+        default=None, description="Seconds until the second request; null restores the default."
     )
     factor: Factor | None = Field(
         default=None,
-        description="Each further wait is so many times as long; null is the default again.",
+        description="By how much each wait is longer than the one before; null restores the default.",
     )
     cap_seconds: CapSeconds | None = Field(
-        default=None, description="The longest wait, in seconds; null is the default again."
+        default=None, description="The longest wait, in seconds; null restores the default."
     )
 
 
 class NewEndpoint(Model):
-    """A URL to be registered."""
+    """A new endpoint."""
 
     url: ReceiverUrl
     events: Events = Field(default=["*"])
@@ -93,21 +93,22 @@ class NewEndpoint(Model):
     )
     headers: Extras = Field(
         default_factory=dict,
-        description="Headers of your own on every request, at most 20 and 8 KiB, each once whatever its case, and none "
-        "that belongs to the delivery, the connection or a proxy. What they hold is sealed and not shown again.",
+        description="Headers of your own on every request: at most 20, 8 KiB in all, with names that differ in "
+        "more than case, and none that belongs to the delivery, the connection or a proxy. Their values are sealed and "
+        "not shown again.",
     )
-    retry: RetryPolicy = Field(default=RetryPolicy(), description="When what failed is tried again.")
+    retry: RetryPolicy = Field(default=RetryPolicy(), description="When a failed delivery is tried again.")
     per_second: PerSecond | None = Field(
         default=None,
-        description="Requests in a second at most; null is as many as it takes.",
+        description="Requests per second at most; null is no limit.",
     )
 
 
 class EndpointChanges(Model):
-    """What is to be otherwise of an endpoint, as a merge patch (RFC 7396): what is left out stays as it is.
+    """Changes of an endpoint, as a merge patch (RFC 7396): a field that is left out stays as it is.
 
-    So do headers that are not named and parts of `retry`; null takes a header away, or all of them, and makes a retry
-    policy the default again, and ends the limit of `perSecond`.
+    So do headers that are not named, and fields of `retry`. Null removes a header or all of them, restores the default
+    of `retry`, and ends the limit of `perSecond`.
     """
 
     model_config = ConfigDict(json_schema_extra=without_defaults)
@@ -117,14 +118,14 @@ class EndpointChanges(Model):
     description: Description = ""
     signature: Signature = Field(
         default="v1",
-        description="Another one comes with a new secret, and the old one signs too for a day.",
+        description="A change makes a new secret; the old one also signs for a day.",
     )
     headers: ExtraChanges | None = Field(
         default=None,
-        description="Those named are set, or taken away by null; null in place of the object takes all away.",
+        description="The headers that are named are set, or removed by null; null in place of the object removes all.",
     )
     retry: RetryPolicyChanges | None = Field(
-        default=None, description="What is named is changed; null is the default again."
+        default=None, description="The fields that are given are changed; null restores the default."
     )
     per_second: PerSecond | None = Field(default=None, description="Null ends the limit.")
 
@@ -153,22 +154,22 @@ class EndpointChanges(Model):
 
 
 class Endpoint(Shown):
-    """A registered URL."""
+    """A URL that receives events."""
 
-    id: str = Field(description="`whe_…`; `whe_bootstrap` is that of the setting `WEBHOOK_URL`.")
+    id: str = Field(description="`whe_…`; `whe_bootstrap` is the one of the setting `WEBHOOK_URL`.")
     url: str = Field(description="Where events are posted.")
-    events: list[str] = Field(description="The types that it wants.")
+    events: list[str] = Field(description="The event types that it receives.")
     description: str = Field(description="For people.")
     status: Literal["enabled", "paused", "disabled"] = Field(
-        description="`paused`: events wait. `disabled`: none are kept.",
+        description="`paused`: events wait. `disabled`: no events are kept.",
     )
     status_reason: str | None = Field(description="Why it is not enabled.")
     signature: Signature = Field(description="How its events are signed.")
-    public_key: str | None = Field(description="`whpk_…`, which verifies `v1a`.")
-    old_secrets_until: Time | None = Field(description="Until when older secrets sign beside the newest.")
-    header_names: list[str] = Field(description="Its extra headers; what they hold is not shown.")
-    retry: RetryPolicy = Field(description="When what failed is tried again.")
-    per_second: float | None = Field(description="Requests in a second at most.")
+    public_key: str | None = Field(description="`whpk_…`, the public key that verifies `v1a`.")
+    old_secrets_until: Time | None = Field(description="Until when older secrets sign besides the newest.")
+    header_names: list[str] = Field(description="Names of its custom headers; their values are not shown.")
+    retry: RetryPolicy = Field(description="When a failed delivery is tried again.")
+    per_second: float | None = Field(description="Requests per second at most; null is no limit.")
     created_at: Time = Field(description="When it was registered.")
 
     @classmethod
@@ -178,9 +179,9 @@ class Endpoint(Shown):
 
 
 class EndpointWithSecret(Endpoint):
-    """An endpoint, and its secret where it is new."""
+    """An endpoint, with its secret if that is new."""
 
-    secret: str | None = Field(description="`whsec_…`, shown this once; null where none is new, and with `v1a`.")
+    secret: str | None = Field(description="`whsec_…`, shown only this once; null if it is not new, and with `v1a`.")
 
 
 class EndpointList(Shown):

@@ -1,4 +1,4 @@
-"""Recoveries: bring an endpoint every event of a time that it wants and has not received."""
+"""Recoveries: deliver the events of a period that an endpoint has missed."""
 
 from typing import Literal, Self
 
@@ -16,35 +16,35 @@ from errors import Conflict, FieldError, Invalid, NotFound, RequestError
 from sql.database import Row, Transaction
 from sql.ids import new_id
 
-MOST_OPEN = 5  # recoveries of an endpoint: each goes through all events of its time
+MOST_OPEN = 5  # unfinished recoveries of an endpoint: each reads all events of its period
 
 
 class RecoveryRequest(Model):
-    """Events that happened from `since` on and before `until`, which is now unless it is given."""
+    """The period of the events: from `since` until before `until`."""
 
-    since: Since = Field(description="Events that happened from then on: earlier than `until`, and than now.")
-    until: Until | None = Field(default=None, description="And before then; now unless given.")
+    since: Since = Field(description="Beginning of the period: earlier than `until`, and than now.")
+    until: Until | None = Field(default=None, description="End of the period; now unless given.")
 
 
 class RecoveryStarted(Shown):
-    """A recovery that goes on in the background."""
+    """A recovery, which runs in the background."""
 
     recovery_id: str = Field(description="`rec_…`.")
 
 
 class Recovery(Shown):
-    """How far a recovery is."""
+    """The progress of a recovery."""
 
     recovery_id: str = Field(description="`rec_…`.")
     state: Literal["counting", "running", "done", "stopped"] = Field(
-        description="`counting`: what is missing is looked for, and `total` grows. `running`: of these, `done` are "
-        "delivered or on their way. `done`: all are. `stopped`: the endpoint was disabled or deleted meanwhile.",
+        description="`counting`: missed events are counted, and `total` grows. `running`: they are delivered. `done`: "
+        "all are delivered or on their way. `stopped`: the endpoint was disabled or deleted meanwhile.",
     )
-    total: int = Field(description="Events that are missing, as far as they were looked for.")
+    total: int = Field(description="Missed events that were counted so far.")
     done: int = Field(description="How many of them are delivered, or on their way.")
     since: Time = Field(description="As it was given.")
     until: Time = Field(description="As it was given.")
-    created_at: Time = Field(description="When it was asked for.")
+    created_at: Time = Field(description="When it was started.")
     ended_at: Time | None = Field(description="When it ended.")
 
     @classmethod
@@ -55,10 +55,10 @@ class Recovery(Shown):
 
 @retried_transaction(RecoveryRequest)
 async def recover(tx: Transaction, call: Call[RecoveryRequest]) -> Response:
-    """Bring an endpoint what it has not received of a time.
+    """Deliver the events of a period that an endpoint has missed.
 
-    Every event of that time that it wants now and has neither received nor on its way is delivered, in the background.
-    409 while the endpoint is disabled, or five of its recoveries are not done.
+    Those are the events of its present types that were neither delivered nor are on their way. It runs in the
+    background. The answer is 409 if the endpoint is disabled, or if five of its recoveries are not done.
     """
     span, endpoint, recovery = call.body, call.path["id"], new_id("rec_")
     if span.until is not None and span.since >= span.until:
@@ -73,7 +73,7 @@ async def recover(tx: Transaction, call: Call[RecoveryRequest]) -> Response:
 
 
 async def show_recovery(request: Request) -> Response:
-    """Show how far a recovery is."""
+    """Show the progress of a recovery."""
     caller = await permit(request)
     endpoint, recovery = request.path_params["id"], request.path_params["recoveryId"]
     row = await of(request).database.one("show_recovery", org=caller.org, endpoint=endpoint, recovery=recovery)
@@ -86,7 +86,7 @@ def _refusal(endpoint: str, span: RecoveryRequest, row: Row | None) -> RequestEr
     if row is None or row["status"] == "deleted":
         return NotFound(f"There is no webhook {endpoint}.")
     if row["status"] == "disabled":
-        return Conflict(f"{endpoint} is disabled, and would keep nothing: enable it first.")
+        return Conflict(f"{endpoint} is disabled, and no events are kept for it: enable it first.")
     if row["recoveries"] >= MOST_OPEN:
         return Conflict(f"{MOST_OPEN} recoveries of {endpoint} are not done yet: wait for them.")
     return _empty(span)

@@ -1,4 +1,4 @@
-"""Where webhooks may go: the form of a URL, and what it leads to at the moment."""
+"""URLs of webhooks: their form, and the addresses that they lead to."""
 
 import logging
 import re
@@ -23,9 +23,9 @@ CLOSED = (
     "must lead to a public address, at port 80, 443 or an ordinary one from 1024 on, or into a network that "
     "WEBHOOK_ALLOW_CIDRS allows"
 )
-#: Scheme, host, port, and the rest in printable ASCII: no user, no fragment, and in the host nothing that is encoded.
+#: Scheme, host, port, and the rest in printable ASCII: no user, no fragment, and no encoded character in the host.
 FORM = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]*)?(?:[/?][!\"$-~]*)?", re.IGNORECASE | re.ASCII)
-#: The same as a schema has it, without what nobody writes: a port that is empty or begins with 0.
+#: The same for the schema, without an empty port or one that begins with 0.
 PATTERN = (
     rf"^[Hh][Tt][Tt][Pp][Ss]?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::{PORT_NUMBER})?"
     r'(?:[/?][!"$-~]*)?$'
@@ -33,7 +33,7 @@ PATTERN = (
 
 
 def well_formed(text: str) -> str:
-    """Return a URL that a delivery can be made to. Raise ValueError that says what it must be like."""
+    """Return a URL that can receive deliveries. Raise ValueError, which says what it must be like."""
     try:
         host, port = place(text) if FORM.fullmatch(text) else ("", 0)
     except httpx2.InvalidURL:
@@ -44,7 +44,7 @@ def well_formed(text: str) -> str:
 
 
 def place(url: str) -> tuple[str, int]:
-    """Return host and port, read by what deliveries are made with: other eyes might see another host."""
+    """Return host and port, parsed by the HTTP client of deliveries: another parser might find another host."""
     parts = httpx2.URL(url)
     return parts.raw_host.decode(), PORTS[parts.scheme] if parts.port is None else parts.port
 
@@ -62,10 +62,9 @@ ReceiverUrl = Annotated[
 
 
 async def admit(context: Context, url: str) -> None:
-    """Raise Invalid unless webhooks may go to this well-formed URL, by what its host leads to now.
+    """Raise Invalid unless webhooks may be sent to the present addresses of this well-formed URL.
 
-    A host without an address now is let in. What counts is what each connection of a delivery finds
-    (tasks/delivery/dialer.py).
+    A host without an address is accepted: each connection of a delivery checks again (tasks/delivery/dialer.py).
     """
     if context.production and httpx2.URL(url).scheme != "https":
         raise _refused(f"must begin with https in production, not {shown(url)}")
@@ -79,7 +78,7 @@ async def admit(context: Context, url: str) -> None:
             "webhooks may not go to %s: %s", host, reason,
             extra={"event": "receiver.refused", "host": host, "reason": reason},
         )  # fmt: skip
-        # One text for all, or it would tell what is inside a private network.
+        # One text for all reasons, or it would tell what is inside a private network.
         raise _refused(f"{CLOSED}, not {shown(url)}")
 
 
