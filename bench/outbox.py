@@ -27,7 +27,7 @@ from tasks.lanes import Lanes
 from tasks.periodic import run_every
 from tasks.pulse import DEAD, PULSE, Pulse
 from tasks.queue import FAST, SLOW, Consumer, make_app
-from wiring.parts import PATIENCE
+from wiring.shared import PATIENCE
 from wiring.webhooks import ENDPOINT_SLOTS, SLOW_SLOTS, slow_lanes
 
 BODY = 600  # bytes of an event's data, about what JobCompleted has

@@ -17,7 +17,7 @@ from api.http.models import iso
 from browser.engine.profile import VISITS, visiting
 from browser.page.screens import ERRORS, PASSING, Screen
 from commands import environment
-from commands.tell import keep_telling, tell
+from commands.output import keep_telling, tell
 from errors import DatabaseUnavailable, LoggedOut, OperatorError, ProfileElsewhere
 from settings import Settings
 from sql.database import Database
@@ -29,7 +29,7 @@ from tasks.web.selector_source import SelectorSource
 from tasks.web.sessions import DUTY, seats_of
 from tasks.web.state_changes import Account
 from tasks.web.states import State
-from wiring import parts, selectors
+from wiring import selectors, shared
 from wiring.worker import make_worker
 
 BOOT = 90.0  # seconds that a page may take to start; a cold start of the real one was measured at 20-25 s
@@ -173,7 +173,7 @@ async def _look_here(settings: Settings, url: str, examined: ExaminedAccount, pr
     seats = seats_of(worker.parts)
     async with worker.opened(), worker.visiting():
         # Only after our row exists in `workers`: it tells the sweeps of other workers that this home is in use.
-        await Profiles(worker.database, worker.id, home, root, parts.sealer(settings)).sweep()
+        await Profiles(worker.database, worker.id, home, root, shared.sealer(settings)).sweep()
         directory = visiting(root, home)
         try:
             leased = await seats.lease(examined.id)

@@ -16,7 +16,7 @@ from errors import OperatorError, PostriderError
 from settings import Settings
 from sql import schema
 from sql.database import Database
-from wiring import parts
+from wiring import shared
 
 FREE_DISK = 2**30  # bytes that should be free
 #: the work of each duty
@@ -68,7 +68,7 @@ def _database(settings: Settings) -> str:
 
 def _schema(settings: Settings) -> str:
     environment.check_schema(environment.database_url(settings))
-    return f"fits version {parts.VERSION}"
+    return f"fits version {shared.VERSION}"
 
 
 def _clock(settings: Settings) -> str:
@@ -98,7 +98,7 @@ async def _workers(settings: Settings) -> str:
 async def _keys(settings: Settings) -> str:
     survey = Survey()
     async with Database(environment.database_url(settings), size=1) as database:
-        await walk(database, parts.sealer(settings), survey)
+        await walk(database, shared.sealer(settings), survey)
     wrong = []
     if survey.closed:
         wrong.append(f"No key of ENCRYPTION_KEY opens {survey.closed}: add the key that sealed them at its end.")

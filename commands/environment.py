@@ -27,7 +27,7 @@ from errors import DatabaseAway, OperatorError, SettingsWrong
 from settings import Settings, read
 from sql import embedded, schema
 from sql.ids import new_id
-from wiring.parts import VERSION
+from wiring.shared import VERSION
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from commands.client import Client, Json, draw
-from commands.tell import tell
+from commands.output import tell
 from errors import OperatorError
 from settings import Settings
-from wiring import parts
+from wiring import shared
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ async def welcome(settings: Settings) -> None:
     """Link a first account, print how to begin, and print the codes of waiting accounts, until cancelled."""
     key = settings.api_key.get_secret_value() if settings.api_key else ""
     try:
-        async with Client(parts.sandbox_url(settings).removesuffix("/sandbox"), key) as client:
+        async with Client(shared.sandbox_url(settings).removesuffix("/sandbox"), key) as client:
             await _wait_up(client)
             greeting = Greeting(client, key)
             async with asyncio.TaskGroup() as group:

@@ -11,7 +11,7 @@ from settings import Settings
 from sql.database import Database
 from sql.ids import new_id
 from sql.sealing import admit
-from wiring import parts
+from wiring import shared
 
 ORG = "org_default"
 
@@ -33,7 +33,7 @@ def create(settings: Settings, name: str, *, signed: bool) -> int:
     async def work(database: Database) -> None:
         key_id, key = new_id("key_"), new_secret("key_")
         secret = new_secret("sec_") if signed else None
-        sealer = parts.sealer(settings)
+        sealer = shared.sealer(settings)
         sealed = sealer.seal(secret.encode(), key_id.encode()) if secret else None
         async with database.transaction() as tx:
             if sealed:

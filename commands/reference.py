@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from commands import calls
+from commands import http_docs
 from settings import Settings
 from tasks.web.states import diagram
 
@@ -79,5 +79,5 @@ if __name__ == "__main__":
     MARKDOWN.write_text(markdown())
     ACCOUNTS.write_text(accounts())
     WEBHOOKS.write_text(webhooks())
-    CALLS.write_text(calls.page())
+    CALLS.write_text(http_docs.page())
     ENVIRONMENT.write_text(environment())

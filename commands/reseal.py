@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from commands import environment
+from commands.output import keep_telling, tell
 from commands.sealed import Survey, walk
-from commands.tell import keep_telling, tell
 from crypto import Sealer
 from errors import DatabaseUnavailable, OperatorError
 from settings import Settings
 from sql.database import Database, Row, Transaction
-from wiring import parts
+from wiring import shared
 
 RETRY_SECONDS = 0.5  # until rows that others had locked are tried again
 PATIENCE = 60.0  # seconds without progress until it gives up on locked rows
@@ -30,10 +30,10 @@ def run_reseal(settings: Settings) -> int:
 
 
 async def _reseal(settings: Settings, url: str) -> None:
-    sealer = parts.sealer(settings)
+    sealer = shared.sealer(settings)
     first = sealer.fingerprints[0]
-    silent = {"silent": max(SILENT, settings.lease_seconds + parts.TAKEOVER), "silent_api": SILENT}
-    async with Database(url, size=2, name="postrider reseal", patience=parts.PATIENCE) as database:
+    silent = {"silent": max(SILENT, settings.lease_seconds + shared.TAKEOVER), "silent_api": SILENT}
+    async with Database(url, size=2, name="postrider reseal", patience=shared.PATIENCE) as database:
         await database.transact(lambda tx: _begin(tx, first, silent))
         tell(f"The key has the fingerprint {first}. From now on no process starts without it.")
         run = Run(database, sealer)

@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from commands import environment, greeting
+from commands.output import tell
 from commands.signals import on_signals
-from commands.tell import tell
-from commands.turn import Turn, turn
+from commands.up_lock import Turn, turn
 from errors import OperatorError
 from settings import Settings
 from sql import embedded, schema

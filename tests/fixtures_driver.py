@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 from playwright.async_api import Playwright
 
-from browser.engine import engine, seam
+from browser.engine import engine, playwright_calls
 
 
 class Lent:
@@ -30,10 +30,10 @@ class Lender:
         self._starting = asyncio.Lock()
 
     async def start(self, seconds: float = 60) -> Playwright:
-        """Lend the driver, in place of `seam.start_driver`."""
+        """Lend the driver, in place of `playwright_calls.start_driver`."""
         async with self._starting:
             if self._driver is None:
-                self._driver = await seam.start_driver(seconds)
+                self._driver = await playwright_calls.start_driver(seconds)
             return cast("Playwright", Lent(self._driver))
 
     async def stop(self) -> None:
@@ -44,4 +44,4 @@ class Lender:
 
 def let_engines_have_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a test that harms the driver."""
-    monkeypatch.setattr(engine, "start_driver", seam.start_driver)
+    monkeypatch.setattr(engine, "start_driver", playwright_calls.start_driver)

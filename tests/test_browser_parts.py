@@ -1,4 +1,4 @@
-"""The driver's parts that need no page: selectors, states, the seam, profiles, finding a Chromium, reading ticks."""
+"""Parts of the driver without a page: selectors, states, calls of Playwright, profiles, finding Chromium, ticks."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ import playwright.async_api
 import pytest
 
 import errors
-from browser.engine import chromium, profile, seam
+from browser.engine import chromium, playwright_calls, profile
 from browser.engine.engine import look_for
 from browser.page import selectors
 from browser.page.bubbles import Bubble, Side, Tick, read_bubbles, read_tick
@@ -120,7 +120,7 @@ def test_staying_is_allowed() -> None:
     assert all(move(state, state) is state for state in State)
 
 
-# --- the seam
+# --- calls of Playwright
 
 
 def playwright_errors() -> set[type[Exception]]:
@@ -132,7 +132,7 @@ def playwright_errors() -> set[type[Exception]]:
 
 
 def test_every_exception_of_playwright_has_its_class() -> None:
-    known = {name for name, pattern, _ in seam.TABLE if not pattern}
+    known = {name for name, pattern, _ in playwright_calls.TABLE if not pattern}
     assert {each.__name__ for each in playwright_errors()} == known
 
 
@@ -153,7 +153,7 @@ async def test_translation(error: playwright.async_api.Error, ours: type[errors.
         raise error
 
     with pytest.raises(ours) as caught:
-        await seam.bounded(fails(), 1)
+        await playwright_calls.bounded(fails(), 1)
     assert type(caught.value) is ours
     assert str(error) in str(caught.value)
 
@@ -310,7 +310,7 @@ async def test_an_exception_that_is_none_of_playwrights_is_translated_when_the_d
     node = script_of(tmp_path / "node", "exit 127")
     monkeypatch.setenv("PLAYWRIGHT_NODEJS_PATH", str(node))
     with pytest.raises(errors.ChromiumMissing, match="driver does not start"):
-        await seam.start_driver(20)
+        await playwright_calls.start_driver(20)
 
 
 async def test_the_trial_lies_among_the_profiles_and_leaves_nothing(tmp_path: Path) -> None:

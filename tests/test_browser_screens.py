@@ -10,8 +10,8 @@ import pytest
 import errors
 from browser.engine.engine import Engine, Look
 from browser.engine.flags import FLAGS, OFF, ON, PLAYWRIGHT_OFF, PLAYWRIGHT_ON, TELEMETRY
+from browser.engine.playwright_calls import bounded
 from browser.engine.process import browsers, browsers_of
-from browser.engine.seam import bounded
 from browser.page import selectors
 from browser.page.dialogs import close_all
 from browser.page.reader import Patience, Reader

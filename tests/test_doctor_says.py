@@ -19,7 +19,7 @@ from browser.engine.profile import visiting
 from browser.page.checkup import examine
 from browser.page.screens import Screen
 from browser.page.whatsapp import WhatsApp
-from commands import checkup, environment, tell
+from commands import checkup, environment, output
 from commands.checkup import ExaminedAccount
 from crypto import Sealer
 from errors import OperatorError, ProfileElsewhere
@@ -126,7 +126,7 @@ async def test_who_does_not_look_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(checkup, "PATIENCE", 0.5)
-    monkeypatch.setattr(tell, "EVERY", 0.2)
+    monkeypatch.setattr(output, "EVERY", 0.2)
     assert await said(database_url, tmp_path) == "There is no account a."
     await add_lanes(database, "a")
     await add_worker(database, "wrk_old")

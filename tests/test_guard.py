@@ -12,7 +12,7 @@ import psutil
 import pytest
 from fixtures_browser import until
 
-from browser.engine import guardian
+from browser.engine import guard_process
 from browser.engine.guard import Guard
 from browser.engine.process import browsers_of, end_orphans, is_running
 from browser.engine.profile import VISITS
@@ -259,18 +259,18 @@ async def test_orphans_are_ended_and_nothing_else(worker: Worker, tmp_path: Path
     ],
 )
 def test_which_command_lines_hold_a_profile(command: bytes, *, is_held: bool) -> None:
-    assert guardian.holds(command, b"/d/acc_1") is is_held
+    assert guard_process.holds(command, b"/d/acc_1") is is_held
 
 
 def test_a_table_of_ps_is_read() -> None:
     table = b"    1     0 /sbin/launchd\n  512     1 /Applications/A b.app/A b --user-data-dir=/d/acc 1 -x\n   7 1 \n"
-    assert guardian.parse(table) == [
+    assert guard_process.parse(table) == [
         (1, 0, b"/sbin/launchd"),
         (512, 1, b"/Applications/A b.app/A b --user-data-dir=/d/acc 1 -x"),
     ]
 
 
 def test_this_process_is_in_the_list() -> None:
-    own = {pid: (parent, command) for pid, parent, command in guardian.processes()}[os.getpid()]
+    own = {pid: (parent, command) for pid, parent, command in guard_process.processes()}[os.getpid()]
     assert own[0] == os.getppid()
     assert own[1].startswith(os.fsencode(sys.executable) + b"\0")

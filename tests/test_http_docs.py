@@ -15,10 +15,10 @@ from api.openapi import document
 from api.openapi.examples import EXAMPLES
 from api.openapi.tags import EVERY_CALL, TAGS
 from app import OPERATIONS
-from commands import calls, reference
+from commands import http_docs, reference
 from errors import RequestError
 
-DOCUMENT: dict[str, Any] = json.loads(document.document(OPERATIONS, "1", calls.TODAY))
+DOCUMENT: dict[str, Any] = json.loads(document.document(OPERATIONS, "1", http_docs.TODAY))
 DESCRIBED = {
     f"{method.upper()} {path}": about for path, item in DOCUMENT["paths"].items() for method, about in item.items()
 }
@@ -27,11 +27,11 @@ SENTENCE = re.compile(r"[A-Z0-9`].*\.", re.DOTALL)
 
 
 def test_the_page_equals_the_description() -> None:
-    assert reference.CALLS.read_text() == calls.page(), "run `make reference`"
+    assert reference.CALLS.read_text() == http_docs.page(), "run `make reference`"
 
 
 def test_every_call_is_on_the_page_with_its_codes() -> None:
-    page = calls.page()
+    page = http_docs.page()
     for call, about in DESCRIBED.items():
         (section,) = re.findall(rf"^### `{re.escape(call)}`\n(.*?)(?=^##)", page + "\n##", re.DOTALL | re.MULTILINE)
         assert about["summary"] in section
@@ -48,13 +48,13 @@ def test_what_every_call_may_be_refused_with_is_told_once() -> None:
     assert "Any call may be refused with 400 `malformed` and 422 `invalid`" in EVERY_CALL
     for about in DESCRIBED.values():
         assert {code for answer in about["responses"].values() for code in answer.get("x-codes", ())} >= EVERYWHERE
-    for line in re.findall("^Refused: .*$", calls.page(), re.MULTILINE):
+    for line in re.findall("^Refused: .*$", http_docs.page(), re.MULTILINE):
         assert not any(f"`{code}`" in line for code in EVERYWHERE)
 
 
 def test_every_link_on_the_page_leads_somewhere() -> None:
-    page = calls.page()
-    headings = [calls.slug(found) for found in re.findall(r"^#+ (.*)$", page, re.MULTILINE)]
+    page = http_docs.page()
+    headings = [http_docs.slug(found) for found in re.findall(r"^#+ (.*)$", page, re.MULTILINE)]
     assert len(set(headings)) == len(headings), "two headings have one anchor"
     for anchor in re.findall(r"\]\(#([^)]*)\)", page):
         assert anchor in headings
@@ -74,7 +74,7 @@ def test_every_call_parameter_and_field_is_described() -> None:
 
 
 def test_every_code_is_described() -> None:
-    page = calls.page()
+    page = http_docs.page()
     errors = [*RequestError.__subclasses__()]
     errors += [narrower for error in errors for narrower in error.__subclasses__()]
     for error in errors:

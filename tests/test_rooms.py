@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from commands.calls import slug
+from commands.http_docs import slug
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))

@@ -16,8 +16,8 @@ from fixtures_sandbox import (  # noqa: F401 - fixtures
 from playwright.async_api import expect
 
 from browser.sandbox.app import create_sandbox
-from browser.sandbox.magic import Magic
 from browser.sandbox.problem import PHONE
+from browser.sandbox.special_numbers import Magic
 from browser.sandbox.store import HERE, Store
 from browser.sandbox.web import version_of
 

@@ -10,7 +10,7 @@ from commands.environment import load
 from crypto import Sealer
 from errors import SettingsWrong
 from settings import Settings, read
-from wiring import parts
+from wiring import shared
 
 KEY = base64.b64encode(bytes(32)).decode()
 PRODUCTION = {"env": "production", "database_url": "postgresql://db/x", "api_key": "k" * 20, "encryption_key": KEY}
@@ -125,7 +125,7 @@ def test_in_production_white_space_is_no_key(monkeypatch: pytest.MonkeyPatch) ->
 def test_encryption_keys_stand_between_commas_with_white_space_or_without(tmp_path: Path) -> None:
     other = base64.b64encode(bytes([1] * 32)).decode()
     given = load(data_dir=tmp_path, encryption_key=f" {KEY} ,\n {other}\n", _env_file=None)
-    assert parts.sealer(given).fingerprints == Sealer.from_text(f"{KEY},{other}").fingerprints
+    assert shared.sealer(given).fingerprints == Sealer.from_text(f"{KEY},{other}").fingerprints
     for wrong in (f"{KEY},", f",{KEY}", f"{KEY},,{other}", f"{KEY} {other}"):
         with pytest.raises(SettingsWrong, match="ENCRYPTION_KEY: each key must be 32 bytes in base64"):
             load(data_dir=tmp_path, encryption_key=wrong, _env_file=None)

@@ -22,7 +22,7 @@ from resolver import Resolver
 from settings import Settings
 from sql.database import Database
 from sql.ids import new_id
-from wiring.parts import VERSION, pace_limits
+from wiring.shared import VERSION, pace_limits
 
 
 def make_api(settings: Settings, url: str, sandbox: Starlette | None = None) -> Starlette:

@@ -31,7 +31,7 @@ from tasks.web.ticks import Ticks
 from tasks.web.watchdog import Sealing, Watchdog
 from wiring import selectors
 from wiring.frame import DRAIN_PATIENCE, Frame
-from wiring.parts import pace_limits, sandbox_url, sealer, unsealer
+from wiring.shared import pace_limits, sandbox_url, sealer, unsealer
 
 SEAL_EVERY = 3600.0  # seconds between seals of an open session; a sealed login may be at most six hours behind
 

@@ -16,7 +16,7 @@ from tasks.lanes import Lanes
 from tasks.part import Part
 from tasks.queue import FAST, SLOW, Consumer
 from wiring.frame import DRAIN_PATIENCE, Frame
-from wiring.parts import unsealer
+from wiring.shared import unsealer
 
 #: Endpoints that one worker delivers to at once, per queue: waiting for an answer costs little, and many may hang.
 ENDPOINT_SLOTS, SLOW_SLOTS = 1000, 1000

@@ -17,7 +17,7 @@ from tasks.queue import Drainer, make_app
 from tasks.upkeep import Upkeep
 from tasks.worker import Worker
 from wiring.frame import Frame
-from wiring.parts import PATIENCE, TAKEOVER, VERSION, sealer
+from wiring.shared import PATIENCE, TAKEOVER, VERSION, sealer
 
 if TYPE_CHECKING:
     from browser.page.reader import Patience

@@ -16,10 +16,10 @@ from playwright.async_api import BrowserContext, Playwright
 
 from browser.engine.chromium import Chromium, find_chromium, trial_profile
 from browser.engine.flags import BYPASS, FLAGS, PROXIED, identity, user_agent
+from browser.engine.playwright_calls import bounded, start_driver
 from browser.engine.process import is_running, kill_browsers_of, newest_driver
 from browser.engine.proxy import Proxy
 from browser.engine.relay import Relay
-from browser.engine.seam import bounded, start_driver
 from errors import BrowserLost, SendError
 
 LOG = logging.getLogger(__name__)

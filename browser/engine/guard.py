@@ -16,7 +16,7 @@ from errors import OperatorError
 
 LOG = logging.getLogger(__name__)
 
-PROGRAM = Path(__file__).with_name("guardian.py")
+PROGRAM = Path(__file__).with_name("guard_process.py")
 #: seconds between heartbeats, and how many may go unanswered. Heartbeats are counted instead of seconds, because a
 #: worker that was itself stopped could not read the answers.
 HEARTBEAT_SECONDS, MAX_UNANSWERED = 0.5, 3

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any
 
-from browser.engine.seam import bounded
+from browser.engine.playwright_calls import bounded
 from browser.page import restriction
 from browser.page.bubbles import Tick, read_tick
 from browser.page.chat_owner import ChatOwner, is_group, numbers_called, numbers_of

@@ -10,7 +10,7 @@ from typing import Any
 
 from playwright.async_api import ElementHandle
 
-from browser.engine.seam import bounded
+from browser.engine.playwright_calls import bounded
 from browser.page.dialogs import close_all
 from browser.page.reader import Reader, secret_name
 from browser.page.text_matching import same_box

@@ -3,7 +3,7 @@
 import re
 from contextlib import suppress
 
-from browser.engine.seam import bounded
+from browser.engine.playwright_calls import bounded
 from browser.page.reader import Doubts, Reader
 from browser.page.screens import Dialog, says
 from errors import PageHung, UnknownDialog

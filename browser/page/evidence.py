@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from playwright.async_api import Page
 
-from browser.engine.seam import bounded
+from browser.engine.playwright_calls import bounded
 from browser.page.selectors import Selectors
 from errors import SendError
 

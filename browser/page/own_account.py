@@ -4,7 +4,7 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 
-from browser.engine.seam import bounded
+from browser.engine.playwright_calls import bounded
 from browser.page.dialogs import close_all, press
 from browser.page.reader import Reader
 from browser.page.screens import ERRORS, Screen, Sight, recognise

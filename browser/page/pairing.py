@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from playwright.async_api import Locator
 
-from browser.engine.seam import bounded
+from browser.engine.playwright_calls import bounded
 from browser.page.dialogs import close
 from browser.page.reader import Reader
 from browser.page.screens import ERRORS, Screen, Sight, recognise, says

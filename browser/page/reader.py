@@ -11,7 +11,7 @@ from typing import Any
 
 from playwright.async_api import JSHandle, Locator, Page
 
-from browser.engine.seam import bounded
+from browser.engine.playwright_calls import bounded
 from browser.page.bubbles import Bubble, read_bubbles
 from browser.page.screens import Sight
 from browser.page.selectors import Selectors

@@ -15,9 +15,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from playwright.async_api import BrowserContext, Page
 
 from browser.engine.engine import Engine, Look
+from browser.engine.playwright_calls import bounded
 from browser.engine.process import kill_browsers_of
 from browser.engine.proxy import Proxy
-from browser.engine.seam import bounded
 from browser.page.bubbles import Bubble, Tick
 from browser.page.census import ESSENTIAL, Census
 from browser.page.chats import Chats

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import segno
 
-from browser.sandbox.keyring import Device
+from browser.sandbox.linked_devices import Device
 from browser.sandbox.stream import Stream
 from browser.sandbox.timing import Timing
 from errors import Conflict

@@ -8,11 +8,11 @@ from starlette.requests import Request
 
 from browser.sandbox.accounts import Accounts, title
 from browser.sandbox.control import LOGOUTS, Controls
-from browser.sandbox.keyring import Keyring
+from browser.sandbox.delivery import PostOffice
+from browser.sandbox.linked_devices import Keyring
 from browser.sandbox.linking import LinkScreens
 from browser.sandbox.live import Live
-from browser.sandbox.magic import Magic
-from browser.sandbox.postoffice import PostOffice
+from browser.sandbox.special_numbers import Magic
 from browser.sandbox.store import Store
 from browser.sandbox.timing import Timing
 

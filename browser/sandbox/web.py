@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import PathLike, StaticFiles
 from starlette.types import Scope
 
-from browser.sandbox import pageapi
+from browser.sandbox import page_api
 from browser.sandbox.problem import account_id
 from browser.sandbox.sandbox import Sandbox
 
@@ -117,5 +117,5 @@ routes: list[BaseRoute] = [
     Route("/web/{account}", to_whatsapp),
     Route("/web/{account}/", whatsapp),
     Route("/web/{account}/send", whatsapp),
-    Mount("/web/{account}/api", routes=pageapi.routes),
+    Mount("/web/{account}/api", routes=page_api.routes),
 ]

@@ -89,7 +89,7 @@ async def freeze_part(cluster: Cluster, rng: random.Random, *, names: Sequence[s
     if part.process is None or part.process.returncode is not None:
         raise Missed
     process = psutil.Process(part.process.pid)
-    if part in cluster.workers and not any("guardian" in " ".join(one.cmdline()) for one in process.children()):
+    if part in cluster.workers and not any("guard_process" in " ".join(one.cmdline()) for one in process.children()):
         # Its guard was killed a moment ago.
         raise Missed
     await _freeze([process], seconds)
@@ -302,7 +302,7 @@ KINDS: dict[str, Kind] = {
     "kill browser": kill_browser,
     "kill renderer": kill_renderer,
     "kill driver": partial(kill_helper, word="run-driver"),
-    "kill guard": partial(kill_helper, word="guardian"),
+    "kill guard": partial(kill_helper, word="guard_process"),
     "lose machine": lose_machine,
     "restart api": partial(kill_part, names=["api"], number=signal.SIGTERM),
     "restart worker": partial(kill_part, names=WORKERS, number=signal.SIGTERM),

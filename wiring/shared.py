@@ -1,4 +1,4 @@
-"""What more than one process derives from the settings."""
+"""What several parts and processes are made with, derived from the settings."""
 
 from collections.abc import Callable
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""The one seam to Playwright: bounds every step in time and turns its exceptions into ours."""
+"""Every call of Playwright is made here: bounded in time, with its exceptions translated into ours."""
 
 import asyncio
 import re

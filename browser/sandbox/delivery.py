@@ -9,7 +9,7 @@ from enum import IntEnum
 
 from browser.sandbox.accounts import Accounts, title
 from browser.sandbox.live import Live
-from browser.sandbox.magic import Magic
+from browser.sandbox.special_numbers import Magic
 from browser.sandbox.store import Row, Store
 from browser.sandbox.timing import Timing
 from errors import Forbidden

@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from browser.sandbox.keyring import Login
+from browser.sandbox.linked_devices import Login
 from browser.sandbox.problem import Fields, account_id, phone_digits
 from browser.sandbox.sandbox import Sandbox
 from browser.sandbox.stream import EventStream

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from commands import turn as turns
-from commands.turn import turn
+from commands import up_lock
+from commands.up_lock import turn
 from errors import OperatorError
 
 CHILD = [sys.executable, "-c", "import sys; sys.stdin.read()"]
@@ -14,7 +14,7 @@ CHILD = [sys.executable, "-c", "import sys; sys.stdin.read()"]
 def test_one_has_the_turn_and_gives_it_back_when_its_children_have_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "WAIT", 0.3)
+    monkeypatch.setattr(up_lock, "WAIT", 0.3)
     told: list[str] = []
     with turn(tmp_path, told.append) as first:
         with pytest.raises(OperatorError, match="up already"), turn(tmp_path, told.append):
