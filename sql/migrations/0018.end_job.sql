@@ -1,11 +1,11 @@
--- What many queries do alike: the end of a job, the fence of a lane, the end of old rows.
--- Oldest code that may run on it: 0.3.0. It writes the same by itself.
+-- Functions of many queries: end jobs, check a lane's fence, purge old rows.
+-- Oldest code that may run on it: 0.3.0. Its own queries write the same.
 
 create function end_jobs(
     p_ids text[], p_state text, p_why text default null, p_detail text default null, p_reason text default null,
     p_bubble text default null
 ) returns table (lanes text[]) language plpgsql
--- One plan for one job and for a thousand, made once for each connection.
+-- One plan for one job and for a thousand, made once per connection.
 set plan_cache_mode = force_generic_plan as $$
 begin
     return query with ended as (
@@ -24,16 +24,16 @@ begin
     from ended;
 end $$;
 comment on function end_jobs(text[], text, text, text, text, text) is
-    'End jobs that the calling statement has locked: sent, failed or cancelled, each with its step and its event; return the '
-    'lanes to wake, a row a job. p_why is the detail of the step and, of what failed, its error_code; p_detail and p_reason '
-    'are the rest of its error.';
+    'End jobs that the calling statement has locked, as sent, failed or cancelled, each with a timeline step and an event. '
+    'Return a row per job: the lanes to wake. p_why is the detail of the step and the error_code of a failed job; p_detail '
+    'and p_reason are the rest of its error.';
 
 create function fenced(p_lane text, p_epoch bigint) returns table (id text) rows 1 language plpgsql as $$
 begin
     return query select lanes.id from lanes where lanes.id = p_lane and epoch = p_epoch for no key update;
 end $$;
 comment on function fenced(text, bigint) is
-    'Lock a lane for its newest drain, which its epoch names; an older drain gets no row, and writes nothing.';
+    'Lock a lane for the drain with its present epoch. An older drain gets no row, and so writes nothing.';
 
 create function fenced_if_open(p_lane text, p_epoch bigint) returns table (id text) rows 1 language plpgsql as $$
 begin
@@ -44,13 +44,13 @@ begin
     for no key update;
 end $$;
 comment on function fenced_if_open(text, bigint) is
-    'The same while its gate is open; that of an account counts as closed while its org sends nothing.';
+    'Like fenced, but only while the lane''s gate is open. The gate of an account counts as closed while its org is paused.';
 
 create function purge(p_table regclass, p_time name, p_before timestamptz, p_most integer) returns bigint language plpgsql as $$
 declare
     gone bigint;
 begin
-    -- ctid names a row that is locked: nobody can move it meanwhile.
+    -- A locked row keeps its ctid.
     execute format('delete from %1$s where ctid = any (array(
                         select ctid from %1$s where %2$I < $1 order by %2$I limit $2 for update skip locked))', p_table, p_time)
         using p_before, p_most;
@@ -58,5 +58,5 @@ begin
     return gone;
 end $$;
 comment on function purge(regclass, name, timestamptz, integer) is
-    'Delete the oldest rows of a table, some at a time: those whose time, a column, is before a moment. What somebody holds '
-    'stays. Returns how many it deleted. Not for partitioned tables, where ctid names no row.';
+    'Delete at most p_most of the oldest rows whose column p_time is before p_before; locked rows are skipped. Return their '
+    'number. Not for partitioned tables, whose ctids are not unique.';
