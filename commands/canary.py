@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from api.http.models import iso
 from api.sending.enqueue import accept
-from api.sending.requests import SendRequest
+from api.sending.send_request import SendRequest
 from commands import environment
 from commands.checkup import ExaminedAccount, Progress, find
 from errors import OperatorError, RequestError

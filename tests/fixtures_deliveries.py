@@ -21,7 +21,7 @@ from tasks.delivery.lane import DeliveryWork
 from tasks.delivery.request import Requests
 from tasks.delivery.result_writer import ResultWriter
 from tasks.lanes import Drain
-from tasks.sending.job import Job
+from tasks.sending.claimed_job import Job
 
 SEALER = Sealer([bytes(32)])
 SECRET = new_secret("whsec_")

@@ -15,7 +15,7 @@ from sql.database import Database
 from tasks.lanes import Drain, Lanes, LostWakeups
 from tasks.pulse import Pulse
 from tasks.queue import Consumer, make_app
-from tasks.sending.job import Job
+from tasks.sending.claimed_job import Job
 
 
 @dataclass

@@ -25,7 +25,7 @@ from psycopg.rows import dict_row
 from api.accounts.actions import steer
 from api.http.queue_limit import QueueLimit
 from api.sending.enqueue import Accepted, accept
-from api.sending.requests import SendRequest
+from api.sending.send_request import SendRequest
 from browser.page.bubbles import Bubble, Side, Tick
 from browser.page.evidence import Evidence as Taken
 from browser.page.history import Finding, Reason, judge
@@ -45,7 +45,7 @@ from errors import (
 from sql.database import Database, Row, Transaction
 from tasks.lanes import Drain, Lanes, LostWakeups, Unattended
 from tasks.pulse import Pulse
-from tasks.sending.job import Policy
+from tasks.sending.claimed_job import Policy
 from tasks.sending.jobs import Jobs
 from tasks.web.account_errors import is_of_account
 from tasks.web.evidence_store import EvidenceStore

@@ -5,7 +5,7 @@ from fixtures_lanes import add_jobs, add_lanes, value
 
 from sql.database import Database
 from tasks.lanes import Drain
-from tasks.sending.job import Job
+from tasks.sending.claimed_job import Job
 from wiring.worker import make_worker
 
 

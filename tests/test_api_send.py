@@ -9,7 +9,7 @@ from fixtures_lanes import add_jobs
 from psycopg.sql import SQL
 
 from api.http.queue_limit import QueueLimit
-from api.sending.requests import SendRequest
+from api.sending.send_request import SendRequest
 from sql.database import Database
 
 PHONE = "15551230001"

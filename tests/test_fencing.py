@@ -19,7 +19,7 @@ from sql.database import Database, Transaction
 from sql.loader import queries
 from tasks.lanes import Drain
 from tasks.pulse import Pulse
-from tasks.sending.job import Job
+from tasks.sending.claimed_job import Job
 
 ROOT = Path(__file__).parent.parent
 OLD, NEW = "00000000-0000-0000-0000-00000000000a", "00000000-0000-0000-0000-00000000000b"

@@ -11,7 +11,7 @@ from sql.database import Database, bounded
 from sql.loader import queries
 from tasks.lanes import Drain, Lanes, Unattended
 from tasks.pulse import Pulse
-from tasks.sending.job import Job
+from tasks.sending.claimed_job import Job
 
 ROOT = Path(__file__).parent.parent
 

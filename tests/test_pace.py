@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 from sql.database import Database
 from sql.pace_limits import PaceLimits
 from tasks.lanes import Drain
-from tasks.sending.job import Job
+from tasks.sending.claimed_job import Job
 from tasks.sending.pace import LONGEST_GAP, Pace, PaceStatus
 
 NONE = PaceLimits(0, 0, 0, 0, 0, 0, per_recipient_hour=0, gap_seconds=(0, 0), quiet_hours=None)

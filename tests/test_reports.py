@@ -9,7 +9,7 @@ from fixtures_webhooks import put_endpoint, put_events
 
 from sql.database import Database
 from tasks.lanes import Drain
-from tasks.sending.job import Job
+from tasks.sending.claimed_job import Job
 
 HARD = {"q": 'a"b\\c', "n": 1.5, "u": "é😀\u2028", "list": [None, True]}
 

@@ -15,7 +15,7 @@ from errors import NotLinked, SendError, UiChanged, WrongChat
 from sql.database import Database
 from tasks.lanes import UNKNOWN_LIMIT, Drain
 from tasks.pulse import Pulse
-from tasks.sending.job import Job
+from tasks.sending.claimed_job import Job
 from tasks.web import send
 from tasks.web.lane import AccountWork
 from wiring.worker import make_worker

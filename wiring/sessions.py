@@ -10,7 +10,7 @@ from browser.page.selectors import Selectors
 from settings import Settings
 from tasks.part import PeriodicTask
 from tasks.queue import Consumer
-from tasks.sending.job import Policy
+from tasks.sending.claimed_job import Policy
 from tasks.sending.jobs import Jobs
 from tasks.sending.pace import Pace
 from tasks.web.account_errors import AccountErrors

@@ -9,7 +9,7 @@ from typing import TypeVar
 from api.http.context import Context
 from api.http.models import iso, shown
 from api.http.validators import minified
-from api.sending.requests import SendRequest
+from api.sending.send_request import SendRequest
 from errors import FieldError, Invalid, NotFound, QueueFull, RequestError
 from sql.database import Transaction
 from sql.ids import new_id

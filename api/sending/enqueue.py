@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from api.http.context import Context
 from api.http.middleware import request_id
 from api.sending.admission import NewJob, admit
-from api.sending.requests import SendRequest
+from api.sending.send_request import SendRequest
 from errors import IdempotencyKeyReused, RequestError
 from sql.database import Transaction
 

@@ -13,7 +13,7 @@ from api.http.models import Model, Shown
 from api.http.operations import Operation
 from api.http.problems import ItemRefused
 from api.sending.enqueue import Accepted, Answer, accept
-from api.sending.requests import SendRequest
+from api.sending.send_request import SendRequest
 from errors import IdempotencyKeyReused, QueueFull, RequestError
 
 LARGEST_BATCH = 1000  # messages

@@ -12,7 +12,7 @@ from errors import DatabaseUnavailable, OutcomesUnknown, OutcomeUnknown, Refused
 from sql.database import Database, Transaction
 from tasks.backoff import backoff
 from tasks.lanes import UNKNOWN_LIMIT, Drain, wake_returned
-from tasks.sending.job import Job, Policy
+from tasks.sending.claimed_job import Job, Policy
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from errors import DailyCapExceeded
 from sql.database import Database, Transaction
 from sql.pace_limits import PaceLimits
 from tasks.lanes import Drain, wake_returned
-from tasks.sending.job import Job
+from tasks.sending.claimed_job import Job
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from errors import AttemptFailed, OutcomeUnknown, Refused, SendError, UiChanged
 from sql.database import Database
-from tasks.sending.job import Job
+from tasks.sending.claimed_job import Job
 from tasks.web.evidence_store import EvidenceStore
 from tasks.web.seats import Session
 

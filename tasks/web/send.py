@@ -31,7 +31,7 @@ from errors import (
     UiChanged,
 )
 from tasks.lanes import Drain
-from tasks.sending.job import Job
+from tasks.sending.claimed_job import Job
 from tasks.sending.jobs import SETTLE_RETRY_SECONDS, Jobs
 from tasks.web import page_metrics
 from tasks.web.incoming import Incoming

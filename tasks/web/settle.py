@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from browser.page.history import Finding, Reason, Verdict
 from errors import AttemptFailed, OutcomeUnknown, Refused, UiChanged
 from tasks.lanes import Drain
-from tasks.sending.job import Job
+from tasks.sending.claimed_job import Job
 from tasks.sending.jobs import Jobs
 from tasks.web.job_evidence import JobEvidence
 from tasks.web.seats import Session
