@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import AsyncMock
 
@@ -347,14 +348,28 @@ async def test_settling_proves_nothing_by_messages_that_bear_no_id(page: WhatsAp
     assert (found.verdict, found.reason) == (Verdict.UNKNOWN, Reason.UNREADABLE)
 
 
-@pytest.mark.long
-async def test_settling_looks_through_a_long_chat(pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp]) -> None:
+LINES = 70  # more than the page keeps in the DOM
+
+
+async def long_chat(pages: Pages, page: WhatsApp, account: str) -> tuple[str, str | None]:
+    """Open a new chat and have it grow; return its number, and the anchor of a message of ours that is far up."""
     phone = new_phone()
     await send(page, phone, "the anchor")
     anchor = await last(page)
     await send(page, phone, "far up")
-    for number in range(70):  # more than the page keeps in the DOM
-        await pages.phone(linked[0], "incoming", phone=phone, text=f"line {number}\nand one more")
+    for number in range(LINES):
+        await pages.phone(account, "incoming", phone=phone, text=f"line {number}\nand one more")
+
+    async def has_come() -> bool:
+        return (await page._history.end())[-1].text.startswith(f"line {LINES - 1}\n")
+
+    await until(has_come)
+    return phone, anchor
+
+
+@pytest.mark.long
+async def test_settling_looks_through_a_long_chat(pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp]) -> None:
+    phone, anchor = await long_chat(pages, page, linked[0])
     found = await page.look_for(phone, "far up", anchor)
     assert found.verdict is Verdict.SENT
     assert found.bubble is not None
@@ -362,6 +377,48 @@ async def test_settling_looks_through_a_long_chat(pages: Pages, page: WhatsApp, 
     assert (await page.look_for(phone, "never", anchor, others=others)).verdict is Verdict.NOT_SENT
     assert (await page.look_for(phone, "never", anchor)).reason is Reason.OTHER_OUTGOING
     assert (await page.look_for(phone, "never", "no-such-id")).verdict is Verdict.UNKNOWN
+
+
+#: Frames are drawn, and scrolling is told, 0.2 s later than at once: the reads of a page do not wait for either.
+LATE_FRAMES = """() => {
+    const late = (act) => setTimeout(act, 200);
+    window.requestAnimationFrame = (act) => late(() => act(performance.now()));
+    const told = new WeakSet();
+    document.addEventListener("scroll", (event) => {
+        if (told.has(event)) return;
+        event.stopImmediatePropagation();
+        const again = new Event("scroll");
+        told.add(again);
+        late(() => event.target.dispatchEvent(again));
+    }, true);
+}"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["2026-08", "2026-08-harsh"], indirect=True)
+async def test_settling_waits_for_frames_that_a_busy_machine_draws_late(
+    pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp]
+) -> None:
+    _, anchor = await long_chat(pages, page, linked[0])
+    newest = await last(page)
+    await page._page.evaluate(LATE_FRAMES)
+    rows, whole = await page._history.after(anchor)
+    assert (whole, len(rows), rows[-1].id) == (True, LINES + 1, newest)
+    finding = await page._history.find("never", anchor, None, [rows[0].id])
+    assert finding.verdict is Verdict.NOT_SENT, finding
+    await page._page.reload()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["2026-08"], indirect=True)
+async def test_settling_on_a_busy_machine_is_slow_and_not_wrong(
+    page: WhatsApp, friend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where fewer reads fit into the time than must agree."""
+    await page.open_chat(friend)
+    monkeypatch.setattr(page._reader, "patience", replace(PATIENCE, answer=1.0, poll=0.4))
+    finding = await page._history.find("never", None, None, [row.id for row in await page._history.end()])
+    assert finding.verdict is Verdict.NOT_SENT, finding
 
 
 async def test_the_anchor_may_be_theirs(pages: Pages, page: WhatsApp, linked: tuple[str, WhatsApp]) -> None:

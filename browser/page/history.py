@@ -15,6 +15,8 @@ from errors import PageHung
 
 #: reads in a row that must agree before the list counts as at rest, and before it counts as fully loaded
 REST_READS, LOADED_READS = 2, 6
+#: reads before a list that keeps changing is given up, however long they take
+LEAST_READS = 20
 #: scrolls back before a chat is given up as too long
 MAX_SCROLLS = 400
 
@@ -107,8 +109,8 @@ class History:
 
     async def _show(self, rows: list[Bubble], hidden: str) -> list[Bubble]:
         """Scroll to a row that was emptied because it was far from the view, and wait for its content."""
-        await self._reader.ask("scroll", to="", id=hidden)
-        async for _ in self._reader.looks(self._reader.patience.doubt):
+        await self._reader.ask("scroll", id=hidden)
+        async for _ in self._reader.looks(self._reader.patience.doubt, least=REST_READS):
             shown = {bubble.id: bubble for bubble in await self._reader.bubbles() if bubble.side is not Side.HIDDEN}
             rows = [shown.get(bubble.id, bubble) for bubble in rows]
             if hidden in shown:
@@ -126,14 +128,14 @@ class History:
 
     async def begins_here(self) -> bool:
         """Tell whether the top of the list is the beginning of the chat, and not only of its loaded part."""
-        return begins(await self._reader.ask("scroll", to=""), self._reader.selectors)
+        return begins(await self._reader.ask("top"), self._reader.selectors)
 
     async def _scroll(self, agreeing: int, *, to: str) -> list[Bubble]:
         """Scroll and read until `agreeing` reads in a row agree. Raise PageHung when they never do."""
         await self._reader.ask("scroll", to=to)
         before: list[str] | None = None
         agreed = 0
-        async for _ in self._reader.looks(self._reader.patience.answer):
+        async for _ in self._reader.looks(self._reader.patience.answer, least=LEAST_READS):
             bubbles = await self._reader.bubbles()
             ids = [bubble.id for bubble in bubbles]
             agreed = agreed + 1 if ids == before else 1

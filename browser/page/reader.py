@@ -151,11 +151,15 @@ class Reader:
         """Click as a person does: by a trusted event, in the middle, once the target is at rest."""
         await bounded(target.click(timeout=self.patience.click * 1000), self.patience.click + 1)
 
-    async def looks(self, seconds: float) -> AsyncIterator[float]:
-        """Yield the seconds that have passed, at once and then at each poll, until `seconds` are over."""
-        began = time.monotonic()
-        while (passed := time.monotonic() - began) < seconds:
+    async def looks(self, seconds: float, *, least: int = 1) -> AsyncIterator[float]:
+        """Yield the seconds that have passed, at once and then at each poll, until `seconds` are over.
+
+        It yields `least` times in any case: on a busy machine one read may take longer than all of them should.
+        """
+        began, looked = time.monotonic(), 0
+        while (passed := time.monotonic() - began) < seconds or looked < least:
             yield passed
+            looked += 1
             await asyncio.sleep(self.patience.poll)
 
 

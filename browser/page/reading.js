@@ -254,28 +254,43 @@
   const ready = ({ css }) => {
     const box = all(document, css.compose).find(shown) ?? null;
     return {
-      panel: !!one(document, css.panel), chat: chat({ css }), rows: rows({ css }), top: scroll({ css }),
+      panel: !!one(document, css.panel), chat: chat({ css }), rows: rows({ css }), top: top({ css }),
       dialogs: dialogs(css).length, suggestions: all(document, css.suggestions).filter(shown).length,
       focused: !!box && (document.activeElement === box || box.contains(document.activeElement)),
       loose: loose({ css }),
     };
   };
 
-  // Scrolls the message list to its "end", "back" until the oldest row in the DOM is at the bottom of the view, or to
-  // the row with this `id`; without any of these it does not scroll. Returns whether the list is at its top, and the
-  // words of the list there.
-  const scroll = ({ css, to, id }) => {
+  const listOf = (css) => {
     const panel = panelOf(css);
     const oldest = panel && css.bubble.map((each) => panel.querySelector(each)).find(Boolean);
     const scrolls = (node) =>
       node.scrollHeight > node.clientHeight + 1 && /auto|scroll/.test(getComputedStyle(node).overflowY);
     let list = oldest ?? panel;
     while (list && !scrolls(list)) list = list.parentElement;
+    return { panel, oldest, list };
+  };
+
+  // Whether the message list is at its top, and the words of the list there.
+  const top = ({ css }) => {
+    const { panel, list } = listOf(css);
+    const reached = !list || list.scrollTop <= 0;
+    return { top: reached, words: reached ? ((list ?? panel)?.innerText ?? "").slice(0, 5000) : "" };
+  };
+
+  // Waits for two frames. The page is told of a scroll with the next one, and draws what that brings with the one after
+  // it; on a busy machine several reads fit before them. A hidden page draws no frames.
+  const drawn = () => document.visibilityState === "hidden" ? null
+    : new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+
+  // Scrolls the message list to its "end", "back" until the oldest row in the DOM is at the bottom of the view, or to
+  // the row with this `id`, and waits until the page has drawn it.
+  const scroll = async ({ css, to, id }) => {
+    const { panel, oldest, list } = listOf(css);
     if (to === "end" && list) list.scrollTop = list.scrollHeight;
     if (to === "back" && oldest) oldest.scrollIntoView({ block: "end", behavior: "instant" });
     if (id) bearers(css, panel).find(([each]) => each === id)?.[1].scrollIntoView({ block: "center", behavior: "instant" });
-    const top = !list || list.scrollTop <= 0;
-    return { top, words: top ? ((list ?? panel)?.innerText ?? "").slice(0, 5000) : "" };
+    await drawn();
   };
 
   // Scrolls the chat list to its "top", or "on" by less than a view. Returns whether that moved it.
@@ -289,11 +304,11 @@
     return list?.scrollTop !== before;
   };
 
-  const readers = { sight, place, census, rows, notices, chats, chat, contact, loose, ready, scroll,
+  const readers = { sight, place, census, rows, notices, chats, chat, contact, loose, ready, top, scroll,
     scrollChats };
   // NUL and halves of surrogate pairs, which Postgres cannot store, are removed from every text of the page.
   const printable = (_, value) => (typeof value === "string" ? value.replace(/[\0\p{Cs}]/gu, "") : value);
   // JSON in both directions: Playwright would walk each value of an object twice, here and in its driver, which takes
   // longer than the reading itself.
-  return (question, more) => JSON.stringify(readers[question]({ css, ...JSON.parse(more) }), printable);
+  return async (question, more) => JSON.stringify(await readers[question]({ css, ...JSON.parse(more) }) ?? null, printable);
 }

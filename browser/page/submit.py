@@ -54,7 +54,7 @@ class Submission:
             await self._history.end()
             await self._close_overlays()
             await self._box.focus("compose")
-            look = await self._reader.ask("ready", to="")
+            look = await self._reader.ask("ready")
             found = self._fault(look)
             if found is None:
                 ids = [row["id"] for row in look["rows"]]
