@@ -47,13 +47,21 @@ gc.disable()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run a test of the page suite on one kind of page, which its name chooses; on the others it is long."""
-    for item in items:
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
-            kind = item.callspec.params.get("kind")
-            chosen = KINDS[int(hashlib.sha256(item.originalname.encode()).hexdigest(), 16) % len(KINDS)]
-            if kind is not None and kind != chosen:
-                item.add_marker(pytest.mark.long)
+    """Run a test of the page suite on one of its kinds of page, which its name chooses; on the others it is long."""
+    variants = [item for item in items if isinstance(item, pytest.Function) and "kind" in params(item)]
+    drawn: defaultdict[str, set[object]] = defaultdict(set)
+    for item in variants:
+        drawn[item.nodeid.partition("[")[0]].add(params(item)["kind"])
+    for item in variants:
+        kinds = [kind for kind in KINDS if kind in drawn[item.nodeid.partition("[")[0]]] or KINDS
+        chosen = kinds[int(hashlib.sha256(item.originalname.encode()).hexdigest(), 16) % len(kinds)]
+        if params(item)["kind"] != chosen:
+            item.add_marker(pytest.mark.long)
+
+
+def params(item: pytest.Function) -> dict[str, object]:
+    """Return the parameters that a test is run with."""
+    return dict(item.callspec.params) if hasattr(item, "callspec") else {}
 
 
 @pytest.hookimpl(trylast=True)

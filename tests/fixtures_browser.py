@@ -32,9 +32,10 @@ DOMS = ("legacy", "bare", "2026-08")
 #: for tests of what all draw alike: it is seen on the newest one, and on the others in the long tests
 EACH_DOM = [*(pytest.param(dom, marks=pytest.mark.long) for dom in DOMS[:-1]), DOMS[-1]]
 HARSH = "-harsh"
-#: Each generation, plain and harsh. A test of the page suite is run on one of them, and on all in the long tests: see
-#: conftest.py.
+#: Each generation, plain and harsh, for tests of how a message is written and found: that is what is harsh in a page.
 KINDS = tuple(dom + harsh for dom in DOMS for harsh in ("", HARSH))
+#: Each generation once, for all others. A test is run on one of its kinds, on all in the long tests: see conftest.py.
+GENERATIONS = ("legacy", "bare-harsh", "2026-08-harsh")
 SELECTORS = selectors.load()
 #: what takes a person's while on the real page takes a moment here
 TIMING = replace(
@@ -211,7 +212,7 @@ async def pages(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pages
         yield Pages(origin, http, engine, tmp_path_factory.mktemp("chrome-data"))
 
 
-@pytest.fixture(scope="session", params=KINDS)
+@pytest.fixture(scope="session", params=GENERATIONS)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -7,7 +7,20 @@ from pathlib import Path
 from unittest.mock import AsyncMock
 
 import pytest
-from fixtures_browser import PATIENCE, Pages, friend, kind, last, linked, new_phone, page, pages, press, send, until
+from fixtures_browser import (
+    KINDS,
+    PATIENCE,
+    Pages,
+    friend,
+    last,
+    linked,
+    new_phone,
+    page,
+    pages,
+    press,
+    send,
+    until,
+)
 
 import errors
 from browser.engine.engine import look_for
@@ -16,7 +29,13 @@ from browser.page.history import Reason, Verdict
 from browser.page.screens import Screen
 from browser.page.whatsapp import WhatsApp
 
-__all__ = ["friend", "kind", "linked", "page", "pages"]
+__all__ = ["friend", "linked", "page", "pages"]
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
 
 LONG = " ".join(f"Word {number} of a long message, with ünïcode and 🎉." for number in range(100))[:4000]
 TEXTS = {

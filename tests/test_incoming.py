@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fixtures_browser import KINDS
+from fixtures_browser import GENERATIONS
 from fixtures_house import House, house
 from fixtures_postgres import own_database
 
@@ -242,10 +242,10 @@ async def test_a_message_that_cannot_be_stored_holds_up_nothing(
     assert "🔔" not in caplog.text
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", GENERATIONS)
 async def test_a_stop_is_credited_to_nobody_for_the_title_of_a_chat(running: House, kind: str) -> None:
     """A contact that is saved under somebody else's number, and somebody who is no contact, of whom it is the title."""
-    saved, named, unsaved = "447700900060", "447700900123", f"1555124020{KINDS.index(kind)}"
+    saved, named, unsaved = "447700900060", "447700900123", f"1555124020{GENERATIONS.index(kind)}"
     account = await running.link(kind=kind)
     assert (await running.client._http.patch("/org", json={"optOutReply": "You are out."})).status_code == 200
     before = len(await running.received(named))
