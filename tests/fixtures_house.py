@@ -75,9 +75,9 @@ class House:
         """Wait until a job has ended and return it."""
         return await self.client.wait(f"/jobs/{job}", "status", ENDED, seconds)
 
-    async def received(self, phone: str) -> list[str]:
-        """Return the texts that a recipient got."""
-        items = (await self.client.get(f"/sandbox/messages?phone={phone}"))["items"]
+    async def received(self, phone: str, account: str = "") -> list[str]:
+        """Return the texts that a recipient got, from one account or any."""
+        items = (await self.client.get(f"/sandbox/messages?phone={phone}&account={account}"))["items"]
         return [item["text"] for item in items]
 
     async def event(self, job: str, kinds: Iterable[str] = ("JobCompleted", "JobFailed")) -> Json:
