@@ -32,9 +32,9 @@ DOMS = ("legacy", "bare", "2026-08")
 #: for tests of what all draw alike: it is seen on the newest one, and on the others in the long tests
 EACH_DOM = [*(pytest.param(dom, marks=pytest.mark.long) for dom in DOMS[:-1]), DOMS[-1]]
 HARSH = "-harsh"
-#: Each generation, plain and harsh, for tests of how a message is written and found: that is what is harsh in a page.
+#: each generation, plain and harsh
 KINDS = tuple(dom + harsh for dom in DOMS for harsh in ("", HARSH))
-#: Each generation once, for all others. A test is run on one of its kinds, on all in the long tests: see conftest.py.
+#: Each generation once. A test is run on one of its kinds, and on all of them in the long tests: see conftest.py.
 GENERATIONS = ("legacy", "bare-harsh", "2026-08-harsh")
 SELECTORS = selectors.load()
 #: what takes a person's while on the real page takes a moment here

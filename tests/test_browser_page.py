@@ -8,7 +8,8 @@ from unittest.mock import AsyncMock
 
 import pytest
 from fixtures_browser import (
-    KINDS,
+    DOMS,
+    GENERATIONS,
     PATIENCE,
     Pages,
     friend,
@@ -31,8 +32,10 @@ from browser.page.whatsapp import WhatsApp
 
 __all__ = ["friend", "linked", "page", "pages"]
 
+PLAIN = DOMS[-1]  # what is harsh changes how a message is written and found, in the same way on every generation
 
-@pytest.fixture(scope="session", params=KINDS)
+
+@pytest.fixture(scope="session", params=[*GENERATIONS, PLAIN])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
