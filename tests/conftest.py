@@ -48,7 +48,7 @@ gc.disable()
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run a test of the page suite on one of its kinds of page, which its name chooses; on the others it is long."""
-    variants = [item for item in items if isinstance(item, pytest.Function) and "kind" in params(item)]
+    variants = [item for item in items if isinstance(item, pytest.Function) and params(item).get("kind") in KINDS]
     drawn: defaultdict[str, set[object]] = defaultdict(set)
     for item in variants:
         drawn[item.nodeid.partition("[")[0]].add(params(item)["kind"])
