@@ -13,7 +13,9 @@ PostriderError
 │   ├── Invalid                  422
 │   │   └── IdempotencyKeyReused
 │   ├── TooManyRequests          429
-│   └── DatabaseUnavailable · EncryptionKeyMissing      503, ours
+│   ├── DatabaseError            503, ours; nothing was accepted
+│   │   └── DatabaseUnavailable · DatabaseBusy · DatabaseSlow · DatabaseFull
+│   └── EncryptionKeyMissing     503, ours
 ├── SendError                    why a message was not sent, or may not have been
 │   ├── NotOnWhatsApp            final: the recipient's
 │   ├── NewChatsRestricted       final: the account's
@@ -176,10 +178,32 @@ class QueueFull(TooManyRequests):
     code = "queue_full"
 
 
-class DatabaseUnavailable(RequestError):
-    """The database is away; nothing was accepted."""
+class DatabaseError(RequestError):
+    """The database did not do what it was asked for; nothing was accepted."""
 
     code, status, title = "database_unavailable", 503, "Service unavailable"
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The database is away; nothing was accepted."""
+
+
+class DatabaseBusy(DatabaseError):
+    """Too many requests wait for the database; nothing was accepted."""
+
+    code = "database_busy"
+
+
+class DatabaseSlow(DatabaseError):
+    """The database did not finish in time and was stopped; the same request will probably take as long again."""
+
+    code = "database_slow"
+
+
+class DatabaseFull(DatabaseError):
+    """The database has no room left, which its operator must make; nothing was accepted."""
+
+    code = "database_full"
 
 
 class EncryptionKeyMissing(RequestError):

@@ -1,7 +1,6 @@
 """`postrider api`: the HTTP API, until a signal."""
 
 import asyncio
-import contextlib
 import logging
 import time
 
@@ -10,7 +9,7 @@ from starlette.applications import Starlette
 
 from commands import environment
 from commands.signals import on_signals, on_stdin_ended
-from errors import DatabaseUnavailable
+from errors import DatabaseError, DatabaseUnavailable
 from server import config, running
 from settings import Settings
 from sql.database import Database
@@ -46,7 +45,7 @@ async def _api(settings: Settings, url: str, sandbox: Starlette | None, *, end_w
     app = make_api(settings, url, sandbox)
     on_exit = sandbox.state.sandbox.stop if sandbox else None
     async with running(config(app, settings.host, settings.port), on_exit) as serving:
-        fatal = asyncio.create_task(_away_for_long(app.state.context.database, settings.database_grace_seconds))
+        fatal = asyncio.create_task(_away_for_long(url, settings.database_grace_seconds))
         signs = [asyncio.create_task(event.wait()) for event in (stop, app.state.heartbeat.fatal)]
         await asyncio.wait([*signs, fatal, serving], return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set():
@@ -54,13 +53,21 @@ async def _api(settings: Settings, url: str, sandbox: Starlette | None, *, end_w
     return 0 if stop.is_set() else 1
 
 
-async def _away_for_long(database: Database, grace: float) -> None:
-    """Return when the database has been away for longer than the grace; never with a grace of 0."""
+async def _away_for_long(url: str, grace: float) -> None:
+    """Return when the database has been away for longer than the grace; never with a grace of 0.
+
+    It asks on a connection of its own: a pool that is fully in use, or a slow query, is no outage.
+    """
     seen = time.monotonic()
-    while not grace or time.monotonic() - seen < grace:
-        await asyncio.sleep(POLL_SECONDS)
-        with contextlib.suppress(DatabaseUnavailable):
-            await database.one("database_time")
+    async with Database(url, size=1, name="postrider watch") as database:
+        while not grace or time.monotonic() - seen < grace:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                await database.one("database_time")
+            except DatabaseUnavailable:
+                continue
+            except DatabaseError:
+                log.debug("the database answers, but does not do its work")
             seen = time.monotonic()
     reason = f"the database has been away for more than {grace:.0f} s"
     log.error("the API ends: %s", reason, extra={"event": "api.failed", "reason": reason})

@@ -18,7 +18,7 @@ from browser.engine.profile import VISITS, visiting
 from browser.page.screens import ERRORS, PASSING, Screen
 from commands import environment
 from commands.output import keep_telling, tell
-from errors import DatabaseUnavailable, LoggedOut, OperatorError, ProfileElsewhere
+from errors import DatabaseError, LoggedOut, OperatorError, ProfileElsewhere
 from settings import Settings
 from sql.database import Database
 from sql.ids import new_id
@@ -218,7 +218,7 @@ async def _leave(seats: Seats, examined: ExaminedAccount, progress: Progress) ->
         try:
             await seats.leave(examined.id, examined.state_reason)
             break
-        except DatabaseUnavailable:
+        except DatabaseError:
             if not retries_left:
                 raise
             await asyncio.sleep(RETRY_SECONDS)

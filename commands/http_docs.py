@@ -121,8 +121,9 @@ class _Page:
         ]
         self._bodies = {call.body: call for call in self._calls if call.body}
         used = Counter(self._item(call.answer) or call.answer for call in self._calls if call.answer)
-        #: refusals that every call may answer
-        self._everywhere = set.intersection(*({*call.refusals} for call in self._calls))
+        #: refusals of every call that uses the database
+        used_by = ({*call.refusals} for call in self._calls if any(status == "503" for status, _ in call.refusals))
+        self._everywhere = set.intersection(*used_by)
         #: schemas that several calls answer, which get a section of their own
         self._shared = [name for name, times in used.items() if times > 1]
 
@@ -335,7 +336,8 @@ def _errors() -> list[type[PostriderError]]:
     found: list[type[PostriderError]] = [PostriderError]
     for error in RequestError.__subclasses__():
         found += [error, *error.__subclasses__()]
-    return sorted(found, key=lambda error: error.status)
+    by_code = {error.code: error for error in found}
+    return sorted(by_code.values(), key=lambda error: error.status)
 
 
 def _first(error: type[PostriderError]) -> str:

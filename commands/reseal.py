@@ -9,7 +9,7 @@ from commands import environment
 from commands.output import keep_telling, tell
 from commands.sealed import Survey, walk
 from crypto import Sealer
-from errors import DatabaseUnavailable, OperatorError
+from errors import DatabaseError, OperatorError
 from settings import Settings
 from sql.database import Database, Row, Transaction
 from wiring import shared
@@ -40,7 +40,7 @@ async def _reseal(settings: Settings, url: str) -> None:
         try:
             async with keep_telling(lambda: run.progress):
                 await run.to_the_end()
-        except DatabaseUnavailable:
+        except DatabaseError:
             raise OperatorError(f"The connection to the database was lost. {run.progress} Run this again.") from None
     tell(run.progress)
     if run.survey.closed:

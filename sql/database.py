@@ -3,16 +3,17 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import psycopg
+from psycopg import errors as postgres
 from psycopg.rows import class_row, dict_row
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-from errors import DatabaseUnavailable
+from errors import DatabaseBusy, DatabaseError, DatabaseFull, DatabaseSlow, DatabaseUnavailable
 from sql.loader import queries
 from sql.pool import Pool
 
@@ -24,7 +25,6 @@ T = TypeVar("T")
 LIMIT = 15.0  # seconds a statement or a transaction may take, the wait for a connection included
 POOL_TIMEOUT = 3.0  # seconds a request waits for a connection
 LONGEST_REST = 0.1  # seconds that a Share pauses at most after a call
-RETRY_AFTER = 5.0  # seconds that a client is asked to wait while the database is away
 #: Without these, a peer that vanished without closing the connection blocks a call for hours (procrastinate #1334).
 CONNECTION: dict[str, Any] = {
     "connect_timeout": 5,
@@ -32,54 +32,85 @@ CONNECTION: dict[str, Any] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
-    "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s -c timezone=utc",
+    # Postgres stops a statement before our own wait for an answer ends (ANSWER in pool.py): a statement that is slow is
+    # told from a server that is silent.
+    "options": "-c statement_timeout=9s -c idle_in_transaction_session_timeout=30s -c timezone=utc",
 }
 
-#: Errors which mean that Postgres is unavailable or shutting down.
-AWAY: tuple[type[Exception], ...] = (
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    # After a failover, the connection may lead to a replica.
-    psycopg.errors.ReadOnlySqlTransaction,
-    PoolTimeout,
-    PoolClosed,
-    TooManyRequests,
-)
-#: Operational errors that do not mean so: two transactions conflicted, and this one may be retried.
-COLLISIONS: tuple[type[Exception], ...] = (
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.SerializationFailure,
-)
+#: Two transactions conflicted: they are retried once, and mean nothing else.
+COLLISIONS: tuple[type[psycopg.Error], ...] = (postgres.DeadlockDetected, postgres.SerializationFailure)
+#: What a result that is not to be lost is written again after.
+RETRIED: tuple[type[Exception], ...] = (DatabaseError, *COLLISIONS)
+#: Beginning of a SQLSTATE (appendix A of the manual of Postgres) → error; the longest that fits counts. Any other, such
+#: as a syntax error, is a fault of ours and raised as it is.
+STATES: Mapping[str, type[DatabaseError]] = {
+    "08": DatabaseUnavailable,  # connection
+    "25006": DatabaseUnavailable,  # read-only: after a failover, the connection may lead to a replica
+    "25P03": DatabaseSlow,  # idle_in_transaction_session_timeout
+    "25P04": DatabaseSlow,  # transaction_timeout
+    "28": DatabaseUnavailable,  # user or password
+    "53": DatabaseBusy,  # memory, connections
+    "53100": DatabaseFull,  # disk
+    "55P03": DatabaseSlow,  # lock_timeout
+    "57": DatabaseUnavailable,  # shutdown, crash, start
+    "57014": DatabaseSlow,  # statement_timeout
+    "58": DatabaseUnavailable,  # operating system
+    "F0": DatabaseUnavailable,  # configuration
+}
+#: Exception without a SQLSTATE → error, the most specific first.
+STATELESS: Mapping[type[psycopg.Error], type[DatabaseError]] = {
+    PoolTimeout: DatabaseBusy,
+    TooManyRequests: DatabaseBusy,
+    PoolClosed: DatabaseUnavailable,
+    psycopg.OperationalError: DatabaseUnavailable,
+    psycopg.InterfaceError: DatabaseUnavailable,
+}
+#: Seconds that a client is asked to wait. After DatabaseSlow it is not asked to try again at all.
+RETRY_AFTER: Mapping[type[DatabaseError], float] = {DatabaseUnavailable: 5.0, DatabaseBusy: 1.0, DatabaseFull: 60.0}
+
+
+def translate(error: psycopg.Error) -> DatabaseError | None:
+    """Return our error for one of psycopg or its pool, or None for a collision and a fault of ours."""
+    state = error.sqlstate or ""
+    if state:
+        kind = next((STATES[state[:length]] for length in (5, 2) if state[:length] in STATES), None)
+    else:
+        kind = next((ours for theirs, ours in STATELESS.items() if isinstance(error, theirs)), None)
+    return None if kind is None else kind(retry_after=RETRY_AFTER.get(kind))
 
 
 @asynccontextmanager
 async def bounded(seconds: float) -> AsyncIterator[None]:
-    """Limit the block to so many seconds. Timed here, since a frozen server does not apply its own timeouts."""
+    """Limit a transaction to so many seconds, as Postgres does from version 17 on. Raise TransactionTimeout."""
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError as error:
-        log.warning(
-            "the database did not answer within %.0f s", seconds, extra={"event": "database.silent", "seconds": seconds}
-        )
-        raise DatabaseUnavailable(retry_after=RETRY_AFTER) from error
+        raise postgres.TransactionTimeout(f"It took more than {seconds:.0f} s.") from error
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what psycopg and its pool raise when Postgres is away into DatabaseUnavailable (503)."""
+    """Translate what psycopg and its pool raise."""
     try:
         yield
-    except COLLISIONS:
-        raise
-    except AWAY as error:
-        reason = type(error).__name__
-        log.warning("the database is away: %s", reason, extra={"event": "database.away", "reason": reason})
-        raise DatabaseUnavailable(retry_after=RETRY_AFTER) from error
     except psycopg.Error as error:
+        if ours := translate(error):
+            _log_failure(ours, type(error).__name__)
+            raise ours from error
         # After the first line Postgres quotes rows, with message texts and phone numbers, which must not be logged.
         error.args = (error.diag.message_primary or str(error),)
         raise
+
+
+def _log_failure(error: DatabaseError, reason: str) -> None:
+    if isinstance(error, DatabaseUnavailable):
+        log.warning("the database is away: %s", reason, extra={"event": "database.away", "reason": reason})
+    else:
+        log.warning(
+            "the database did not do its work: %s (%s)", error.code, reason,
+            extra={"event": "database.overloaded", "code": error.code, "reason": reason},
+        )  # fmt: skip
 
 
 class Transaction:
@@ -107,15 +138,25 @@ class Transaction:
 
 
 class Database:
-    """A pool of connections that runs named queries. Each call raises DatabaseUnavailable while Postgres is away."""
+    """A pool of connections that runs named queries. Each call raises a DatabaseError when Postgres does not do it."""
 
-    def __init__(self, url: str, *, size: int = 10, name: str = "postrider", patience: float = POOL_TIMEOUT) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        size: int = 10,
+        name: str = "postrider",
+        patience: float = POOL_TIMEOUT,
+        most_waiting: int = 0,
+    ) -> None:
+        """Make a pool of `size` connections, for one of which at most `most_waiting` callers wait (0 is any number)."""
         self.url = url
         self._pool = Pool(
             url,
             min_size=1,
             max_size=size,
             timeout=patience,
+            max_waiting=most_waiting,
             # Give up a failed connection attempt soon: the next request then starts a new one at once. The pool's own
             # exponential backoff would go on for minutes after a long outage.
             reconnect_timeout=2.0,

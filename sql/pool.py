@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 ANSWER = 10.0  # seconds that Postgres has for one answer; the connection is closed then
 CHECK = 1.0  # seconds that an idle connection has to answer a check
@@ -62,6 +62,23 @@ class Pool(AsyncConnectionPool[Connection]):
 
     def __init__(self, conninfo: str, **options: Any) -> None:
         super().__init__(conninfo, connection_class=Connection, **{**options, "check": self._answers})
+        self._lent = 0
+
+    async def getconn(self, timeout: float | None = None) -> Connection:  # noqa: ASYNC109  # psycopg_pool's signature
+        """Lend a connection. Raise PoolTimeout when all are in use, ConnectionTimeout when none could be opened."""
+        try:
+            connection = await super().getconn(timeout)
+        except PoolTimeout as error:
+            if self._lent < self.max_size:
+                raise psycopg.errors.ConnectionTimeout("No connection could be opened.") from error
+            raise
+        self._lent += 1
+        return connection
+
+    async def putconn(self, conn: Connection) -> None:
+        """Take a connection back."""
+        self._lent -= 1
+        await super().putconn(conn)
 
     async def _answers(self, connection: Connection) -> None:
         if time.monotonic() - connection.answered < FRESH and not _is_readable(connection):

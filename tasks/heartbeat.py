@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from errors import DatabaseUnavailable
+from errors import DatabaseError, DatabaseUnavailable
 from sql.database import Database
 from sql.sealing import lacking
 from tasks.part import Part
@@ -17,6 +17,7 @@ HEARTBEAT = 5.0  # seconds; a worker that is silent for 30 s counts as dead
 class Heartbeat:
     """Renews the worker's row and the leases of its parts, and ends the worker when it must not go on."""
 
+    #: of its own: a pool that is fully in use must not cost the worker its leases
     database: Database
     worker: str
     parts: Sequence[Part]
@@ -53,8 +54,9 @@ class Heartbeat:
                 "renew_worker", worker=self.worker, ids=self.procrastinate_ids, lease=self.lease_seconds,
                 open=sorted(account for part in self.parts for account in part.open_accounts()),
             )  # fmt: skip
-        except DatabaseUnavailable:
-            if self.grace_seconds and self.age > self.grace_seconds:
+        except DatabaseError as error:
+            away = isinstance(error, DatabaseUnavailable)
+            if away and self.grace_seconds and self.age > self.grace_seconds:
                 self._end(f"the database has been away for more than {self.grace_seconds:.0f} s")
             for part in self.parts:
                 part.database_away()

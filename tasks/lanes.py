@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from errors import DatabaseUnavailable
+from errors import DatabaseError
 from logs import bind
 from sql.database import Database, Row, Transaction
 
@@ -97,7 +97,7 @@ class Lanes:
                 attended = True
         except Unattended:
             log.debug("lane %s was not attended to", drain.lane)
-        except DatabaseUnavailable:
+        except DatabaseError:
             log.warning(
                 "the drain of lane %s ends: the database is away",
                 drain.lane,
@@ -105,13 +105,13 @@ class Lanes:
             )
         except Exception:
             # A bug fails the next drain too; without a pause the pulse would start one every second.
-            with suppress(DatabaseUnavailable):
+            with suppress(DatabaseError):
                 await self.database.all("attend", lane=drain.lane, seconds=ERROR_RETRY_SECONDS)
             raise
         finally:
             self.draining.discard(drain.lane)
             # If this cannot be written, `LostWakeups` finishes the wake-up, and the pulse wakes the lane again.
-            with suppress(DatabaseUnavailable):
+            with suppress(DatabaseError):
                 await self.database.all(
                     "end_drain", lane=drain.lane, epoch=drain.epoch, began=drain.began, attended=attended
                 )

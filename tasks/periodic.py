@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
-from errors import DatabaseUnavailable
+from errors import DatabaseError
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ async def run_every(name: str, every: float, run_once: Callable[[], Awaitable[ob
     while True:
         try:
             await run_once()
-        except DatabaseUnavailable:
+        except DatabaseError:
             log.warning("%s waits for the database", name, extra={"event": "duty.waits", "duty": name})
         except Exception:
             log.exception("%s failed", name, extra={"event": "duty.failed", "duty": name})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import procrastinate
 
-from errors import DatabaseUnavailable
+from errors import DatabaseError
 from sql.database import Database, Transaction
 from sql.sealing import admit
 from tasks.heartbeat import Heartbeat
@@ -47,6 +47,7 @@ class Worker:
         """Keep its resources open within the block; it takes no work yet."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.database)
+            await stack.enter_async_context(self.heartbeat.database)
             for part in self.parts:
                 await stack.enter_async_context(part.opened())
             yield
@@ -131,7 +132,7 @@ class Worker:
         await tx.all("tell_keys", worker=self.id, fingerprints=fingerprints)
 
     async def _unregister(self) -> None:
-        with suppress(DatabaseUnavailable):
+        with suppress(DatabaseError):
             await self.database.all("unregister_worker", worker=self.id)
 
     def _start_heartbeat(self) -> asyncio.Task[None]:

@@ -14,6 +14,8 @@ from settings import Settings, read
 from sql.database import Database
 from wiring.api import create_app
 
+#: Where there is no Postgres.
+NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 KEY = "test-key-0123456789"
 ADMIN_KEY = "test-admin-key-0123456789"
 ENCRYPTION_KEY = base64.b64encode(bytes(32)).decode()

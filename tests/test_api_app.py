@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import psycopg
 import pytest
-from fixtures_api import ADMIN_KEY, ENCRYPTION_KEY, api, client_of, new_account, production, rows, running
+from fixtures_api import ADMIN_KEY, ENCRYPTION_KEY, NOWHERE, api, client_of, new_account, production, rows, running
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import DeadlockDetected
 from psycopg.sql import SQL, Identifier
@@ -24,7 +24,6 @@ from settings import read
 from sql.database import Database
 from wiring.api import create_app
 
-NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 SECURITY = {"x-content-type-options", "content-security-policy", "referrer-policy", "cache-control", "x-request-id"}
 
 
@@ -83,7 +82,7 @@ async def test_a_second_collision_is_503_and_a_client_that_left_is_nobodys_fault
     async with running(database_url, mounts) as app, client_of(app) as client:
         busy = await client.get("/collided")
         gone = await client.get("/left")
-    assert (busy.status_code, busy.json()["code"], busy.headers["retry-after"]) == (503, "database_unavailable", "1")
+    assert (busy.status_code, busy.json()["code"], busy.headers["retry-after"]) == (503, "database_busy", "1")
     assert gone.status_code == 400
 
 

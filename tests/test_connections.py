@@ -200,7 +200,7 @@ async def test_lost_packets_are_noticed_by_tcp_on_every_kind_of_connection(datab
                     assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
                     assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
                 row = await (await connection.execute("show statement_timeout")).fetchone()
-                assert row == ("30s",)
+                assert row == ("9s",)
 
 
 # --- a server that takes no writes, and another one at the same address -------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from fixtures_lanes import SENT, add_jobs, add_lanes, add_worker, lane_worker, pulse_while, until, value
 
 from errors import DatabaseUnavailable
-from sql.database import Database, bounded
+from sql.database import Database
 from sql.loader import queries
 from tasks.lanes import Drain, Lanes, Unattended
 from tasks.pulse import Pulse
@@ -318,12 +318,6 @@ async def test_linking_opens_only_what_waited_for_it(database: Database, change:
         await tx.connection.execute(change)
     await database.all("open_linked_gate", account="a", worker="wrk_a")
     assert await value(database, "select open_at <= now() from lanes") == opens
-
-
-async def test_a_server_that_does_not_answer_counts_as_away() -> None:
-    with pytest.raises(DatabaseUnavailable):
-        async with bounded(0.05):
-            await asyncio.Event().wait()
 
 
 async def test_a_leader_that_says_nothing_loses_the_lead(database: Database, database_url: str) -> None:

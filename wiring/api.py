@@ -24,12 +24,15 @@ from sql.database import Database
 from sql.ids import new_id
 from wiring.shared import VERSION, pace_limits
 
+#: Requests that wait for a connection; more of them would wait longer than clients do.
+MOST_WAITING = 1000
+
 
 def make_api(settings: Settings, url: str, sandbox: Starlette | None = None) -> Starlette:
     """Return the API, in development with the sandbox mounted on it."""
     process = new_id("api_")
     # Older processes, which do not write down their keys, have the bare name; `keys reseal` finds them by it.
-    database = Database(url, name=f"postrider api {process}")
+    database = Database(url, name=f"postrider api {process}", most_waiting=MOST_WAITING)
     return create_app(settings, database, [Mount("/sandbox", sandbox)] if sandbox else [], process=process)
 
 

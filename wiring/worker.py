@@ -53,7 +53,7 @@ def make_worker(settings: Settings, url: str, home: str | None, patience: "Patie
             settings.breaker_seconds if settings.breaker_failures else 0,
         ),
         heartbeat=Heartbeat(
-            database,
+            Database(url, size=1, name="postrider heartbeat", patience=PATIENCE),
             worker,
             parts,
             sealer(settings).fingerprints,

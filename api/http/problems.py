@@ -14,7 +14,7 @@ from starlette.types import ExceptionHandler
 
 from api.http.models import Shown, shown
 from errors import (
-    DatabaseUnavailable,
+    DatabaseBusy,
     FieldError,
     Invalid,
     Malformed,
@@ -23,7 +23,7 @@ from errors import (
     RequestError,
     Unauthorized,
 )
-from sql.database import COLLISIONS
+from sql.database import COLLISIONS, RETRY_AFTER
 
 MOST_ERRORS = 20  # field errors in one answer
 LONGEST_NAME = 100  # characters of a field's name that are repeated
@@ -127,13 +127,13 @@ def _sentence(item: ErrorDetails) -> str:
 # --- handlers ----------------------------------------------------------------------------------------------------
 
 
-def _refused(_: Request, error: Exception) -> Response:
+async def _refused(_: Request, error: Exception) -> Response:
     if not isinstance(error, RequestError):
         raise error
     return problem(error)
 
 
-def _http(request: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     """Answer an error that Starlette itself raised."""
     if not isinstance(error, HTTPException):
         raise error
@@ -144,12 +144,12 @@ def _http(request: Request, error: Exception) -> Response:
     return problem(ours.get(error.status_code, Malformed(error.detail)), error.headers)
 
 
-def _collided(_: Request, __: Exception) -> Response:
+async def _collided(_: Request, __: Exception) -> Response:
     """Answer a transaction that collided with others twice; nothing of it was committed."""
-    return problem(DatabaseUnavailable("The database is busy; nothing was accepted.", retry_after=1))
+    return problem(DatabaseBusy(retry_after=RETRY_AFTER[DatabaseBusy]))
 
 
-def _gone(_: Request, __: Exception) -> Response:
+async def _gone(_: Request, __: Exception) -> Response:
     """Answer a client that disconnected while sending its body; it will not read this."""
     return problem(Malformed("The body ended too early."))
 

@@ -24,7 +24,7 @@ from api.http.validators import AS_PHONE
 from api.openapi.examples import EXAMPLES, upcoming
 from api.openapi.links import links, parameters
 from api.openapi.tags import EVERY_CALL, PARAMETERS, TAGS, tag_of
-from errors import EncryptionKeyMissing, RequestError
+from errors import DatabaseError, EncryptionKeyMissing, RequestError
 
 REF = "#/components/schemas/{model}"
 EVERYWHERE = (400, 422)  # statuses of every operation: a NUL in the URL, an unknown parameter
@@ -32,8 +32,12 @@ KEYED = (401, 429, 503)  # of every operation that needs a key
 WITH_BODY = (413, 415)  # of every operation that takes a body
 RETRY_LATER = (429, 503)  # statuses with Retry-After
 
-#: Each status → its usual error.
-ERRORS = {error.status: error for error in RequestError.__subclasses__() if error is not EncryptionKeyMissing}
+#: Each status → its usual errors.
+ERRORS: dict[int, list[type[RequestError]]] = {
+    error.status: [*DatabaseError.__subclasses__()] if error is DatabaseError else [error]
+    for error in RequestError.__subclasses__()
+    if error is not EncryptionKeyMissing
+}
 
 #: Pattern that pydantic checks → pattern in the schema.
 PATTERNS = {None: TEXT, r"\S": NOT_BLANK}
@@ -127,7 +131,7 @@ def _refusal(operation: Operation, status: int) -> Json:
     own: list[type[RequestError]] = [*operation.raises]
     if not operation.open:
         own.append(EncryptionKeyMissing)  # of a key with a signing secret
-    errors = [ERRORS[status], *(error for error in own if error.status == status)]
+    errors = [*ERRORS[status], *(error for error in own if error.status == status)]
     says = [(error.__doc__ or "").splitlines()[0] for error in errors]
     if status == HTTPStatus.UNAUTHORIZED:
         says = [tag_of(operation.path).unauthorized]

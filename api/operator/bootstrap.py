@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from api.http.context import Context
 from crypto import hash_key
-from errors import DatabaseUnavailable, SettingsWrong
+from errors import DatabaseError, SettingsWrong
 from sql.database import Row, Transaction
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ async def _write_later(context: Context, bootstrap: Bootstrap) -> None:
 async def _written(context: Context, bootstrap: Bootstrap) -> bool:
     try:
         await context.database.transact(lambda tx: _write(context, tx, bootstrap))
-    except DatabaseUnavailable:
+    except DatabaseError:
         return False
     return True
 

@@ -11,8 +11,7 @@ from api.http.models import Shown
 from api.http.operations import Operation
 from errors import DatabaseUnavailable, SchemaWrong
 from sql import schema
-
-RETRY_AFTER = 5.0  # seconds
+from sql.database import RETRY_AFTER
 
 
 class ProcessHealth(Shown):
@@ -33,7 +32,7 @@ async def ready(request: Request) -> Response:
     try:
         schema.check(set(row["applied"] or ()), row["oldest_code"], context.version)
     except SchemaWrong:
-        raise DatabaseUnavailable("The database is not ready.", retry_after=RETRY_AFTER) from None
+        raise DatabaseUnavailable("The database is not ready.", retry_after=RETRY_AFTER[DatabaseUnavailable]) from None
     return ProcessHealth(status="ready").answer()
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from errors import DatabaseUnavailable, SettingsWrong
+from errors import DatabaseError, SettingsWrong
 from sql.database import Database, Transaction
 from sql.sealing import admit
 
@@ -41,7 +41,7 @@ class Heartbeat:
     @contextlib.asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Write heartbeats during the block, and retry while the database is away. Raises as `run_once`."""
-        with contextlib.suppress(DatabaseUnavailable):
+        with contextlib.suppress(DatabaseError):
             await self.run_once()
         task = asyncio.create_task(self._beat())
         try:
@@ -49,7 +49,7 @@ class Heartbeat:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            with contextlib.suppress(DatabaseUnavailable, TimeoutError):
+            with contextlib.suppress(DatabaseError, TimeoutError):
                 async with asyncio.timeout(UNREGISTER_SECONDS):
                     await self.database.all("unregister_api", id=self.id)
 
@@ -58,7 +58,7 @@ class Heartbeat:
             await asyncio.sleep(self.beat)
             try:
                 await self.run_once()
-            except DatabaseUnavailable:
+            except DatabaseError:
                 log.warning("the heartbeat waits for the database", extra={"event": "duty.waits", "duty": "heartbeat"})
             except SettingsWrong as error:
                 log.error(  # noqa: TRY400  # the error's text is enough

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from errors import DatabaseUnavailable
+from errors import DatabaseError
 from sql.database import Database, Transaction
 from tasks.delivery.connections import Connections
 from tasks.delivery.endpoint_health import OVERLOADED, PROVEN, RETRY_AFTER_CAP, EndpointHealth
@@ -75,7 +75,7 @@ class Dispatch:
             # Requests in flight may have arrived: wait for their results.
             if self.under_way:
                 done, self.under_way = await asyncio.wait(self.under_way)
-                with suppress(DatabaseUnavailable):
+                with suppress(DatabaseError):
                     await self._learn([task.result() for task in done])
             raise
         finally:

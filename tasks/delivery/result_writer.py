@@ -6,8 +6,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
-from errors import DatabaseUnavailable
-from sql.database import COLLISIONS, Database
+from sql.database import RETRIED, Database
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +51,7 @@ class ResultWriter:
         while True:
             try:
                 await self.database.all("end_attempts", results=json.dumps(results))
-            except DatabaseUnavailable:
-                await asyncio.sleep(RETRY_SECONDS)
-            except COLLISIONS:
+            except RETRIED:
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception as error:  # noqa: BLE001  # raised in the callers of `write`
                 return error

@@ -15,7 +15,7 @@ from browser.page.bubbles import Bubble, own_id
 from browser.page.inbox import Conversation
 from browser.page.screens import Screen
 from browser.page.whatsapp import WhatsApp
-from errors import DatabaseUnavailable, PostriderError
+from errors import DatabaseError, PostriderError
 from sql.database import Database, Row, Transaction
 from sql.ids import new_id
 from tasks.lanes import wake_returned
@@ -73,7 +73,7 @@ class Incoming:
         try:
             while time.monotonic() < until and await self._step(session):
                 pass
-        except DatabaseUnavailable:
+        except DatabaseError:
             raise
         except PostriderError as error:
             # The next drain finds out what is wrong with the page.

@@ -18,7 +18,7 @@ from browser.page.reader import Patience
 from browser.page.selectors import Selectors
 from browser.page.whatsapp import WhatsApp
 from crypto import CryptoError
-from errors import DatabaseUnavailable, LeaseLost, NoSeat, ProfileUnreadable
+from errors import DatabaseError, LeaseLost, NoSeat, ProfileUnreadable
 from sql.database import Database
 from tasks.web.profiles import Profiles
 from tasks.web.state_changes import Account, States
@@ -150,7 +150,7 @@ class Seats:
                 extra={"event": "lease.ended", "account": account},
             )  # fmt: skip
             await self._close(account)
-        with suppress(DatabaseUnavailable):
+        with suppress(DatabaseError):
             if await self.lease(account):
                 await self.leave(account, "its lease had ended", attend=True, only_idle=True)
 
@@ -381,7 +381,7 @@ class Seats:
     async def close_all(self) -> None:
         """Close every browser and give every lease back, also those without a browser."""
         accounts = set(self.sessions)
-        with suppress(DatabaseUnavailable):
+        with suppress(DatabaseError):
             accounts |= {row["id"] for row in await self.database.all("leased_accounts", worker=self.worker)}
         await asyncio.gather(*(self._close_one(account) for account in sorted(accounts)))
 
@@ -389,7 +389,7 @@ class Seats:
         was_open = account in self.sessions
         try:
             await self.leave(account, "the worker stopped", attend=was_open, only_idle=only_idle)
-        except DatabaseUnavailable:
+        except DatabaseError:
             # The browser is closed, and the lease ends by itself.
             log.warning(
                 "the lease of account %s could not be given back", account,

@@ -18,7 +18,7 @@ from browser.page.history import Reason
 from errors import (
     AccountWaits,
     AttemptFailed,
-    DatabaseUnavailable,
+    DatabaseError,
     EnterNotTaken,
     EnterRefused,
     LeaseLost,
@@ -98,7 +98,7 @@ class Sender:
         sending = Sending(drain, session, job, asyncio.get_running_loop().time() + MESSAGE_LIMIT)
         try:
             sending = await _through(sending, self._open, self._read, self._type, self._arm, self._permit)
-        except DatabaseUnavailable:
+        except DatabaseError:
             await self.jobs.not_pressed(job)
             raise
         except SendError as error:
@@ -165,7 +165,7 @@ class Sender:
                 margin=ENTER_MARGIN,
                 look=SETTLE_RETRY_SECONDS,
             )
-        except DatabaseUnavailable:
+        except DatabaseError:
             await _clear(session)
             raise
         if row is None:
@@ -197,7 +197,7 @@ class Sender:
 
     async def _note(self, job: Job, bubble: str) -> None:
         """Write the id of a message that stays pending; best effort, since its outcome does not depend on that."""
-        with suppress(DatabaseUnavailable):
+        with suppress(DatabaseError):
             await self.jobs.note_bubble(job, bubble)
 
     # --- when a step fails -------------------------------------------------------------------------------------------

@@ -1,0 +1,141 @@
+"""What psycopg raises, and what becomes of it: away, busy, slow, full, a collision, or a fault of ours."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+from fixtures_api import NOWHERE, client_of, settings
+from psycopg import errors as postgres
+
+from errors import DatabaseBusy, DatabaseFull, DatabaseSlow, DatabaseUnavailable
+from sql.database import COLLISIONS, Database, bounded, translate, translated
+from wiring.api import create_app
+
+AWAY = {
+    *("08000", "08001", "08003", "08004", "08006", "08007", "08P01"),
+    *("25006", "28000", "28P01"),
+    *("57000", "57P01", "57P02", "57P03", "57P04", "57P05"),
+    *("58000", "58030", "58P01", "58P02", "58P03", "F0000", "F0001"),
+}
+BUSY = {"53000", "53200", "53300", "53400"}
+SLOW = {"25P03", "25P04", "55P03", "57014"}
+FULL = {"53100"}
+#: All others are raised as they are, however psycopg has sorted them: many a fault of a program is an OperationalError.
+MADE_OF = {
+    **dict.fromkeys(AWAY, DatabaseUnavailable),
+    **dict.fromkeys(BUSY, DatabaseBusy),
+    **dict.fromkeys(SLOW, DatabaseSlow),
+    **dict.fromkeys(FULL, DatabaseFull),
+}
+RAISED = [found for found in vars(postgres).values() if isinstance(found, type) and issubclass(found, psycopg.Error)]
+WITH_STATE = [found for found in RAISED if found.sqlstate]
+
+
+@pytest.fixture
+async def one(database_url: str) -> AsyncIterator[Database]:
+    """A pool of one connection."""
+    async with Database(database_url, size=1, patience=0.2, most_waiting=2) as database:
+        yield database
+
+
+@pytest.mark.parametrize("raised", WITH_STATE, ids=lambda raised: f"{raised.sqlstate}-{raised.__name__}")
+def test_each_error_of_postgres_is_one_of_ours_or_a_fault(raised: type[psycopg.Error]) -> None:
+    found = translate(raised("x"))
+    assert (found and type(found)) == MADE_OF.get(raised.sqlstate or "")
+
+
+def test_each_error_of_the_table_is_one_of_postgres() -> None:
+    assert MADE_OF.keys() <= {raised.sqlstate for raised in WITH_STATE}
+
+
+def test_an_error_without_a_state_is_one_of_the_connection() -> None:
+    for raised in (postgres.ConnectionTimeout, psycopg.OperationalError, psycopg.InterfaceError):
+        assert type(translate(raised("x"))) is DatabaseUnavailable
+    assert translate(psycopg.ProgrammingError("x")) is None
+
+
+def test_a_collision_is_raised_as_it_is() -> None:
+    for collision in COLLISIONS:
+        with pytest.raises(collision), translated():
+            raise collision
+
+
+# --- a real Postgres ---------------------------------------------------------------------------------------------
+
+
+async def test_a_pool_in_use_is_busy_and_one_without_connections_is_away(one: Database) -> None:
+    async with one.transaction():
+        with pytest.raises(DatabaseBusy) as busy:
+            await one.all("database_time")
+    assert busy.value.retry_after == 1
+    assert await one.all("database_time")
+    async with Database(NOWHERE, size=1, patience=0.2) as nowhere:
+        with pytest.raises(DatabaseUnavailable):
+            await nowhere.all("database_time")
+
+
+async def test_too_many_that_wait_are_refused_at_once(one: Database) -> None:
+    async with one.transaction():
+        waiting = [asyncio.create_task(one.all("database_time")) for _ in range(2)]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(0.15):  # less than those two wait
+            with pytest.raises(DatabaseBusy):
+                await one.all("database_time")
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_statement_that_postgres_stops_is_slow(one: Database) -> None:
+    with pytest.raises(DatabaseSlow) as slow:
+        async with one.transaction() as tx:
+            await tx.connection.execute("set local statement_timeout = 20")
+            await tx.connection.execute("select pg_sleep(5)")
+    assert slow.value.retry_after is None, "again it would take as long"
+    assert await one.all("database_time")
+
+
+async def test_a_lock_that_takes_too_long_and_a_transaction_that_does_are_slow(database_url: str) -> None:
+    async with Database(database_url, size=2) as database, database.transaction() as holder:
+        await holder.connection.execute("lock table jobs")
+        with pytest.raises(DatabaseSlow):
+            async with database.transaction() as tx:
+                await tx.connection.execute("set local lock_timeout = 20")
+                await tx.connection.execute("select from jobs")
+        with pytest.raises(DatabaseSlow), translated():
+            async with bounded(0.01):
+                await asyncio.sleep(5)
+
+
+async def test_a_fault_of_ours_is_no_outage(one: Database) -> None:
+    with pytest.raises(postgres.UndefinedTable):
+        async with one.transaction() as tx:
+            await tx.connection.execute("select from nothing")
+
+
+# --- the API -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "retry_after"),
+    [
+        (DatabaseBusy(retry_after=1), "database_busy", "1"),
+        (DatabaseSlow(), "database_slow", None),
+        (DatabaseFull(retry_after=60), "database_full", "60"),
+        (postgres.DeadlockDetected(), "database_busy", "1"),
+    ],
+    ids=["busy", "slow", "full", "collision"],
+)
+async def test_a_request_is_told_what_is_wrong(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, raised: Exception, code: str, retry_after: str | None
+) -> None:
+    app = create_app(settings(), Database(database_url))
+    async with app.router.lifespan_context(app), client_of(app) as client:
+
+        async def all_(*_: object, **__: object) -> None:
+            raise raised
+
+        with monkeypatch.context() as patch:
+            patch.setattr(app.state.context.database, "all", all_)
+            answer = await client.get("/org")
+    assert (answer.status_code, answer.json()["code"]) == (503, code)
+    assert answer.headers.get("retry-after") == retry_after
