@@ -7,11 +7,16 @@ waits for the next run. Nothing that is open is ever deleted.
 
 import logging
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
+from typing import TypeVar
 
+from errors import DatabaseUnavailable
 from sql.database import Database
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Days that an ended job stays in the task table. Two readers look only there, and no further back: the search for
 #: ticks, which goes on for so many days after a submission (`awaiting_ticks`), and the recognition of equal requests
@@ -49,12 +54,12 @@ class Upkeep:
     turn: float = TURN
 
     async def run_once(self) -> None:
-        """Do one run."""
+        """Do one run. What fails is logged and stops nothing else, unless Postgres is away."""
         end = time.monotonic() + self.turn
-        await self.database.all("ensure_partitions")
-        await self.database.all("keep_alive", days=self.keepalive_days)
+        await _alone("ensure_partitions", self.database.all("ensure_partitions"))
+        await _alone("keep_alive", self.database.all("keep_alive", days=self.keepalive_days))
         if self.retention_days:
-            await self._drop_partitions(end)
+            await _alone("drop_old_partition", self._drop_partitions(end))
         await self._rows(end)
 
     async def _drop_partitions(self, end: float) -> None:
@@ -81,7 +86,7 @@ class Upkeep:
             kinds |= dict.fromkeys(BY_AGE, self.retention_days)
         left = [*kinds, *ALWAYS]
         while left and time.monotonic() < end:
-            counts = {name: await self._batch(name, kinds.get(name)) for name in left}
+            counts = {name: await _alone(name, self._batch(name, kinds.get(name))) for name in left}
             left = [name for name, count in counts.items() if count == self.batch]
         if left:
             log.info(
@@ -92,3 +97,14 @@ class Upkeep:
         age = {} if days is None else {"days": days}
         row = await self.database.one(name, most=self.batch, **age)
         return int(row["rows"]) if row else 0
+
+
+async def _alone(name: str, work: Awaitable[T]) -> T | None:
+    """Return what `work` returns; log why it failed and return None. Raise DatabaseUnavailable."""
+    try:
+        return await work
+    except DatabaseUnavailable:
+        raise
+    except Exception:
+        log.exception("upkeep could not do %s", name, extra={"event": "upkeep.failed", "kind": name})
+        return None

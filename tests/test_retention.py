@@ -8,9 +8,11 @@ import pytest
 from fixtures_api import rows
 from fixtures_history import PLACES, count, end, keep_up, run, waits_for_a_lock
 from fixtures_lanes import SENT, add_jobs, add_lanes, add_worker, lane_worker, until, value
+from psycopg.errors import UndefinedTable
 
-from sql.database import Database
+from sql.database import Database, Row
 from tasks.lanes import Drain
+from tasks.upkeep import ALWAYS, BY_AGE, Upkeep
 
 MONTHS = """
     select array_agg(inhrelid::regclass::text order by inhrelid::regclass::text) from pg_inherits
@@ -436,3 +438,24 @@ async def test_turns_of_upkeep_leave_one_row_behind(database: Database) -> None:
         await run(database, "select procrastinate_finish_job_v1(id, 'succeeded', true) from procrastinate_jobs")
     assert await count(database, "procrastinate_periodic_defers") == 1
     assert await count(database, "procrastinate_events") == 0
+
+
+@pytest.mark.parametrize("failing", ["ensure_partitions", "keep_alive", "drop_old_partition", "purge_events"])
+async def test_what_fails_stops_nothing_else(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failing: str
+) -> None:
+    asked: list[str] = []
+    run_query = database.all
+
+    async def all_(name: str, /, **values: object) -> list[Row]:
+        asked.append(name)
+        if name == failing:
+            raise UndefinedTable
+        return await run_query(name, **values)
+
+    monkeypatch.setattr(database, "all", all_)
+    await Upkeep(database, 10, 30).run_once()
+    assert set(asked) == {"ensure_partitions", "keep_alive", "drop_old_partition", "move_ended_jobs", *BY_AGE, *ALWAYS}
+    assert [vars(record)["kind"] for record in caplog.records if vars(record).get("event") == "upkeep.failed"] == [
+        failing
+    ]
