@@ -287,6 +287,8 @@ class Settings(BaseSettings):
             raise ValueError("WEBHOOK_SECRET is required with WEBHOOK_URL")
         if self.selectors_url and not (self.selectors_url.startswith("https://") and self.selectors_key):
             raise ValueError("SELECTORS_URL must be https, and SELECTORS_KEY is required with it")
+        if self.settle_seconds < self.confirm_seconds:
+            raise ValueError("SETTLE_SECONDS must not be less than CONFIRM_SECONDS: it would give up what is confirmed")
         if self.env == "production":
             wanted = ("database_url", "api_key", "encryption_key")
             if missing := [name.upper() for name in wanted if getattr(self, name) is None]:

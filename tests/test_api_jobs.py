@@ -1,11 +1,12 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx2
 import pytest
 from fixtures_api import api, new_account, rows
 
-from sql.database import Database
+from api.sending import jobs
+from sql.database import Database, Transaction
 
 PHONE = "15551230001"
 
@@ -136,6 +137,39 @@ async def test_a_failed_job_is_queued_anew(client: httpx2.AsyncClient, database:
     columns = "select claim, claimed_by, anchor, bubble, ended_at, due_at <= now() from jobs"
     assert await rows(database, columns) == [(None, None, None, None, None, True)]
     assert len(await rows(database, "select from procrastinate_jobs")) == 1
+
+
+async def test_a_job_of_a_deleted_account_is_not_queued_anew(client: httpx2.AsyncClient, database: Database) -> None:
+    await send(client, "k")
+    await rows(database, "update jobs set state = 'failed', error_code = 'page_hung', ended_at = now() returning id")
+    account = (await client.get("/jobs/k")).json()["account"]
+    assert (await client.delete(f"/accounts/{account}")).status_code == 202
+    answer = await client.post("/jobs/k/retry")
+    assert (answer.status_code, "was deleted" in answer.json()["detail"]) == (409, True)
+    assert (await client.get("/jobs/k")).json()["status"] == "failed"
+
+
+async def test_a_round_that_cancels_fewer_than_it_may_is_the_last(
+    client: httpx2.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another client sends as fast as jobs are cancelled."""
+    monkeypatch.setattr(jobs, "CANCELLED_AT_ONCE", 2)
+    account = (await client.get("/accounts")).json()["items"][0]["id"]
+    for number in range(5):
+        await send(client, str(number))
+    transact, rounds = database.transact, 0
+
+    async def transact_and_send(work: Callable[[Transaction], Awaitable[int]]) -> int:
+        nonlocal rounds
+        rounds += 1
+        found = await transact(work)
+        await send(client, f"later-{rounds}")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "transact", transact_and_send)
+        cancelled = await jobs.cancel_queued(database, "org_default", account)
+    assert (rounds, cancelled) == (5, 9), "each round cancels two, and one is sent meanwhile"
 
 
 async def test_only_a_failed_job_is_queued_anew(client: httpx2.AsyncClient) -> None:

@@ -50,6 +50,11 @@ def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str, sent
     assert sentence in str(caught.value)
 
 
+def test_what_is_confirmed_is_not_given_up_meanwhile() -> None:
+    with pytest.raises(SettingsWrong, match="SETTLE_SECONDS must not be less than CONFIRM_SECONDS"):
+        read(confirm_seconds=61, settle_seconds=60)
+
+
 @pytest.mark.parametrize("name", ["api_key", "api_secret", "encryption_key"])
 def test_a_wrong_secret_is_named_and_never_shown(name: str) -> None:
     with pytest.raises(SettingsWrong) as caught:

@@ -10,7 +10,9 @@ import pytest
 from fixtures_api import api, rows
 from fixtures_deliveries import receiving
 from fixtures_endpoints import deliver, delivering, happen, register
+from fixtures_history import run
 from fixtures_lanes import value
+from fixtures_webhooks import put_endpoint, put_events, put_org
 from starlette.responses import Response
 
 from api.webhooks import endpoints
@@ -168,6 +170,16 @@ async def test_what_waited_when_it_was_disabled_does_not_go_out_when_it_is_enabl
     await _post(client, endpoint, "enable")
     assert await deliver(database, work, endpoint) == 0
     assert str(await value(database, STATES)).startswith("failed")
+
+
+async def test_an_endpoint_of_another_org_is_not_touched(client: httpx2.AsyncClient, database: Database) -> None:
+    await put_org(database, "org_other")
+    await put_endpoint(database, "whe_other", org="org_other")
+    await put_events(database, "JobFailed", org="org_other")
+    await run(database, "update endpoints set status = 'disabled' where id = 'whe_other'")
+    for step in ("pause", "resume", "disable", "enable", "test"):
+        assert (await _post(client, "whe_other", step)).status_code == 404
+    assert await value(database, STATES) == "pending"
 
 
 # --- test events -------------------------------------------------------------------------------------------------

@@ -64,7 +64,13 @@ async def _accept(context: Context, tx: Transaction, org: str, requests: Sequenc
             return _repeated(request, known[name])
         if fresh[name].content != request.content:
             return IdempotencyKeyReused()
-        return _decided(decided[name], first=fresh[name] is request)
+        found = decided[name]
+        if isinstance(found, RequestError):
+            return found
+        # The one answer that must never be wrong: 202 for a job that no row holds.
+        if name not in ours:
+            raise RuntimeError("An accepted job was neither inserted nor found.")
+        return Accepted(found.request.idempotency_key or found.id, "queued", replayed=fresh[name] is not request)
 
     return [answer(name, request) for name, request in zip(names, requests, strict=True)]
 
@@ -77,12 +83,6 @@ def _repeated(request: SendRequest, job: KnownJob) -> Answer:
     if request.content != job.content_hash:
         return IdempotencyKeyReused()
     return Accepted(job.key or job.id, job.state, replayed=True)
-
-
-def _decided(found: NewJob | RequestError, *, first: bool) -> Answer:
-    if isinstance(found, RequestError):
-        return found
-    return Accepted(found.request.idempotency_key or found.id, "queued", replayed=not first)
 
 
 async def _lock(tx: Transaction, org: str, names: Iterable[Name]) -> None:

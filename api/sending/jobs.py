@@ -20,6 +20,7 @@ from sql.database import Database, Row, Transaction
 
 CANCELLED_AT_ONCE = 1000  # jobs in one transaction
 CONFIRMS = "This job confirms an opt-out. It is not sent again, since the confirmation would come too late."
+DELETED = "The account of this job was deleted. Send the message again by another account."
 
 Status = Literal["queued", "sending", "submitting", "sent", "delivered", "read", "failed", "cancelled"]
 
@@ -165,8 +166,9 @@ async def cancel_jobs(request: Request) -> Response:
 async def retry_job(tx: Transaction, call: Call[RetryRequest]) -> Response:
     """Queue a failed job again.
 
-    Its attempts are counted anew. The answer is 409 for a job that has not failed, and for one that confirms an
-    opt-out. A job with an unknown outcome may have reached its recipient; it is sent again only with `force`.
+    Its attempts are counted anew. The answer is 409 for a job that has not failed, for one that confirms an opt-out,
+    and for one of a deleted account. A job with an unknown outcome may have reached its recipient; it is sent again
+    only with `force`.
     """
     job = {"org": call.org, "job": call.path["jobId"]}
     how = {"force": call.body.force, "ttl": call.context.job_ttl}
@@ -175,8 +177,8 @@ async def retry_job(tx: Transaction, call: Call[RetryRequest]) -> Response:
         retried = await tx.one("retry_job", **job, **how)
     row = _found(await tx.one("show_job", **job))
     if retried is None:
-        confirms = await tx.one("confirms_opt_out", org=call.org, job=row["id"])
-        raise Conflict(CONFIRMS if confirms else _why_not_again(row))
+        [forbids] = await tx.all("why_not_retried", org=call.org, job=row["id"])
+        raise Conflict(_why_not_again(row, forbids))
     if retried["open"]:
         await tx.all("wake", lanes=[retried["lane"]])
     return Job.of(row).answer(202)
@@ -191,8 +193,10 @@ async def cancel_queued(database: Database, org: str, account: str | None) -> in
         await tx.all("wake", lanes=sorted(lanes))
         return len(cancelled)
 
-    total = 0
-    while count := await database.transact(work):
+    total, count = 0, CANCELLED_AT_ONCE
+    # A round that finds fewer is the last: others may go on sending to the account meanwhile.
+    while count == CANCELLED_AT_ONCE:
+        count = await database.transact(work)
         total += count
     return total
 
@@ -203,7 +207,11 @@ def _found(row: Row | None) -> Row:
     return row
 
 
-def _why_not_again(row: Row) -> str:
+def _why_not_again(row: Row, forbids: Row) -> str:
+    if forbids["account_deleted"]:
+        return DELETED
+    if forbids["confirms_opt_out"]:
+        return CONFIRMS
     if row["state"] == "failed":
         return 'The message may have reached its recipient. Send {"force": true} to send it anyway.'
     return f"Only a failed job can be sent again, and this one is {row['state']}."

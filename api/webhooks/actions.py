@@ -71,6 +71,7 @@ async def _switch(request: Request, status: str, refused_when: str | None = None
     database = of(request).database
     endpoint = request.path_params["id"]
     if status == "enabled":
+        await database.transact(lambda tx: lock(tx, caller.org, endpoint))  # raises NotFound for another org's
         # A delivery that still waits from before it was disabled must not be sent now.
         await fail_waiting(database, endpoint)
 

@@ -90,9 +90,6 @@ where accounts.id = %(account)s and opt_outs.phone = any (phone_forms(%(phone)s)
   and reply_job is distinct from %(job)s
 limit 1
 
--- name: confirms_opt_out
-select id from opt_outs where org_id = %(org)s and reply_job = %(job)s
-
 -- name: list_incoming
 -- Newest first; a page begins after the last row of the one before.
 select id, account_id, phone, chat, text, created_at

@@ -42,7 +42,7 @@ select lanes from end_jobs(array(select id from waiting), 'cancelled')
 
 -- name: retry_job
 -- A job whose outcome is unknown may have reached its recipient, so it is sent again only when a person confirms that.
--- A job that confirms an opt-out is not retried: it would come too late.
+-- A job that confirms an opt-out is not retried: it would come too late. Nobody would send that of a deleted account.
 update jobs
 set state = 'queued', attempts = 0, due_at = now(), ended_at = null, error_code = null, error_detail = null, error_reason = null,
     claim = null, claimed_by = null, anchor = null, profile_generation = null, bubble = null,
@@ -50,10 +50,19 @@ set state = 'queued', attempts = 0, due_at = now(), ended_at = null, error_code 
     timeline = timeline || step('queued', 'asked for again')
 from lanes
 where jobs.org_id = %(org)s and (jobs.id = %(job)s or jobs.key = %(job)s) and jobs.state = 'failed'
+  and exists (select from accounts where accounts.id = jobs.account_id and deleted_at is null)
   and (jobs.error_code is distinct from 'outcome_unknown' or %(force)s::boolean)
   and not exists (select from opt_outs where opt_outs.org_id = jobs.org_id and opt_outs.reply_job = jobs.id)
   and lanes.id = jobs.account_id
 returning jobs.account_id as lane, lanes.open_at <= now() as open
+
+-- name: why_not_retried
+-- Tell what else forbids to retry a failed job: its account was deleted, or it confirms an opt-out.
+select deleted_at is not null as account_deleted,
+       exists (select from opt_outs where opt_outs.org_id = all_jobs.org_id and reply_job = all_jobs.id) as confirms_opt_out
+from all_jobs
+join accounts on accounts.id = account_id
+where all_jobs.org_id = %(org)s and all_jobs.id = %(job)s
 
 -- name: bring_back
 -- Move a job back from the history, for retry_job to retry or refuse; on refusal the transaction is rolled back. Runs
