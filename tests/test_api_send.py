@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import psycopg
 import pytest
 from fixtures_api import api, client_of, new_account, rows, running
-from fixtures_lanes import add_jobs
+from fixtures_lanes import add_jobs, add_worker
 from psycopg.sql import SQL
 
 from api.http.queue_limit import QueueLimit
@@ -334,3 +334,16 @@ async def test_times_are_the_same_in_any_zone(database_url: str) -> None:
     assert again.headers["idempotent-replayed"] == "true"
     assert job["sendAt"] == text + ".000Z"
     assert job["expiresAt"] == (at + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+async def test_an_account_that_is_held_takes_messages(database_url: str, database: Database) -> None:
+    """A worker holds its account's row for each change of state, and for as long as it is frozen meanwhile."""
+    async with api(database_url) as client:
+        account = await new_account(client)
+        await add_worker(database, "wrk_a")
+        await rows(
+            database, "update accounts set leased_by = 'wrk_a', lease_until = now() + interval '1 minute' returning id"
+        )
+        async with database.transaction() as tx, asyncio.timeout(5):
+            assert await tx.one("held_account", account=account, worker="wrk_a")
+            assert (await client.post("/send", json={"phone": PHONE, "message": "Hello"})).status_code == 202

@@ -99,3 +99,9 @@ async def test_every_table_has_an_org_a_time_and_comments(database: Database) ->
     assert len(columns) >= 12
     for table, names in columns.items():
         assert "org_id" in names or table in PROCESSES, table
+
+
+def test_no_query_locks_an_account_so_that_nothing_can_refer_to_it() -> None:
+    """Each accepted message refers to its account, which waits for `for update` and not for `for no key update`."""
+    taken = re.compile(r"\bfrom accounts\b(?:(?!\bfrom\b).)*?\bfor update\b(?! of (?!accounts)| skip)", re.DOTALL)
+    assert [name for name, query in queries().items() if taken.search(query.decode())] == []

@@ -104,7 +104,7 @@ with held as (
     select accounts as account
     from accounts
     where id = %(account)s and org_id = %(org)s and deleted_at is null
-    for update
+    for no key update
 ), blamed as (
     update jobs set attempts = greatest(attempts, 1), due_at = greatest(due_at, now())
     from held

@@ -12,7 +12,7 @@ with held as (
     select id from accounts
     where id = %(account)s and leased_by = %(worker)s and lease_until > now()
       and profile_home = %(home)s and profile_generation = %(generation)s
-    for update
+    for no key update
 ), opened as (
     update profiles set whole = false from held where account_id = held.id and whole
 )
@@ -31,7 +31,7 @@ with held as (
     from accounts
     join profiles on profiles.account_id = accounts.id and profiles.generation = %(sealed)s
     where accounts.id = %(account)s and leased_by = %(worker)s and lease_until > now()
-    for update
+    for no key update
 ), opened as (
     update profiles set whole = false from held where account_id = held.id
 )
@@ -50,7 +50,7 @@ with held as (
     select id, org_id from accounts
     where id = %(account)s and leased_by = %(worker)s and lease_until > now()
       and profile_home = %(home)s and profile_generation = %(generation)s
-    for update
+    for no key update
 )
 insert into profiles (account_id, org_id, generation, whole, sealed, raw_bytes, worker)
 select id, org_id, %(generation)s, %(whole)s, %(sealed)s, %(raw_bytes)s, %(worker)s from held

@@ -48,7 +48,7 @@ returning wanted, linked
 select id, state, state_before, linked, wanted, phone, profile_home
 from accounts
 where id = %(account)s and leased_by = %(worker)s
-for update
+for no key update
 
 -- name: write_state
 -- Runs after held_account, in the same transaction.
@@ -145,7 +145,7 @@ select exists (
 -- precedence. An attend_at in the future, or equal to the one at the drain's start, is no such request. `stopped_by`
 -- lists every version of the selectors that the page was checked with, since workers may run older ones.
 with held as (
-    select id from accounts where id = %(account)s and leased_by = %(worker)s for update
+    select id from accounts where id = %(account)s and leased_by = %(worker)s for no key update
 ), lane as (
     select lanes.id
     from held
