@@ -161,7 +161,9 @@ class Settings(BaseSettings):
         default=100_000, ge=0, description="Maximum number of waiting messages of one account; more are refused."
     )
     rate_limit_per_minute: int = Field(
-        default=6000, ge=0, description="Maximum number of requests a minute, per key and per address."
+        default=6000,
+        ge=0,
+        description="Requests of a key, and of an IP address: this many at once, and as many a minute after that.",
     )
     retention_days: float = Field(
         default=90,

@@ -18,7 +18,6 @@ HOUR = 3600.0
 #: Where the clock on the wall of this machine is read, and why it does no harm there when it is wrong.
 WALL = {
     "api/openapi/document.py": "The examples of times to come in /openapi.json.",
-    "api/http/rate_limit.py": "Both times are this process's own; their difference is a few seconds to wait.",
     "browser/page/chats.py": "It chooses the year of a day that WhatsApp names without one.",
     "sql/ids.py": "Ids sort by it roughly; nothing goes by their order.",
     "tasks/web/evidence_store.py": "The name of a picture, and by it when it is swept away, an hour sooner or later.",

@@ -5,15 +5,18 @@ import os
 import socket
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from functools import partial
 
 from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Mount
 
 import app
+from api.http.cached import Cached
 from api.http.context import Context
 from api.http.queue_limit import QueueLimit
 from api.http.rate_limit import RateLimit
+from api.http.unknown_keys import UnknownKeys
 from api.operator import bootstrap
 from api.operator.heartbeat import Heartbeat
 from crypto import Sealer, hash_key
@@ -26,6 +29,7 @@ from wiring.shared import VERSION, pace_limits
 
 #: Requests that wait for a connection; more of them would wait longer than clients do.
 MOST_WAITING = 1000
+PROBES_SHARE = 1.0  # seconds for which one look at the schema answers all readiness probes
 
 
 def make_api(settings: Settings, url: str, sandbox: Starlette | None = None) -> Starlette:
@@ -69,6 +73,8 @@ def make_context(settings: Settings, database: Database) -> Context:
     return Context(
         database=database,
         sealer=Sealer.from_text(settings.encryption_key.get_secret_value()),
+        schema_state=Cached(partial(database.all, "schema_state"), PROBES_SHARE),
+        unknown_keys=UnknownKeys(),
         rate_limit=RateLimit(settings.rate_limit_per_minute, settings.trust_proxy_hops),
         queue_limit=QueueLimit(settings.max_queued),
         production=settings.production,

@@ -49,7 +49,7 @@ async def generate_qr_token(request: Request) -> Response:
     """Make a link to a page that shows an account's QR code.
 
     For a person without a key. It works once, within 60 s. Only the button on the page uses it up; a preview that
-    fetches the link does not. An address may make five an hour.
+    fetches the link does not. An address may make five, and then one every twelve minutes.
     """
     await permit_admin(request)
     of(request).rate_limit.count_qr_token(request)

@@ -34,16 +34,28 @@ class Caller:
 async def permit(request: Request) -> Caller:
     """Authenticate the caller. Raises Unauthorized, TooManyRequests for its key or address, EncryptionKeyMissing."""
     context = of(request)
-    context.rate_limit.count_address(request)
-    hashed = hash_key(request.headers.get("x-api-key", ""))
-    key = await context.database.one("find_key", hash=hashed)
-    if key is None or not hmac.compare_digest(key["key_hash"], hashed):
+    context.rate_limit.check_address(request)
+    key = await _find_key(context, hash_key(request.headers.get("x-api-key", "")))
+    if key is None:
+        context.rate_limit.count_address(request)
         raise Unauthorized
     bind_more(key_id=key["id"], org=key["org_id"])
+    # The key first: what one key has too much does not count for the others behind the same address.
     context.rate_limit.count_key(key["id"])
+    context.rate_limit.count_address(request)
     if key["signing_secret"] is not None and request.method not in READING:
         await _check_signature(context, request, key)
     return Caller(key["id"], key["org_id"])
+
+
+async def _find_key(context: Context, hashed: bytes) -> Row | None:
+    if hashed in context.unknown_keys:
+        return None
+    key = await context.database.one("find_key", hash=hashed)
+    if key is None or not hmac.compare_digest(key["key_hash"], hashed):
+        context.unknown_keys.add(hashed)
+        return None
+    return key
 
 
 async def permit_admin(request: Request) -> None:

@@ -6,11 +6,13 @@ from datetime import timedelta
 from starlette.requests import Request
 
 from addresses import Addresses
+from api.http.cached import Cached
 from api.http.queue_limit import QueueLimit
 from api.http.rate_limit import RateLimit
+from api.http.unknown_keys import UnknownKeys
 from crypto import Sealer
 from resolver import Resolver
-from sql.database import Database
+from sql.database import Database, Row
 from sql.pace_limits import PaceLimits
 
 
@@ -19,6 +21,10 @@ class Context:
     """One per app, at `app.state.context`."""
 
     database: Database
+    #: the row of schema_state, which many probes ask for
+    schema_state: Cached[list[Row]]
+    #: keys that were tried a moment ago and are none
+    unknown_keys: UnknownKeys
     sealer: Sealer
     rate_limit: RateLimit
     queue_limit: QueueLimit

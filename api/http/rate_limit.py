@@ -2,12 +2,11 @@
 
 import math
 import time
+from collections import OrderedDict
 from contextlib import suppress
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.requests import Request
 
 from errors import TooManyRequests
@@ -15,38 +14,80 @@ from errors import TooManyRequests
 #: A client with one IPv6 address usually has the whole /64 (RFC 6177), so a limit per address would not limit it.
 IPV6_PREFIX = 64
 QR_TOKENS_PER_HOUR = 5  # per address
-PERIODS = {RateLimitItemPerMinute: "a minute", RateLimitItemPerHour: "an hour"}
+MOST_BUCKETS = 100_000  # of one kind, some 20 MB
+
+
+@dataclass
+class Buckets:
+    """Token buckets: each holds `size` tokens, and a token more comes every `seconds` / `size`.
+
+    When there are too many, those that were used least recently are dropped, and are full when they come again.
+    """
+
+    size: int
+    seconds: float
+    most: int = MOST_BUCKETS
+    #: name → tokens, and when it had them, by the monotonic clock; the most recently used last
+    _left: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
+
+    def wait(self, name: str) -> float:
+        """Return the seconds until a bucket has a token; 0 when it has one."""
+        return max(0.0, 1 - self._tokens(name, time.monotonic())) * self.seconds / self.size
+
+    def take(self, name: str) -> float:
+        """Take a token out of a bucket; return 0, or the seconds until it has one."""
+        now = time.monotonic()
+        tokens = self._tokens(name, now)
+        if tokens < 1:
+            return (1 - tokens) * self.seconds / self.size
+        self._left[name] = tokens - 1, now
+        self._left.move_to_end(name)
+        if len(self._left) > self.most:
+            self._left.popitem(last=False)
+        return 0.0
+
+    def _tokens(self, name: str, now: float) -> float:
+        tokens, since = self._left.get(name, (float(self.size), now))
+        return min(self.size, tokens + (now - since) * self.size / self.seconds)
 
 
 class RateLimit:
-    """Limits each key and each address to `per_minute` requests in any minute; 0 switches it off."""
+    """Limits each key and each address to `per_minute` requests at once, and as many a minute; 0 switches it off."""
 
     def __init__(self, per_minute: int, proxies: int) -> None:
-        self._item = RateLimitItemPerMinute(per_minute) if per_minute else None
-        self._qr_tokens = RateLimitItemPerHour(QR_TOKENS_PER_HOUR)
+        self._per_minute = per_minute
+        self._addresses, self._keys = Buckets(per_minute, 60.0), Buckets(per_minute, 60.0)
+        self._qr_tokens = Buckets(QR_TOKENS_PER_HOUR, 3600.0)
         self._proxies = proxies
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+
+    def check_address(self, request: Request) -> None:
+        """Raise TooManyRequests if a request of its client's address would be too many; count nothing."""
+        if self._per_minute:
+            self._refuse(self._addresses.wait(self._address(request)), "address")
 
     def count_address(self, request: Request) -> None:
         """Count a request for its client's address; raises TooManyRequests."""
-        self._count(self._item, "requests", "address", client_address(request, self._proxies))
+        if self._per_minute:
+            self._refuse(self._addresses.take(self._address(request)), "address")
 
     def count_key(self, key_id: str) -> None:
         """Count a request of a key; raises TooManyRequests."""
-        self._count(self._item, "requests", "key", key_id)
+        if self._per_minute:
+            self._refuse(self._keys.take(key_id), "key")
 
     def count_qr_token(self, request: Request) -> None:
         """Count a token for the page /qr that this client's address makes; raises TooManyRequests."""
-        self._count(self._qr_tokens, "tokens", "address", client_address(request, self._proxies))
+        if wait := self._qr_tokens.take(self._address(request)):
+            detail = f"More than {QR_TOKENS_PER_HOUR} tokens an hour of this address."
+            raise TooManyRequests(detail, retry_after=max(1, math.ceil(wait)))
 
-    def _count(self, item: RateLimitItem | None, what: str, kind: str, who: str) -> None:
-        if item is None or self._limiter.hit(item, what, kind, who):
-            return
-        wait = self._limiter.get_window_stats(item, what, kind, who).reset_time - time.time()
-        raise TooManyRequests(
-            f"More than {item.amount} {what} {PERIODS[type(item)]} of this {kind}.",
-            retry_after=max(1, math.ceil(wait)),
-        )
+    def _address(self, request: Request) -> str:
+        return client_address(request, self._proxies)
+
+    def _refuse(self, wait: float, kind: str) -> None:
+        if wait:
+            detail = f"More than {self._per_minute} requests a minute of this {kind}."
+            raise TooManyRequests(detail, retry_after=max(1, math.ceil(wait)))
 
 
 def client_address(request: Request, proxies: int) -> str:
