@@ -17,7 +17,7 @@ from playwright.async_api import expect
 
 from browser.sandbox.app import create_sandbox
 from browser.sandbox.problem import PHONE
-from browser.sandbox.special_numbers import Magic
+from browser.sandbox.special_numbers import SpecialNumber
 from browser.sandbox.store import HERE, Store
 from browser.sandbox.web import version_of
 
@@ -130,7 +130,7 @@ async def test_server_that_comes_back_finds_everything(open_profile: OpenProfile
         await profile.link()
         await profile.send("15551230100", "before")
         await profile.ticked.wait_for()
-        await profile.goto(f"send?phone={Magic.BANS}")
+        await profile.goto(f"send?phone={SpecialNumber.BANS}")
         await profile.page.get_by_text("You're temporarily banned").wait_for()
         await server.post(f"{profile.account}/unban")
         await profile.open("15551230102")
@@ -149,7 +149,7 @@ async def test_server_that_comes_back_finds_everything(open_profile: OpenProfile
             ("15551230100", "before"),
             ("15551230102", "while it was away"),
         ]
-        await profile.open(Magic.BANS)  # its one time was before the restart
+        await profile.open(SpecialNumber.BANS)  # its one time was before the restart
         await profile.context.close()
 
         async def all_ended() -> bool:
@@ -190,4 +190,4 @@ def test_every_query_is_used(tmp_path: Path) -> None:
 
 
 def test_magic_numbers_are_phones() -> None:
-    assert all(PHONE.fullmatch(number) for number in Magic)
+    assert all(PHONE.fullmatch(number) for number in SpecialNumber)

@@ -9,7 +9,7 @@ from enum import IntEnum
 
 from browser.sandbox.accounts import Accounts, title
 from browser.sandbox.live import Live
-from browser.sandbox.special_numbers import Magic
+from browser.sandbox.special_numbers import SpecialNumber
 from browser.sandbox.store import Row, Store
 from browser.sandbox.timing import Timing
 from errors import Forbidden
@@ -27,7 +27,7 @@ class Ack(IntEnum):
     READ = 3
 
 
-class PostOffice:
+class Delivery:
     """Accepts messages from pages, delivers them to recipients, and sends the ticks."""
 
     def __init__(self, store: Store, accounts: Accounts, live: Live, timing: Timing) -> None:
@@ -38,12 +38,12 @@ class PostOffice:
 
         Raise Forbidden when the account may not write to this phone.
         """
-        if phone == Magic.CUTS_OFF and self.spend(account, phone, message):
+        if phone == SpecialNumber.CUTS_OFF and self.spend(account, phone, message):
             self._accounts.cut_off(account, self._timing.offline)
         standing = self._accounts.get(account)
         if standing.offline or standing.banned:
             return {"offline": standing.offline, "banned": standing.banned}
-        if phone == Magic.ABSENT or (standing.restricted and not self.knows(account, phone)):
+        if phone == SpecialNumber.ABSENT or (standing.restricted and not self.knows(account, phone)):
             raise Forbidden(f"Account {account} may not write to {phone}.")
         now = time.time()
         new = await asyncio.to_thread(
@@ -54,11 +54,11 @@ class PostOffice:
             phone=phone,
             text=text,
             now=now,
-            received_at=None if phone == Magic.HELD else now,
+            received_at=None if phone == SpecialNumber.HELD else now,
         )
-        if new and phone != Magic.HELD:
+        if new and phone != SpecialNumber.HELD:
             self._promise_ticks(account, message)
-        crash = phone == Magic.CRASHES and self.spend(account, phone, "crash")
+        crash = phone == SpecialNumber.CRASHES and self.spend(account, phone, "crash")
         return {"ack": self.acks(account, [message]).get(message, Ack.CLOCK), "crash": crash}
 
     def release(self, account: str) -> int:

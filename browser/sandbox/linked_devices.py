@@ -35,7 +35,7 @@ class Login:
     incoming_from: int
 
 
-class Keyring:
+class LinkedDevices:
     """Links devices and authenticates them; logins last as long as the server's process."""
 
     def __init__(self, store: Store) -> None:

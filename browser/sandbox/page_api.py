@@ -30,7 +30,7 @@ async def challenge(request: Request) -> Response:
     """Answer the challenge that a device has to sign."""
     fields = await Fields.of(request, "device")
     return JSONResponse(
-        {"challenge": Sandbox.of(request).keyring.challenge(account_id(request), fields.text("device"))}
+        {"challenge": Sandbox.of(request).devices.challenge(account_id(request), fields.text("device"))}
     )
 
 
@@ -38,27 +38,27 @@ async def login(request: Request) -> Response:
     """Check a device's proof, and answer a token."""
     fields = await Fields.of(request, "device", "proof")
     sandbox, account = Sandbox.of(request), account_id(request)
-    token = sandbox.keyring.login(account, fields.text("device"), fields.text("proof"))
-    holder = sandbox.keyring.holder(account, token)
+    token = sandbox.devices.login(account, fields.text("device"), fields.text("proof"))
+    holder = sandbox.devices.holder(account, token)
     return JSONResponse({"token": token, "incomingFrom": holder.incoming_from, **_standing(sandbox, account)})
 
 
 async def live(request: Request) -> Response:
     """Stream events to a logged-in page, beginning with the messages that came in after row `since`."""
     sandbox, account, token = Sandbox.of(request), account_id(request), request.query_params.get("token", "")
-    holder = sandbox.keyring.holder(account, token)
+    holder = sandbox.devices.holder(account, token)
     load = request.query_params.get("load", "")
     for displaced in sandbox.live.displace(holder.device, load):
-        sandbox.keyring.logout(displaced)
+        sandbox.devices.logout(displaced)
     page = sandbox.live.connect(account, holder.device, token, load)
 
     def ended() -> None:
         sandbox.live.disconnect(page)
-        sandbox.keyring.logout(token)
+        sandbox.devices.logout(token)
 
     page.stream.push("standing", _standing(sandbox, account))
     since = request.query_params.get("since", "")
-    for message in sandbox.post.incoming_since(account, int(since) if since.isdecimal() else holder.incoming_from):
+    for message in sandbox.delivery.incoming_since(account, int(since) if since.isdecimal() else holder.incoming_from):
         page.stream.push("incoming", message)
     sandbox.accounts.promise_return(account)
     return EventStream(page.stream, sandbox.timing.heartbeat, ended)
@@ -75,22 +75,24 @@ async def send(request: Request) -> Response:
     """Accept a message."""
     holder = _holder(request)
     fields = await Fields.of(request, "id", "phone", "text")
-    post = Sandbox.of(request).post
-    return JSONResponse(await post.accept(holder.account, fields.text("id", 64), fields.phone(), fields.text("text")))
+    delivery = Sandbox.of(request).delivery
+    return JSONResponse(
+        await delivery.accept(holder.account, fields.text("id", 64), fields.phone(), fields.text("text"))
+    )
 
 
 async def receipts(request: Request) -> Response:
     """Answer the status of messages."""
     holder = _holder(request)
     fields = await Fields.of(request, "ids")
-    return JSONResponse({"acks": Sandbox.of(request).post.acks(holder.account, fields.texts("ids"))})
+    return JSONResponse({"acks": Sandbox.of(request).delivery.acks(holder.account, fields.texts("ids"))})
 
 
 async def logout(request: Request) -> Response:
     """Unlink the device that makes the request."""
     holder = _holder(request)
     sandbox = Sandbox.of(request)
-    sandbox.keyring.unlink(holder.account, holder.device)
+    sandbox.devices.unlink(holder.account, holder.device)
     return JSONResponse({})
 
 
@@ -98,7 +100,7 @@ def _holder(request: Request) -> Login:
     """Return the login that makes the request; raise Conflict while its account is offline."""
     sandbox, account = Sandbox.of(request), account_id(request)
     token = request.headers.get("authorization", "").removeprefix("Bearer ")
-    holder = sandbox.keyring.holder(account, token)
+    holder = sandbox.devices.holder(account, token)
     if sandbox.accounts.get(account).offline:
         raise Conflict(f"Account {account} is offline.")
     return holder

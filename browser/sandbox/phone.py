@@ -30,7 +30,7 @@ async def scan(request: Request) -> Response:
     screen = sandbox.screens.find(account, qr=fields.text("qr") if "qr" in fields else None)
     if "phone" in fields:
         sandbox.accounts.move(account, fields.phone())
-    hand_over(screen, sandbox.keyring.link(account))
+    hand_over(screen, sandbox.devices.link(account))
     return _answer(sandbox, account)
 
 
@@ -41,7 +41,7 @@ async def pair(request: Request) -> Response:
     screen = sandbox.screens.find(account, code=fields.text("code", 64).replace("-", "").upper())
     if screen.phone is not None:
         sandbox.accounts.move(account, screen.phone)
-    hand_over(screen, sandbox.keyring.link(account))
+    hand_over(screen, sandbox.devices.link(account))
     return _answer(sandbox, account)
 
 
@@ -130,7 +130,7 @@ async def _arrive(request: Request, extra: dict[str, object]) -> Response:
     if "quote" in fields:
         extra["quote"] = fields.text("quote")
     sandbox.accounts.get(account)
-    sandbox.post.incoming(account, phone, text, extra)
+    sandbox.delivery.incoming(account, phone, text, extra)
     return _answer(sandbox, account)
 
 
@@ -138,7 +138,7 @@ async def release(request: Request) -> Response:
     """Release the messages that are held at the clock; the answer has their number."""
     sandbox, account = Sandbox.of(request), account_id(request)
     await Fields.of(request)
-    return JSONResponse({"released": sandbox.post.release(account)})
+    return JSONResponse({"released": sandbox.delivery.release(account)})
 
 
 def _act(act: Act) -> Callable[[Request], Awaitable[Response]]:

@@ -8,11 +8,11 @@ from starlette.requests import Request
 
 from browser.sandbox.accounts import Accounts, title
 from browser.sandbox.control import LOGOUTS, Controls
-from browser.sandbox.delivery import PostOffice
-from browser.sandbox.linked_devices import Keyring
+from browser.sandbox.delivery import Delivery
+from browser.sandbox.linked_devices import LinkedDevices
 from browser.sandbox.linking import LinkScreens
 from browser.sandbox.live import Live
-from browser.sandbox.special_numbers import Magic
+from browser.sandbox.special_numbers import SpecialNumber
 from browser.sandbox.store import Store
 from browser.sandbox.timing import Timing
 
@@ -24,10 +24,10 @@ class Sandbox:
     timing: Timing
     store: Store
     accounts: Accounts
-    keyring: Keyring
+    devices: LinkedDevices
     screens: LinkScreens
     live: Live
-    post: PostOffice
+    delivery: Delivery
     controls: Controls
 
     @classmethod
@@ -40,10 +40,10 @@ class Sandbox:
             timing=timing,
             store=store,
             accounts=accounts,
-            keyring=Keyring(store),
+            devices=LinkedDevices(store),
             screens=LinkScreens(timing),
             live=live,
-            post=PostOffice(store, accounts, live, timing),
+            delivery=Delivery(store, accounts, live, timing),
             controls=Controls(),
         )
 
@@ -54,23 +54,23 @@ class Sandbox:
 
     def open_chat(self, account: str, phone: str) -> dict[str, object]:
         """Apply the effects of opening a chat to the account, and return what the page shows; `hang` is in seconds."""
-        if phone == Magic.BANS and self.post.spend(account, phone, "ban"):
+        if phone == SpecialNumber.BANS and self.delivery.spend(account, phone, "ban"):
             self.accounts.ban(account, self.timing.ban)
-        if phone == Magic.RESTRICTS:
+        if phone == SpecialNumber.RESTRICTS:
             self.accounts.restrict(account, "new_chats")
-        hang = self.timing.hang if phone == Magic.HANGS and self.post.spend(account, phone, "hang") else 0
+        hang = self.timing.hang if phone == SpecialNumber.HANGS and self.delivery.spend(account, phone, "hang") else 0
         own = phone == self.accounts.get(account).phone
         return {
             "title": f"{title(phone)} (You)" if own else title(phone),
             "own": own,
-            "exists": phone != Magic.ABSENT,
-            "known": self.post.knows(account, phone),
+            "exists": phone != SpecialNumber.ABSENT,
+            "known": self.delivery.knows(account, phone),
             "hang": hang,
         }
 
     def unlink(self, account: str, reason: str = "post_logout") -> None:
         """Unlink every browser of an account; the login screen shows the reason, one of LOGOUTS."""
-        self.keyring.unlink(account)
+        self.devices.unlink(account)
         self.live.tell(account, "unlinked", {"reason": reason})
 
     def show(self, account: str, screen: str | None) -> None:

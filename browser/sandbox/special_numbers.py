@@ -1,9 +1,9 @@
-"""Numbers that misbehave, as test cards do. Any other number works."""
+"""Test numbers that misbehave, as test cards of payment services do. Any other number works."""
 
 from enum import StrEnum
 
 
-class Magic(StrEnum):
+class SpecialNumber(StrEnum):
     """A number, and what it does to the account that uses it."""
 
     #: a temporary ban when its chat is opened, once
