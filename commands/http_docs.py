@@ -29,10 +29,10 @@ KINDS = {
     "phone-number": "phone number",
     "iana-time-zone": "IANA time zone",
 }
-#: Patterns, as people say them: that no text may have a NUL is said once.
+#: Patterns in words. That no text may contain NUL stands once, in every_call.md.
 PATTERNS = {TEXT: "", NOT_BLANK: "not blank", READABLE: "not blank", f"^{CURSOR.pattern}$": "as it came"}
-LONGEST_PATTERN = 60  # characters of one that tells people something
-TODAY = date(2026, 12, 1)  # any day: the page has none of the times that go by it
+LONGEST_PATTERN = 60  # characters of a pattern that is printed; a longer one tells people nothing
+TODAY = date(2026, 12, 1)  # any day would do: the page prints no example that depends on it
 PAGE = {"items", "nextCursor"}  # fields of a paginated list
 WIDTH = 110  # characters of a line in an example
 

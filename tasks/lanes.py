@@ -99,7 +99,7 @@ class Lanes:
             log.debug("lane %s was not attended to", drain.lane)
         except DatabaseError:
             log.warning(
-                "the drain of lane %s ends: the database is away",
+                "the drain of lane %s ends: the database did not do its work",
                 drain.lane,
                 extra={"event": "drain.cut", "lane": drain.lane},
             )

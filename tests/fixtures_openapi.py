@@ -1,4 +1,4 @@
-"""What /openapi.json names and no schema can spell out: values of its formats, and rules between fields."""
+"""What schemathesis cannot read from /openapi.json: values of our formats, and rules that only descriptions state."""
 
 import itertools
 import json
@@ -19,14 +19,14 @@ Case = schemathesis.Case[Any]
 
 
 def _moments() -> list[str]:
-    """Return times at which a message may be sent, in every way to write them."""
+    """Return times at which a message may be sent, in every valid notation."""
     ways = ["Z", "+00:00", "-00:00", "+05:45", ".5-11:00", ".123456+14:00", ".123456789Z"]
     days = [datetime.now(UTC) + timedelta(days=40 * number + 2) for number in range(len(ways))]
     # Each month has 28 days, also in another year.
     return [f"{day.replace(day=min(day.day, 28)):%Y-%m-%dT%H:%M:%S}{way}" for day, way in zip(days, ways, strict=True)]
 
 
-#: Few of each, since all are tried for each length that a schema allows.
+#: Few values of each format: schemathesis tries every one for each length that a schema allows.
 FORMATS = {
     "phone-number": [
         "15551234567",
@@ -46,19 +46,19 @@ FORMATS = {
 
 
 def register_formats() -> None:
-    """Let schemathesis draw values of the formats that only Postrider has, and times at which a message may be sent."""
+    """Have schemathesis draw values of our formats, and times at which a message may be sent."""
     for name, values in FORMATS.items():
         schemathesis.openapi.format(name, st.sampled_from(values))
 
 
-# --- rules between fields, and with what is there ----------------------------------------------------------------
+# --- rules of the descriptions -----------------------------------------------------------------------------------
 
 LARGEST_METADATA, DEEPEST_METADATA = 4096, 5
 KEYS = itertools.count()
 
 
 def respect_descriptions(schema: OpenApiSchema, account: str) -> None:
-    """Let bodies that are valid by their schema be valid by its descriptions too; `account` is one that exists."""
+    """Make bodies that are valid by their schema also valid by its descriptions; `account` exists."""
 
     def filter_case(_: schemathesis.HookContext, case: Case) -> bool:
         body = _body(case)
@@ -69,7 +69,7 @@ def respect_descriptions(schema: OpenApiSchema, account: str) -> None:
             case.body, case.media_type = fitted, "application/json"
         return case
 
-    # What has a hook is drawn more slowly, so no other operation has one.
+    # Hooks slow the drawing of cases down, so no other operation has one.
     hook: Any = schema.hook
     hook.apply_to(name=["POST /send/batch", "POST /accounts", "PATCH /accounts/{id}", *FITTED])(filter_case)
     hook.apply_to(name=[*FITTED])(map_case)
@@ -85,7 +85,7 @@ def _body(case: Case) -> Json:
 
 
 def _has_small_metadata(body: Json) -> bool:
-    return all(_is_small(order.get("metadata")) for order in (body, *body.get("jobs", ())))
+    return all(_is_small(item.get("metadata")) for item in (body, *body.get("jobs", ())))
 
 
 def _is_small(metadata: object) -> bool:
@@ -99,7 +99,7 @@ def _deeper(value: object, levels: int) -> bool:
 
 
 def _has_addresses(body: Json) -> bool:
-    """Tell whether the brackets of a URL, if it has any, have an IPv6 address in them."""
+    """Tell whether brackets in a URL contain an IPv6 address."""
     return all(map(_has_address, (body.get("url"), *(body.get("proxy") or {}).values())))
 
 
@@ -112,8 +112,8 @@ def _has_address(url: str | None) -> bool:
         return False
 
 
-def _order(body: Json, account: str) -> Json:
-    """Name an account, as there are several, and a key that is new; expire after sending, and both in time."""
+def _send_request(body: Json, account: str) -> Json:
+    """Name an account, since there are several, and use a new key; expire after sending, both in the future."""
     fitted = _for_account(body, account)
     if body.get("idempotencyKey"):
         fitted["idempotencyKey"] = f"{body['idempotencyKey'][:240]}~{next(KEYS)}"
@@ -126,13 +126,13 @@ def _for_account(body: Json, account: str) -> Json:
 
 
 def _recovery(body: Json, _: str) -> Json:
-    """Ask for what has happened already."""
+    """Move the period into the past."""
     earlier = {name: f"{int(at[:4]) - 2}{at[4:]}" for name in ("since", "until") if (at := body.get(name))}
     return _in_order(body | earlier, "since", "until")
 
 
 def _in_order(body: Json, first: str, last: str) -> Json:
-    """Let one time be before the other, and leave out the other when both are the same."""
+    """Put two times in order; leave the later one out when they are equal."""
     if not (body.get(first) and body.get(last)):
         return body
     early, late = sorted([body[first], body[last]], key=_at)
@@ -144,13 +144,13 @@ def _at(text: str) -> datetime:
 
 
 def _endpoint(body: Json, _: str) -> Json:
-    """Name each header once, whatever its case."""
+    """Give each header name once, ignoring case."""
     headers = body.get("headers")
     return body | {"headers": {name.lower(): value for name, value in headers.items()}} if headers else body
 
 
 FITTED: dict[str, Callable[[Json, str], Json]] = {
-    "POST /send": _order,
+    "POST /send": _send_request,
     "POST /webhooks": _endpoint,
     "PATCH /webhooks/{id}": _endpoint,
     "POST /webhooks/{id}/recover": _recovery,
