@@ -68,11 +68,9 @@ def field_problems(error: RequestError) -> list[FieldProblem]:
 class ItemRefused(Shown):
     """An item of many that was not accepted."""
 
-    status: int = Field(
-        description="Of one that was refused, what it would have been answered by itself: 404, 409, 422 or 429."
-    )
-    code: str = Field(description="Of one that was refused, the code of the error.")
-    detail: str = Field(description="The same in a sentence, for people.")
+    status: int = Field(description="If it was refused, the HTTP status of the error: 404, 409, 422 or 429.")
+    code: str = Field(description="If it was refused, the code of the error.")
+    detail: str = Field(description="If it was refused, the error in a sentence for people.")
     errors: list[FieldProblem] = Field(description="The fields that were not accepted; else empty.")
 
     @classmethod
