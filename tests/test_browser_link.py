@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fixtures_browser import (
+    DOMS,
     PATIENCE,
     SELECTORS,
     TIMING,
@@ -397,6 +398,29 @@ async def test_every_screen_is_shown_and_recognised_and_met_and_ends(pages: Page
             await pages.phone(account, "show")
             await page.wait_screen(Screen.MAIN, timeout=30)
         await send(page, new_phone(), "after them all")
+
+
+@pytest.mark.parametrize("name", ["crashed", "banned", "unavailable", "unknown", "sync_issue"])
+async def test_a_screen_that_comes_while_the_list_is_settled_is_met_by_its_own_error(pages: Pages, name: str) -> None:
+    patience = replace(PATIENCE, quiet=1.5, offline=0.3, unknown=0.3)
+    async with pages.linked(DOMS[-1], patience=patience) as (account, page):
+        settling = asyncio.create_task(page.settle_in())
+        await asyncio.sleep(0.3)
+        await pages.phone(account, "show", screen=name)
+        with pytest.raises(MEETS[name] if name != "sync_issue" else errors.NotLinked) as raised:
+            await settling
+        assert getattr(raised.value, "element", None) is None, "no element is to blame for another screen"
+
+
+async def test_a_list_that_is_gone_for_a_moment_while_it_is_settled_is_waited_for(pages: Pages) -> None:
+    async with pages.linked(DOMS[-1], patience=replace(PATIENCE, quiet=1.0)) as (account, page):
+        settling = asyncio.create_task(page.settle_in())
+        await asyncio.sleep(0.3)
+        await pages.phone(account, "show", screen="syncing")
+        await asyncio.sleep(1.5)
+        assert not settling.done()
+        await pages.phone(account, "show")
+        await settling
 
 
 async def shows(page: WhatsApp, screen: Screen) -> bool:

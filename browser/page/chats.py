@@ -271,6 +271,8 @@ class Chats:
     async def _search(self, text: str) -> None:
         """Filter the list through input events: the page does not notice a value that is merely assigned."""
         patience = self._reader.patience
+        if await self._reader.find("search") is None:
+            await self.settle()  # another screen may have come: that is no page that has changed
         box = await self._reader.need("search")
         await bounded(box.fill(text, timeout=patience.answer * 1000), patience.answer + 1)
 

@@ -212,13 +212,19 @@ class WhatsApp:
     async def settle_in(self) -> None:
         """Make the chat list usable: close the dialogs on it, then check that the essential elements are there.
 
-        Raise UiChanged with the name of a missing element, UnknownDialog when a dialog cannot be closed.
+        Raise UiChanged with the name of a missing element, UnknownDialog when a dialog cannot be closed, or the error
+        of the screen that has come in place of the list.
         """
         await close_all(self._reader, self._reader.patience.quiet)
+        doubts = Doubts()
         census = await self.census()
-        for element in ESSENTIAL:
-            if census.places[element] < 0:
-                raise self._reader.lacks(element)
+        while missing := next((name for name in ESSENTIAL if census.places[name] < 0), None):
+            # They are missing on any other screen too, and one may have come since the list was recognised.
+            await self._chats.settle()
+            if doubts.last("missing", self._reader.patience.doubt):
+                raise self._reader.lacks(missing)
+            await asyncio.sleep(self._reader.patience.poll)
+            census = await self.census()
         census.report(self._census)
         self._census = census
 
