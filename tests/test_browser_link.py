@@ -400,14 +400,25 @@ async def test_every_screen_is_shown_and_recognised_and_met_and_ends(pages: Page
         await send(page, new_phone(), "after them all")
 
 
-@pytest.mark.parametrize("name", ["crashed", "banned", "unavailable", "unknown", "sync_issue"])
-async def test_a_screen_that_comes_while_the_list_is_settled_is_met_by_its_own_error(pages: Pages, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("crashed", errors.PageCrashed),
+        ("banned", errors.Banned),
+        ("unavailable", errors.Offline),
+        ("unknown", errors.UiChanged),
+        ("sync_issue", errors.NotLinked),
+    ],
+)
+async def test_a_screen_that_comes_while_the_list_is_settled_is_met_by_its_own_error(
+    pages: Pages, name: str, error: type[errors.SendError]
+) -> None:
     patience = replace(PATIENCE, quiet=1.5, offline=0.3, unknown=0.3)
     async with pages.linked(DOMS[-1], patience=patience) as (account, page):
         settling = asyncio.create_task(page.settle_in())
         await asyncio.sleep(0.3)
         await pages.phone(account, "show", screen=name)
-        with pytest.raises(MEETS[name] if name != "sync_issue" else errors.NotLinked) as raised:
+        with pytest.raises(error) as raised:
             await settling
         assert getattr(raised.value, "element", None) is None, "no element is to blame for another screen"
 
