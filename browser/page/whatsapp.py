@@ -33,7 +33,7 @@ from browser.page.restriction import Kind
 from browser.page.screens import LASTING, PASSING, Screen, recognise
 from browser.page.selectors import Selectors
 from browser.page.submit import Seen, Submission
-from errors import NewChatsRestricted, NotOnWhatsApp, PageHung, SendError, UiChanged
+from errors import NewChatsRestricted, NotOnWhatsApp, PageHung, SendError, UiChanged, UnknownDialog
 
 CLOSE_SECONDS = 10.0
 #: a browser whose page does not answer within this is killed instead of closed
@@ -209,24 +209,28 @@ class WhatsApp:
         found = await self._chats.restriction()
         return found.kind if found else None
 
-    async def settle_in(self) -> None:
+    async def settle_in(self) -> bool:
         """Make the chat list usable: close the dialogs on it, then check that the essential elements are there.
 
-        Raise UiChanged with the name of a missing element, UnknownDialog when a dialog cannot be closed, or the error
-        of the screen that has come in place of the list.
+        Return False if another screen has come in place of the list. Raise UiChanged with the name of a missing
+        element, UnknownDialog when a dialog cannot be closed.
         """
-        await close_all(self._reader, self._reader.patience.quiet)
-        doubts = Doubts()
-        census = await self.census()
-        while missing := next((name for name in ESSENTIAL if census.places[name] < 0), None):
-            # They are missing on any other screen too, and one may have come since the list was recognised.
-            await self._chats.settle()
-            if doubts.last("missing", self._reader.patience.doubt):
-                raise self._reader.lacks(missing)
-            await asyncio.sleep(self._reader.patience.poll)
+        try:
+            await close_all(self._reader, self._reader.patience.quiet)
             census = await self.census()
+            if _missing(census):
+                # It may have been read between two screens.
+                await asyncio.sleep(self._reader.patience.poll)
+                census = await self.census()
+            if missing := _missing(census):
+                raise self._reader.lacks(missing)
+        except (UiChanged, UnknownDialog):
+            if await self.screen() is Screen.MAIN:
+                raise
+            return False
         census.report(self._census)
         self._census = census
+        return True
 
     async def census(self) -> Census:
         """Find out which alternative of each element is visible now, for the person who maintains the selectors."""
@@ -348,3 +352,7 @@ class WhatsApp:
                 await bounded(self._context.close(), CLOSE_SECONDS)
         await kill_browsers_of(self._directory)
         self.lost.set()
+
+
+def _missing(census: Census) -> str | None:
+    return next((name for name in ESSENTIAL if census.places[name] < 0), None)

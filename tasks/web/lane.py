@@ -15,6 +15,7 @@ from errors import (
     LeaseLost,
     LoggedOut,
     NumberChanged,
+    PageHung,
     SendError,
     UiChanged,
 )
@@ -44,6 +45,7 @@ DOUBTED = frozenset({Screen.CONFLICT, Screen.UNSUPPORTED})
 
 #: Reasons of gates that open when the session is ready (open_linked_gate), and not otherwise.
 OPENED_BY_SESSION = frozenset({"not_linked", "profile_elsewhere", "suspected_ban", "disconnected"})
+MOST_SCREENS = 5  # times that the chat list may give way to another screen before the page is opened anew
 HANDOVER_SECONDS = 2.0  # seconds for a worker with a free seat to take an account that this full one leaves alone
 
 
@@ -154,14 +156,21 @@ class AccountWork:
         if session is None or is_new:
             session = await self._open(account)
         async with session.busy:
-            await self._main_screen(account, session)
-            # Before `settle_in`, which closes the notices that show a restriction.
-            await self._restriction(account, session, is_new=is_new)
-            await session.page.settle_in()
+            await self._settle_in(account, session, is_new=is_new)
             if is_new or account.state != State.ready or account.reconnects:
                 await self._mark_ready(account, session)
             session.touch()
         return session
+
+    async def _settle_in(self, account: Account, session: Session, *, is_new: bool) -> None:
+        """Wait for the chat list and make it usable; once more when another screen comes meanwhile."""
+        for _ in range(MOST_SCREENS):
+            await self._main_screen(account, session)
+            # Before `settle_in`, which closes the notices that show a restriction.
+            await self._restriction(account, session, is_new=is_new)
+            if await session.page.settle_in():
+                return
+        raise PageHung("The chat list gives way to other screens, again and again.")
 
     async def _open(self, account: Account) -> Session:
         if not account.linked:
@@ -268,7 +277,8 @@ class AccountWork:
         async with session.busy:
             screen = await session.page.wait_screen(*LASTING, timeout=self.seats.patience.boot)
             if screen is Screen.MAIN:
-                await session.page.settle_in()
+                if not await session.page.settle_in():
+                    raise PageHung("Another screen came in place of the chat list.")
                 await session.page.log_out()
             elif screen is not Screen.QR:
                 raise ERRORS[screen]
