@@ -158,7 +158,12 @@ class Settings(BaseSettings):
         description="Equal requests without idempotency key within this time are one job; at most three days.",
     )
     max_queued: int = Field(
-        default=100_000, ge=0, description="Maximum number of waiting messages of one account; more are refused."
+        default=100_000,
+        ge=0,
+        description=(
+            "Maximum number of waiting messages of one account; more are refused. "
+            "Requests that come at once may exceed it."
+        ),
     )
     rate_limit_per_minute: int = Field(
         default=6000,

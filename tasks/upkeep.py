@@ -23,6 +23,7 @@ T = TypeVar("T")
 #: without an idempotency key (DEDUPE_SECONDS). No job ends before its submission, so none is moved too early.
 SETTLED_DAYS = 3.0
 BATCH = 500  # rows of one statement
+RECOUNTS = 10  # lanes of one run whose waiting messages are counted anew
 TURN = 20.0  # seconds of one run; less than the grace period of a worker that stops
 
 #: Queries that do not depend on RETENTION_DAYS, and queries that do.
@@ -60,7 +61,20 @@ class Upkeep:
         await _alone("keep_alive", self.database.all("keep_alive", days=self.keepalive_days))
         if self.retention_days:
             await _alone("drop_old_partition", self._drop_partitions(end))
+        await _alone("lanes_to_recount", self._recount(end))
         await self._rows(end)
+
+    async def _recount(self, end: float) -> None:
+        """Count the waiting messages of the lanes that were not counted for longest, and correct `lane_depth`."""
+        for lane in await self.database.all("lanes_to_recount", most=RECOUNTS):
+            if time.monotonic() > end:
+                return
+            row = await self.database.one("recount_lane", lane=lane["id"])
+            if row and row["missed"]:
+                log.error(
+                    "the count of waiting messages of %s was wrong by %d", lane["id"], row["missed"],
+                    extra={"event": "depth.wrong", "account": lane["id"], "missed": row["missed"]},
+                )  # fmt: skip
 
     async def _drop_partitions(self, end: float) -> None:
         """Drop the partitions in which every row is over age, each in a transaction of its own."""

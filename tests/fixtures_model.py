@@ -23,7 +23,6 @@ from fixtures_lanes import add_worker
 from psycopg.rows import dict_row
 
 from api.accounts.actions import steer
-from api.http.queue_limit import QueueLimit
 from api.sending.enqueue import Accepted, accept
 from api.sending.send_request import SendRequest
 from browser.page.bubbles import Bubble, Side, Tick
@@ -765,9 +764,7 @@ class World:
 
     async def order(self, **fields: Any) -> str:
         """Accept an order; return its jobId."""
-        context = SimpleNamespace(
-            database=self.database, queue_limit=QueueLimit(0), job_ttl=TTL, dedupe=timedelta(seconds=DEDUPE)
-        )
+        context = SimpleNamespace(database=self.database, max_queued=0, job_ttl=TTL, dedupe=timedelta(seconds=DEDUPE))
         (answer,) = await accept(
             cast("Context", context), ORG, [SendRequest.model_validate({"account": ACCOUNT, **fields})]
         )

@@ -10,6 +10,13 @@ from tempfile import TemporaryDirectory
 import psycopg
 
 TEMPLATE = "postrider_template"
+#: lanes whose count of waiting jobs is not what the jobs say: never any
+WRONG_DEPTHS = """
+    select lanes.id, lane_queued(lanes.id) as counted, count(jobs.id) as queued
+    from lanes left join jobs on jobs.account_id = lanes.id and jobs.state = 'queued'
+    group by lanes.id
+    having lane_queued(lanes.id) <> count(jobs.id)
+"""
 _numbers = itertools.count()
 
 
@@ -37,5 +44,7 @@ def own_database(postgres: str) -> Iterator[str]:
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"create database {name} template {TEMPLATE}")
     yield with_database(postgres, name)
+    with psycopg.connect(with_database(postgres, name)) as connection:
+        assert connection.execute(WRONG_DEPTHS).fetchall() == []
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"drop database if exists {name} with (force)")

@@ -440,7 +440,9 @@ async def test_turns_of_upkeep_leave_one_row_behind(database: Database) -> None:
     assert await count(database, "procrastinate_events") == 0
 
 
-@pytest.mark.parametrize("failing", ["ensure_partitions", "keep_alive", "drop_old_partition", "purge_events"])
+@pytest.mark.parametrize(
+    "failing", ["ensure_partitions", "keep_alive", "drop_old_partition", "lanes_to_recount", "purge_events"]
+)
 async def test_what_fails_stops_nothing_else(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failing: str
 ) -> None:
@@ -455,7 +457,8 @@ async def test_what_fails_stops_nothing_else(
 
     monkeypatch.setattr(database, "all", all_)
     await Upkeep(database, 10, 30).run_once()
-    assert set(asked) == {"ensure_partitions", "keep_alive", "drop_old_partition", "move_ended_jobs", *BY_AGE, *ALWAYS}
+    first = {"ensure_partitions", "keep_alive", "drop_old_partition", "lanes_to_recount"}
+    assert set(asked) == {*first, "move_ended_jobs", *BY_AGE, *ALWAYS}
     assert [vars(record)["kind"] for record in caplog.records if vars(record).get("event") == "upkeep.failed"] == [
         failing
     ]

@@ -14,7 +14,6 @@ from starlette.routing import BaseRoute, Mount
 import app
 from api.http.cached import Cached
 from api.http.context import Context
-from api.http.queue_limit import QueueLimit
 from api.http.rate_limit import RateLimit
 from api.http.unknown_keys import UnknownKeys
 from api.operator import bootstrap
@@ -76,7 +75,7 @@ def make_context(settings: Settings, database: Database) -> Context:
         schema_state=Cached(partial(database.all, "schema_state"), PROBES_SHARE),
         unknown_keys=UnknownKeys(),
         rate_limit=RateLimit(settings.rate_limit_per_minute, settings.trust_proxy_hops),
-        queue_limit=QueueLimit(settings.max_queued),
+        max_queued=settings.max_queued,
         production=settings.production,
         proxied=settings.trust_proxy_hops > 0,
         admin=hash_key(settings.admin_key.get_secret_value()) if settings.admin_key else None,

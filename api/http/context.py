@@ -7,7 +7,6 @@ from starlette.requests import Request
 
 from addresses import Addresses
 from api.http.cached import Cached
-from api.http.queue_limit import QueueLimit
 from api.http.rate_limit import RateLimit
 from api.http.unknown_keys import UnknownKeys
 from crypto import Sealer
@@ -27,7 +26,8 @@ class Context:
     unknown_keys: UnknownKeys
     sealer: Sealer
     rate_limit: RateLimit
-    queue_limit: QueueLimit
+    #: messages of one account that may wait; 0 is no bound
+    max_queued: int
     production: bool
     #: whether a reverse proxy is in front (TRUST_PROXY_HOPS is above 0)
     proxied: bool

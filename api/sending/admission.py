@@ -1,6 +1,5 @@
 """Admission of requests: which account sends, whether the times are valid, whether the queue has room."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,10 +22,11 @@ N = TypeVar("N")
 
 @dataclass(frozen=True)
 class SendingAccount:
-    """An account that may send, and whether its lane is open now."""
+    """An account that may send, whether its lane is open now, and how many of its messages wait."""
 
     id: str
     open: bool
+    queued: int
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ async def admit(
             found[name] = NewJob(request, _sender(senders, request.account))
         except RequestError as error:
             found[name] = error
-    await _within_room(context, tx, found)
+    if context.max_queued:
+        _within_room(context.max_queued, found)
     return found
 
 
@@ -115,35 +116,17 @@ def _invalid(name: str, message: str) -> Invalid:
 # --- room --------------------------------------------------------------------------------------------------------
 
 
-async def _within_room(context: Context, tx: Transaction, found: dict[N, NewJob | RequestError]) -> None:
-    """Refuse the last requests of each account that exceed MAX_QUEUED."""
-    if not context.queue_limit.most:
-        return
-    wanted = Counter(item.sender.id for item in found.values() if isinstance(item, NewJob))
-    # Sorted, so that two batches never deadlock.
-    rooms = {sender: await _room(context, tx, sender, wanted[sender]) for sender in sorted(wanted)}
+def _within_room(most: int, found: dict[N, NewJob | RequestError]) -> None:
+    """Refuse the last requests of each account that exceed MAX_QUEUED.
+
+    No lock is taken: what other transactions accept at the same time is not seen, and comes on top of the bound.
+    """
+    queued: dict[str, int] = {}
     for name, item in found.items():
         if isinstance(item, NewJob):
-            rooms[item.sender.id] -= 1
-            if rooms[item.sender.id] < 0:
+            sender = item.sender
+            queued[sender.id] = queued.get(sender.id, sender.queued) + 1
+            if queued[sender.id] > most:
                 found[name] = QueueFull(
-                    f"{context.queue_limit.most:,} messages of {item.sender.id} wait; no more are accepted now.",
-                    retry_after=FULL_RETRY_AFTER,
+                    f"{most:,} messages of {sender.id} wait; no more are accepted now.", retry_after=FULL_RETRY_AFTER
                 )
-            else:
-                context.queue_limit.accepted(item.sender.id)
-
-
-async def _room(context: Context, tx: Transaction, account: str, wanted: int) -> int:
-    room = context.queue_limit.room(account, wanted)
-    if room is None and not context.queue_limit.near(account, wanted):
-        room = await _count(context, tx, account)
-    if context.queue_limit.near(account, wanted):
-        await tx.all("lock_queue", account=account)
-        room = await _count(context, tx, account)
-    return room or 0
-
-
-async def _count(context: Context, tx: Transaction, account: str) -> int:
-    row = await tx.one("count_queued", account=account, most=context.queue_limit.most)
-    return context.queue_limit.counted(account, int(row["queued"]) if row else 0)

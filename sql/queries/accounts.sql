@@ -57,12 +57,16 @@ select id, name, transport, wanted, state, state_reason, state_since, restrictio
        last_open_at, created_at,
        case when lease_until > now() then leased_by end as worker,
        waiting.queued,
-       case when waiting.queued > 0 and open_at < 'infinity' then greatest(waiting.due_at, open_at, paced.opens_at) end
-           as next_send_at,
+       case when waiting.due_at is not null and open_at < 'infinity'
+            then greatest(waiting.due_at, open_at, paced.opens_at) end as next_send_at,
        sent.today as sent_today, received.today as received_today, paced.day_limit as daily_limit, paced.day_used
 from page
 cross join lateral (
-    select count(*) as queued, min(due_at) as due_at from jobs where account_id = page.id and state = 'queued'
+    select lane_queued(page.id) as queued,
+           least((select due_at from jobs where account_id = page.id and state = 'queued' and priority = 1
+                  order by due_at limit 1),
+                 (select due_at from jobs where account_id = page.id and state = 'queued' and priority = 0
+                  order by due_at limit 1)) as due_at
 ) as waiting
 cross join lateral (
     select count(*) as today from jobs where account_id = page.id and sent_at >= began_at

@@ -17,29 +17,18 @@ where org_id = %(org)s and key is null and content_hash = any (%(contents)s::byt
 order by created_at
 
 -- name: senders
-select accounts.id, lanes.open_at <= now() as open
+select accounts.id, lanes.open_at <= now() as open, lane_queued(accounts.id) as queued
 from accounts
 join lanes using (id)
 where accounts.org_id = %(org)s and accounts.deleted_at is null and accounts.id = any (%(accounts)s::text[])
 
 -- name: first_senders
 -- Two rows are enough to see that there is not exactly one.
-select accounts.id, lanes.open_at <= now() as open
+select accounts.id, lanes.open_at <= now() as open, lane_queued(accounts.id) as queued
 from accounts
 join lanes using (id)
 where accounts.org_id = %(org)s and accounts.deleted_at is null
 limit 2
-
--- name: lock_queue
--- Serialize the transactions that together might exceed the bound. Locking the lane's row instead would deadlock: a
--- change of state locks the account's row and then the lane's, and an insert into jobs that already held the lane's row
--- would then check the account's.
-select pg_advisory_xact_lock(hashtext('postrider.room'), hashtext(%(account)s))
-
--- name: count_queued
--- Counts only up to the bound; more makes no difference.
-select count(*) as queued
-from (select from jobs where account_id = %(account)s and state = 'queued' limit %(most)s::integer) as waiting
 
 -- name: insert_jobs
 -- `seq`, the order of acceptance, follows the order in the request. The rows are inserted sorted by key, though: two

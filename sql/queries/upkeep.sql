@@ -11,6 +11,16 @@ select now() as now
 -- Only one process acts as the clock of the lanes. Postgres frees the lock when the connection ends.
 select pg_try_advisory_lock(hashtext('postrider.pulse')) as leads
 
+-- name: lanes_to_recount
+select accounts.id
+from accounts
+left join lane_depth on lane_id = accounts.id and stripe = 16
+order by counted_at nulls first
+limit %(most)s
+
+-- name: recount_lane
+select recount_depth(%(lane)s) as missed
+
 -- name: move_ended_jobs
 -- A job is in exactly one of jobs and jobs_history, for every snapshot. A job that another transaction has locked, for
 -- example to retry it, is skipped.

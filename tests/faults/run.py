@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import psutil
+from fixtures_postgres import WRONG_DEPTHS
 
 from bench.house import most_at_once
 from errors import DatabaseUnavailable, OperatorError
@@ -49,6 +50,15 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Depth:
+    """A lane whose count of waiting messages is wrong."""
+
+    id: str
+    counted: int
+    queued: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a run is made of."""
 
@@ -80,7 +90,7 @@ async def run(cluster: Cluster, seed: int, plan: Plan) -> Outcome:
     outcome.recovery = time.monotonic() - healed
     records = await _collect(cluster, name, received)
     records.orders = orders
-    outcome.wrong = [*records.wrong(), *await _accounts(cluster, before)]
+    outcome.wrong = [*records.wrong(), *await _accounts(cluster, before), *await _depths(cluster)]
     outcome.ends = Counter(map(_end, records.rows))
     outcome.unknown_arrived = sum(
         row.text in records.got.get(row.phone, []) for row in records.rows if row.error == "outcome_unknown"
@@ -126,6 +136,11 @@ ROWS = """
            array(select type from outbox where job_id = jobs.id and type = any (%s) order by created_at) as events
     from jobs where message like %s
 """
+
+
+async def _depths(cluster: Cluster) -> list[str]:
+    rows = await cluster.read(Depth, WRONG_DEPTHS)
+    return [f"DEPTH: {row.id} counts {row.counted} waiting messages and has {row.queued}" for row in rows]
 
 
 async def _collect(cluster: Cluster, name: str, received: int) -> Records:
