@@ -31,11 +31,18 @@ class PerKey:
 
     async def each(self, work: Mapping[str, Callable[[], Awaitable[None]]], *, patience: float = PATIENCE) -> None:
         """Start a task for each idle key and wait up to `patience` seconds. Raises what a finished task raised."""
+        ended = self._ended()
         for name, do in work.items():
             if name not in self._running:
                 self._running[name] = asyncio.ensure_future(do())
         if self._running:
-            done, _ = await asyncio.wait(self._running.values(), timeout=patience)
-            self._running = {name: task for name, task in self._running.items() if task not in done}
-            for task in done:
-                task.result()
+            await asyncio.wait(self._running.values(), timeout=patience)
+        for task in ended + self._ended():
+            task.result()
+
+    def _ended(self) -> list[asyncio.Future[None]]:
+        """Return the tasks that have finished, and count them no longer as running."""
+        ended = {name: task for name, task in self._running.items() if task.done()}
+        for name in ended:
+            del self._running[name]
+        return list(ended.values())
