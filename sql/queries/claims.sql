@@ -163,16 +163,21 @@ update jobs set due_at = now() + greatest(now() - submitted_at, %(look)s * inter
 where id = %(job)s and claim = %(claim)s and state = 'submitting'
 
 -- name: awaiting_ticks
--- Messages of these accounts whose next tick has not been seen, newest first. A tick that comes after the job was
--- failed as outcome_unknown is added to the timeline. Jobs stay in the task table for at least these three days
--- (tasks/upkeep.py).
-select account_id, id, phone, bubble, state
-from jobs
-where account_id = any (%(accounts)s) and bubble is not null
-  and (state in ('sent', 'delivered') or error_code = 'outcome_unknown')
-  and submitted_at > now() - interval '3 days'
-order by submitted_at desc
-limit 500
+-- Messages of these accounts whose next tick has not been seen, newest first, and the newest of each account only: a page
+-- shows the open chat and the top of its chat list. A tick that comes after the job was failed as outcome_unknown is
+-- added to the timeline. Jobs stay in the task table for at least these three days (tasks/upkeep.py).
+select waiting.account_id, waiting.id, waiting.phone, waiting.bubble, waiting.state
+from unnest(%(accounts)s::text[]) as given (id)
+cross join lateral (
+    select account_id, id, phone, bubble, state, submitted_at
+    from jobs
+    where account_id = given.id and bubble is not null
+      and (state in ('sent', 'delivered') or error_code = 'outcome_unknown')
+      and submitted_at > now() - interval '3 days'
+    order by submitted_at desc
+    limit 100
+) as waiting
+order by waiting.submitted_at desc
 
 -- name: job_delivered
 with done as (

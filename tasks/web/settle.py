@@ -36,6 +36,8 @@ class Settler:
                     # A chat without a compose box, such as that of a blocked contact, proves no fault of the page.
                     if not isinstance(error, UiChanged) or error.element != "compose":
                         raise
+                finally:
+                    session.touch()
 
     async def settle_one(self, session: Session, job: Job) -> None:
         """Look for one message, and write what was found. Raise UiChanged where its status cannot be read."""
