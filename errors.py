@@ -42,7 +42,7 @@ PostriderError
 ├── SealError                    a profile was not sealed; its session goes on
 │   └── ProfileTooLarge · ProfileBusy · ProfileEmpty
 └── OperatorError                ends a command with one line and exit code 1
-    ├── SettingsWrong · DatabaseAway · SchemaWrong
+    ├── SettingsWrong · DatabaseAway · SchemaWrong · TablesLocked
     └── ChromiumMissing · SelectorsWrong
 
 A class docstring is the default message. `code` is what clients see, `status` what HTTP answers.
@@ -520,6 +520,10 @@ class DatabaseAway(OperatorError):
 
 class SchemaWrong(OperatorError):
     """The database's schema does not fit this version."""
+
+
+class TablesLocked(OperatorError):
+    """Something else held a table locked for a minute: end that (pg_stat_activity shows it), and migrate again."""
 
 
 class ChromiumMissing(OperatorError):

@@ -2,26 +2,49 @@
 
 import logging
 import re
+import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import psycopg
-from yoyo import get_backend, read_migrations
+from yoyo import read_migrations
+from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
+from yoyo.connections import parse_uri
+from yoyo.migrations import default_migration_table
 
-from errors import DatabaseAway, SchemaWrong
+from errors import DatabaseAway, SchemaWrong, TablesLocked
 from sql.loader import queries
 
 log = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent / "migrations"
-RETRIES = 5  # after a deadlock
 LOCK = 0x706F7374  # "post"; held while migrations are applied, and freed by Postgres when the process dies
+#: How long a migration waits for a lock. Whoever comes to the table meanwhile waits behind it, even if the lock that is
+#: in the way would let them in. Longer than deadlock_timeout (1 s unless changed), after which Postgres ends an
+#: autovacuum that is in the way.
+LOCK_TIMEOUT = "1200ms"
+PAUSE = 0.8  # seconds between tries, in which those go on who waited behind the migration
+TRIES = 30  # a minute in all, without the time that the migrations themselves take
+#: Limits that a role, a database or a URL may set for traffic. A migration that goes through a table takes its time.
+LIMITS = (
+    "statement_timeout",
+    "lock_timeout",
+    "transaction_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+)
 
 
 def migrate(url: str) -> list[str]:
-    """Apply the missing migrations and return their names; wait while another process does the same."""
+    """Apply the missing migrations and return their names; wait while another process does the same.
+
+    Raises DatabaseAway, and TablesLocked when something else holds a table locked for a minute. What was applied until
+    then stays, each migration whole.
+    """
     try:
         with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
+            _lift_limits(connection)
             connection.execute("select pg_advisory_lock(%s)", [LOCK])
             with warnings.catch_warnings():
                 # yoyo opens a transaction of its own around each step and warns about it.
@@ -32,23 +55,57 @@ def migrate(url: str) -> list[str]:
 
 
 def _apply_beside_traffic(url: str) -> list[str]:
-    # A migration is one transaction, which may deadlock with traffic on several tables; Postgres aborts either side.
-    for _ in range(RETRIES):
+    applied: list[str] = []
+    for tried in range(1, TRIES + 1):
         try:
-            return _apply(url)
-        except psycopg.errors.DeadlockDetected:
-            log.info("migrating once more after a deadlock", extra={"event": "migration.retry"})
-    return _apply(url)
+            _apply(url, applied)
+            break
+        # A migration is one transaction, which may deadlock with traffic on several tables; Postgres ends either side.
+        except (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable) as error:
+            if tried == TRIES:
+                raise TablesLocked from error
+            reason = type(error).__name__
+            log.info("migrating once more after %s", reason, extra={"event": "migration.retry", "reason": reason})
+            time.sleep(PAUSE)
+    return applied
 
 
-def _apply(url: str) -> list[str]:
-    backend = get_backend(re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url))
+def _apply(url: str, applied: list[str]) -> None:
+    """Apply the missing migrations one by one, and add the name of each to `applied`."""
+    backend = _Backend(parse_uri(re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)), default_migration_table)
     try:
-        missing = backend.to_apply(read_migrations(str(FOLDER)))
-        backend.apply_migrations(missing)
-        return [migration.id for migration in missing]
+        backend.init_database()
+        for migration in backend.to_apply(read_migrations(str(FOLDER))):
+            backend.apply_one(migration)
+            applied.append(migration.id)
     finally:
         backend.connection.close()
+
+
+class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no types
+    """yoyo on a connection that waits for locks in short turns, and marks a migration in the migration's transaction.
+
+    yoyo itself marks it afterwards: a process that ends in between leaves a migration that is applied and counts as
+    missing.
+    """
+
+    def init_connection(self, connection: psycopg.Connection[Any]) -> None:
+        super().init_connection(connection)
+        _lift_limits(connection)
+        connection.execute("select set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
+
+    def apply_one(self, migration: Any, force: bool = False, mark: bool = True) -> None:
+        self.ensure_internal_schema_updated()
+        with self.transaction():
+            migration.process_steps(self, "apply", force=force)
+            self.log_migration(migration, "apply")
+            if mark:
+                self.mark_one(migration, log=False)
+
+
+def _lift_limits(connection: psycopg.Connection[Any]) -> None:
+    # Not every release of Postgres has all of them.
+    connection.execute("select set_config(name, '0', false) from pg_settings where name = any (%s)", [list(LIMITS)])
 
 
 def knock(url: str) -> None:
