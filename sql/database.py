@@ -24,7 +24,6 @@ T = TypeVar("T")
 
 LIMIT = 15.0  # seconds a statement or a transaction may take, the wait for a connection included
 POOL_TIMEOUT = 3.0  # seconds a request waits for a connection
-LONGEST_REST = 0.1  # seconds that a Share pauses at most after a call
 #: Without these, a peer that vanished without closing the connection blocks a call for hours (procrastinate #1334).
 CONNECTION: dict[str, Any] = {
     "connect_timeout": 5,
@@ -174,9 +173,18 @@ class Database:
     ) -> None:
         await self._pool.close(timeout=2.0)
 
-    def share(self, most: int) -> "Share":
-        """Return a share of the pool that runs at most so many calls at once."""
-        return Share(self.url, self._pool, most)
+    @property
+    def size(self) -> int:
+        """How many connections it has at most."""
+        return self._pool.max_size
+
+    def share(self, most: int, *, patience: float | None = None, rest: float = 0.0) -> "Share":
+        """Return a share of the pool that runs at most so many calls at once.
+
+        Others wait for `patience` seconds (None is any time) and raise DatabaseBusy then. After each call the share
+        rests for as long as the call took, at most `rest` seconds.
+        """
+        return Share(self.url, self._pool, most, patience, rest)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -232,10 +240,13 @@ def _log_collision(what: str, error: Exception) -> None:
 class Share(Database):
     """A share of a pool: at most so many calls at once, so that many callers leave connections for others."""
 
-    def __init__(self, url: str, pool: Pool, most: int) -> None:
+    def __init__(self, url: str, pool: Pool, most: int, patience: float | None, rest: float) -> None:
         self.url = url
         self._pool = pool
+        self._most = most
         self._turn = asyncio.Semaphore(most)
+        self._patience = patience
+        self._rest = rest
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -250,11 +261,22 @@ class Share(Database):
 
     @asynccontextmanager
     async def _in_turn(self) -> AsyncIterator[None]:
-        async with self._turn:
+        await self._wait_for_turn()
+        try:
             began = time.monotonic()
             yield
-            # Pause for as long as the call took, so that other callers find Postgres idle half of the time.
-            await asyncio.sleep(min(time.monotonic() - began, LONGEST_REST))
+            # As long as the call took, so that other callers find Postgres idle half of the time.
+            await asyncio.sleep(min(time.monotonic() - began, self._rest))
+        finally:
+            self._turn.release()
+
+    async def _wait_for_turn(self) -> None:
+        with translated():
+            try:
+                async with asyncio.timeout(self._patience):
+                    await self._turn.acquire()
+            except TimeoutError as error:
+                raise self._pool.timed_out(self._most) from error
 
 
 async def _autocommit(connection: psycopg.AsyncConnection[Any]) -> None:

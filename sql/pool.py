@@ -69,11 +69,15 @@ class Pool(AsyncConnectionPool[Connection]):
         try:
             connection = await super().getconn(timeout)
         except PoolTimeout as error:
-            if self._lent < self.max_size:
-                raise psycopg.errors.ConnectionTimeout("No connection could be opened.") from error
-            raise
+            raise self.timed_out(self.max_size) from error
         self._lent += 1
         return connection
+
+    def timed_out(self, most: int) -> psycopg.OperationalError:
+        """Return the error of a caller that waited in vain, where callers may have so many connections at once."""
+        if self._lent < most:
+            return psycopg.errors.ConnectionTimeout("No connection could be opened.")
+        return PoolTimeout("Every connection is in use.")
 
     async def putconn(self, conn: Connection) -> None:
         """Take a connection back."""

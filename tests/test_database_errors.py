@@ -75,6 +75,21 @@ async def test_a_pool_in_use_is_busy_and_one_without_connections_is_away(one: Da
             await nowhere.all("database_time")
 
 
+async def test_a_share_in_use_is_busy_and_one_without_connections_is_away(database_url: str) -> None:
+    async with Database(database_url, size=2) as database:
+        share = database.share(1, patience=0.01)
+        async with share.transaction():
+            with pytest.raises(DatabaseBusy) as busy:
+                await share.all("database_time")
+            assert await database.all("database_time"), "the other connection is free"
+        assert busy.value.retry_after == 1
+        assert await share.all("database_time")
+    async with Database(NOWHERE, size=2, patience=0.2) as nowhere:
+        share = nowhere.share(1, patience=0.01)
+        tried = await asyncio.gather(*(share.all("database_time") for _ in range(2)), return_exceptions=True)
+        assert [type(error) for error in tried] == [DatabaseUnavailable] * 2
+
+
 async def test_too_many_that_wait_are_refused_at_once(one: Database) -> None:
     async with one.transaction():
         waiting = [asyncio.create_task(one.all("database_time")) for _ in range(2)]

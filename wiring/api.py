@@ -28,6 +28,9 @@ from wiring.shared import VERSION, pace_limits
 
 #: Requests that wait for a connection; more of them would wait longer than clients do.
 MOST_WAITING = 1000
+#: The part of the connections that lists and metrics use at most, so that slow ones leave some to /send.
+READING_SHARE = 0.4
+READING_PATIENCE = 3.0  # seconds that a list waits for one of them
 PROBES_SHARE = 1.0  # seconds for which one look at the schema answers all readiness probes
 
 
@@ -71,6 +74,7 @@ def make_context(settings: Settings, database: Database) -> Context:
         raise SettingsWrong("ENCRYPTION_KEY must be set")
     return Context(
         database=database,
+        reading=database.share(max(1, int(database.size * READING_SHARE)), patience=READING_PATIENCE),
         sealer=Sealer.from_text(settings.encryption_key.get_secret_value()),
         schema_state=Cached(partial(database.all, "schema_state"), PROBES_SHARE),
         unknown_keys=UnknownKeys(),

@@ -21,6 +21,7 @@ from wiring.shared import unsealer
 #: Endpoints that one worker delivers to at once, per queue: waiting for an answer costs little, and many may hang.
 ENDPOINT_SLOTS, SLOW_SLOTS = 1000, 1000
 SLOW_CONNECTIONS = 1  # concurrent database calls of all endpoints in the slow queue together
+LONGEST_REST = 0.1  # seconds between two of them, at most
 
 
 def make_webhooks(frame: Frame, common: Sequence[str]) -> Part:
@@ -54,7 +55,7 @@ def _most_requests() -> int:
 
 def slow_lanes(lanes: Lanes, deliveries: DeliveryWork) -> Lanes:
     """Return the lanes that drain the slow queue, with few concurrent database calls."""
-    share = lanes.database.share(SLOW_CONNECTIONS)
+    share = lanes.database.share(SLOW_CONNECTIONS, rest=LONGEST_REST)
     # With a result writer of its own: a thousand requests that time out together must not delay other results.
     work = replace(deliveries, database=share, results=ResultWriter(share))
     return replace(lanes, database=share, works={"endpoint": work})

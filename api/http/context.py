@@ -20,6 +20,8 @@ class Context:
     """One per app, at `app.state.context`."""
 
     database: Database
+    #: some of its connections, for what may be slow and is no message: lists and metrics
+    reading: Database
     #: the row of schema_state, which many probes ask for
     schema_state: Cached[list[Row]]
     #: keys that were tried a moment ago and are none

@@ -38,7 +38,7 @@ async def listed(
     """
     page = parameters(request, wanted)
     filters = page.model_dump(by_alias=False, exclude={*Page.model_fields})
-    rows = await of(request).database.all(query, org=org, **filters, **page.values(), **values)
+    rows = await of(request).reading.all(query, org=org, **filters, **page.values(), **values)
     return page_of(page, rows, shape, item)
 
 

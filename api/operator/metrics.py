@@ -33,7 +33,7 @@ async def show_metrics(request: Request) -> Response:
     context = of(request)
     context.rate_limit.count_address(request)
     admit(request, context.admin, proxied=context.proxied)
-    async with context.database.transaction() as tx:
+    async with context.reading.transaction() as tx:
         waiting = await tx.all("waiting_deliveries")
         endpoints = await tx.all("count_endpoints")
         duties = await tx.all("duties_done")

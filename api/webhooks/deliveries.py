@@ -111,7 +111,7 @@ async def list_deliveries(request: Request) -> Response:
     caller = await permit(request)
     wanted = parameters(request, DeliveryFilter)
     endpoint = request.path_params["id"]
-    async with of(request).database.transaction() as tx:
+    async with of(request).reading.transaction() as tx:
         if await tx.one("endpoint_exists", org=caller.org, endpoint=endpoint) is None:
             raise NotFound(f"There is no webhook {endpoint}.")
         rows = await tx.all(
@@ -131,7 +131,7 @@ async def list_job_deliveries(request: Request) -> Response:
     caller = await permit(request)
     wanted = parameters(request, Page)
     job = request.path_params["jobId"]
-    async with of(request).database.transaction() as tx:
+    async with of(request).reading.transaction() as tx:
         found = await tx.one("job_of_events", org=caller.org, job=job)
         if found is None:
             raise NotFound("There is no such job.")
