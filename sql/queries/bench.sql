@@ -13,3 +13,6 @@ select state, count(*) as jobs from jobs group by state
 
 -- name: bench_changes
 select account_id, from_state, to_state, created_at from account_changes order by account_id, id
+
+-- name: bench_open
+select exists (select from jobs where state in ('queued', 'sending', 'submitting')) as open

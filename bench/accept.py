@@ -1,0 +1,250 @@
+"""How many messages an API process accepts a second, beside a ceiling and others that do the same.
+
+Each runs as a program of its own on this machine; rounds of all of them alternate, and the client is the same for all.
+"""
+
+import asyncio
+import base64
+import itertools
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from bench.load import load, post
+from bench.peers import jobs
+from bench.ports import held_ports
+from bench.program import serving
+from bench.table import Cell, Spread, Table
+from commands.client import Client
+from crypto import Sealer, hash_key, new_secret, sign_request
+from sql import embedded, schema
+from sql.database import Database
+from sql.ids import new_id
+
+MESSAGE = "Your order has left our warehouse and should reach you on Thursday between 9 and 12. Track it in our app."
+PEERS = Path(__file__).parent / "peers"
+#: no request of the benchmark is refused, but each is counted
+LIMITS = {"MAX_QUEUED": "100000000", "RATE_LIMIT_PER_MINUTE": "100000000"}
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one program did in one round; times in ms, None where the program does not tell."""
+
+    per_second: float
+    p50: float | None = None
+    p99: float | None = None
+
+
+#: measures a program with so many connections for so many seconds
+Measure = Callable[[int, float], Awaitable[Round]]
+
+
+async def run(connections: list[int], seconds: float, rounds: int, waiting: int, folder: Path) -> int:
+    """Measure each number of connections; `waiting` messages of one account wait in one of the measurements."""
+    table = Table(
+        "accept", ("connections", "what", "messages a second", "p50, ms", "p99, ms", "of the bare server", "of pgbench")
+    )
+    async with AsyncExitStack() as stack:
+        contenders = await _contenders(stack, waiting)
+        for measure in contenders.values():
+            await measure(4, 1.0)  # connections and prepared statements, as in a process that runs
+        table.begin()
+        for count in connections:
+            told: dict[str, list[Round]] = {name: [] for name in contenders}
+            for _ in range(rounds):
+                for name, measure in contenders.items():
+                    told[name].append(await measure(count, seconds))
+            for name, measured in told.items():
+                table.add(count, name, *_cells(measured), _ratio(measured, told[BARE]), _ratio(measured, told[PGBENCH]))
+    table.write(folder)
+    return 0
+
+
+BARE, PGBENCH = "the bare server, which keeps nothing", "pgbench, one row and commit each"
+
+
+def _cells(rounds: list[Round]) -> tuple[Cell, ...]:
+    p50, p99 = ([each.p50 for each in rounds], [each.p99 for each in rounds])
+    return (
+        Spread([each.per_second for each in rounds]),
+        *(Spread([ms for ms in column if ms is not None], 1) if None not in column else "" for column in (p50, p99)),
+    )
+
+
+def _ratio(rounds: list[Round], others: list[Round]) -> float:
+    """Return the median of the ratios of rounds that followed each other."""
+    return Spread([one.per_second / other.per_second for one, other in zip(rounds, others, strict=True)]).median
+
+
+async def _contenders(stack: AsyncExitStack, waiting: int) -> dict[str, Measure]:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="postrider-bench-")))
+    folder.chmod(0o755)  # noqa: ASYNC240  # nothing else goes on yet
+    url = await asyncio.to_thread(embedded.start, folder)
+    stack.push_async_callback(asyncio.to_thread, embedded.stop_server, folder)
+    await asyncio.to_thread(schema.migrate, url)
+    found = await _ours(stack, url, folder, waiting)
+    found[BARE] = await _server(stack, "-m", "bench.peers", "bare")
+    peer = await asyncio.to_thread(jobs.make_database, url)
+    found["a procrastinate job each"] = await _server(stack, "-m", "bench.peers", "jobs", "{port}", peer)
+    found[PGBENCH] = await _pgbench(peer, folder)
+    if missing := [name for name in ("node", "npm", "redis-server") if shutil.which(name) is None]:
+        print(
+            f"Express with BullMQ is left out: {', '.join(missing)} missing. `apt-get install nodejs npm redis-server`"
+        )
+    else:
+        found["Express and a BullMQ job each"] = await _bullmq(stack, folder)
+    return found
+
+
+# --- Postrider -------------------------------------------------------------------------------------------------------
+
+
+async def _ours(stack: AsyncExitStack, url: str, folder: Path, waiting: int) -> dict[str, Measure]:
+    (port,), key, secret = held_ports(1), new_secret("key_"), new_secret("sec_")
+    encryption = base64.b64encode(bytes(32)).decode()
+    variables = {
+        "DATABASE_URL": url, "DATA_DIR": str(folder / "api"), "PORT": str(port), "ENV": "development", "API_KEY": key,
+        "ENCRYPTION_KEY": encryption, "LOG_LEVEL": "error", **LIMITS,
+    }  # fmt: skip
+    await stack.enter_async_context(serving(port, "-m", "cli", "api", variables=variables))
+    async with Client(f"http://127.0.0.1:{port}", key) as client, Database(url) as database:
+        await client.wait_up(60)
+        accounts = [
+            str((await client.post("/accounts", {"name": name, "transport": "sandbox"}))["id"]) for name in "ab"
+        ]
+        signing = new_id("key_")
+        sealed = Sealer.from_text(encryption).seal(secret.encode(), signing.encode())
+        signed_key = new_secret("key_")
+        await database.all(
+            "create_key", id=signing, org="org_default", name="signed", hash=hash_key(signed_key), signing_secret=sealed
+        )
+        await _fill(database, accounts[1], waiting)
+
+    numbers = itertools.count()
+
+    def order(account: str, *, keyed: bool) -> bytes:
+        number = next(numbers)
+        named = {"idempotencyKey": f"order-{number}"} if keyed else {}
+        message = MESSAGE if keyed else f"{MESSAGE} No. {number}"
+        return json.dumps(
+            {"phone": f"1555{number % 10_000_000:07}", "message": message, "account": account, **named}
+        ).encode()
+
+    def signed() -> bytes:
+        body, now = order(accounts[0], keyed=True), str(int(time.time()))
+        signature = sign_request(secret, now, "POST", b"/send", body).hex()
+        return post("/send", body, x_api_key=signed_key, x_timestamp=now, x_signature=signature)
+
+    return {
+        "Postrider, with idempotency keys": _over_http(
+            port, lambda: post("/send", order(accounts[0], keyed=True), x_api_key=key)
+        ),
+        "Postrider, without keys": _over_http(
+            port, lambda: post("/send", order(accounts[0], keyed=False), x_api_key=key)
+        ),
+        "Postrider, with keys, signed": _over_http(port, signed),
+        f"Postrider, with keys, {waiting:,} of the account waiting": _over_http(
+            port, lambda: post("/send", order(accounts[1], keyed=True), x_api_key=key)
+        ),
+    }
+
+
+async def _fill(database: Database, account: str, waiting: int) -> None:
+    """Have so many messages of an account wait."""
+    async with database.transaction() as tx:
+        await tx.connection.execute("set local statement_timeout = 0")
+        await tx.connection.execute(
+            """
+            insert into jobs
+                (id, org_id, account_id, content_hash, phone, message, due_at, send_at, expires_at, timeline)
+            select 'job_' || gen_random_uuid(), 'org_default', %s, sha256(n::text::bytea), '1555' || n, %s,
+                   now(), now(), now() + interval '1 day', step('queued')
+            from generate_series(1, %s) as n
+            """,
+            [account, MESSAGE, waiting],
+        )
+
+
+# --- the others ------------------------------------------------------------------------------------------------------
+
+
+def _over_http(port: int, request: Callable[[], bytes]) -> Measure:
+    async def measure(connections: int, seconds: float) -> Round:
+        answers = await load(port, connections, seconds, request)
+        if set(answers.statuses) != {202}:
+            raise RuntimeError(f"not every message was accepted: {dict(answers.statuses)}")
+        return Round(answers.per_second, answers.percentile(50), answers.percentile(99))
+
+    return measure
+
+
+def _plain_order() -> Callable[[], bytes]:
+    numbers = itertools.count()
+
+    def request() -> bytes:
+        number = next(numbers)
+        order = {
+            "phone": f"1555{number % 10_000_000:07}", "message": MESSAGE, "account": "acc_1",
+            "idempotencyKey": f"order-{number}",
+        }  # fmt: skip
+        return post("/send", json.dumps(order).encode())
+
+    return request
+
+
+async def _server(stack: AsyncExitStack, *command: str) -> Measure:
+    """Start a server that takes our orders; "{port}" in its command, or what is added to it, is its port."""
+    (port,) = held_ports(1)
+    arguments = command if "{port}" in command else (*command, "{port}")
+    await stack.enter_async_context(serving(port, *(each.replace("{port}", str(port)) for each in arguments)))
+    return _over_http(port, _plain_order())
+
+
+async def _pgbench(url: str, folder: Path) -> Measure:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "create table orders (id text primary key, account text, phone text, message text,"
+            " created_at timestamptz not null default now())"
+        )
+    script = folder / "order.sql"
+    values = f"(gen_random_uuid()::text, 'acc_1', '15551234567', '{MESSAGE}')"
+    script.write_text(f"insert into orders (id, account, phone, message) values {values};\n")  # noqa: S608  # our own
+
+    async def measure(connections: int, seconds: float) -> Round:
+        options = ("--no-vacuum", "--protocol", "prepared", "--file", script)
+        extent = ("--client", str(connections), "--time", str(max(1, round(seconds))))
+        process = await asyncio.create_subprocess_exec(
+            embedded.program("pgbench"), *options, *extent, url, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        told, wrong = await process.communicate()
+        found = re.search(rb"tps = ([\d.]+)", told)
+        if not found:
+            raise RuntimeError(wrong.decode())
+        return Round(float(found[1]))
+
+    return measure
+
+
+async def _bullmq(stack: AsyncExitStack, folder: Path) -> Measure:
+    home = folder / "bullmq"
+    await asyncio.to_thread(shutil.copytree, PEERS / "bullmq", home)
+    npm = await asyncio.create_subprocess_exec(
+        "npm", "install", "--no-audit", "--no-fund", "--loglevel=error", cwd=home, stdout=asyncio.subprocess.DEVNULL
+    )
+    if await npm.wait():
+        raise RuntimeError("npm could not install Express and BullMQ.")
+    (redis,) = held_ports(1)
+    durable = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
+    command = ("redis-server", "--port", str(redis), "--bind", "127.0.0.1", "--dir", str(home), *durable)
+    await stack.enter_async_context(serving(redis, *command, "--loglevel", "warning"))
+    return await _server(stack, "node", str(home / "server.js"), "{port}", str(redis))

@@ -1,0 +1,122 @@
+"""How fast workers empty lanes with a browser that costs nothing, beside one procrastinate job for each message."""
+
+import asyncio
+import base64
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from bench.peers import jobs
+from bench.program import running
+from bench.table import Spread, Table
+from sql import embedded, schema
+from sql.database import Database
+
+MESSAGE = "Your order has left our warehouse and should reach you on Thursday."
+SLOTS = 20  # seats of a worker, and concurrent jobs of a procrastinate worker
+
+#: does a round, and returns messages a second
+Measure = Callable[[], Awaitable[float]]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is sent in a round."""
+
+    lanes: int
+    #: messages of each lane
+    each: int
+    workers: int
+
+    def per_second(self, began: float) -> float:
+        """Return messages a second since `began`."""
+        return self.lanes * self.each / (time.monotonic() - began)
+
+
+async def run(size: Size, rounds: int, folder: Path) -> int:
+    """Have messages of many lanes fall due at once, and wait until all were sent."""
+    table = Table("lanes", ("what", "lanes", "messages each", "workers", "messages a second", "ratio"))
+    async with AsyncExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="postrider-bench-")))
+        home.chmod(0o755)  # noqa: ASYNC240  # nothing else goes on yet
+        url = await asyncio.to_thread(embedded.start, home)
+        stack.push_async_callback(asyncio.to_thread, embedded.stop_server, home)
+        ours = await _ours(stack, url, home, size)
+        peer = await _peer(stack, url, size)
+        for measure in (ours, peer):
+            await measure()
+        table.begin()
+        counts = (size.lanes, size.each, size.workers)
+        pairs = [(await ours(), await peer()) for _ in range(rounds)]
+        ratio = Spread([one / other for one, other in pairs], 2)
+        table.add("Postrider", *counts, Spread([one for one, _ in pairs]), ratio)
+        table.add("a procrastinate job each", *counts, Spread([other for _, other in pairs]), 1.0)
+    table.write(folder)
+    return 0
+
+
+async def _ours(stack: AsyncExitStack, url: str, home: Path, size: Size) -> Measure:
+    await asyncio.to_thread(schema.migrate, url)
+    database = await stack.enter_async_context(Database(url))
+    async with database.transaction() as tx:
+        await tx.connection.execute(
+            "insert into lanes (id, org_id, kind, queue)"
+            " select 'acc_' || n, 'org_default', 'account', 'account' from generate_series(1, %s) as n",
+            [size.lanes],
+        )
+        await tx.connection.execute(
+            "insert into accounts (id, org_id, name, transport, wanted, state, linked)"
+            " select id, org_id, id, 'sandbox', 'connected', 'hibernated', true from lanes"
+        )
+    for number in range(size.workers):
+        variables = {
+            "DATABASE_URL": url, "DATA_DIR": str(home / f"worker{number}"), "MAX_SESSIONS": str(SLOTS),
+            "WORKER_DUTIES": "sessions", "ENCRYPTION_KEY": base64.b64encode(bytes(32)).decode(), "LOG_LEVEL": "error",
+        }  # fmt: skip
+        await stack.enter_async_context(running("-m", "bench.free_worker", variables=variables))
+
+    async def measure() -> float:
+        began = time.monotonic()
+        async with database.transaction() as tx:
+            await tx.connection.execute(
+                "insert into jobs"
+                " (id, org_id, account_id, content_hash, phone, message, due_at, send_at, expires_at, timeline)"
+                " select 'job_' || gen_random_uuid(), org_id, id, '', '1555' || n, %s, now(), now(),"
+                "        now() + interval '1 day', step('queued') from accounts, generate_series(1, %s) as n",
+                [MESSAGE, size.each],
+            )
+        names = [f"acc_{number + 1}" for number in range(size.lanes)]
+        for first in range(0, size.lanes, 1000):
+            await database.all("wake", lanes=sorted(names[first : first + 1000]))
+        while (await database.all("bench_open"))[0]["open"]:  # noqa: ASYNC110  # the state is in Postgres
+            await asyncio.sleep(0.1)
+        return size.per_second(began)
+
+    return measure
+
+
+async def _peer(stack: AsyncExitStack, url: str, size: Size) -> Measure:
+    peer = await asyncio.to_thread(jobs.make_database, url)
+    connection = await stack.enter_async_context(await psycopg.AsyncConnection.connect(peer, autocommit=True))
+    for _ in range(size.workers):
+        await stack.enter_async_context(running("-m", "bench.peers", "worker", peer, str(SLOTS)))
+
+    async def measure() -> float:
+        began = time.monotonic()
+        await connection.execute(
+            "insert into procrastinate_jobs (queue_name, task_name, lock, args)"
+            " select %s, 'send', 'acc_' || account, jsonb_build_object('phone', '1555' || n, 'message', %s::text)"
+            " from generate_series(1, %s) as n, generate_series(1, %s) as account",
+            [jobs.QUEUE, MESSAGE, size.each, size.lanes],
+        )
+        open_ones = "select exists (select from procrastinate_jobs where status in ('todo', 'doing'))"
+        while (await (await connection.execute(open_ones)).fetchone() or [False])[0]:  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.1)
+        return size.per_second(began)
+
+    return measure

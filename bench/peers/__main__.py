@@ -1,0 +1,28 @@
+"""Run one of the peers: python -m bench.peers bare PORT | jobs PORT URL | worker URL SLOTS."""
+
+import asyncio
+import sys
+
+import uvicorn
+from starlette.applications import Starlette
+
+import server
+from bench.peers import bare, jobs
+
+
+def _serve(app: Starlette, port: str) -> None:
+    config = server.config(app, "127.0.0.1", int(port))
+    config.lifespan = "on"
+    uvicorn.Server(config).run()
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["bare", port]:
+            _serve(bare.make(), port)
+        case ["jobs", port, url]:
+            _serve(jobs.make(url), port)
+        case ["worker", url, slots]:
+            asyncio.run(jobs.work(url, int(slots)))
+        case _:
+            sys.exit(__doc__)
