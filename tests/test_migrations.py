@@ -62,7 +62,7 @@ TRACES = {
 def migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of all migrations, for a test to add one or to take some away."""
     folder = tmp_path / "migrations"
-    shutil.copytree(schema.FOLDER, folder)
+    shutil.copytree(schema.FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(schema, "FOLDER", folder)
     return folder
 
