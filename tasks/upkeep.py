@@ -5,10 +5,13 @@ once, the rest in batches. Every statement is a short transaction of its own; a 
 waits for the next run. Nothing that is open is ever deleted.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeVar
 
 from errors import DatabaseUnavailable
@@ -24,7 +27,7 @@ T = TypeVar("T")
 SETTLED_DAYS = 3.0
 BATCH = 500  # rows of one statement
 RECOUNTS = 10  # lanes of one run whose waiting messages are counted anew
-TURN = 20.0  # seconds of one run; less than the grace period of a worker that stops
+TURN = 300.0  # seconds of one run at most; half of them are pauses, for the work of others
 
 #: Queries that do not depend on RETENTION_DAYS, and queries that do.
 ALWAYS = ("purge_tokens", "purge_signatures", "purge_secrets", "purge_api_processes")
@@ -51,8 +54,12 @@ class Upkeep:
     keepalive_days: float
     #: 0 keeps everything
     retention_days: float
+    #: set when the worker stops
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
     batch: int = BATCH
     turn: float = TURN
+    #: time and id of the last old event that was read; None before the first
+    _place: tuple[datetime, str] | None = None
 
     async def run_once(self) -> None:
         """Do one run. What fails is logged and stops nothing else, unless Postgres is away."""
@@ -61,13 +68,14 @@ class Upkeep:
         await _alone("keep_alive", self.database.all("keep_alive", days=self.keepalive_days))
         if self.retention_days:
             await _alone("drop_old_partition", self._drop_partitions(end))
+            await _alone("paused_for_long", self._tell_paused())
         await _alone("lanes_to_recount", self._recount(end))
         await self._rows(end)
 
     async def _recount(self, end: float) -> None:
         """Count the waiting messages of the lanes that were not counted for longest, and correct `lane_depth`."""
         for lane in await self.database.all("lanes_to_recount", most=RECOUNTS):
-            if time.monotonic() > end:
+            if not self._goes_on(end):
                 return
             row = await self.database.one("recount_lane", lane=lane["id"])
             if row and row["missed"]:
@@ -78,7 +86,7 @@ class Upkeep:
 
     async def _drop_partitions(self, end: float) -> None:
         """Drop the partitions in which every row is over age, each in a transaction of its own."""
-        while time.monotonic() < end:
+        while self._goes_on(end):
             rows = await self.database.all("drop_old_partition", days=self.retention_days)
             if dropped := [row["partition"] for row in rows if row["dropped"]]:
                 log.info(
@@ -99,18 +107,47 @@ class Upkeep:
         if self.retention_days:
             kinds |= dict.fromkeys(BY_AGE, self.retention_days)
         left = [*kinds, *ALWAYS]
-        while left and time.monotonic() < end:
-            counts = {name: await _alone(name, self._batch(name, kinds.get(name))) for name in left}
-            left = [name for name, count in counts.items() if count == self.batch]
+        while left and self._goes_on(end):
+            began = time.monotonic()
+            left = [name for name in left if await _alone(name, self._batch(name, kinds.get(name)))]
+            if left:
+                await self._pause(time.monotonic() - began)
         if left:
             log.info(
                 "upkeep goes on in its next run: %s", ", ".join(left), extra={"event": "upkeep.behind", "kinds": left}
             )
 
-    async def _batch(self, name: str, days: float | None) -> int:
+    async def _batch(self, name: str, days: float | None) -> bool:
+        """Move or delete some rows of a kind; return whether there may be more."""
+        if name == "purge_events":
+            return await self._events(days)
         age = {} if days is None else {"days": days}
         row = await self.database.one(name, most=self.batch, **age)
-        return int(row["rows"]) if row else 0
+        return bool(row and row["rows"] == self.batch)
+
+    async def _events(self, days: float | None) -> bool:
+        """Look at the next old events, from where the last look ended; at the last one the next look begins anew."""
+        at, event = self._place or (None, "")
+        row = await self.database.one("purge_events", days=days, most=self.batch, after_at=at, after_id=event)
+        more = bool(row and row["read"] == self.batch)
+        self._place = (row["last_at"], row["last_id"]) if row and more else None
+        return more
+
+    async def _tell_paused(self) -> None:
+        for row in await self.database.all("paused_for_long", days=self.retention_days):
+            log.warning(
+                "endpoint %s is paused, and keeps events of up to %.0f days ago until it is resumed or deleted",
+                row["id"], row["days"],
+                extra={"event": "endpoint.paused_for_long", "endpoint": row["id"], "days": round(row["days"])},
+            )  # fmt: skip
+
+    def _goes_on(self, end: float) -> bool:
+        return time.monotonic() < end and not self.stopping.is_set()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, or until the worker stops."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.stopping.wait(), seconds)
 
 
 async def _alone(name: str, work: Awaitable[T]) -> T | None:

@@ -99,6 +99,17 @@ async def test_they_are_for_the_operator(app: Starlette, address: str, headers: 
         assert answer.headers["x-request-id"]
 
 
+async def test_the_oldest_row_of_each_table_is_shown(app: Starlette, database: Database) -> None:
+    await put_endpoint(database, "whe_a")
+    await put_events(database, "JobCompleted", 1)
+    await run(database, "update outbox set created_at = created_at - interval '1 hour'")
+    async with client_of(app) as client:
+        seen = read((await client.get("/metrics")).text)
+    oldest = {name: seconds for name, seconds in seen.items() if name.startswith("postrider_oldest_row_seconds")}
+    assert list(oldest) == ["postrider_oldest_row_seconds{table=outbox}"]
+    assert 3600 <= oldest["postrider_oldest_row_seconds{table=outbox}"] < 3700
+
+
 async def test_behind_a_proxy_everybody_is_on_this_machine_and_needs_the_key(database_url: str) -> None:
     worker = health_app(None, settings(trust_proxy_hops=1))  # type: ignore[arg-type]  # as above
     async with running(database_url, trust_proxy_hops=1) as app:

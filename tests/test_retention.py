@@ -283,6 +283,56 @@ async def test_a_partition_with_events_to_be_delivered_is_kept_and_its_other_eve
     assert await value(database, "select to_regclass(%s)", f"outbox_{month(5)}") is None
 
 
+async def test_events_that_are_kept_are_read_once_a_run(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await add_lanes(database, "a")
+    await add_endpoint(database)
+    for _ in range(40):  # of an endpoint that somebody paused and forgot
+        await cancel_one(database)
+    await run(database, "update endpoints set status = 'paused'")
+    await age(database, 1)
+    await run(database, "update endpoints set events = '{}'")
+    for _ in range(25):
+        await cancel_one(database)
+    await age(database, 95)
+    asked: list[Row | None] = []
+    run_query = database.one
+
+    async def one(name: str, /, **values: object) -> Row | None:
+        row = await run_query(name, **values)
+        if name == "purge_events":
+            asked.append(row)
+        return row
+
+    monkeypatch.setattr(database, "one", one)
+    upkeep = Upkeep(database, 7, 90, batch=10)
+    for _ in range(2):
+        await upkeep.run_once()
+        assert await count(database, "outbox") == 40
+    assert [row["read"] for row in asked if row] == [10] * 6 + [5] + [10] * 4 + [0]
+    said = [vars(record) for record in caplog.records if vars(record).get("event") == "endpoint.paused_for_long"]
+    assert [(each["endpoint"], each["days"]) for each in said] == [("w", 96)] * 2
+
+
+async def test_a_run_ends_when_its_worker_stops(database: Database) -> None:
+    await add_lanes(database, "a")
+    await add_jobs(database, "a", 30)
+    await end(database)
+    upkeep = Upkeep(database, 7, 90, batch=10)
+    upkeep.stopping.set()
+    await upkeep.run_once()
+    assert await value(database, PLACES) == "30/0"
+    upkeep.stopping.clear()
+    ending = asyncio.create_task(upkeep.run_once())
+    async with asyncio.timeout(30):
+        while await value(database, PLACES) == "30/0":
+            await asyncio.sleep(0)
+    upkeep.stopping.set()
+    await ending
+    assert await value(database, PLACES) in {"20/10", "10/20", "0/30"}
+
+
 async def test_an_event_that_is_being_written_keeps_its_partition(database: Database) -> None:
     await add_lanes(database, "a")
     await add_endpoint(database)
@@ -457,7 +507,7 @@ async def test_what_fails_stops_nothing_else(
 
     monkeypatch.setattr(database, "all", all_)
     await Upkeep(database, 10, 30).run_once()
-    first = {"ensure_partitions", "keep_alive", "drop_old_partition", "lanes_to_recount"}
+    first = {"ensure_partitions", "keep_alive", "drop_old_partition", "paused_for_long", "lanes_to_recount"}
     assert set(asked) == {*first, "move_ended_jobs", *BY_AGE, *ALWAYS}
     assert [vars(record)["kind"] for record in caplog.records if vars(record).get("event") == "upkeep.failed"] == [
         failing

@@ -35,7 +35,7 @@ def make_worker(settings: Settings, url: str, home: str | None, patience: "Patie
     seats = settings.seats if "sessions" in duties else 0
     database = Database(url, size=seats + CONNECTIONS, name="postrider worker", patience=PATIENCE)
     lanes, drains = Lanes(database, worker, {}), dict[str, Drainer]()
-    upkeep = Upkeep(database, settings.keepalive_days, settings.retention_days)
+    upkeep = Upkeep(database, settings.keepalive_days, settings.retention_days, lanes.stopping)
     app = make_app(url, lanes.drain, upkeep.run_once, size=CONNECTIONS, drains=drains)
     frame = Frame(settings, worker, database, lanes, app, drains)
     parts = [_part(duty, frame, home, patience, frame.common if duty == duties[-1] else ()) for duty in duties]

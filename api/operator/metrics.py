@@ -37,7 +37,8 @@ async def show_metrics(request: Request) -> Response:
         waiting = await tx.all("waiting_deliveries")
         endpoints = await tx.all("count_endpoints")
         duties = await tx.all("duties_done")
-    return answer(_gauges(waiting, endpoints, duties))
+        oldest = await tx.all("oldest_rows")
+    return answer(_deliveries(waiting, endpoints), _duties(duties), _oldest(oldest))
 
 
 def admit(request: Request, admin: bytes | None, *, proxied: bool) -> None:
@@ -61,7 +62,7 @@ def _is_near(request: Request) -> bool:
         return False
 
 
-def _gauges(waiting: list[Row], endpoints: list[Row], duties: list[Row]) -> CollectorRegistry:
+def _deliveries(waiting: list[Row], endpoints: list[Row]) -> CollectorRegistry:
     registry = CollectorRegistry()
     depth = Gauge(
         "postrider_webhook_deliveries_waiting",
@@ -85,6 +86,11 @@ def _gauges(waiting: list[Row], endpoints: list[Row], duties: list[Row]) -> Coll
         status.labels(name)
     for row in endpoints:
         status.labels(row["status"]).set(row["endpoints"])
+    return registry
+
+
+def _duties(duties: list[Row]) -> CollectorRegistry:
+    registry = CollectorRegistry()
     workers = Gauge("postrider_workers", "Workers that live, by their duties.", ["duty"], registry=registry)
     unserved = Gauge(
         "postrider_unserved_work",
@@ -95,6 +101,19 @@ def _gauges(waiting: list[Row], endpoints: list[Row], duties: list[Row]) -> Coll
     for row in duties:
         workers.labels(row["duty"]).set(row["workers"])
         unserved.labels(row["duty"]).set(row["waiting"])
+    return registry
+
+
+def _oldest(rows: list[Row]) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    oldest = Gauge(
+        "postrider_oldest_row_seconds",
+        "Age of the oldest row that upkeep moves (jobs, 3 days after their end) or deletes (RETENTION_DAYS), by table.",
+        ["table"],
+        registry=registry,
+    )
+    for row in rows:
+        oldest.labels(row["name"]).set(row["seconds"])
     return registry
 
 

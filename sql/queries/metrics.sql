@@ -28,3 +28,16 @@ select duty,
                 select count(*) from deliveries join lanes on lanes.id = endpoint_id
                 where state = 'pending' and due_at <= now() and open_at <= now()) end as waiting
 from unnest(array['sessions', 'webhooks']) as duty
+
+-- name: oldest_rows
+-- How old the oldest row is that upkeep moves or deletes for its age, by table; each is the first of an index.
+select oldest.name, extract(epoch from now() - at)::float8 as seconds
+from (
+    select 'jobs', min(ended_at) from jobs
+    union all select 'jobs_history', min(ended_at) from jobs_history
+    union all select 'outbox', min(created_at) from outbox
+    union all select 'deliveries', min(ended_at) from deliveries
+    union all select 'attempts', min(created_at) from attempts
+    union all select 'incoming', min(created_at) from incoming
+) as oldest (name, at)
+where at is not null

@@ -103,7 +103,21 @@ with old as materialized (
 select count(*) as rows from gone
 
 -- name: purge_events
-select purge_events(now() - %(days)s * interval '1 day', %(most)s) as rows
+select deleted, read, last_at, last_id
+from purge_events(now() - %(days)s * interval '1 day', %(most)s, %(after_at)s, %(after_id)s)
+
+-- name: paused_for_long
+-- Paused endpoints with an event that would have been deleted for its age, were it not still to be delivered. One of the
+-- oldest is looked at, by an index.
+select endpoints.id, extract(epoch from now() - oldest.event_at)::float8 / 86400 as days
+from endpoints
+cross join lateral (
+    select event_at from deliveries
+    where endpoint_id = endpoints.id and state = 'pending'
+    order by due_at, created_at
+    limit 1
+) as oldest
+where status = 'paused' and deleted_at is null and oldest.event_at < now() - %(days)s * interval '1 day'
 
 -- name: purge_attempts
 with old as materialized (
