@@ -340,6 +340,22 @@ def _lanes(
     )
 
 
+@bench_cli.command("clock")
+def _clock(
+    lanes: Annotated[
+        list[int] | None, typer.Option(help="Number of lanes; may be repeated. Default: a thousand and a million.")
+    ] = None,
+    turns: Annotated[int, typer.Option(min=2, help="Turns of the pulse; medians are reported.")] = 20,
+) -> None:
+    """Measure what a turn of the pulse costs, by the number of lanes."""
+    from bench import clock
+
+    _run(
+        lambda settings: asyncio.run(clock.run(lanes or [1000, 1_000_000], turns, settings.data_dir / "bench")),
+        log_level="error",
+    )
+
+
 @bench_cli.command("flags")
 def _flags(
     live: Annotated[

@@ -4,9 +4,11 @@ One process in the cluster runs it, whatever the duties of its worker are.
 """
 
 import logging
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import psycopg
 
@@ -19,6 +21,10 @@ log = logging.getLogger(__name__)
 DEAD = 30.0  # seconds without a heartbeat after which a worker is dead
 PULSE = 1.0  # seconds between pulses
 STALL_SECONDS = 5.0  # seconds between two pulses that prove a stall of this process or of its connection to Postgres
+MARKS_AT_ONCE = 10_000  # marks that one pulse uses
+MARK_AGE = 60.0  # seconds by which a mark may become visible late: more than any transaction of ours lasts
+SWEEP = 600.0  # seconds within which every lane is looked at, for a mark that was forgotten
+SWEPT_AT_ONCE = 20  # lanes that one pulse looks at, at least
 FAILED_AT_ONCE = 1000  # deliveries to disabled or deleted endpoints that one pulse fails
 
 
@@ -35,6 +41,10 @@ class Pulse:
     _led: bool = False
     #: Postgres's time at the last pulse
     _seen: datetime | None = None
+    #: Postgres's time before which every mark was used
+    _marks_from: datetime | None = None
+    #: the last lane that was swept
+    _swept: str = ""
     #: Postgres's time from which on silent workers may be declared dead
     _judging_from: datetime | None = None
 
@@ -51,7 +61,7 @@ class Pulse:
 
     async def _turn(self) -> bool:
         connection = self._connection = self._connection or await self._connect()
-        statement = Transaction(connection)
+        statement = self._statement(connection)
         if not await self._leads(statement):
             return False
         await self._beat(statement)
@@ -64,9 +74,13 @@ class Pulse:
     async def close(self) -> None:
         """Close the connection, which releases the lock."""
         connection, self._connection, self._led, self._seen = self._connection, None, False, None
+        self._marks_from = None
         if connection is not None:
             with suppress(psycopg.Error):
                 await connection.close()
+
+    def _statement(self, connection: psycopg.AsyncConnection[Any]) -> Transaction:
+        return Transaction(connection)
 
     async def _connect(self) -> psycopg.AsyncConnection:
         options = f"{CONNECTION['options']} -c idle_session_timeout=10s"
@@ -103,8 +117,26 @@ class Pulse:
             )  # fmt: skip
         await statement.all("reclaim_lapsed")
         await statement.all("reclaim_wakeups")
-        for lane in await statement.all("pulse"):
-            log.debug("woke lane %s", lane["lane"])
+        await self._use_marks(statement)
+        await self._sweep(statement)
+
+    async def _use_marks(self, statement: Transaction) -> None:
+        (row,) = await statement.all("pulse", since=self._marks_from, most=MARKS_AT_ONCE)
+        if row["lanes"]:
+            log.debug("woke lanes %s", ", ".join(row["lanes"]))
+        if row["marks"] < MARKS_AT_ONCE:
+            self._marks_from = row["at"] - timedelta(seconds=MARK_AGE)
+
+    async def _sweep(self, statement: Transaction) -> None:
+        """Look at some more lanes, so that all are looked at within SWEEP."""
+        (count,) = await statement.all("count_lanes")
+        most = max(SWEPT_AT_ONCE, math.ceil(count["lanes"] * PULSE / SWEEP))
+        (row,) = await statement.all("sweep", after=self._swept, most=most)
+        self._swept = row["last"] or ""
+        for lane in row["forgotten"]:
+            log.error(
+                "lane %s has work that is due, and was forgotten", lane, extra={"event": "lane.forgotten", "lane": lane}
+            )
 
     async def _expire(self, statement: Transaction) -> None:
         async with statement.connection.transaction():

@@ -17,6 +17,13 @@ WRONG_DEPTHS = """
     group by lanes.id
     having lane_queued(lanes.id) <> count(jobs.id)
 """
+#: lanes that nobody will look at when their work is due: never any
+FORGOTTEN = """
+    select lane.id, greatest(lane.due_at, '2000-01-01') as due_at, marked
+    from (select id, lane_due(lanes) as due_at from lanes) as lane
+    left join (select lane_id, min(due_at) as marked from lane_marks group by lane_id) as marks on lane_id = lane.id
+    where lane.due_at < 'infinity' and (marked is null or marked > greatest(lane.due_at, now()) + interval '1 second')
+"""
 _numbers = itertools.count()
 
 
@@ -46,5 +53,6 @@ def own_database(postgres: str) -> Iterator[str]:
     yield with_database(postgres, name)
     with psycopg.connect(with_database(postgres, name)) as connection:
         assert connection.execute(WRONG_DEPTHS).fetchall() == []
+        assert connection.execute(FORGOTTEN).fetchall() == []
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"drop database if exists {name} with (force)")

@@ -136,6 +136,7 @@ ALLOWED = {
     "purge_secrets": UPKEEP,
     "purge_api_processes": UPKEEP,
     "pulse": LEADER,
+    "sweep": LEADER,
     "finish_lapsed_wakeups": LEADER,
     "reclaim_lapsed": LEADER,
     "reclaim_queues": LEADER,

@@ -9,7 +9,7 @@ import pytest
 from fixtures_api import api, rows
 from fixtures_deliveries import add_endpoint, begin, receiving, working
 from fixtures_history import keep_up, run
-from fixtures_lanes import value
+from fixtures_lanes import pulse_while, value
 from fixtures_webhooks import put_endpoint, put_events, put_org, spread, states
 
 from sql.database import Database
@@ -264,7 +264,7 @@ async def test_what_was_being_written_when_it_was_asked_for_is_not_missed(
         assert await step(database, drain) is None
         await pulse.run_once()
         assert await value(database, WAKEUPS) == 0
-    await pulse.run_once()
+    await pulse_while(pulse, database, WAKEUPS, 0)
     await pulse.close()
     assert await value(database, WAKEUPS) == 1
     await finish(database, drain)

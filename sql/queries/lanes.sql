@@ -76,45 +76,58 @@ set attend_at = case when attend_at > now() then least(attend_at, now() + %(seco
 where id = %(lane)s
 
 -- name: pulse
--- Wake every lane that has work and no wake-up: attend_at has passed, a row is due or a recovery is open behind an open
--- gate, or a row is half done (no drain runs, so no worker is handling it). This is the clock of the lanes and the
--- backstop for every wake-up that was missed. An endpoint's attend_at is in the future only after an internal error,
--- which must not recur every second.
--- The first row by due time comes from an index. With `exists`, when a few lanes hold all waiting rows, Postgres
--- expects to find a row of any lane early and scans the table from its start, once for each lane that has none: that
--- takes minutes.
-insert into procrastinate_jobs (queue_name, task_name, lock, queueing_lock, args)
-select queue, 'drain', id, id, jsonb_build_object('lane', id)
-from lanes
-where (
-    attend_at <= now()
-    or kind = 'account' and (
-        open_at <= now()
-        and not exists (select from orgs where orgs.org_id = lanes.org_id and paused_at is not null)
-        and (
-            (select due_at from jobs where account_id = lanes.id and state = 'queued' and priority = 1
-             order by due_at limit 1) <= now()
-            or (select due_at from jobs where account_id = lanes.id and state = 'queued' and priority = 0
-                order by due_at limit 1) <= now())
-        or exists (
-            select from jobs where account_id = lanes.id and state in ('sending', 'submitting') and due_at <= now())
-    )
-    or kind = 'endpoint' and (attend_at is null or attend_at <= now()) and (
-        open_at <= now()
-        and (select due_at from deliveries where endpoint_id = lanes.id and state = 'pending' order by due_at limit 1) <= now()
-        or exists (
-            select from deliveries where endpoint_id = lanes.id and state = 'sending')
-        or open_at <= now() and id in (
-            select endpoint_id from recoveries
-            where state in ('counting', 'running') and settled(begun_in, created_at))
-    )
+-- Use the marks whose time has come, and wake their lanes that have work and no wake-up. A lane that still has work is
+-- marked anew, also while a drain runs: whatever becomes of that, it is looked at again. This is the clock of the lanes
+-- and the backstop for every wake-up that was missed. `since`: older marks were used before, and what is left of them is
+-- not read again for as long as some other transaction keeps Postgres from removing it.
+with used as (
+    delete from lane_marks
+    where ctid = any (array(
+        select ctid from lane_marks
+        where due_at <= now() and due_at >= coalesce(%(since)s::timestamptz, '-infinity')
+        order by due_at
+        limit %(most)s))
+    returning lane_id
+), looked_at as materialized (
+    select lanes.id, lanes.queue, lane_due(lanes) as due_at
+    from (select distinct lane_id from used) as marked
+    join lanes on lanes.id = lane_id
+), again as (
+    insert into lane_marks (due_at, lane_id)
+    select greatest(due_at, now() + interval '1 second'), id from looked_at where due_at < 'infinity'
+), woken as (
+    insert into procrastinate_jobs (queue_name, task_name, lock, queueing_lock, args)
+    select queue, 'drain', id, id, jsonb_build_object('lane', id)
+    from looked_at
+    where due_at <= now() and not exists (
+        select from procrastinate_jobs where lock = looked_at.id and status in ('todo', 'doing'))
+    order by id
+    on conflict (queueing_lock) where status = 'todo' do nothing
+    returning lock
 )
-and not exists (
-    select from procrastinate_jobs where lock = lanes.id and status in ('todo', 'doing')
+select array(select lock from woken) as lanes, (select count(*) from used) as marks, now() as at
+
+-- name: sweep
+-- Look at some lanes in their order, for work that is due and has no mark. There is none, unless something was
+-- forgotten: a lane whose work has been due for some seconds is marked anew by each pulse. Such lanes are marked.
+with part as materialized (
+    select lanes.id, lanes.org_id, lane_due(lanes) as due_at
+    from lanes
+    where id > %(after)s
+    order by id
+    limit %(most)s
+), forgotten as (
+    select id, org_id from part
+    where due_at < now() - interval '10 seconds'
+      and id not in (select lane_id from lane_marks where due_at <= now() + interval '5 seconds')
+), marked as (
+    insert into lane_marks (due_at, lane_id, org_id) select now(), id, org_id from forgotten
 )
-order by id
-on conflict (queueing_lock) where status = 'todo' do nothing
-returning lock as lane
+select max(id) as last, array(select id from forgotten) as forgotten from part
+
+-- name: count_lanes
+-- An estimate, as the planner has it.
+select greatest(reltuples, 0)::bigint as lanes from pg_class where oid = 'lanes'::regclass
 
 -- name: reclaim_queues
 -- Move the lanes of dead workers back to the common queue. No worker reads a dead worker's own queue, so a wake-up left

@@ -6,9 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import psutil
-from fixtures_postgres import WRONG_DEPTHS
+from fixtures_postgres import FORGOTTEN, WRONG_DEPTHS
 
 from bench.house import most_at_once
 from errors import DatabaseUnavailable, OperatorError
@@ -22,6 +23,7 @@ ASK = 60.0  # seconds after its time that a client goes on asking
 QUIET = 180.0  # seconds after the last fault until what is open is stuck
 LOOK = 0.5  # seconds between looks
 LIVE = {"ready", "hibernated"}
+SWEPT = "lane.forgotten"  # the event of a worker's log
 
 
 @dataclass
@@ -59,6 +61,15 @@ class Depth:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A lane whose work nobody looks at in time."""
+
+    id: str
+    due_at: datetime
+    marked: datetime | None
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a run is made of."""
 
@@ -90,7 +101,7 @@ async def run(cluster: Cluster, seed: int, plan: Plan) -> Outcome:
     outcome.recovery = time.monotonic() - healed
     records = await _collect(cluster, name, received)
     records.orders = orders
-    outcome.wrong = [*records.wrong(), *await _accounts(cluster, before), *await _depths(cluster)]
+    outcome.wrong = [*records.wrong(), *await _accounts(cluster, before), *await _lanes(cluster, before)]
     outcome.ends = Counter(map(_end, records.rows))
     outcome.unknown_arrived = sum(
         row.text in records.got.get(row.phone, []) for row in records.rows if row.error == "outcome_unknown"
@@ -138,11 +149,6 @@ ROWS = """
 """
 
 
-async def _depths(cluster: Cluster) -> list[str]:
-    rows = await cluster.read(Depth, WRONG_DEPTHS)
-    return [f"DEPTH: {row.id} counts {row.counted} waiting messages and has {row.queued}" for row in rows]
-
-
 async def _collect(cluster: Cluster, name: str, received: int) -> Records:
     rows = await cluster.read(Row, ROWS, list(ENDS), f"{name} message %")
     got: dict[str, list[str]] = {}
@@ -161,12 +167,14 @@ class State:
     codes: object
     #: account → sessions that have ended
     ended: dict[str, list[dict[str, str]]]
+    #: lines of logs about lanes that the sweep found
+    swept: list[str]
 
 
 async def _state(cluster: Cluster) -> State:
     codes = await cluster.value("select count(*) from outbox where type = 'QrIssued'")
     ended = {name: [one for one in await _sessions(cluster, name) if one["end"]] for name in cluster.accounts}
-    return State(codes, ended)
+    return State(codes, ended, _swept(cluster))
 
 
 async def _sessions(cluster: Cluster, account: str) -> list[dict[str, str]]:
@@ -189,3 +197,19 @@ async def _accounts(cluster: Cluster, before: State) -> list[str]:
     if codes != before.codes:
         wrong.append(f"LOGIN: {before.codes} codes had been shown before and {codes} after")
     return wrong
+
+
+async def _lanes(cluster: Cluster, before: State) -> list[str]:
+    """Return what is wrong with the lanes: a count, work that nobody will look at, or that was found by the sweep."""
+    depths, forgotten = await cluster.read(Depth, WRONG_DEPTHS), await cluster.read(Mark, FORGOTTEN)
+    return [
+        *(f"DEPTH: {row.id} counts {row.counted} waiting messages and has {row.queued}" for row in depths),
+        *(f"FORGOTTEN: {row.id} has work at {row.due_at} and its first mark at {row.marked}" for row in forgotten),
+        *(f"FORGOTTEN: {line}" for line in _swept(cluster)[len(before.swept) :]),
+    ]
+
+
+def _swept(cluster: Cluster) -> list[str]:
+    """Return the lines of the workers' logs about lanes that were forgotten, and found by the sweep."""
+    logs = [part.log for part in cluster.workers if part.log.exists()]
+    return [line for log in logs for line in log.read_text().splitlines() if SWEPT in line]

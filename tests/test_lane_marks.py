@@ -1,0 +1,163 @@
+"""The clock of the lanes: what falls due has a mark, marks are used up, and no interleaving forgets a lane."""
+
+import asyncio
+import logging
+
+import psycopg
+import pytest
+from fixtures_api import rows
+from fixtures_history import run
+from fixtures_lanes import add_jobs, add_lanes, value
+from fixtures_postgres import FORGOTTEN
+from fixtures_webhooks import put_endpoint, put_events
+
+from sql.database import Database, Row
+from tasks.pulse import SWEPT_AT_ONCE, Pulse
+
+WOKEN = "select coalesce(string_agg(lock, ',' order by lock), '') from procrastinate_jobs where status = 'todo'"
+MARKS = "select count(*) from lane_marks"
+#: the first mark of a lane, in seconds from now
+FIRST = "select extract(epoch from min(due_at) - now())::float8 from lane_marks where lane_id = %s"
+
+
+async def pulse(database: Database) -> Row:
+    """Use the marks that are due."""
+    (row,) = await database.all("pulse", since=None, most=10_000)
+    return row
+
+
+async def end_wakeups(database: Database) -> None:
+    await run(database, "delete from procrastinate_jobs")
+
+
+async def use_up(database: Database) -> None:
+    """Use marks until only those of work that is there are left."""
+    await pulse(database)
+    await end_wakeups(database)
+
+
+async def test_work_for_later_is_woken_when_it_falls_due_and_not_before(database: Database) -> None:
+    await add_lanes(database, "a", "b")
+    await add_jobs(database, "a", 3, seconds=60, wake=False)
+    assert await value(database, MARKS) == 1, "the earliest of a statement is enough"
+    assert (await pulse(database))["lanes"] == []
+    await run(database, "update jobs set due_at = now() - interval '1 second'")
+    assert (await pulse(database))["lanes"] == ["a"]
+
+
+async def test_a_later_row_of_the_same_statement_is_marked_once_the_first_has_gone(database: Database) -> None:
+    await add_lanes(database, "a")
+    first, second = await add_jobs(database, "a", 2, wake=False)
+    await run(database, "update jobs set due_at = now() + interval '1 hour' where id = %s", second)
+    await run(database, "update jobs set state = 'cancelled' where id = %s", first)
+    await use_up(database)
+    assert 3590 < await value(database, FIRST, "a") < 3601
+
+
+async def test_a_lane_with_work_is_marked_again_as_long_as_it_has_any(database: Database) -> None:
+    await add_lanes(database, "a")
+    await add_jobs(database, "a", 1, wake=False)
+    for state in ("queued", "sending", "submitting"):
+        await run(database, "update jobs set state = %s", state)
+        for _ in range(2):
+            await run(database, "update lane_marks set due_at = now()")
+            await pulse(database)
+            assert await value(database, WOKEN) == "a"
+            assert 0 < await value(database, FIRST, "a") < 1.1
+    await run(database, "update jobs set state = 'sent'")
+    await run(database, "update lane_marks set due_at = now()")
+    await pulse(database)
+    assert await value(database, MARKS) == 0
+
+
+@pytest.mark.parametrize(
+    "opens",
+    [
+        "update lanes set open_at = '-infinity' where id = 'a'",
+        "update lanes set attend_at = now() where id = 'a'",
+        "update orgs set paused_at = null",
+    ],
+)
+async def test_a_gate_that_opens_while_a_message_comes_forgets_neither(
+    database: Database, database_url: str, opens: str
+) -> None:
+    await add_lanes(database, "a")
+    await run(
+        database, "update orgs set paused_at = now()" if "orgs" in opens else "update lanes set open_at = 'infinity'"
+    )
+    await use_up(database)
+    async with await psycopg.AsyncConnection.connect(database_url) as opening:
+        await opening.execute(opens.encode())  # it does not see the message
+        await add_jobs(database, "a", 1, wake=False)
+        await use_up(database)  # it does not see the gate, and uses up the message's mark
+        await opening.commit()
+    assert await rows(database, FORGOTTEN) == []
+    assert (await pulse(database))["lanes"] == ["a"]
+
+
+async def test_a_drain_that_ends_while_a_message_comes_forgets_it_not(database: Database, database_url: str) -> None:
+    await add_lanes(database, "a")
+    await add_jobs(database, "a", 1)
+    await run(database, "update jobs set state = 'sent'")
+    await run(database, "update procrastinate_jobs set status = 'doing'")
+    async with await psycopg.AsyncConnection.connect(database_url) as ending:
+        await ending.execute("delete from procrastinate_jobs")
+        await add_jobs(database, "a", 1, phone="1666", wake=False)
+        await pulse(database)  # the wake-up still seems to run
+        await ending.commit()
+    assert await value(database, WOKEN) == ""
+    await run(database, "update lane_marks set due_at = now()")
+    assert (await pulse(database))["lanes"] == ["a"]
+
+
+async def test_deliveries_and_recoveries_are_marked(database: Database) -> None:
+    await put_endpoint(database, "whe_a")
+    await put_events(database, "JobCompleted", 2)
+    assert (await pulse(database))["lanes"] == ["whe_a"]
+    await end_wakeups(database)
+    await run(database, "update deliveries set due_at = now() + interval '1 hour'")
+    await run(database, "update lane_marks set due_at = now()")
+    assert (await pulse(database))["lanes"] == []
+    assert 3590 < await value(database, FIRST, "whe_a") < 3601
+    await run(database, "update deliveries set state = 'delivered', ended_at = now()")
+    await run(database, "update lane_marks set due_at = now()")
+    await use_up(database)
+    assert await value(database, MARKS) == 0
+    await run(
+        database,
+        "insert into recoveries (id, org_id, endpoint_id, since, until, place_at)"
+        " values ('rec_a', 'org_default', 'whe_a', now(), now(), now())",
+    )
+    await asyncio.sleep(0.01)
+    assert (await pulse(database))["lanes"] == ["whe_a"]
+
+
+async def test_the_sweep_finds_what_was_forgotten_and_says_so(
+    database: Database, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    lanes = [f"a{number:03}" for number in range(3 * SWEPT_AT_ONCE)]
+    await add_lanes(database, *lanes)
+    for lane in (lanes[0], lanes[-1]):
+        await add_jobs(database, lane, 1, seconds=-60, wake=False)
+    await run(database, "delete from lane_marks where lane_id = %s", lanes[-1])
+    leading = Pulse(database_url, 900)
+    with caplog.at_level(logging.ERROR, "tasks.pulse"):
+        for _ in range(5):
+            await leading.run_once()
+    await leading.close()
+    assert [vars(record)["lane"] for record in caplog.records] == [lanes[-1]]
+    assert await value(database, WOKEN) == f"{lanes[0]},{lanes[-1]}"
+
+
+async def test_marks_that_cannot_be_removed_are_not_read_again(database: Database, database_url: str) -> None:
+    await add_lanes(database, "a")
+    await add_jobs(database, "a", 1, wake=False)
+    leading = Pulse(database_url, 900)
+    assert leading._marks_from is None
+    await leading.run_once()
+    assert leading._marks_from
+    assert await value(database, "select now() - %s > interval '60 seconds'", leading._marks_from)
+    await run(database, "insert into lane_marks (due_at, lane_id) values (now() - interval '59 seconds', 'a')")
+    await leading.run_once()
+    assert await value(database, "select count(*) from lane_marks where due_at <= now()") == 0
+    await leading.close()
