@@ -44,11 +44,14 @@ test-all: ## Run all tests, with branch coverage of `make test`
 newcomer: ## Clone the last commit and run its demo, without any cache, as a new user does
 	@.ci/newcomer
 
-bench: install ## Measure many accounts on few seats, memory of sessions, speed and fairness of webhooks
-	@$(BIN)/postrider bench sessions
-	@$(BIN)/postrider bench memory
+bench: install ## Measure speed and memory, beside ceilings and peers; half an hour on a machine with nothing else to do
+	@$(BIN)/postrider bench accept
+	@$(BIN)/postrider bench lanes
+	@$(BIN)/postrider bench clock
 	@$(BIN)/postrider bench deliveries
 	@$(BIN)/postrider bench fairness
+	@$(BIN)/postrider bench sessions
+	@$(BIN)/postrider bench memory
 
 faults: install-dev ## Break a running cluster at random, RUNS times, and compare all records at the end
 	@PYTHONPATH=.:tests $(BIN)/python -m faults --runs $(RUNS)

@@ -272,7 +272,7 @@ def _memory(
     """Measure the memory of live sessions and of the worker's own processes."""
     from bench import memory
 
-    _run(lambda _: asyncio.run(memory.run(live or [1, 5, 10])), log_level="error")
+    _run(lambda settings: asyncio.run(memory.run(live or [1, 5, 10], settings.data_dir / "bench")), log_level="error")
 
 
 @bench_cli.command("deliveries")
@@ -285,7 +285,10 @@ def _deliveries(
     """Measure deliveries a second to a receiver on this machine, compared with the bare HTTP client."""
     from bench import deliveries
 
-    _run(lambda _: asyncio.run(deliveries.run(endpoints or [1, 10, 100], events)), log_level="error")
+    _run(
+        lambda settings: asyncio.run(deliveries.run(endpoints or [1, 10, 100], events, settings.data_dir / "bench")),
+        log_level="error",
+    )
 
 
 @bench_cli.command("fairness")
@@ -297,7 +300,10 @@ def _fairness(
     """Measure the latency of a healthy endpoint, alone and beside endpoints that are dead or hang."""
     from bench import fairness
 
-    _run(lambda _: asyncio.run(fairness.run(seconds, waiting, hanging)), log_level="error")
+    _run(
+        lambda settings: asyncio.run(fairness.run(seconds, waiting, hanging, settings.data_dir / "bench")),
+        log_level="error",
+    )
 
 
 @bench_cli.command("accept")

@@ -2,19 +2,21 @@
 
 import asyncio
 import time
-from statistics import median
+from pathlib import Path
 
 import httpx2
 
 from bench.outbox import BODY, Outbox, open_outbox, receiving
+from bench.table import Spread, Table
 
 CONCURRENCY = 32
 ROUNDS = 5  # the median is reported
 
 
-async def run(counts: list[int], events: int) -> int:
+async def run(counts: list[int], events: int, folder: Path) -> int:
     """For each number of endpoints, measure rounds of the bare client and of our deliveries, alternately."""
-    print("| endpoints | deliveries a second | bare client | ratio |\n|---|---|---|---|")
+    table = Table("deliveries", ("endpoints", "deliveries a second", "bare client", "ratio"))
+    table.begin()
     async with open_outbox() as outbox, receiving() as hook:
         for count in counts:
             endpoints = await outbox.add_endpoints(hook, count)
@@ -22,8 +24,9 @@ async def run(counts: list[int], events: int) -> int:
             await _deliver(outbox, endpoints, events)
             await outbox.settle()
             pairs = [(await _plain(hook, events), await _deliver(outbox, endpoints, events)) for _ in range(ROUNDS)]
-            bare, ours = (median(column) for column in zip(*pairs, strict=True))
-            print(f"| {count} | {ours:.0f} | {bare:.0f} | {ours / bare:.2f} |", flush=True)
+            bare, ours = (Spread(column) for column in zip(*pairs, strict=True))
+            table.add(count, ours, bare, Spread([one / other for other, one in pairs], 2))
+    table.write(folder)
     return 0
 
 
