@@ -1,9 +1,10 @@
-"""Migrations: numbered files in migrations/, applied once by yoyo under an advisory lock."""
+"""Migrations: numbered files in migrations/, applied once by yoyo under an advisory lock, and then missing indexes."""
 
 import logging
 import re
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from yoyo.connections import parse_uri
 from yoyo.migrations import default_migration_table
 
 from errors import DatabaseAway, SchemaWrong, TablesLocked
+from sql import indexes
 from sql.loader import queries
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ LOCK = 0x706F7374  # "post"; held while migrations are applied, and freed by Pos
 LOCK_TIMEOUT = "1200ms"
 PAUSE = 0.8  # seconds between tries, in which those go on who waited behind the migration
 TRIES = 30  # a minute in all, without the time that the migrations themselves take
+POLL = 0.2  # seconds between looks whether another process still migrates
 #: Limits that a role, a database or a URL may set for traffic. A migration that goes through a table takes its time.
 LIMITS = (
     "statement_timeout",
@@ -37,29 +40,39 @@ LIMITS = (
 
 
 def migrate(url: str) -> list[str]:
-    """Apply the missing migrations and return their names; wait while another process does the same.
+    """Apply the missing migrations, make the missing indexes and return their names.
 
-    Raises DatabaseAway, and TablesLocked when something else holds a table locked for a minute. What was applied until
-    then stays, each migration whole.
+    Waits while another process does the same. Raises DatabaseAway, and TablesLocked when something else holds a table
+    locked for a minute. What was applied until then stays, each migration and each index whole.
     """
+    done: list[str] = []
     try:
         with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
             _lift_limits(connection)
-            connection.execute("select pg_advisory_lock(%s)", [LOCK])
+            _wait_for_lock(connection)
             with warnings.catch_warnings():
                 # yoyo opens a transaction of its own around each step and warns about it.
                 warnings.filterwarnings("ignore", message="Nested transaction requested")
-                return _apply_beside_traffic(url)
+                _beside_traffic(lambda: _apply(url, done))
+            # On the connection with the advisory lock: an older version waits for that one in a single statement, which
+            # an index waits for in turn. Between two connections Postgres would not see the deadlock, and end it.
+            _beside_traffic(lambda: indexes.make(connection, LOCK_TIMEOUT, done))
     except psycopg.OperationalError as error:
         raise DatabaseAway(f"Postgres cannot be reached: {str(error).strip().splitlines()[0]}") from error
+    return done
 
 
-def _apply_beside_traffic(url: str) -> list[str]:
-    applied: list[str] = []
+def _wait_for_lock(connection: psycopg.Connection[Any]) -> None:
+    # Asked for again and again: an index that is made by the other process waits for every statement that is older.
+    while connection.execute("select pg_try_advisory_lock(%s)", [LOCK]).fetchone() != (True,):
+        time.sleep(POLL)
+
+
+def _beside_traffic(work: Callable[[], None]) -> None:
+    """Do some work until it is done, again after each lock that it does not get soon. Raises TablesLocked."""
     for tried in range(1, TRIES + 1):
         try:
-            _apply(url, applied)
-            break
+            return work()
         # A migration is one transaction, which may deadlock with traffic on several tables; Postgres ends either side.
         except (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable) as error:
             if tried == TRIES:
@@ -67,7 +80,7 @@ def _apply_beside_traffic(url: str) -> list[str]:
             reason = type(error).__name__
             log.info("migrating once more after %s", reason, extra={"event": "migration.retry", "reason": reason})
             time.sleep(PAUSE)
-    return applied
+    return None
 
 
 def _apply(url: str, applied: list[str]) -> None:

@@ -156,11 +156,13 @@ def test_limits_that_are_meant_for_traffic_hold_for_no_migration(database_url: s
             connection.execute(SQL("alter database {} set {} = '100ms'").format(name, Identifier(limit)))
         # Another process that migrates.
         connection.execute("select pg_advisory_lock(%s)", [schema.LOCK])
+        asked = "select from pg_stat_activity where query like '%pg_try_advisory_lock%' and pid <> pg_backend_pid()"
         options = "options=-c%20statement_timeout%3D100ms%20-c%20search_path%3Dpublic,report"
         url = f"{database_url}{'&' if '?' in database_url else '?'}{options}"
         migrating = pool.submit(schema.migrate, url)
-        until(lambda: is_waited_for(connection, "advisory"))
+        until(lambda: connection.execute(asked).rowcount)
         connection.execute("select pg_sleep(0.3)")
+        assert not migrating.done()
         connection.execute("select pg_advisory_unlock(%s)", [schema.LOCK])
         assert migrating.result() == [NEXT]
         assert connection.execute("select path from slow").fetchone() == (["public", "report"],), "other options count"
@@ -179,7 +181,7 @@ def test_no_migration_since_0_4_0_goes_through_a_table_of_messages(postgres: str
         connection.execute("drop database if exists as_of_0_4_0 with (force)")
         connection.execute("create database as_of_0_4_0")
     url = with_database(postgres, "as_of_0_4_0")
-    assert schema.migrate(url)[-1].startswith("0008")
+    assert [name for name in schema.migrate(url) if name in schema.names()][-1].startswith("0008")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(FILL)
         before = traces(connection)

@@ -1,0 +1,109 @@
+"""Indexes that are made beside the traffic: those of indexes.sql, by `create index concurrently`."""
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg.sql import SQL, Composed, Identifier
+
+from sql.loader import queries
+
+log = logging.getLogger(__name__)
+
+FILE = Path(__file__).parent / "indexes.sql"
+_STATEMENT = re.compile(r"^create index (\w+) on (\w+) (.+);$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index that a table has, or is to have."""
+
+    name: str
+    table: str
+    #: its columns, and the rows that it has if not all
+    definition: bytes
+
+    def of_partition(self, partition: str) -> "Index":
+        """Return the part of it that a partition of its table is to have."""
+        return replace(self, name=self.name.replace(self.table, partition, 1), table=partition)
+
+
+def wanted() -> Iterator[Index]:
+    """Yield those of indexes.sql."""
+    for name, table, definition in _STATEMENT.findall(FILE.read_text(encoding="utf-8")):
+        yield Index(name, table, definition.encode())
+
+
+def make(connection: psycopg.Connection[Any], lock_timeout: str, made: list[str]) -> None:
+    """Make those that are missing, on a connection in autocommit, and add the name of each to `made`.
+
+    The next run goes on where one was ended. Raises DeadlockDetected, and LockNotAvailable when a lock that others
+    would wait behind is not had within `lock_timeout`.
+    """
+    for index in wanted():
+        partitioned, usable = _state(connection, index)
+        # One of partitions counts as unusable for ever where the last without it was dropped by retention.
+        if usable or (partitioned and usable is not None and not _partitions_without(connection, index)):
+            continue
+        log.info(
+            "building the index %s of %s", index.name, index.table,
+            extra={"event": "index.build", "index": index.name, "table": index.table},
+        )  # fmt: skip
+        if partitioned:
+            _make_in_partitions(connection, index, lock_timeout, exists=usable is not None)
+        else:
+            _make_concurrently(connection, index)
+        made.append(index.name)
+
+
+def _state(connection: psycopg.Connection[Any], index: Index) -> tuple[bool, bool | None]:
+    names = {"table": index.table, "index": index.name}
+    ((partitioned, usable),) = connection.execute(queries()["index_state"], names).fetchall()
+    return partitioned, usable
+
+
+def _partitions_without(connection: psycopg.Connection[Any], index: Index) -> list[str]:
+    names = {"table": index.table, "index": index.name}
+    return [name for (name,) in connection.execute(queries()["partitions_without_index"], names).fetchall()]
+
+
+def _make_concurrently(connection: psycopg.Connection[Any], index: Index) -> None:
+    """Make an index while others write. Waits for older transactions, and nobody waits behind it meanwhile."""
+    usable = _state(connection, index)[1]
+    if usable is False:
+        # Of a run that was ended. It slows down writes, and no query uses it.
+        connection.execute(SQL("drop index concurrently {}").format(Identifier(index.name)))
+    if not usable:
+        connection.execute(_statement("create index concurrently {} on {} ", index))
+
+
+def _make_in_partitions(connection: psycopg.Connection[Any], index: Index, lock_timeout: str, *, exists: bool) -> None:
+    """Make the index of a table with partitions, which Postgres does not make concurrently: part by part.
+
+    Partitions that come from now on have it from the start.
+    """
+    if not exists:
+        _in_short(connection, lock_timeout, _statement("create index {} on only {} ", index))
+    for partition in _partitions_without(connection, index):
+        part = index.of_partition(partition)
+        # Retention may drop a partition meanwhile.
+        with suppress(psycopg.errors.UndefinedTable):
+            _make_concurrently(connection, part)
+            attach = SQL("alter index {} attach partition {}").format(Identifier(index.name), Identifier(part.name))
+            _in_short(connection, lock_timeout, attach)
+
+
+def _statement(text: LiteralString, index: Index) -> bytes:
+    return SQL(text).format(Identifier(index.name), Identifier(index.table)).as_bytes() + index.definition
+
+
+def _in_short(connection: psycopg.Connection[Any], lock_timeout: str, statement: bytes | Composed) -> None:
+    """Run a statement for whose lock others wait, but not for long."""
+    with connection.transaction():
+        connection.execute("select set_config('lock_timeout', %s, true)", [lock_timeout])
+        connection.execute(statement)
