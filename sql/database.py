@@ -115,13 +115,15 @@ def _log_failure(error: DatabaseError, reason: str) -> None:
 class Transaction:
     """Named queries on one connection, in one transaction."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    def __init__(self, connection: psycopg.AsyncConnection[Any], *, prepare: bool | None = None) -> None:
+        """Leave it to psycopg which statements it prepares, unless `prepare` says so."""
         self.connection = connection
+        self._prepare = prepare
 
     async def all(self, name: str, /, **values: object) -> list[Row]:
         """Return every row of the query."""
         async with self.connection.cursor(row_factory=dict_row) as cursor:
-            await cursor.execute(queries()[name], values)
+            await cursor.execute(queries()[name], values, prepare=self._prepare)
             return await cursor.fetchall() if cursor.description else []
 
     async def one(self, name: str, /, **values: object) -> Row | None:
@@ -132,12 +134,14 @@ class Transaction:
     async def read(self, shape: type[T], name: str, /, **values: object) -> list[T]:
         """Return every row of the query as `shape`, a dataclass with a field for each column."""
         async with self.connection.cursor(row_factory=class_row(shape)) as cursor:
-            await cursor.execute(queries()[name], values)
+            await cursor.execute(queries()[name], values, prepare=self._prepare)
             return await cursor.fetchall()
 
 
 class Database:
     """A pool of connections that runs named queries. Each call raises a DatabaseError when Postgres does not do it."""
+
+    _prepare: bool | None = None
 
     def __init__(
         self,
@@ -178,26 +182,29 @@ class Database:
         """How many connections it has at most."""
         return self._pool.max_size
 
-    def share(self, most: int, *, patience: float | None = None, rest: float = 0.0) -> "Share":
+    def share(
+        self, most: int, *, patience: float | None = None, rest: float = 0.0, planned_anew: bool = False
+    ) -> "Share":
         """Return a share of the pool that runs at most so many calls at once.
 
         Others wait for `patience` seconds (None is any time) and raise DatabaseBusy then. After each call the share
-        rests for as long as the call took, at most `rest` seconds.
+        rests for as long as the call took, at most `rest` seconds. With `planned_anew` no statement is prepared, and so
+        each is planned for its values: a filter that is not asked for is then no part of the plan.
         """
-        return Share(self.url, self._pool, most, patience, rest)
+        return Share(self.url, self._pool, most, patience, rest, prepare=False if planned_anew else None)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Open a transaction; it commits at the end of the block, or rolls back when the block raises."""
         with translated():
             async with bounded(LIMIT), self._pool.connection() as connection, connection.transaction():
-                yield Transaction(connection)
+                yield Transaction(connection, prepare=self._prepare)
 
     @asynccontextmanager
     async def _statement(self) -> AsyncIterator[Transaction]:
         with translated():
             async with bounded(LIMIT), self._pool.connection() as connection:
-                yield Transaction(connection)
+                yield Transaction(connection, prepare=self._prepare)
 
     async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `work` in a transaction, once more if it collided with another one."""
@@ -240,8 +247,11 @@ def _log_collision(what: str, error: Exception) -> None:
 class Share(Database):
     """A share of a pool: at most so many calls at once, so that many callers leave connections for others."""
 
-    def __init__(self, url: str, pool: Pool, most: int, patience: float | None, rest: float) -> None:
+    def __init__(
+        self, url: str, pool: Pool, most: int, patience: float | None, rest: float, *, prepare: bool | None
+    ) -> None:
         self.url = url
+        self._prepare = prepare
         self._pool = pool
         self._most = most
         self._turn = asyncio.Semaphore(most)

@@ -70,12 +70,45 @@ async def test_a_list_is_filtered(client: httpx2.AsyncClient, database: Database
         "status=sent": ["old"],
         f"account={other}": ["new", "old"],
         "account=acc_none": [],
+        f"phone={PHONE}": ["new", "old"],
+        "phone=%2B1 (555) 123-0001&status=sent": ["old"],
+        "phone=15551230009": [],
         "since=2026-02-01T00:00:00Z": ["new"],
         "until=2026-02-01T00:00:00%2B01:00": ["old"],
         "since=2026-01-01T00:00:00Z&until=2026-01-01T00:00:00Z": [],
     }.items():
         page = (await client.get(f"/jobs?{query}")).json()
         assert [job["jobId"] for job in page["items"]] == expected, query
+
+
+async def test_jobs_to_both_forms_of_a_number_are_one_list(client: httpx2.AsyncClient, database: Database) -> None:
+    longer, shorter = "5511987654321", "551187654321"
+    for number in range(7):
+        await send(client, f"k{number}", phone=(longer, shorter, PHONE)[number % 3])
+    for phone in (longer, shorter):
+        target, seen = f"/jobs?limit=2&phone={phone}", []
+        while target:
+            page = (await client.get(target)).json()
+            seen.append([job["jobId"] for job in page["items"]])
+            target = page["nextCursor"] and f"/jobs?limit=2&phone={phone}&cursor={page['nextCursor']}"
+        assert seen == [["k6", "k4"], ["k3", "k1"], ["k0"]], phone
+    assert len(await rows(database, "select from jobs where phone = '551187654321'")) == 2, "stored as it was given"
+
+
+async def test_the_end_of_a_period_and_the_place_of_a_page_hold_together(
+    client: httpx2.AsyncClient, database: Database
+) -> None:
+    for number in range(4):
+        await send(client, f"k{number}")
+    await rows(database, "update jobs set created_at = '2026-01-01'::date + right(key, 1)::int returning id")
+    page = (await client.get("/jobs?limit=1")).json()
+    for until, expected in {
+        "2026-01-02": ["k0"],
+        "2026-01-04": ["k2", "k1", "k0"],
+        "2027-01-01": ["k2", "k1", "k0"],
+    }.items():
+        rest = (await client.get(f"/jobs?until={until}T00:00:00Z&cursor={page['nextCursor']}")).json()
+        assert [job["jobId"] for job in rest["items"]] == expected, until
 
 
 async def test_a_queued_job_is_cancelled_with_its_event(client: httpx2.AsyncClient, database: Database) -> None:

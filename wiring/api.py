@@ -74,7 +74,9 @@ def make_context(settings: Settings, database: Database) -> Context:
         raise SettingsWrong("ENCRYPTION_KEY must be set")
     return Context(
         database=database,
-        reading=database.share(max(1, int(database.size * READING_SHARE)), patience=READING_PATIENCE),
+        reading=database.share(
+            max(1, int(database.size * READING_SHARE)), patience=READING_PATIENCE, planned_anew=True
+        ),
         sealer=Sealer.from_text(settings.encryption_key.get_secret_value()),
         schema_state=Cached(partial(database.all, "schema_state"), PROBES_SHARE),
         unknown_keys=UnknownKeys(),

@@ -14,7 +14,7 @@ from api.http.operations import Operation
 from api.http.pagination import Cursor, Page
 from api.http.query_params import parameters
 from api.http.transactional import Call, retried_transaction
-from api.http.validators import Since, Until
+from api.http.validators import Number, Since, Until
 from errors import Conflict, NotFound
 from sql.database import Database, Row, Transaction
 
@@ -101,6 +101,7 @@ class JobFilter(Page):
 
     status: Status | None = Field(default=None, description="Only those with this status.")
     account: str | None = Field(default=None, description="Only those of this account.")
+    phone: Number | None = Field(default=None, description="Only those to this number.")
     since: Since | None = Field(default=None, description="Only those accepted from then on.")
     until: Until | None = Field(default=None, description="Only those accepted before then.")
 

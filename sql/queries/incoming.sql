@@ -91,15 +91,35 @@ where accounts.id = %(account)s and opt_outs.phone = any (phone_forms(%(phone)s)
 limit 1
 
 -- name: list_incoming
--- Newest first; a page begins after the last row of the one before.
+-- Newest first; a page begins after the last row of the one before. Filters and forms of a phone as in list_jobs.
 select id, account_id, phone, chat, text, created_at
-from incoming
-where org_id = %(org)s
-  and (%(account)s::text is null or account_id = %(account)s)
-  and (%(phone)s::text is null or phone = any (phone_forms(%(phone)s)))
-  and (%(since)s::timestamptz is null or created_at >= %(since)s)
-  and (%(until)s::timestamptz is null or created_at < %(until)s)
-  and (created_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
+from (
+    (
+        select * from incoming
+        where org_id = %(org)s
+          and (%(phone)s::text is null or phone = %(phone)s)
+          and (%(account)s::text is null or account_id = %(account)s)
+          and created_at >= coalesce(%(since)s::timestamptz, '-infinity')
+          and (created_at, id) < (
+              coalesce(least(%(until)s::timestamptz, %(after_at)s::timestamptz), 'infinity'),
+              case when %(until)s::timestamptz <= %(after_at)s::timestamptz then '' else %(after_id)s::text end)
+        order by created_at desc, id desc
+        limit %(limit)s
+    )
+    union all
+    (
+        select * from incoming
+        where org_id = %(org)s
+          and phone = (phone_forms(%(phone)s))[2]
+          and (%(account)s::text is null or account_id = %(account)s)
+          and created_at >= coalesce(%(since)s::timestamptz, '-infinity')
+          and (created_at, id) < (
+              coalesce(least(%(until)s::timestamptz, %(after_at)s::timestamptz), 'infinity'),
+              case when %(until)s::timestamptz <= %(after_at)s::timestamptz then '' else %(after_id)s::text end)
+        order by created_at desc, id desc
+        limit %(limit)s
+    )
+) as found
 order by created_at desc, id desc
 limit %(limit)s
 
