@@ -70,8 +70,8 @@ async def _ours(stack: AsyncExitStack, url: str, home: Path, size: Size) -> Meas
             [size.lanes],
         )
         await tx.connection.execute(
-            "insert into accounts (id, org_id, name, transport, wanted, state, linked)"
-            " select id, org_id, id, 'sandbox', 'connected', 'hibernated', true from lanes"
+            "insert into accounts (id, org_id, name, transport, wanted, state, linked, pace)"
+            " select id, org_id, id, 'sandbox', 'connected', 'hibernated', true, false from lanes"
         )
     for number in range(size.workers):
         variables = {
