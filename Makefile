@@ -44,10 +44,10 @@ test-all: ## Run all tests, with branch coverage of `make test`
 newcomer: ## Clone the last commit and run its demo, without any cache, as a new user does
 	@.ci/newcomer
 
-bench: install ## Measure speed and memory, beside ceilings and peers; half an hour on a machine with nothing else to do
+bench: install ## Measure speed and memory, compared with other ways to do the same; half an hour on an idle machine
 	@$(BIN)/postrider bench accept
-	@$(BIN)/postrider bench lanes
-	@$(BIN)/postrider bench clock
+	@$(BIN)/postrider bench send
+	@$(BIN)/postrider bench pulse
 	@$(BIN)/postrider bench deliveries
 	@$(BIN)/postrider bench fairness
 	@$(BIN)/postrider bench sessions

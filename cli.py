@@ -28,7 +28,9 @@ keys_cli = typer.Typer(
 cli.add_typer(keys_cli, name="keys")
 selectors_cli = typer.Typer(no_args_is_help=True, help="Look at the selectors of WhatsApp's page, and replace them.")
 cli.add_typer(selectors_cli, name="selectors")
-bench_cli = typer.Typer(no_args_is_help=True, help="Measure, with sandbox accounts and a separate embedded Postgres.")
+bench_cli = typer.Typer(
+    no_args_is_help=True, help="Measure speed and memory, each time on a separate embedded Postgres."
+)
 cli.add_typer(bench_cli, name="bench")
 
 
@@ -315,7 +317,7 @@ def _accept(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 5,
     waiting: Annotated[int, typer.Option(min=0, help="Messages that wait in one of the measurements.")] = 100_000,
 ) -> None:
-    """Measure messages accepted a second, beside a bare server, pgbench, procrastinate, and BullMQ where it runs."""
+    """Measure messages accepted a second, compared with a bare server, pgbench, procrastinate and BullMQ."""
     import uvloop
 
     from bench import accept
@@ -328,36 +330,34 @@ def _accept(
     )
 
 
-@bench_cli.command("lanes")
-def _lanes(
+@bench_cli.command("send")
+def _send(
     lanes: Annotated[int, typer.Option(min=1, help="Accounts with messages.")] = 1000,
     each: Annotated[int, typer.Option(min=1, help="Messages of each account.")] = 10,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 5,
 ) -> None:
-    """Measure how fast workers send with a browser that costs nothing, beside a procrastinate job for each message."""
-    from bench import lanes as measured
+    """Measure messages sent a second when the browser takes no time, compared with a procrastinate job for each."""
+    from bench import send
 
     _run(
-        lambda settings: asyncio.run(
-            measured.run(measured.Size(lanes, each, workers), rounds, settings.data_dir / "bench")
-        ),
+        lambda settings: asyncio.run(send.run(send.Size(lanes, each, workers), rounds, settings.data_dir / "bench")),
         log_level="error",
     )
 
 
-@bench_cli.command("clock")
-def _clock(
+@bench_cli.command("pulse")
+def _pulse(
     lanes: Annotated[
         list[int] | None, typer.Option(help="Number of lanes; may be repeated. Default: a thousand and a million.")
     ] = None,
     turns: Annotated[int, typer.Option(min=2, help="Turns of the pulse; medians are reported.")] = 20,
 ) -> None:
-    """Measure what a turn of the pulse costs, by the number of lanes."""
-    from bench import clock
+    """Measure a turn of the pulse, which wakes lanes once a second, by the number of lanes."""
+    from bench import pulse
 
     _run(
-        lambda settings: asyncio.run(clock.run(lanes or [1000, 1_000_000], turns, settings.data_dir / "bench")),
+        lambda settings: asyncio.run(pulse.run(lanes or [1000, 1_000_000], turns, settings.data_dir / "bench")),
         log_level="error",
     )
 

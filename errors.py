@@ -523,7 +523,7 @@ class SchemaWrong(OperatorError):
 
 
 class TablesLocked(OperatorError):
-    """Something else held a table locked for a minute: end that (pg_stat_activity shows it), and migrate again."""
+    """A table stayed locked by others for a minute. End that (pg_stat_activity shows it), and run it again."""
 
 
 class ChromiumMissing(OperatorError):

@@ -162,7 +162,7 @@ class Settings(BaseSettings):
         ge=0,
         description=(
             "Maximum number of waiting messages of one account; more are refused. "
-            "Requests that come at once may exceed it."
+            "Requests at the same moment may together exceed it. 0 is no limit."
         ),
     )
     rate_limit_per_minute: int = Field(

@@ -1,6 +1,7 @@
-"""How many messages an API process accepts a second, beside a ceiling and others that do the same.
+"""How many messages an API process accepts a second, compared with a ceiling and others that do the same.
 
-Each runs as a program of its own on this machine; rounds of all of them alternate, and the client is the same for all.
+Each runs as a program of its own on this machine, and rounds of all of them alternate. All but pgbench get their
+requests from the same client.
 """
 
 import asyncio
@@ -18,11 +19,11 @@ from pathlib import Path
 
 import psycopg
 
-from bench.load import load, post
-from bench.peers import jobs
+from bench.http_load import load, post
+from bench.peers import procrastinate_jobs
 from bench.ports import held_ports
-from bench.program import serving
-from bench.table import Cell, Spread, Table
+from bench.processes import serving
+from bench.results import Cell, Spread, Table
 from commands.client import Client
 from crypto import Sealer, hash_key, new_secret, sign_request
 from sql import embedded, schema
@@ -93,13 +94,12 @@ async def _contenders(stack: AsyncExitStack, waiting: int) -> dict[str, Measure]
     await asyncio.to_thread(schema.migrate, url)
     found = await _ours(stack, url, folder, waiting)
     found[BARE] = await _server(stack, "-m", "bench.peers", "bare")
-    peer = await asyncio.to_thread(jobs.make_database, url)
+    peer = await asyncio.to_thread(procrastinate_jobs.make_database, url)
     found["a procrastinate job each"] = await _server(stack, "-m", "bench.peers", "jobs", "{port}", peer)
     found[PGBENCH] = await _pgbench(peer, folder)
     if missing := [name for name in ("node", "npm", "redis-server") if shutil.which(name) is None]:
-        print(
-            f"Express with BullMQ is left out: {', '.join(missing)} missing. `apt-get install nodejs npm redis-server`"
-        )
+        print(f"Express with BullMQ is left out: {', '.join(missing)} not found.")
+        print("Install them with `apt-get install nodejs npm redis-server`.")
     else:
         found["Express and a BullMQ job each"] = await _bullmq(stack, folder)
     return found

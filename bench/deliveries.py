@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2
 
 from bench.outbox import BODY, Outbox, open_outbox, receiving
-from bench.table import Spread, Table
+from bench.results import Spread, Table
 
 CONCURRENCY = 32
 ROUNDS = 5  # the median is reported

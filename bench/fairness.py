@@ -7,7 +7,7 @@ from statistics import quantiles
 
 from bench.outbox import Outbox, open_outbox, receiving
 from bench.ports import held_ports
-from bench.table import Table
+from bench.results import Table
 
 EVERY = 0.05  # seconds between the events of the healthy endpoint
 

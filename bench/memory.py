@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from bench.house import MB, House, open_house
-from bench.table import Table
+from bench.results import Table
 from browser.engine.memory import measure
 
 SETTLE_SECONDS = 20.0  # until the pages are idle

@@ -12,7 +12,7 @@ import psycopg
 
 from addresses import LOOPBACK
 from bench.ports import held_ports
-from bench.program import serving
+from bench.processes import serving
 from commands.worker import make_garbage_collection_rare
 from crypto import Sealer, new_secret
 from resolver import Resolver

@@ -74,7 +74,7 @@ class Pool(AsyncConnectionPool[Connection]):
         return connection
 
     def timed_out(self, most: int) -> psycopg.OperationalError:
-        """Return the error of a caller that waited in vain, where callers may have so many connections at once."""
+        """Return the error for a caller that got no connection: busy if `most` are lent, else none could be opened."""
         if self._lent < most:
             return psycopg.errors.ConnectionTimeout("No connection could be opened.")
         return PoolTimeout("Every connection is in use.")

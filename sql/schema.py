@@ -15,7 +15,7 @@ from yoyo.connections import parse_uri
 from yoyo.migrations import default_migration_table
 
 from errors import DatabaseAway, SchemaWrong, TablesLocked
-from sql import indexes
+from sql import concurrent_indexes
 from sql.loader import queries
 
 log = logging.getLogger(__name__)
@@ -54,9 +54,10 @@ def migrate(url: str) -> list[str]:
                 # yoyo opens a transaction of its own around each step and warns about it.
                 warnings.filterwarnings("ignore", message="Nested transaction requested")
                 _beside_traffic(lambda: _apply(url, done))
-            # On the connection with the advisory lock: an older version waits for that one in a single statement, which
-            # an index waits for in turn. Between two connections Postgres would not see the deadlock, and end it.
-            _beside_traffic(lambda: indexes.make(connection, LOCK_TIMEOUT, done))
+            # On the connection that holds the advisory lock. A process of an older version waits for that lock in one
+            # long statement, and the index waits for that statement: a deadlock, which Postgres sees and ends only if
+            # one connection holds the lock and makes the index.
+            _beside_traffic(lambda: concurrent_indexes.make(connection, LOCK_TIMEOUT, done))
     except psycopg.OperationalError as error:
         raise DatabaseAway(f"Postgres cannot be reached: {str(error).strip().splitlines()[0]}") from error
     return done

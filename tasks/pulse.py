@@ -121,7 +121,7 @@ class Pulse:
         await self._sweep(statement)
 
     async def _use_marks(self, statement: Transaction) -> None:
-        (row,) = await statement.all("pulse", since=self._marks_from, most=MARKS_AT_ONCE)
+        (row,) = await statement.all("use_marks", since=self._marks_from, most=MARKS_AT_ONCE)
         if row["lanes"]:
             log.debug("woke lanes %s", ", ".join(row["lanes"]))
         if row["marks"] < MARKS_AT_ONCE:
@@ -131,7 +131,7 @@ class Pulse:
         """Look at some more lanes, so that all are looked at within SWEEP."""
         (count,) = await statement.all("count_lanes")
         most = max(SWEPT_AT_ONCE, math.ceil(count["lanes"] * PULSE / SWEEP))
-        (row,) = await statement.all("sweep", after=self._swept, most=most)
+        (row,) = await statement.all("sweep", after=self._swept, most=most, since=self._marks_from)
         self._swept = row["last"] or ""
         for lane in row["forgotten"]:
             log.error(

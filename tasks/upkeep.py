@@ -136,7 +136,7 @@ class Upkeep:
     async def _tell_paused(self) -> None:
         for row in await self.database.all("paused_for_long", days=self.retention_days):
             log.warning(
-                "endpoint %s is paused, and keeps events of up to %.0f days ago until it is resumed or deleted",
+                "endpoint %s is paused and keeps events that are %.0f days old; resume or delete it",
                 row["id"], row["days"],
                 extra={"event": "endpoint.paused_for_long", "endpoint": row["id"], "days": round(row["days"])},
             )  # fmt: skip

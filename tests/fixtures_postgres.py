@@ -10,14 +10,14 @@ from tempfile import TemporaryDirectory
 import psycopg
 
 TEMPLATE = "postrider_template"
-#: lanes whose count of waiting jobs is not what the jobs say: never any
+#: lanes whose count of waiting jobs is not what the jobs say; there must be none
 WRONG_DEPTHS = """
     select lanes.id, lane_queued(lanes.id) as counted, count(jobs.id) as queued
     from lanes left join jobs on jobs.account_id = lanes.id and jobs.state = 'queued'
     group by lanes.id
     having lane_queued(lanes.id) <> count(jobs.id)
 """
-#: lanes that nobody will look at when their work is due: never any
+#: lanes that nobody will look at when their work is due; there must be none
 FORGOTTEN = """
     select lane.id, greatest(lane.due_at, '2000-01-01') as due_at, marked
     from (select id, lane_due(lanes) as due_at from lanes) as lane

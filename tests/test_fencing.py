@@ -135,7 +135,7 @@ ALLOWED = {
     "purge_signatures": UPKEEP,
     "purge_secrets": UPKEEP,
     "purge_api_processes": UPKEEP,
-    "pulse": LEADER,
+    "use_marks": LEADER,
     "sweep": LEADER,
     "finish_lapsed_wakeups": LEADER,
     "reclaim_lapsed": LEADER,

@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Identifier
 from test_migrations import is_waited_for, until
 
 from errors import DatabaseAway, TablesLocked
-from sql import indexes, schema
+from sql import concurrent_indexes, schema
 
 JOBS, HISTORY = "jobs_account_list_idx", "jobs_history_phone_list_idx"
 #: An index, and a table that each write of it locks: itself, or the partition that no month has room for.
@@ -71,7 +71,9 @@ class Traffic:
     def check_complete(self) -> None:
         """Check that every index is there, in every partition, and that no invalid one is left."""
         partitions = self.other.execute("select from pg_inherits where inhparent = 'jobs_history'::regclass").rowcount
-        wanted = {index.name: partitions if index.table == "jobs_history" else 1 for index in indexes.wanted()}
+        wanted = {
+            index.name: partitions if index.table == "jobs_history" else 1 for index in concurrent_indexes.wanted()
+        }
         assert dict(self.other.execute(USABLE, [list(wanted)]).fetchall()) == wanted
         assert self.other.execute(INVALID).fetchall() == []
 
@@ -86,8 +88,8 @@ def traffic(database_url: str) -> Iterator[Traffic]:
 
 
 def test_every_statement_of_the_file_is_read() -> None:
-    text = indexes.FILE.read_text()
-    assert len(list(indexes.wanted())) == sum(line[:2] not in {"", "--"} for line in text.splitlines())
+    text = concurrent_indexes.FILE.read_text()
+    assert len(list(concurrent_indexes.wanted())) == sum(line[:2] not in {"", "--"} for line in text.splitlines())
 
 
 def test_a_new_database_has_all_of_them(database_url: str, traffic: Traffic) -> None:
@@ -98,7 +100,7 @@ def test_a_new_database_has_all_of_them(database_url: str, traffic: Traffic) -> 
 def test_what_is_missing_is_made_and_logged(
     database_url: str, traffic: Traffic, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "sql.indexes")
+    caplog.set_level(logging.INFO, "sql.concurrent_indexes")
     traffic.drop(JOBS, HISTORY)
     assert schema.migrate(database_url) == [JOBS, HISTORY]
     told = [(vars(record)["event"], vars(record)["index"], vars(record)["table"]) for record in caplog.records]
@@ -149,7 +151,7 @@ def test_a_partition_that_is_dropped_before_it_has_the_index_is_not_waited_for(
     database_url: str, traffic: Traffic
 ) -> None:
     traffic.drop(HISTORY)
-    definition = next(index.definition for index in indexes.wanted() if index.name == HISTORY)
+    definition = next(index.definition for index in concurrent_indexes.wanted() if index.name == HISTORY)
     traffic.other.execute(b"create index jobs_history_phone_list_idx on only jobs_history " + definition)
     partitions = traffic.other.execute(
         "select inhrelid::regclass::text from pg_inherits where inhparent = 'jobs_history'::regclass"

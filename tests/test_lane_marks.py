@@ -22,7 +22,7 @@ FIRST = "select extract(epoch from min(due_at) - now())::float8 from lane_marks 
 
 async def pulse(database: Database) -> Row:
     """Use the marks that are due."""
-    (row,) = await database.all("pulse", since=None, most=10_000)
+    (row,) = await database.all("use_marks", since=None, most=10_000)
     return row
 
 
@@ -95,7 +95,9 @@ async def test_a_gate_that_opens_while_a_message_comes_forgets_neither(
     assert (await pulse(database))["lanes"] == ["a"]
 
 
-async def test_a_drain_that_ends_while_a_message_comes_forgets_it_not(database: Database, database_url: str) -> None:
+async def test_a_drain_that_ends_while_a_message_comes_does_not_forget_it(
+    database: Database, database_url: str
+) -> None:
     await add_lanes(database, "a")
     await add_jobs(database, "a", 1)
     await run(database, "update jobs set state = 'sent'")
@@ -130,6 +132,20 @@ async def test_deliveries_and_recoveries_are_marked(database: Database) -> None:
     )
     await asyncio.sleep(0.01)
     assert (await pulse(database))["lanes"] == ["whe_a"]
+
+
+async def test_what_has_been_due_for_long_is_marked_for_now(database: Database, database_url: str) -> None:
+    """The pulse does not read marks of long ago again: an old sendAt must make none."""
+    await add_lanes(database, "a")
+    leading = Pulse(database_url, 900)
+    await leading.run_once()
+    await add_jobs(database, "a", 1, seconds=-3600, wake=False)
+    await run(database, "update jobs set state = 'sent'")
+    await run(database, "update jobs set state = 'queued'")
+    assert await value(database, "select bool_and(due_at > now() - interval '10 seconds') from lane_marks")
+    await leading.run_once()
+    await leading.close()
+    assert await value(database, WOKEN) == "a"
 
 
 async def test_the_sweep_finds_what_was_forgotten_and_says_so(

@@ -375,7 +375,7 @@ async def test_a_few_lanes_with_all_that_waits_do_not_stop_the_pulse(database: D
         )
         await tx.connection.execute("insert into lane_marks (due_at, lane_id) select now(), id from lanes")
         before = await value_in(tx, SCANS)
-        (row,) = await tx.all("pulse", since=None, most=10_000)
+        (row,) = await tx.all("use_marks", since=None, most=10_000)
         assert await value_in(tx, SCANS) == before
     assert len(row["lanes"]) == 4
     assert row["marks"] == 404

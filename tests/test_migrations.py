@@ -125,7 +125,7 @@ def test_a_table_that_stays_locked_ends_a_migration_and_leaves_nothing_of_it(
     before = schema.state(database_url)
     with psycopg.connect(database_url) as holder:
         holder.execute(HELD)
-        with pytest.raises(TablesLocked, match=r"held a table locked.*pg_stat_activity"):
+        with pytest.raises(TablesLocked, match=r"stayed locked.*pg_stat_activity"):
             schema.migrate(database_url)
         assert not is_made(holder)
     assert schema.state(database_url) == before

@@ -5,7 +5,7 @@ import psycopg
 import pytest
 
 from errors import DatabaseAway, SchemaWrong
-from sql import indexes, schema
+from sql import concurrent_indexes, schema
 from sql.database import Database
 from sql.loader import queries
 
@@ -17,7 +17,7 @@ def test_migrations_are_applied_once_when_several_start_together(postgres: str) 
 
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(schema.migrate, [url] * 4))
-    made = [index.name for index in indexes.wanted()]
+    made = [index.name for index in concurrent_indexes.wanted()]
     assert sorted(results, key=len) == [[], [], [], sorted(schema.names()) + made]
 
 

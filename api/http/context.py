@@ -20,7 +20,7 @@ class Context:
     """One per app, at `app.state.context`."""
 
     database: Database
-    #: some of its connections, for what may be slow and is no message: lists and metrics
+    #: a share of its connections, for lists and metrics, which may be slow
     reading: Database
     #: the row of schema_state, which many probes ask for
     schema_state: Cached[list[Row]]

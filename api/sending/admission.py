@@ -119,7 +119,8 @@ def _invalid(name: str, message: str) -> Invalid:
 def _within_room(most: int, found: dict[N, NewJob | RequestError]) -> None:
     """Refuse the last requests of each account that exceed MAX_QUEUED.
 
-    No lock is taken: what other transactions accept at the same time is not seen, and comes on top of the bound.
+    Requests of one account are not serialized: what other transactions accept at the same time is not seen, and may
+    exceed the bound.
     """
     queued: dict[str, int] = {}
     for name, item in found.items():

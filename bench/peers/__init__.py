@@ -1,1 +1,1 @@
-"""What accept is compared with: other ways to answer `POST /send`, each a program of its own."""
+"""Programs that `bench accept` and `bench send` are compared with: bare server, procrastinate, BullMQ."""

@@ -7,7 +7,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 import server
-from bench.peers import bare, jobs
+from bench.peers import bare, procrastinate_jobs
 
 
 def _serve(app: Starlette, port: str) -> None:
@@ -21,8 +21,8 @@ if __name__ == "__main__":
         case ["bare", port]:
             _serve(bare.make(), port)
         case ["jobs", port, url]:
-            _serve(jobs.make(url), port)
+            _serve(procrastinate_jobs.make(url), port)
         case ["worker", url, slots]:
-            asyncio.run(jobs.work(url, int(slots)))
+            asyncio.run(procrastinate_jobs.work(url, int(slots)))
         case _:
             sys.exit(__doc__)

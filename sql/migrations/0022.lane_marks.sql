@@ -56,15 +56,16 @@ comment on function lane_due(lanes) is
 
 create function mark_jobs() returns trigger language plpgsql as $$
 begin
+    -- No mark is in the past: the pulse does not read again what is older than its last turns.
     if tg_op = 'INSERT' then
         insert into lane_marks (due_at, lane_id, org_id)
-        select min(due_at), account_id, min(org_id)
+        select greatest(min(due_at), now()), account_id, min(org_id)
         from came
         where state in ('queued', 'sending', 'submitting')
         group by account_id;
     else
         insert into lane_marks (due_at, lane_id, org_id)
-        select min(came.due_at), came.account_id, min(came.org_id)
+        select greatest(min(came.due_at), now()), came.account_id, min(came.org_id)
         from came
         join went using (id)
         where came.state in ('queued', 'sending', 'submitting')
@@ -84,10 +85,10 @@ create function mark_deliveries() returns trigger language plpgsql as $$
 begin
     if tg_op = 'INSERT' then
         insert into lane_marks (due_at, lane_id, org_id)
-        select min(due_at), endpoint_id, min(org_id) from came where state in ('pending', 'sending') group by endpoint_id;
+        select greatest(min(due_at), now()), endpoint_id, min(org_id) from came where state in ('pending', 'sending') group by endpoint_id;
     else
         insert into lane_marks (due_at, lane_id, org_id)
-        select min(came.due_at), came.endpoint_id, min(came.org_id)
+        select greatest(min(came.due_at), now()), came.endpoint_id, min(came.org_id)
         from came
         join went using (id)
         where came.state in ('pending', 'sending')

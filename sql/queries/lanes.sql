@@ -75,11 +75,11 @@ set attend_at = case when attend_at > now() then least(attend_at, now() + %(seco
                      else now() + %(seconds)s * interval '1 second' end
 where id = %(lane)s
 
--- name: pulse
+-- name: use_marks
 -- Use the marks whose time has come, and wake their lanes that have work and no wake-up. A lane that still has work is
 -- marked anew, also while a drain runs: whatever becomes of that, it is looked at again. This is the clock of the lanes
--- and the backstop for every wake-up that was missed. `since`: older marks were used before, and what is left of them is
--- not read again for as long as some other transaction keeps Postgres from removing it.
+-- and the backstop for every wake-up that was missed. `since`: the marks before it have all been used; their deleted rows
+-- may still be in the index, and are not read again.
 with used as (
     delete from lane_marks
     where ctid = any (array(
@@ -108,8 +108,8 @@ with used as (
 select array(select lock from woken) as lanes, (select count(*) from used) as marks, now() as at
 
 -- name: sweep
--- Look at some lanes in their order, for work that is due and has no mark. There is none, unless something was
--- forgotten: a lane whose work has been due for some seconds is marked anew by each pulse. Such lanes are marked.
+-- Look at some lanes in their order. Each pulse marks a lane anew while its work is due, so work that has been due for
+-- 10 s without a mark was forgotten. Those lanes are marked and returned.
 with part as materialized (
     select lanes.id, lanes.org_id, lane_due(lanes) as due_at
     from lanes
@@ -119,7 +119,9 @@ with part as materialized (
 ), forgotten as (
     select id, org_id from part
     where due_at < now() - interval '10 seconds'
-      and id not in (select lane_id from lane_marks where due_at <= now() + interval '5 seconds')
+      and id not in (
+          select lane_id from lane_marks
+          where due_at <= now() + interval '5 seconds' and due_at >= coalesce(%(since)s::timestamptz, '-infinity'))
 ), marked as (
     insert into lane_marks (due_at, lane_id, org_id) select now(), id, org_id from forgotten
 )

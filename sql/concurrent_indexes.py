@@ -1,4 +1,4 @@
-"""Indexes that are made beside the traffic: those of indexes.sql, by `create index concurrently`."""
+"""Indexes that are made beside the traffic: those of concurrent_indexes.sql, by `create index concurrently`."""
 
 import logging
 import re
@@ -15,7 +15,7 @@ from sql.loader import queries
 
 log = logging.getLogger(__name__)
 
-FILE = Path(__file__).parent / "indexes.sql"
+FILE = Path(__file__).parent / "concurrent_indexes.sql"
 _STATEMENT = re.compile(r"^create index (\w+) on (\w+) (.+);$", re.MULTILINE)
 
 
@@ -34,7 +34,7 @@ class Index:
 
 
 def wanted() -> Iterator[Index]:
-    """Yield those of indexes.sql."""
+    """Yield those of concurrent_indexes.sql."""
     for name, table, definition in _STATEMENT.findall(FILE.read_text(encoding="utf-8")):
         yield Index(name, table, definition.encode())
 
@@ -42,12 +42,13 @@ def wanted() -> Iterator[Index]:
 def make(connection: psycopg.Connection[Any], lock_timeout: str, made: list[str]) -> None:
     """Make those that are missing, on a connection in autocommit, and add the name of each to `made`.
 
-    The next run goes on where one was ended. Raises DeadlockDetected, and LockNotAvailable when a lock that others
+    A run that was ended is completed by the next. Raises DeadlockDetected, and LockNotAvailable when a lock that others
     would wait behind is not had within `lock_timeout`.
     """
     for index in wanted():
         partitioned, usable = _state(connection, index)
-        # One of partitions counts as unusable for ever where the last without it was dropped by retention.
+        # If retention drops the last partition that lacked its part, Postgres leaves the parent's index marked invalid
+        # for good. It is complete all the same.
         if usable or (partitioned and usable is not None and not _partitions_without(connection, index)):
             continue
         log.info(
@@ -88,22 +89,22 @@ def _make_in_partitions(connection: psycopg.Connection[Any], index: Index, lock_
     Partitions that come from now on have it from the start.
     """
     if not exists:
-        _in_short(connection, lock_timeout, _statement("create index {} on only {} ", index))
+        _with_lock_timeout(connection, lock_timeout, _statement("create index {} on only {} ", index))
     for partition in _partitions_without(connection, index):
         part = index.of_partition(partition)
         # Retention may drop a partition meanwhile.
         with suppress(psycopg.errors.UndefinedTable):
             _make_concurrently(connection, part)
             attach = SQL("alter index {} attach partition {}").format(Identifier(index.name), Identifier(part.name))
-            _in_short(connection, lock_timeout, attach)
+            _with_lock_timeout(connection, lock_timeout, attach)
 
 
 def _statement(text: LiteralString, index: Index) -> bytes:
     return SQL(text).format(Identifier(index.name), Identifier(index.table)).as_bytes() + index.definition
 
 
-def _in_short(connection: psycopg.Connection[Any], lock_timeout: str, statement: bytes | Composed) -> None:
-    """Run a statement for whose lock others wait, but not for long."""
+def _with_lock_timeout(connection: psycopg.Connection[Any], lock_timeout: str, statement: bytes | Composed) -> None:
+    """Run a statement that others wait behind; give up when it does not get its lock in time."""
     with connection.transaction():
         connection.execute("select set_config('lock_timeout', %s, true)", [lock_timeout])
         connection.execute(statement)

@@ -1,6 +1,6 @@
-"""A worker with a browser that costs nothing: python -m bench.free_worker, with the settings of a worker.
+"""A worker whose browser answers at once: python -m bench.worker_without_browser, with the settings of a worker.
 
-Everything else is the product's: wake-ups, leases, seats, fences, pace, results and events.
+Everything else is the product's: wake-ups, leases, seats, fencing, results and events. (bench/send.py turns pace off.)
 """
 # ruff: noqa: ARG001, ARG002, ASYNC109  # it has the methods of WhatsApp
 

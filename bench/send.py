@@ -1,4 +1,4 @@
-"""How fast workers empty lanes with a browser that costs nothing, beside one procrastinate job for each message."""
+"""Messages that workers send a second when the browser takes no time, compared with one procrastinate job for each."""
 
 import asyncio
 import base64
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psycopg
 
-from bench.peers import jobs
-from bench.program import running
-from bench.table import Spread, Table
+from bench.peers import procrastinate_jobs
+from bench.processes import running
+from bench.results import Spread, Table
 from sql import embedded, schema
 from sql.database import Database
 
@@ -40,7 +40,7 @@ class Size:
 
 async def run(size: Size, rounds: int, folder: Path) -> int:
     """Have messages of many lanes fall due at once, and wait until all were sent."""
-    table = Table("lanes", ("what", "lanes", "messages each", "workers", "messages a second", "ratio"))
+    table = Table("send", ("what", "lanes", "messages each", "workers", "messages a second", "ratio"))
     async with AsyncExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="postrider-bench-")))
         home.chmod(0o755)  # noqa: ASYNC240  # nothing else goes on yet
@@ -78,7 +78,7 @@ async def _ours(stack: AsyncExitStack, url: str, home: Path, size: Size) -> Meas
             "DATABASE_URL": url, "DATA_DIR": str(home / f"worker{number}"), "MAX_SESSIONS": str(SLOTS),
             "WORKER_DUTIES": "sessions", "ENCRYPTION_KEY": base64.b64encode(bytes(32)).decode(), "LOG_LEVEL": "error",
         }  # fmt: skip
-        await stack.enter_async_context(running("-m", "bench.free_worker", variables=variables))
+        await stack.enter_async_context(running("-m", "bench.worker_without_browser", variables=variables))
 
     async def measure() -> float:
         began = time.monotonic()
@@ -101,7 +101,7 @@ async def _ours(stack: AsyncExitStack, url: str, home: Path, size: Size) -> Meas
 
 
 async def _peer(stack: AsyncExitStack, url: str, size: Size) -> Measure:
-    peer = await asyncio.to_thread(jobs.make_database, url)
+    peer = await asyncio.to_thread(procrastinate_jobs.make_database, url)
     connection = await stack.enter_async_context(await psycopg.AsyncConnection.connect(peer, autocommit=True))
     for _ in range(size.workers):
         await stack.enter_async_context(running("-m", "bench.peers", "worker", peer, str(SLOTS)))
@@ -112,7 +112,7 @@ async def _peer(stack: AsyncExitStack, url: str, size: Size) -> Measure:
             "insert into procrastinate_jobs (queue_name, task_name, lock, args)"
             " select %s, 'send', 'acc_' || account, jsonb_build_object('phone', '1555' || n, 'message', %s::text)"
             " from generate_series(1, %s) as n, generate_series(1, %s) as account",
-            [jobs.QUEUE, MESSAGE, size.each, size.lanes],
+            [procrastinate_jobs.QUEUE, MESSAGE, size.each, size.lanes],
         )
         open_ones = "select exists (select from procrastinate_jobs where status in ('todo', 'doing'))"
         while (await (await connection.execute(open_ones)).fetchone() or [False])[0]:  # noqa: ASYNC110  # as above
