@@ -5,6 +5,7 @@ One process in the cluster runs it, whatever the duties of its worker are.
 
 import logging
 import math
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +23,7 @@ DEAD = 30.0  # seconds without a heartbeat after which a worker is dead
 PULSE = 1.0  # seconds between pulses
 STALL_SECONDS = 5.0  # seconds between two pulses that prove a stall of this process or of its connection to Postgres
 MARKS_AT_ONCE = 10_000  # marks that one pulse uses
+MARKS_SECONDS = 3.0  # seconds after which a turn leaves the rest of a backlog of marks to the next one
 MARK_AGE = 60.0  # seconds by which a mark may become visible late: more than any transaction of ours lasts
 SWEEP = 600.0  # seconds within which every lane is looked at, for a mark that was forgotten
 SWEPT_AT_ONCE = 20  # lanes that one pulse looks at, at least
@@ -65,10 +67,13 @@ class Pulse:
         if not await self._leads(statement):
             return False
         await self._beat(statement)
+        all_used = await self._use_marks(statement)
         if await self._may_declare_dead(statement):
             await statement.all("reclaim_queues", dead=self.dead)
             await Rescue(connection, self.dead).run_once()
         await self._expire(statement)
+        if all_used:
+            await self._sweep(statement)
         return True
 
     async def close(self) -> None:
@@ -117,15 +122,20 @@ class Pulse:
             )  # fmt: skip
         await statement.all("reclaim_lapsed")
         await statement.all("reclaim_wakeups")
-        await self._use_marks(statement)
-        await self._sweep(statement)
 
-    async def _use_marks(self, statement: Transaction) -> None:
-        (row,) = await statement.all("use_marks", since=self._marks_from, most=MARKS_AT_ONCE)
-        if row["lanes"]:
-            log.debug("woke lanes %s", ", ".join(row["lanes"]))
-        if row["marks"] < MARKS_AT_ONCE:
-            self._marks_from = row["at"] - timedelta(seconds=MARK_AGE)
+    async def _use_marks(self, statement: Transaction) -> bool:
+        """Use the marks whose time has come; return False when some are left for the next turn."""
+        end = time.monotonic() + MARKS_SECONDS
+        while True:
+            (row,) = await statement.all("use_marks", since=self._marks_from, most=MARKS_AT_ONCE)
+            if row["lanes"]:
+                log.debug("woke lanes %s", ", ".join(row["lanes"]))
+            # They are used in their order.
+            self._marks_from = row["until"] - timedelta(seconds=MARK_AGE)
+            if row["marks"] < MARKS_AT_ONCE:
+                return True
+            if time.monotonic() > end:
+                return False
 
     async def _sweep(self, statement: Transaction) -> None:
         """Look at some more lanes, so that all are looked at within SWEEP."""
@@ -139,19 +149,30 @@ class Pulse:
             )
 
     async def _expire(self, statement: Transaction) -> None:
-        async with statement.connection.transaction():
-            expired = await statement.all("expire_jobs")
-            cancelled = await statement.all("cancel_for_deleted")
-            unknown = (
-                await statement.all(
-                    "give_up_settling", seconds=self.settle_seconds, most=UNKNOWN_LIMIT, rest=self.breaker_seconds
-                )
-                if self.settle_seconds
-                else []
+        expired = await self._end_jobs(statement, "expire_jobs")
+        cancelled = await self._end_jobs(statement, "cancel_for_deleted")
+        unknown = (
+            await self._end_jobs(
+                statement,
+                "give_up_settling",
+                seconds=self.settle_seconds,
+                most=UNKNOWN_LIMIT,
+                rest=self.breaker_seconds,
             )
-            await wake_returned(statement, expired + cancelled + unknown)
+            if self.settle_seconds
+            else 0
+        )
         (failed,) = await statement.all("fail_waiting", endpoint=None, most=FAILED_AT_ONCE)
-        _log_counts(len(expired), len(cancelled), len(unknown), failed["rows"])
+        _log_counts(expired, cancelled, unknown, failed["rows"])
+
+    async def _end_jobs(self, statement: Transaction, name: str, **values: object) -> int:
+        """Run a query that ends jobs, and wake their lanes; return how many.
+
+        Each in a transaction of its own: only within a statement are the counts of waiting jobs locked in the order of
+        lanes.
+        """
+        async with statement.connection.transaction():
+            return await wake_returned(statement, await statement.all(name, **values))
 
 
 def _log_counts(expired: int, cancelled: int, unknown: int, deliveries: int) -> None:

@@ -1,12 +1,19 @@
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 from fixtures_house import make_settings
 from fixtures_lanes import add_jobs, add_lanes, value
 
+from browser.page.screens import Screen
 from sql.database import Database
 from tasks.lanes import Drain
 from tasks.sending.claimed_job import Job
+from tasks.web.lane import AccountWork
 from wiring.worker import make_worker
+
+if TYPE_CHECKING:
+    from tasks.web.seats import Session
 
 
 async def test_what_was_only_typed_is_given_back_though_the_account_is_to_be_disconnected(
@@ -24,3 +31,38 @@ async def test_what_was_only_typed_is_given_back_though_the_account_is_to_be_dis
         await worker.lanes.drain("acc_1", 2)
     assert await value(database, "select id from jobs where state = 'queued'") == job
     assert await value(database, "select leased_by from accounts") is None
+
+
+class GivesWay:
+    """A page whose list gives way to another screen once; its notice of a restriction is closed by then."""
+
+    def __init__(self) -> None:
+        self.settled = 0
+
+    async def wait_screen(self, *_: Screen, **__: float) -> Screen:
+        return Screen.MAIN
+
+    async def restriction(self) -> str | None:
+        return None if self.settled else "new_chats"
+
+    async def settle_in(self) -> bool:
+        self.settled += 1
+        return self.settled > 1
+
+
+async def test_a_restriction_holds_though_another_screen_comes_after_its_notice_was_closed(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    await add_lanes(database, "acc_1")
+    worker = make_worker(make_settings(tmp_path, database_url, 1, 1), database_url, "home_1")
+    work = worker.lanes.works["account"]
+    assert isinstance(work, AccountWork)
+    async with worker.opened():
+        async with database.transaction() as tx:
+            await tx.connection.execute("update accounts set leased_by = %s, linked = true", [worker.id])
+        account, page = await work._account("acc_1"), GivesWay()
+        assert account
+        session = SimpleNamespace(account="acc_1", page=page, restricted=False)
+        await work._settle_in(account, cast("Session", session), is_new=True)
+    assert (page.settled, session.restricted) == (2, True)
+    assert await value(database, "select restriction from accounts") == "new_chats"

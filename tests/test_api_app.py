@@ -136,7 +136,7 @@ async def test_the_description_holds_every_route_and_refers_to_nothing_missing(d
     }  # fmt: skip
     assert schemas["SendRequest"]["additionalProperties"] is False
     names = [parameter["name"] for parameter in document["paths"]["/jobs"]["get"]["parameters"]]
-    assert sorted(names) == ["account", "cursor", "limit", "since", "status", "until"]
+    assert sorted(names) == ["account", "cursor", "limit", "phone", "since", "status", "until"]
 
 
 def _operations(document: dict[str, Any]) -> list[dict[str, Any]]:

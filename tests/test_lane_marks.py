@@ -165,6 +165,32 @@ async def test_the_sweep_finds_what_was_forgotten_and_says_so(
     assert await value(database, WOKEN) == f"{lanes[0]},{lanes[-1]}"
 
 
+async def test_a_backlog_of_marks_holds_up_neither_the_clock_nor_the_rest(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.pulse.MARKS_AT_ONCE", 10)
+    await add_lanes(database, "a", "b", "expired")
+    marks = (
+        "insert into lane_marks (due_at, lane_id) select now() - %s * interval '1 s', 'b' from generate_series(1, %s)"
+    )
+    await run(database, marks, 3600, 95)
+    await add_jobs(database, "a", 1, wake=False)
+    await add_jobs(database, "expired", 1, wake=False)
+    await run(database, "update jobs set expires_at = now() where account_id = 'expired'")
+    leading = Pulse(database_url, 900)
+    await leading.run_once()
+    assert await value(database, WOKEN) == "a,expired"
+    assert await value(database, "select state from jobs where account_id = 'expired'") == "failed"
+    assert await value(database, "select count(*) from lane_marks where lane_id = 'b'") == 0
+    # What one turn cannot use waits for the next one, and nothing is swept before.
+    monkeypatch.setattr("tasks.pulse.MARKS_SECONDS", -1)
+    await run(database, marks, 0, 25)
+    for left in (15, 5, 0):
+        await leading.run_once()
+        assert await value(database, "select count(*) from lane_marks where lane_id = 'b'") == left
+    await leading.close()
+
+
 async def test_marks_that_cannot_be_removed_are_not_read_again(database: Database, database_url: str) -> None:
     await add_lanes(database, "a")
     await add_jobs(database, "a", 1, wake=False)

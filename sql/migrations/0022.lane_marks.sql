@@ -54,7 +54,9 @@ comment on function lane_due(lanes) is
     'When a lane next has work: attend_at comes, a row is due or a recovery is open behind an open gate, or a row is half done. '
     'infinity: not until somebody adds work or opens a gate.';
 
-create function mark_jobs() returns trigger language plpgsql as $$
+create function mark_jobs() returns trigger language plpgsql
+-- The plan of a session's first call is kept: a nested loop for one row would be quadratic for many.
+set enable_nestloop = off as $$
 begin
     -- No mark is in the past: the pulse does not read again what is older than its last turns.
     if tg_op = 'INSERT' then
@@ -81,7 +83,8 @@ create trigger mark_inserts after insert on jobs
 create trigger mark_updates after update on jobs
     referencing old table as went new table as came for each statement execute function mark_jobs();
 
-create function mark_deliveries() returns trigger language plpgsql as $$
+create function mark_deliveries() returns trigger language plpgsql
+set enable_nestloop = off as $$
 begin
     if tg_op = 'INSERT' then
         insert into lane_marks (due_at, lane_id, org_id)

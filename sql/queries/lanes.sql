@@ -87,7 +87,7 @@ with used as (
         where due_at <= now() and due_at >= coalesce(%(since)s::timestamptz, '-infinity')
         order by due_at
         limit %(most)s))
-    returning lane_id
+    returning lane_id, due_at
 ), looked_at as materialized (
     select lanes.id, lanes.queue, lane_due(lanes) as due_at
     from (select distinct lane_id from used) as marked
@@ -105,7 +105,8 @@ with used as (
     on conflict (queueing_lock) where status = 'todo' do nothing
     returning lock
 )
-select array(select lock from woken) as lanes, (select count(*) from used) as marks, now() as at
+select array(select lock from woken) as lanes, (select count(*) from used) as marks,
+       coalesce((select max(due_at) from used), now()) as until
 
 -- name: sweep
 -- Look at some lanes in their order. Each pulse marks a lane anew while its work is due, so work that has been due for
@@ -117,11 +118,12 @@ with part as materialized (
     order by id
     limit %(most)s
 ), forgotten as (
-    select id, org_id from part
-    where due_at < now() - interval '10 seconds'
-      and id not in (
-          select lane_id from lane_marks
-          where due_at <= now() + interval '5 seconds' and due_at >= coalesce(%(since)s::timestamptz, '-infinity'))
+    select part.id, part.org_id from part
+    left join (
+        select distinct lane_id from lane_marks
+        where due_at <= now() + interval '5 seconds' and due_at >= coalesce(%(since)s::timestamptz, '-infinity')
+    ) as marks on lane_id = part.id
+    where due_at < now() - interval '10 seconds' and lane_id is null
 ), marked as (
     insert into lane_marks (due_at, lane_id, org_id) select now(), id, org_id from forgotten
 )

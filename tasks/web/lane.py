@@ -170,6 +170,8 @@ class AccountWork:
             await self._restriction(account, session, is_new=is_new)
             if await session.page.settle_in():
                 return
+            # What was noted meanwhile counts: a restriction whose notice was closed, a phone that linked it.
+            account = await self._account(account.id) or account
         raise PageHung("The chat list gives way to other screens, again and again.")
 
     async def _open(self, account: Account) -> Session:
