@@ -101,6 +101,13 @@ async def test_a_list_is_filtered(client: httpx2.AsyncClient, database: Database
     }.items():
         page = (await client.get(f"/webhooks/whe_1/deliveries?{query}")).json()
         assert [item["type"] for item in page["items"]] == expected, query
+    cursor = (await client.get("/webhooks/whe_1/deliveries?limit=1")).json()["nextCursor"]
+    for until, expected in {
+        "2026-02-01T00:00:00.001": ["JobFailed"] * 2,
+        "2027-01-01T00:00:00": [*["JobCompleted"] * 2, *["JobFailed"] * 2],
+    }.items():
+        page = (await client.get(f"/webhooks/whe_1/deliveries?until={until}Z&cursor={cursor}")).json()
+        assert [item["type"] for item in page["items"]] == expected, until
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The clock of the lanes: what falls due has a mark, marks are used up, and no interleaving forgets a lane."""
 
-import asyncio
 import logging
 
 import psycopg
@@ -130,7 +129,6 @@ async def test_deliveries_and_recoveries_are_marked(database: Database) -> None:
         "insert into recoveries (id, org_id, endpoint_id, since, until, place_at)"
         " values ('rec_a', 'org_default', 'whe_a', now(), now(), now())",
     )
-    await asyncio.sleep(0.01)
     assert (await pulse(database))["lanes"] == ["whe_a"]
 
 
@@ -199,7 +197,10 @@ async def test_marks_that_cannot_be_removed_are_not_read_again(database: Databas
     await leading.run_once()
     assert leading._marks_from
     assert await value(database, "select now() - %s > interval '60 seconds'", leading._marks_from)
-    await run(database, "insert into lane_marks (due_at, lane_id) values (now() - interval '59 seconds', 'a')")
+    add = "insert into lane_marks (due_at, lane_id) values (now() - %s * interval '1 second', 'a')"
+    for age in (59, 3600):
+        await run(database, add, age)
     await leading.run_once()
-    assert await value(database, "select count(*) from lane_marks where due_at <= now()") == 0
+    old = "select count(*) from lane_marks where due_at < now() - interval '10 seconds'"
+    assert await value(database, old) == 1, "that of an hour ago is not read, and stands for one that was deleted"
     await leading.close()

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,13 +12,14 @@ from fixtures_lanes import add_lanes, value
 from fixtures_postgres import own_database
 from psycopg.rows import tuple_row
 
+from api.http.pagination import Page
 from sql.database import Database
 from sql.loader import queries
 from wiring.api import create_app
 
 PAGE = 51  # rows that a list of 50 asks for
 MOST = 700  # rows that a page may read: in `jobs`, ten for each of a page whose status a tenth has
-EMPTY = {"status": None, "account": None, "phone": None, "since": None, "until": None, "after_at": None, "after_id": ""}
+EMPTY = {"status": None, "account": None, "phone": None, "since": None, "after_at": None, "after_id": ""}
 #: The middle of what FILL makes.
 LATER = {"after_at": "2026-06-15T00:00:00Z", "after_id": "z"}
 
@@ -158,7 +160,9 @@ async def test_incoming_messages_by_each_filter_and_both_are_a_merge_of_indexes(
 async def test_a_late_page_reads_no_more_than_the_first(filled: Database) -> None:
     """Also with the end of a period: an index begins at the nearer one of the two."""
     first = await explained(filled, "list_jobs", account="a")
-    for bounds in (LATER, {**LATER, "until": "2026-12-01T00:00:00Z"}, {"until": "2026-06-15T00:00:00Z"}):
+    june, december = (datetime(2026, month, 15, tzinfo=UTC) for month in (6, 12))
+    for place, until in (((june, "z"), None), ((june, "z"), december), (None, june)):
+        bounds = Page.model_construct(limit=PAGE - 1, cursor=place).values(until)
         later = await explained(filled, "list_jobs", account="a", **bounds)
         assert pages_read(later) <= pages_read(first) + PAGE, bounds
         assert later["Actual Rows"] == PAGE

@@ -38,7 +38,8 @@ async def listed(
     """
     page = parameters(request, wanted)
     filters = page.model_dump(by_alias=False, exclude={*Page.model_fields})
-    rows = await of(request).reading.all(query, org=org, **filters, **page.values(), **values)
+    bounds = page.values(filters.pop("until", None))
+    rows = await of(request).reading.all(query, org=org, **filters, **bounds, **values)
     return page_of(page, rows, shape, item)
 
 

@@ -60,9 +60,15 @@ class Page(Model):
         description="`nextCursor` of the previous page.",
     )
 
-    def values(self) -> dict[str, object]:
-        """Return the parameters of a list's query. It reads one more row, to see whether there is a next page."""
+    def values(self, until: datetime | None = None) -> dict[str, object]:
+        """Return the parameters of a list's query; it has only rows from before `until`.
+
+        `until` and the last row of the previous page are one bound: given two, an index may begin at the wrong one and
+        go through all that is newer. One more row is read, to see whether there is a next page.
+        """
         at, row_id = self.cursor or (None, "")
+        if until and (at is None or until <= at):
+            at, row_id = until, ""
         return {"after_at": at, "after_id": row_id, "limit": self.limit + 1}
 
     def next_cursor(self, rows: Sequence[Row], at: str = "created_at") -> str | None:

@@ -120,8 +120,7 @@ async def list_deliveries(request: Request) -> Response:
             status=wanted.status,
             type=None if wanted.type == "*" else wanted.type,
             since=wanted.since,
-            until=wanted.until,
-            **wanted.values(),
+            **wanted.values(wanted.until),
         )
     return page_of(wanted, rows, DeliveryList, Delivery.of, "event_at")
 

@@ -21,7 +21,6 @@ with recursive kinds as (
         select id, event_at from deliveries
         where endpoint_id = %(endpoint)s and state = kinds.state and type = kinds.type
           and event_at >= coalesce(%(since)s::timestamptz, '-infinity')
-          and event_at < coalesce(%(until)s::timestamptz, 'infinity')
           and (event_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
         order by event_at desc, id desc
         limit %(limit)s

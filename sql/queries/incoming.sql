@@ -100,9 +100,7 @@ from (
           and (%(phone)s::text is null or phone = %(phone)s)
           and (%(account)s::text is null or account_id = %(account)s)
           and created_at >= coalesce(%(since)s::timestamptz, '-infinity')
-          and (created_at, id) < (
-              coalesce(least(%(until)s::timestamptz, %(after_at)s::timestamptz), 'infinity'),
-              case when %(until)s::timestamptz <= %(after_at)s::timestamptz then '' else %(after_id)s::text end)
+          and (created_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
         order by created_at desc, id desc
         limit %(limit)s
     )
@@ -113,9 +111,7 @@ from (
           and phone = (phone_forms(%(phone)s))[2]
           and (%(account)s::text is null or account_id = %(account)s)
           and created_at >= coalesce(%(since)s::timestamptz, '-infinity')
-          and (created_at, id) < (
-              coalesce(least(%(until)s::timestamptz, %(after_at)s::timestamptz), 'infinity'),
-              case when %(until)s::timestamptz <= %(after_at)s::timestamptz then '' else %(after_id)s::text end)
+          and (created_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
         order by created_at desc, id desc
         limit %(limit)s
     )

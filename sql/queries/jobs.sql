@@ -7,9 +7,8 @@ where org_id = %(org)s and (id = %(job)s or key = %(job)s)
 
 -- name: list_jobs
 -- Newest first; a page begins after the last row of the one before. It is planned for its values, so that a filter that is
--- null is no part of the plan. `until` and that last row are one bound: of two bounds an index may begin at the wrong one,
--- and go through all that is newer. The other form of a phone is read on its own, since an index has the order of one number
--- at a time; where there is none, Postgres reads nothing.
+-- null is no part of the plan. The other form of a phone is read on its own, since an index has the order of one number at
+-- a time; where there is none, Postgres reads nothing.
 select id, key, account_id, phone, message, priority, state, send_at, expires_at, attempts, error_code, error_detail, error_reason,
        evidence, metadata, timeline, created_at, started_at, sent_at, delivered_at, read_at
 from (
@@ -20,9 +19,7 @@ from (
           and (%(status)s::text is null or state = %(status)s)
           and (%(account)s::text is null or account_id = %(account)s)
           and created_at >= coalesce(%(since)s::timestamptz, '-infinity')
-          and (created_at, id) < (
-              coalesce(least(%(until)s::timestamptz, %(after_at)s::timestamptz), 'infinity'),
-              case when %(until)s::timestamptz <= %(after_at)s::timestamptz then '' else %(after_id)s::text end)
+          and (created_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
         order by created_at desc, id desc
         limit %(limit)s
     )
@@ -34,9 +31,7 @@ from (
           and (%(status)s::text is null or state = %(status)s)
           and (%(account)s::text is null or account_id = %(account)s)
           and created_at >= coalesce(%(since)s::timestamptz, '-infinity')
-          and (created_at, id) < (
-              coalesce(least(%(until)s::timestamptz, %(after_at)s::timestamptz), 'infinity'),
-              case when %(until)s::timestamptz <= %(after_at)s::timestamptz then '' else %(after_id)s::text end)
+          and (created_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
         order by created_at desc, id desc
         limit %(limit)s
     )

@@ -163,7 +163,7 @@ class AccountWork:
         return session
 
     async def _settle_in(self, account: Account, session: Session, *, is_new: bool) -> None:
-        """Wait for the chat list and make it usable; once more when another screen comes meanwhile."""
+        """Wait for the chat list and make it usable; again, up to MOST_SCREENS times, when another screen comes."""
         for _ in range(MOST_SCREENS):
             await self._main_screen(account, session)
             # Before `settle_in`, which closes the notices that show a restriction.
