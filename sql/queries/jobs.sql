@@ -8,7 +8,8 @@ where org_id = %(org)s and (id = %(job)s or key = %(job)s)
 -- name: list_jobs
 -- Newest first; a page begins after the last row of the one before. It is planned for its values, so that a filter that is
 -- null is no part of the plan. The other form of a phone is read on its own, since an index has the order of one number at
--- a time; where there is none, Postgres reads nothing.
+-- a time; where there is none, Postgres reads nothing. One branch over both forms would be planned for a number that has few
+-- jobs, and sort all those of one that has many.
 select id, key, account_id, phone, message, priority, state, send_at, expires_at, attempts, error_code, error_detail, error_reason,
        evidence, metadata, timeline, created_at, started_at, sent_at, delivered_at, read_at
 from (
