@@ -14,13 +14,14 @@ import psutil
 import psycopg
 
 from browser.sandbox.control import STEPS
-from errors import OperatorError
+from errors import DatabaseAway, OperatorError
 from faults.cluster import LEASE, Cluster
 from sql import embedded
 
 #: What does harm; it returns what it did, for the log of the run.
 Kind = Callable[[Cluster, random.Random], Awaitable[str]]
 
+FILLER = "filler"  # the file that fills the disk
 AIM = 4.0  # seconds that a fault waits for a message to be where it is to strike
 
 
@@ -150,6 +151,20 @@ def _postmaster(cluster: Cluster) -> psutil.Process:
     return psutil.Process(int(text.splitlines()[0]))
 
 
+async def _start_postgres(cluster: Cluster) -> None:
+    """Start Postgres; where another fault has filled its disk, once there is room again."""
+    while True:
+        full = (cluster.disk / FILLER).exists()
+        try:
+            await asyncio.to_thread(embedded.start, cluster.disk)
+        except DatabaseAway:
+            if not full:
+                raise
+            await asyncio.sleep(0.5)
+        else:
+            return
+
+
 async def stop_postgres(cluster: Cluster, rng: random.Random, *, number: int, low: float, high: float) -> str:
     """Stop Postgres by a signal, and start it again after a while."""
     where, seconds = await aim(cluster, rng), rng.uniform(low, high)
@@ -157,7 +172,7 @@ async def stop_postgres(cluster: Cluster, rng: random.Random, *, number: int, lo
     process.send_signal(number)
     await asyncio.to_thread(process.wait, 30)
     await asyncio.sleep(seconds)
-    await asyncio.to_thread(embedded.start, cluster.disk)
+    await _start_postgres(cluster)
     return f"away for {seconds:.0f} s{where}"
 
 
@@ -188,7 +203,7 @@ async def fill_disk(cluster: Cluster, rng: random.Random) -> str:
     where, seconds = await aim(cluster, rng), rng.uniform(2, 8)
     if not has_own_disk(cluster):
         raise Missed
-    filler = cluster.disk / "filler"
+    filler = cluster.disk / FILLER
     try:
         await asyncio.to_thread(_fill, filler)
         await asyncio.sleep(seconds)
@@ -198,7 +213,7 @@ async def fill_disk(cluster: Cluster, rng: random.Random) -> str:
     with suppress(psutil.Error, FileNotFoundError):
         if _postmaster(cluster).is_running():
             await asyncio.sleep(1)
-    await asyncio.to_thread(embedded.start, cluster.disk)
+    await _start_postgres(cluster)
     return f"for {seconds:.0f} s{where}"
 
 
