@@ -156,6 +156,21 @@ async def test_unlinked_by_the_phone_it_forgets_everything(profile: Profile) -> 
     assert await profile.chats.get_by_title("+1 555-123-0002").count() == 0
 
 
+async def test_what_comes_while_it_logs_out_is_not_stored(profile: Profile) -> None:
+    await profile.link()
+    stored = """async () => {
+        const main = document.querySelector('script[type="module"]').src;
+        const model = await import(main.replace("main.js", "model.js"));
+        const forgotten = model.forget();
+        const late = [model.saveChat({ phone: "15551230002", title: "late" }), model.lastIncoming()];
+        await forgotten;
+        late.push(model.saveChat({ phone: "15551230003", title: "later" }));
+        await Promise.race([Promise.allSettled(late), new Promise((resolve) => setTimeout(resolve, 300))]);
+        return (await indexedDB.databases()).map(({ name }) => name);
+    }"""
+    assert await profile.page.evaluate(stored) == ["wawc_db_enc"]
+
+
 async def test_unlinked_while_it_was_closed(open_profile: OpenProfile) -> None:
     profile = await open_profile()
     await profile.link()

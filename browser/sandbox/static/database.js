@@ -46,9 +46,14 @@ export class Database {
     return result;
   }
 
+  /**
+   * Deletes the database; the page is left after it. What is read or written from now on waits for ever: a tick that
+   * comes meanwhile would make the database anew.
+   */
   async delete() {
-    (await this.open()).close();
-    this.opening = null;
+    const opened = this.open();
+    this.opening = new Promise(() => {});
+    (await opened).close();
     await asked(indexedDB.deleteDatabase(this.name));
   }
 }
