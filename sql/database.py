@@ -38,8 +38,6 @@ CONNECTION: dict[str, Any] = {
 
 #: Two transactions conflicted: they are retried once, and mean nothing else.
 COLLISIONS: tuple[type[psycopg.Error], ...] = (postgres.DeadlockDetected, postgres.SerializationFailure)
-#: What a result that is not to be lost is written again after.
-RETRIED: tuple[type[Exception], ...] = (DatabaseError, *COLLISIONS)
 #: Beginning of a SQLSTATE (appendix A of the manual of Postgres) → error; the longest that fits counts. Any other, such
 #: as a syntax error, is a fault of ours and raised as it is.
 STATES: Mapping[str, type[DatabaseError]] = {
@@ -207,14 +205,15 @@ class Database:
                 yield Transaction(connection, prepare=self._prepare)
 
     async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Run `work` in a transaction, once more if it collided with another one."""
+        """Run `work` in a transaction, once more if it collided with another one; DatabaseBusy if it did so again."""
         try:
             async with self.transaction() as tx:
                 return await work(tx)
         except COLLISIONS as error:
             _log_collision("a transaction", error)
-        async with self.transaction() as tx:
-            return await work(tx)
+        with _last_try():
+            async with self.transaction() as tx:
+                return await work(tx)
 
     async def all(self, name: str, /, **values: object) -> list[Row]:
         """Return every row of a query, in a transaction of its own."""
@@ -235,8 +234,18 @@ class Database:
                 return await run(statement)
         except COLLISIONS as error:
             _log_collision(name, error)
-        async with self._statement() as statement:
-            return await run(statement)
+        with _last_try():
+            async with self._statement() as statement:
+                return await run(statement)
+
+
+@contextmanager
+def _last_try() -> Iterator[None]:
+    """Raise DatabaseBusy for a collision: whoever waits for a database that is away waits for this one too."""
+    try:
+        yield
+    except COLLISIONS as error:
+        raise DatabaseBusy(retry_after=RETRY_AFTER[DatabaseBusy]) from error
 
 
 def _log_collision(what: str, error: Exception) -> None:

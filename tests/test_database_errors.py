@@ -9,7 +9,7 @@ from fixtures_api import NOWHERE, client_of, settings
 from psycopg import errors as postgres
 
 from errors import DatabaseBusy, DatabaseFull, DatabaseSlow, DatabaseUnavailable
-from sql.database import COLLISIONS, Database, bounded, translate, translated
+from sql.database import COLLISIONS, Database, Transaction, bounded, translate, translated
 from wiring.api import create_app
 
 AWAY = {
@@ -119,6 +119,26 @@ async def test_a_lock_that_takes_too_long_and_a_transaction_that_does_are_slow(d
         with pytest.raises(DatabaseSlow), translated():
             async with bounded(0.01):
                 await asyncio.sleep(5)
+
+
+@pytest.mark.parametrize("collision", COLLISIONS)
+async def test_who_collides_twice_is_told_that_postgres_is_busy(
+    one: Database, monkeypatch: pytest.MonkeyPatch, collision: type[Exception]
+) -> None:
+    tries = []
+
+    async def collide(tx: Transaction, *_: object) -> None:
+        tries.append(tx)
+        raise collision
+
+    with pytest.raises(DatabaseBusy) as caught:
+        await one.transact(collide)
+    assert (len(tries), caught.value.retry_after) == (2, 1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Transaction, "all", collide)
+        with pytest.raises(DatabaseBusy):
+            await one.all("database_time")
+    assert len(tries) == 4
 
 
 async def test_a_fault_of_ours_is_no_outage(one: Database) -> None:

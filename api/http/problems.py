@@ -143,7 +143,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _collided(_: Request, __: Exception) -> Response:
-    """Answer a transaction that collided with others twice; nothing of it was committed."""
+    """Answer a transaction that collided with others, and was not tried again; nothing of it was committed."""
     return problem(DatabaseBusy(retry_after=RETRY_AFTER[DatabaseBusy]))
 
 

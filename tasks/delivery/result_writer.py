@@ -6,7 +6,8 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
-from sql.database import RETRIED, Database
+from errors import DatabaseError
+from sql.database import Database
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class ResultWriter:
         while True:
             try:
                 await self.database.all("end_attempts", results=json.dumps(results))
-            except RETRIED:
+            except DatabaseError:
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception as error:  # noqa: BLE001  # raised in the callers of `write`
                 return error

@@ -8,8 +8,8 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from errors import OutcomesUnknown, OutcomeUnknown, Refused, SendError
-from sql.database import RETRIED, Database, Transaction
+from errors import DatabaseError, OutcomesUnknown, OutcomeUnknown, Refused, SendError
+from sql.database import Database, Transaction
 from tasks.backoff import backoff
 from tasks.lanes import UNKNOWN_LIMIT, Drain, wake_returned
 from tasks.sending.claimed_job import Job, Policy
@@ -150,7 +150,7 @@ class Jobs:
             try:
                 await self.database.transact(write)
                 return
-            except RETRIED:
+            except DatabaseError:
                 log.warning(
                     "the result of job %s waits for the database", values["job"],
                     extra={"event": "job.result_waits", "job": values["job"]},
