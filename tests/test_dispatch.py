@@ -11,6 +11,7 @@ import pytest
 from fixtures_deliveries import add_endpoint, begin, drain_once, make_due, served, working
 from fixtures_history import waits_for_a_lock
 from fixtures_lanes import value
+from psycopg.errors import UntranslatableCharacter
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -266,3 +267,22 @@ async def test_what_a_drain_knows_of_an_endpoint_that_was_switched_on_meanwhile_
         await draining
     assert await value(database, "select failures || ' ' || (failing_since is null) from endpoints") == "0 true"
     assert await value(database, "select state || ' ' || last_status from deliveries") == "pending 500"
+
+
+async def test_a_result_that_postgres_refuses_costs_no_other_its_own(database: Database, work: DeliveryWork) -> None:
+    await add_endpoint(database, "http://127.0.0.1:1/hook")
+    await add_events(database, 3)
+    drain = await begin(database, "whe_1")
+    taken = await database.all("take_deliveries", lane="whe_1", epoch=drain.epoch, worker="w", most=3)
+    results = [
+        {
+            "delivery": row["id"], "claim": str(row["claim"]), "attempt": row["attempt_id"],
+            "attempt_at": row["attempt_at"].isoformat(), "state": "delivered", "seconds": 0, "counts": True,
+            "response": text,
+        }
+        for row, text in zip(taken, ("ok", "no text of Postgres: \0", "ok"), strict=True)
+    ]  # fmt: skip
+    written = await asyncio.gather(*map(work.results.write, results), return_exceptions=True)
+    assert [error and type(error) for error in written] == [None, UntranslatableCharacter, None]
+    states = "select string_agg(state, ' ' order by state) from deliveries"
+    assert await value(database, states) == "delivered delivered sending"

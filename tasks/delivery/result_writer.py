@@ -39,14 +39,22 @@ class ResultWriter:
         while self._waiting:
             await asyncio.sleep(BATCH_SECONDS)
             some, self._waiting = self._waiting[:BATCH_SIZE], self._waiting[BATCH_SIZE:]
-            error = await self._write([result for result, _ in some])
-            for _, written in some:
-                if written.done():
-                    continue
-                if error:
-                    written.set_exception(error)
-                else:
-                    written.set_result(None)
+            await self._write_batch(some)
+
+    async def _write_batch(self, batch: list[tuple[Result, asyncio.Future[None]]]) -> None:
+        error = await self._write([result for result, _ in batch])
+        if error and len(batch) > 1:
+            # Postgres may refuse one row of the statement: the other results are known and must not be lost with it.
+            for one in batch:
+                await self._write_batch([one])
+            return
+        for _, written in batch:
+            if written.done():
+                continue
+            if error:
+                written.set_exception(error)
+            else:
+                written.set_result(None)
 
     async def _write(self, results: list[Result]) -> Exception | None:
         while True:
