@@ -70,7 +70,7 @@ class Heartbeat:
         else:
             self._last = time.monotonic()
             for part, leased in zip(self.parts, held, strict=True):
-                await part.leases_renewed(row["leases"], leased, before)
+                part.leases_renewed(row["leases"], leased, before)
 
     def _end(self, reason: str) -> None:
         self.reason = reason

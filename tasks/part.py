@@ -54,7 +54,7 @@ class Part:
     async def check(self) -> None:
         """Raise PostriderError when it cannot work at present."""
 
-    # --- leases: the worker's heartbeat renews them ------------------------------------------------------------------
+    # --- leases: the worker's heartbeat renews them, and waits for nothing else --------------------------------------
 
     def open_accounts(self) -> list[str]:
         """Return the accounts whose sessions are open."""
@@ -64,7 +64,7 @@ class Part:
         """Return the accounts that it has leased."""
         return set()
 
-    async def leases_renewed(self, accounts: Sequence[str], held: set[str], before: float) -> None:
+    def leases_renewed(self, accounts: Sequence[str], held: set[str], before: float) -> None:
         """React to a heartbeat: of the leases `held` before it, Postgres renewed those of `accounts` after `before`."""
 
     def database_away(self) -> None:

@@ -16,6 +16,9 @@ from tasks.web.states import State
 
 pytestmark = pytest.mark.timeout(600)
 
+NEXT_CHANGE = (
+    "select to_state || ': ' || reason from account_changes where id > %s and account_id = %s order by id limit 1"
+)
 LOOKS = 3  # at a screen, until it would have been taken for something else
 
 
@@ -82,12 +85,23 @@ async def test_a_session_that_was_closed_and_forgotten_is_opened_again(running: 
     last = await value(running.database, "select max(id) from account_changes")
     await running.seats.close(account)
     assert await state(running, account) == "ready"
-    changes = (
-        "select to_state || ': ' || reason from account_changes where id > %s and account_id = %s order by id limit 1"
-    )
-    await until(running.database, changes, "hibernated: its browser had gone", values=[last, account])
+    await until(running.database, NEXT_CHANGE, "hibernated: its browser had gone", values=[last, account])
     await running.client.wait(f"/accounts/{account}", "state", {"ready"}, 60)
     assert account in running.seats.sessions
+
+
+async def test_a_heartbeat_waits_for_no_browser(running: House) -> None:
+    account = await running.link()
+    assert running.worker
+    last = await value(running.database, "select max(id) from account_changes")
+    seats, heartbeat = running.seats, running.worker.heartbeat
+    async with seats._lock(account):
+        await seats._close(account)  # and whoever wants to put its profile away has to wait
+        async with asyncio.timeout(3 * heartbeat.every):
+            for _ in range(4):
+                await heartbeat.run_once()
+        assert account in seats.leases
+    await until(running.database, NEXT_CHANGE, "hibernated: its browser had gone", values=[last, account])
 
 
 @pytest.mark.long

@@ -73,6 +73,7 @@ def _periodic_tasks(
     return [
         PeriodicTask("ticks", 1.0, Ticks(database, seats).run_once),
         PeriodicTask("incoming", 2.0, incoming.run_once),
+        PeriodicTask("unattended", 5.0, seats.release_unattended),
         PeriodicTask("idle", 5.0, lambda: seats.leave_idle(settings.idle_seconds)),
         PeriodicTask("sealing", 5.0, Sealing(seats, SEAL_EVERY).run_once),
         PeriodicTask("watchdog", settings.watchdog_seconds, watchdog.run_once),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 from browser.engine.engine import Engine, look_for
@@ -20,6 +21,7 @@ from browser.page.whatsapp import WhatsApp
 from crypto import CryptoError
 from errors import DatabaseError, LeaseLost, NoSeat, ProfileUnreadable
 from sql.database import Database
+from tasks.periodic import PerKey
 from tasks.web.profiles import Profiles
 from tasks.web.state_changes import Account, States
 from tasks.web.states import State, after_closing
@@ -106,6 +108,7 @@ class Seats:
     _opening: set[str] = field(default_factory=set)
     #: leased accounts that had no browser at the last check
     _without_browser: set[str] = field(default_factory=set)
+    _giving_back: PerKey = field(default_factory=PerKey)
     #: accounts whose seat waits for a phone to scan
     _linking: set[str] = field(default_factory=set)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
@@ -154,16 +157,20 @@ class Seats:
             if await self.lease(account):
                 await self.leave(account, "its lease had ended", attend=True, only_idle=True)
 
-    async def release_unattended(self, leased: Sequence[str]) -> None:
+    async def release_unattended(self) -> None:
         """Give back accounts that had no browser at two checks in a row, unless a drain is soon to attend to them."""
         without_browser = {
-            account for account in leased if account not in self.sessions and not self._is_claimed(account)
+            account for account in self.leases if account not in self.sessions and not self._is_claimed(account)
         }
         unattended, self._without_browser = sorted(without_browser & self._without_browser), without_browser
         if not unattended:
             return
-        for row in await self.database.all("unattended_accounts", worker=self.worker, without_browser=unattended):
-            await self.leave(row["id"], "its browser had gone", attend=True, only_idle=True)
+        rows = await self.database.all("unattended_accounts", worker=self.worker, without_browser=unattended)
+        # Side by side: an outage of Postgres can leave all of them so, and one may take long or fail.
+        await self._giving_back.each({row["id"]: partial(self._give_back, row["id"]) for row in rows})
+
+    async def _give_back(self, account: str) -> None:
+        await self.leave(account, "its browser had gone", attend=True, only_idle=True)
 
     def _is_claimed(self, account: str) -> bool:
         return self.draining(account) or account in self._opening

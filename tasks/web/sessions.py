@@ -79,13 +79,12 @@ class Sessions(Part):
         """Return the accounts that it has leased."""
         return set(self.seats.leases)
 
-    async def leases_renewed(self, accounts: Sequence[str], held: set[str], before: float) -> None:
-        """Close sessions that are no longer leased, and give back leased accounts without a browser."""
+    def leases_renewed(self, accounts: Sequence[str], held: set[str], before: float) -> None:
+        """Close sessions that are no longer leased."""
         self.seats.renewed(accounts, before)
         for account in held - set(accounts):
             if self.seats.leases.pop(account, None) is not None:
                 self._in_background(self.seats.drop(account))
-        await self.seats.release_unattended(accounts)
 
     def database_away(self) -> None:
         """Close the sessions whose leases are about to end."""
