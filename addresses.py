@@ -1,4 +1,4 @@
-"""Which addresses deliveries may reach: public ones at ordinary ports, and the networks that the operator allows.
+"""Which addresses deliveries and proxies may reach: public ones at ordinary ports, and what the operator allows.
 
 The ranges below follow IANA's registries of special-purpose addresses (RFC 6890). `is_global` of Python's own ipaddress
 is no filter: that of 3.11.7 passes 192.88.99.1, 224.0.0.1, ::127.0.0.1, 64:ff9b::/96 and more.
@@ -60,9 +60,11 @@ NUMBERS = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+)){0,3}",
 
 @dataclass(frozen=True)
 class Addresses:
-    """The addresses open to deliveries: public ones, and the networks `allowed`, those at any port but 0."""
+    """The open addresses: public ones, and the networks `allowed`, those at any port but 0."""
 
     allowed: tuple[Network, ...] = ()
+    #: the setting that allows them
+    setting: str = "WEBHOOK_ALLOW_CIDRS"
 
     def refusal(self, found: Iterable[Address], port: int) -> str | None:
         """Return why a host with all these addresses is closed, for the operator; None when it is open.
@@ -76,7 +78,7 @@ class Addresses:
             if getattr(address, "scope_id", None):
                 return f"{address} belongs to an interface of this machine"
             if not self.allows(address) and not is_public(address):
-                return f"{address} is not public, and WEBHOOK_ALLOW_CIDRS does not have it"
+                return f"{address} is not public, and {self.setting} does not have it"
         beyond = [address for address in found if not self.allows(address)]
         if (beyond or not (found or self.allowed)) and not is_ordinary(port):
             return f"port {port} is neither 80 nor 443 nor an ordinary one from {UNPRIVILEGED} on"
@@ -87,7 +89,8 @@ class Addresses:
         return any(plain(address) in network for network in self.allowed)
 
 
-LOOPBACK = Addresses((IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")))
+LOOPBACK_NETWORKS = IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")
+LOOPBACK = Addresses(LOOPBACK_NETWORKS)
 
 
 def plain(address: Address) -> Address:

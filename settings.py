@@ -18,7 +18,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from addresses import LOOPBACK, Addresses, Network, network
+from addresses import LOOPBACK_NETWORKS, Addresses, Network, network
 from errors import SettingsWrong
 
 MIN_SECRET = 16  # characters that a key or secret must have
@@ -70,6 +70,11 @@ class Settings(BaseSettings):
         default=None,
         description="Private networks that webhooks may reach, such as 10.1.0.0/16,fd12:3456::/48. Unset: none; in "
         "development, loopback.",
+    )
+    proxy_allow_cidrs: Annotated[tuple[Network, ...] | None, NoDecode] = Field(
+        default=None,
+        description="Private networks that accounts' proxies may be in, such as 10.1.0.0/16,fd12:3456::/48. Unset: "
+        "none; in development, loopback.",
     )
     data_dir: Path = Field(
         default=Path(".data"), description="Directory of embedded Postgres, generated secrets, profiles and evidence."
@@ -248,7 +253,7 @@ class Settings(BaseSettings):
             raise ValueError("must be like 2-5: two numbers of seconds, the smaller first")
         return low, high
 
-    @field_validator("webhook_allow_cidrs", mode="before")
+    @field_validator("webhook_allow_cidrs", "proxy_allow_cidrs", mode="before")
     @classmethod
     def _networks(cls, value: Any) -> Any:
         return tuple(network(part) for part in value.split(",")) if isinstance(value, str) else value
@@ -310,9 +315,17 @@ class Settings(BaseSettings):
     @property
     def addresses(self) -> Addresses:
         """The addresses that webhooks may reach."""
-        if self.webhook_allow_cidrs is not None:
-            return Addresses(self.webhook_allow_cidrs)
-        return Addresses() if self.production else LOOPBACK
+        return Addresses(self._allowed(self.webhook_allow_cidrs), "WEBHOOK_ALLOW_CIDRS")
+
+    @property
+    def proxy_addresses(self) -> Addresses:
+        """The addresses that accounts' proxies may have."""
+        return Addresses(self._allowed(self.proxy_allow_cidrs), "PROXY_ALLOW_CIDRS")
+
+    def _allowed(self, given: tuple[Network, ...] | None) -> tuple[Network, ...]:
+        if given is not None:
+            return given
+        return () if self.production else LOOPBACK_NETWORKS
 
     @property
     def profiles(self) -> Path:

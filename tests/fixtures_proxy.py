@@ -9,6 +9,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+from addresses import LOOPBACK
+from resolver import Resolver
+from tasks.web.proxy_addresses import ProxyAddresses
+
+#: Finds proxies on this machine, as a worker in development does.
+NEAR = ProxyAddresses(LOOPBACK, Resolver()).find
 USER, PASSWORD = "us er", "p@ss:word/1"
 CREDENTIALS = "us%20er:p%40ss%3Aword%2F1"
 

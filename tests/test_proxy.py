@@ -4,22 +4,29 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from fixtures_api import settings
 from fixtures_browser import DOMS, PATIENCE, SELECTORS, Pages, new_account, new_phone, pages, send, until
-from fixtures_proxy import CREDENTIALS, PASSWORD, USER, TestProxy, proxy_server
+from fixtures_proxy import CREDENTIALS, NEAR, PASSWORD, USER, TestProxy, proxy_server
 from playwright.async_api import BrowserContext
 
 import errors
+from addresses import LOOPBACK, Address, Addresses
 from bench.ports import held_ports
 from browser.engine import profile
 from browser.engine.engine import Engine, Look, look_for
 from browser.engine.flags import TELEMETRY
-from browser.engine.proxy import Proxy, Refused, choose
+from browser.engine.proxy import Find, Proxy, Refused, choose
 from browser.engine.relay import Relay
 from browser.page.screens import Screen
 from browser.page.whatsapp import WhatsApp
+from resolver import Resolver
+from tasks.web.proxy_addresses import CLOSED, ProxyAddresses
+from tasks.web.sessions import seats_of
+from wiring.worker import make_worker
 
 __all__ = ["pages"]
 
@@ -44,13 +51,13 @@ async def target() -> AsyncIterator[str]:
 
 
 def test_a_proxy_never_shows_its_credentials() -> None:
-    proxy = Proxy(f"socks5://{CREDENTIALS}@Proxy.Example:1080")
+    proxy = Proxy(f"socks5://{CREDENTIALS}@Proxy.Example:1080", NEAR)
     assert str(proxy) == "socks5://Proxy.Example:1080"
     assert repr(proxy) == "Proxy(socks5://Proxy.Example:1080)"
     assert proxy.address == ("proxy.example", 1080)
     assert proxy.credentials == (USER, PASSWORD)
-    assert Proxy("http://[::1]:3128").address == ("::1", 3128)
-    assert Proxy("http://proxy.example:3128").credentials is None
+    assert Proxy("http://[::1]:3128", NEAR).address == ("::1", 3128)
+    assert Proxy("http://proxy.example:3128", NEAR).credentials is None
 
 
 @pytest.mark.parametrize(
@@ -66,7 +73,7 @@ def test_a_proxy_never_shows_its_credentials() -> None:
 )
 def test_what_is_no_proxy_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ValueError, match="must be like http") as caught:
-        Proxy(url)
+        Proxy(url, NEAR)
     assert "secret" not in str(caught.value)
 
 
@@ -74,10 +81,10 @@ def test_what_is_no_proxy_is_refused_and_not_repeated(url: str) -> None:
 
 
 async def test_the_first_that_leads_there_is_chosen(server: TestProxy, target: str) -> None:
-    assert await choose([], target) is None
+    assert await choose([], target, NEAR) is None
     dead = f"http://u:secret@127.0.0.1:{held_ports(1)[0]}"
-    proxy = await choose([dead, server.url, "http://never.asked.invalid:1"], target)
-    assert proxy == Proxy(server.url)
+    proxy = await choose([dead, server.url, "http://never.asked.invalid:1"], target, NEAR)
+    assert proxy == Proxy(server.url, NEAR)
     assert server.asked == [target.removeprefix("http://").rstrip("/")]
 
 
@@ -85,7 +92,7 @@ async def test_none_that_leads_there_is_named_without_credentials(server: TestPr
     wrong = server.url.replace("us%20er", "secret-user")
     without = f"{server.scheme}://127.0.0.1:{server.port}"
     with pytest.raises(errors.ProxyDown) as caught:
-        await choose([wrong, without, "http://secret:secret@127.0.0.1:1", "gopher://secret@h:1"], target)
+        await choose([wrong, without, "http://secret:secret@127.0.0.1:1", "gopher://secret@h:1"], target, NEAR)
     said = str(caught.value)
     assert said.count(f"127.0.0.1:{server.port}") == 2
     assert "http://127.0.0.1:1 failed" in said
@@ -98,9 +105,9 @@ async def test_none_that_leads_there_is_named_without_credentials(server: TestPr
 
 async def test_a_proxy_that_does_not_reach_the_target_is_refused(server: TestProxy) -> None:
     with pytest.raises(errors.ProxyDown, match=rf"leads to 127\.0\.0\.1:{(port := held_ports(1)[0])}"):
-        await choose([server.url], f"http://127.0.0.1:{port}/")
+        await choose([server.url], f"http://127.0.0.1:{port}/", NEAR)
     with pytest.raises(errors.ProxyDown, match=r"leads to web\.whatsapp\.com:443"):
-        await choose([server.url], "https://web.whatsapp.com")
+        await choose([server.url], "https://web.whatsapp.com", NEAR)
     assert server.asked == [f"127.0.0.1:{port}", "web.whatsapp.com:443"]
 
 
@@ -109,7 +116,7 @@ async def test_a_proxy_that_says_nothing_is_not_waited_for(monkeypatch: pytest.M
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for scheme in ("http", "socks5"):
             with pytest.raises(errors.ProxyDown, match="did not answer"):
-                await choose([f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"], target)
+                await choose([f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"], target, NEAR)
 
 
 @pytest.mark.parametrize(
@@ -124,14 +131,68 @@ async def test_what_is_no_proxy_at_all_is_refused(scheme: str, answer: bytes) ->
 
     listener = await asyncio.start_server(talk, "127.0.0.1", 0)
     with pytest.raises(Refused):
-        await Proxy(f"{scheme}://127.0.0.1:{listener.sockets[0].getsockname()[1]}").connect("example.org", 443)
+        await Proxy(f"{scheme}://127.0.0.1:{listener.sockets[0].getsockname()[1]}", NEAR).connect("example.org", 443)
     listener.close()
 
 
 async def test_credentials_that_socks_cannot_carry_are_refused(target: str) -> None:
     async with proxy_server("socks5") as server:
         with pytest.raises(errors.ProxyDown, match="outside ASCII"):
-            await choose([f"socks5://%C3%A9:pass@127.0.0.1:{server.port}"], target)
+            await choose([f"socks5://%C3%A9:pass@127.0.0.1:{server.port}"], target, NEAR)
+
+
+# --- where it may be
+
+
+class Names:
+    """A resolver's system, which knows some names and notes who was asked for."""
+
+    def __init__(self, **known: list[str]) -> None:
+        self.known, self.asked = known, list[str]()
+
+    def __call__(self, host: str) -> list[Address]:
+        self.asked.append(host)
+        return [ip_address(text) for text in self.known.get(host, [])]
+
+    def judged_by(self, addresses: Addresses) -> Find:
+        return ProxyAddresses(addresses, Resolver(self)).find
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.1", "0x7f.1", "2130706433", "[::ffff:127.0.0.1]", "10.0.0.1", "169.254.169.254", "both"]
+)
+async def test_nothing_is_sent_to_a_proxy_at_an_inner_address(server: TestProxy, target: str, host: str) -> None:
+    names = Names(both=["8.8.8.8", "127.0.0.1"])
+    with pytest.raises(errors.ProxyDown) as caught:
+        await choose([f"{server.scheme}://{host}:{server.port}"], target, names.judged_by(Addresses()))
+    assert f"{server.scheme}://{host}:{server.port} {CLOSED}" in str(caught.value)
+    assert server.writers == []
+
+
+async def test_a_proxy_is_looked_up_once_and_its_number_dialled(server: TestProxy, target: str) -> None:
+    names = Names(proxy=["127.0.0.3", "127.0.0.1"])
+    near = names.judged_by(LOOPBACK)
+    url = server.url.replace("127.0.0.1", "proxy")
+    assert await choose([url], target, near) == Proxy(url, near)
+    assert names.asked == ["proxy"], "and the second address is tried when nobody listens at the first"
+    for port in (0, 25):
+        with pytest.raises(Refused):
+            await names.judged_by(Addresses())("8.8.8.8", port)
+    with pytest.raises(errors.ProxyDown, match="http://nowhere:3128 has a name without an address"):
+        await choose(["http://nowhere:3128"], target, near)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "open_", "closed"), [(None, "127.0.0.1", "10.1.0.7"), ("10.1.0.0/16", "10.1.0.7", "127.0.0.1")]
+)
+async def test_a_worker_judges_proxies_by_the_setting(
+    tmp_path: Path, allowed: str | None, open_: str, closed: str
+) -> None:
+    worker = make_worker(settings(proxy_allow_cidrs=allowed, data_dir=tmp_path), "postgresql://nowhere", "home_1")
+    find = seats_of(worker.parts).find_proxy
+    assert await find(open_, 3128) == [open_]
+    with pytest.raises(Refused):
+        await find(closed, 3128)
 
 
 # --- in a browser
@@ -141,7 +202,7 @@ async def test_everything_of_an_account_goes_through_its_proxy(pages: Pages, ser
     account, phone = new_account(), new_phone()
     directory = profile.directory_of(pages.root, account)
     profile.prepare(directory)
-    proxy = await choose([server.url], pages.origin)
+    proxy = await choose([server.url], pages.origin, NEAR)
     page = await WhatsApp.open(
         pages.engine,
         directory,
@@ -172,7 +233,7 @@ async def fetches(context: BrowserContext, url: str) -> bool:
 
 async def test_what_is_cut_off_stays_so_behind_a_proxy(server: TestProxy, target: str, tmp_path: Path) -> None:
     async with Engine() as engine:
-        context = await engine.open(tmp_path / "profile", Look(800, 600), Proxy(server.url))
+        context = await engine.open(tmp_path / "profile", Look(800, 600), Proxy(server.url, NEAR))
         for host in (*TELEMETRY, "elsewhere.test"):
             server.names[host] = "127.0.0.1"
         port = target.rstrip("/").rpartition(":")[2]
@@ -211,7 +272,7 @@ async def test_webrtc_does_not_go_past_a_proxy(tmp_path: Path) -> None:
     port = transport.get_extra_info("sockname")[1]
     try:
         async with proxy_server("socks5") as server, Engine() as engine:
-            proxied = await engine.open(tmp_path / "proxied", Look(800, 600), Proxy(server.url))
+            proxied = await engine.open(tmp_path / "proxied", Look(800, 600), Proxy(server.url, NEAR))
             await proxied.pages[0].evaluate(GATHER, port)
             assert stun.asked == 0
             # The control: without a proxy it asks, and goes on asking for long.
@@ -225,7 +286,7 @@ async def test_webrtc_does_not_go_past_a_proxy(tmp_path: Path) -> None:
 
 async def test_the_relay_ends_with_its_browser(server: TestProxy, tmp_path: Path) -> None:
     async with Engine() as engine:
-        context = await engine.open(tmp_path / "profile", Look(800, 600), Proxy(server.url))
+        context = await engine.open(tmp_path / "profile", Look(800, 600), Proxy(server.url, NEAR))
         (relay,) = engine._relays
         assert relay._server is not None
         port = relay._server.sockets[0].getsockname()[1]
@@ -253,7 +314,7 @@ async def test_a_proxy_that_goes_while_the_page_is_opened_is_offline(pages: Page
             selectors=SELECTORS,
             typing_delay_ms=(0, 1),
             patience=PATIENCE,
-            proxy=Proxy(server.url),
+            proxy=Proxy(server.url, NEAR),
         )
 
 
@@ -261,7 +322,7 @@ async def test_a_proxy_that_goes_while_the_page_is_opened_is_offline(pages: Page
 
 
 async def relayed(server: TestProxy, request: bytes) -> bytes:
-    relay = Relay(Proxy(server.url))
+    relay = Relay(Proxy(server.url, NEAR))
     port = int((await relay.start()).rpartition(":")[2])
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

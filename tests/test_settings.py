@@ -1,5 +1,6 @@
 import base64
 import re
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def test_every_setting_is_read_somewhere() -> None:
         ("lease_seconds", "3", "LEASE_SECONDS=3: "),
         ("log_level", "loud", "LOG_LEVEL=loud: "),
         ("webhook_allow_cidrs", "10.0.0.0/8,office", "WEBHOOK_ALLOW_CIDRS=10.0.0.0/8,office: must be networks such as"),
+        ("proxy_allow_cidrs", "office", "PROXY_ALLOW_CIDRS=office: must be networks such as"),
         ("webhook_allow_cidrs", "0.0.0.0/0", "WEBHOOK_ALLOW_CIDRS=0.0.0.0/0: must be networks of at most /8"),
     ],
 )
@@ -84,6 +86,14 @@ def test_webhooks_may_go_to_loopback_in_development_and_where_they_are_told() ->
     for more in ({}, PRODUCTION):
         told = read(webhook_allow_cidrs="10.1.0.0/16, fd12::/16", **more).addresses
         assert told == Addresses((network("10.1.0.0/16"), network("fd12::/16")))
+
+
+def test_proxies_may_be_on_loopback_in_development_and_where_they_are_told() -> None:
+    assert read(_env_file=None).proxy_addresses == Addresses(LOOPBACK.allowed, "PROXY_ALLOW_CIDRS")
+    assert read(**PRODUCTION).proxy_addresses == Addresses((), "PROXY_ALLOW_CIDRS")
+    told = read(proxy_allow_cidrs="10.1.0.0/16", **PRODUCTION).proxy_addresses
+    assert told.allowed == (network("10.1.0.0/16"),)
+    assert "PROXY_ALLOW_CIDRS" in (told.refusal([ip_address("10.2.0.1")], 3128) or "")
 
 
 def test_secrets_are_masked(tmp_path: Path) -> None:

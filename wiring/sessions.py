@@ -7,6 +7,7 @@ from browser.engine.engine import Engine
 from browser.engine.guard import Guard
 from browser.page.reader import Patience
 from browser.page.selectors import Selectors
+from resolver import Resolver
 from settings import Settings
 from tasks.part import PeriodicTask
 from tasks.queue import Consumer
@@ -22,6 +23,7 @@ from tasks.web.lane import AccountWork
 from tasks.web.linking import Linking
 from tasks.web.probe import Probe
 from tasks.web.profiles import Profiles
+from tasks.web.proxy_addresses import ProxyAddresses
 from tasks.web.seats import Seats
 from tasks.web.selector_source import POLL_SECONDS, SelectorSource
 from tasks.web.send import Sender
@@ -107,6 +109,7 @@ def _seats(frame: Frame, states: States, home: str, patience: Patience, initial:
         patience=patience,
         url=url,
         unseal=unsealer(settings),
+        find_proxy=ProxyAddresses(settings.proxy_addresses, Resolver()).find,
         draining=lambda account: account in lanes.draining,
         stopping=lanes.stopping.is_set,
     )

@@ -3,7 +3,8 @@
 import asyncio
 import base64
 from asyncio import StreamReader, StreamWriter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -20,6 +21,8 @@ CONNECT_SECONDS = 10.0
 CHUNK = 64 * 1024
 
 Streams = tuple[StreamReader, StreamWriter]
+#: (host, port) of a proxy → the addresses to connect to, in this order; raises Refused where that may not be
+Find = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class Refused(Exception):
@@ -31,6 +34,7 @@ class Proxy:
     """One proxy: `http://user:password@host:port` or `socks5://…`, user and password percent-encoded or omitted."""
 
     url: str
+    find: Find
 
     def __post_init__(self) -> None:
         """Raise ValueError for a malformed URL, without quoting it: a password may be anywhere in it."""
@@ -68,9 +72,7 @@ class Proxy:
         """Open a connection to `host` through the proxy, which resolves the name. Raise Refused after 10 s at most."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                if self._parts.scheme == "http":
-                    return await self._tunnel(host, port)
-                return await self._socks(host, port)
+                return await self._through(await self.find(*self.address), host, port)
         except TimeoutError:
             raise Refused(f"did not answer within {CONNECT_SECONDS:.0f} s") from None
         except UnicodeEncodeError:
@@ -78,18 +80,28 @@ class Proxy:
         except (OSError, EOFError, ProxyError, ValueError, h11.ProtocolError) as error:
             raise Refused(f"failed: {error or type(error).__name__}") from error
 
-    async def _socks(self, host: str, port: int) -> Streams:
+    async def _through(self, addresses: Sequence[str], host: str, port: int) -> Streams:
+        """Connect through the first of the proxy's addresses that works. The name itself is not looked up again."""
+        connect = self._tunnel if self._parts.scheme == "http" else self._socks
+        *others, last = addresses
+        for address in others:
+            with suppress(OSError):
+                async with asyncio.timeout(CONNECT_SECONDS / len(addresses)):
+                    return await connect(address, host, port)
+        return await connect(last, host, port)
+
+    async def _socks(self, address: str, host: str, port: int) -> Streams:
         user, password = self.credentials or (None, None)
-        socks = Socks(ProxyType.SOCKS5, *self.address, user, password, rdns=True)
+        socks = Socks(ProxyType.SOCKS5, address, self.address[1], user, password, rdns=True)
         return await asyncio.open_connection(sock=await socks.connect(host, port, CONNECT_SECONDS))
 
-    async def _tunnel(self, host: str, port: int) -> Streams:
+    async def _tunnel(self, address: str, host: str, port: int) -> Streams:
         """Ask an HTTP proxy for a tunnel (RFC 9110, 9.3.6)."""
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         headers = [("Host", target)]
         if self.credentials is not None:
             headers.append(("Proxy-Authorization", _basic(*self.credentials)))
-        reader, writer = await asyncio.open_connection(*self.address)
+        reader, writer = await asyncio.open_connection(address, self.address[1])
         try:
             answer = await _ask(reader, writer, h11.Request(method="CONNECT", target=target, headers=headers))
             _check(answer)
@@ -118,7 +130,7 @@ def _basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-async def choose(urls: Sequence[str], target: str) -> Proxy | None:
+async def choose(urls: Sequence[str], target: str, find: Find) -> Proxy | None:
     """Return the first proxy that connects to `target`, an http or https URL; None if `urls` is empty.
 
     Each is tested by a real connection. Raise ProxyDown, which lists each proxy without its credentials and why it
@@ -129,7 +141,7 @@ async def choose(urls: Sequence[str], target: str) -> Proxy | None:
     refused = []
     for url in urls:
         try:
-            proxy = Proxy(url)
+            proxy = Proxy(url, find)
         except ValueError as error:
             refused.append(str(error))
             continue

@@ -14,7 +14,7 @@ from typing import Literal
 from browser.engine.engine import Engine, look_for
 from browser.engine.guard import Guard
 from browser.engine.process import machine_boot
-from browser.engine.proxy import Proxy, choose
+from browser.engine.proxy import Find, Proxy, choose
 from browser.page.reader import Patience
 from browser.page.selectors import Selectors
 from browser.page.whatsapp import WhatsApp
@@ -95,6 +95,8 @@ class Seats:
     url: Callable[[Account], str]
     #: opens what was sealed for an account
     unseal: Callable[[bytes, str], str]
+    #: looks up and judges where an account's proxy is
+    find_proxy: Find
     #: whether a drain works on an account now; its browser is not closed to free a seat meanwhile
     draining: Callable[[str], bool]
     #: whether the worker stops
@@ -235,7 +237,9 @@ class Seats:
             given = json.loads(self.unseal(bytes(account.proxy), account.id))
         except CryptoError as error:
             raise ProfileUnreadable("The account's proxy does not open: ENCRYPTION_KEY lacks its key.") from error
-        return await choose([url for url in (given["url"], given.get("spare")) if url], self.url(account))
+        return await choose(
+            [url for url in (given["url"], given.get("spare")) if url], self.url(account), self.find_proxy
+        )
 
     async def _take_seat(self, account: str) -> None:
         async with self._seating:
