@@ -13,6 +13,7 @@ from fixtures_browser import serving
 from fixtures_driver import Lender
 from playwright.async_api import Browser, BrowserContext, Page, Request, expect
 
+from api.accounts import qr_drawing
 from api.accounts.qr_view import LINKED, STOPPED
 from api.http.query_params import FORM
 from browser.engine.chromium import candidates
@@ -391,6 +392,21 @@ async def test_a_code_is_shown_while_it_lives(client: httpx2.AsyncClient, databa
         shown = (await client.get("/qr/state")).json()
         assert (shown["phase"], shown["heading"]) == ("waiting", heading)
         assert (shown["picture"], shown["expiresAt"], shown["secondsLeft"]) == (None, None, None)
+
+
+async def test_a_code_is_drawn_once_however_often_it_is_asked_for(
+    client: httpx2.AsyncClient, database: Database
+) -> None:
+    await press(client, await token_url(client, database))
+    await rows(database, PENDING.replace("abc", "asked for often"))
+    forms = {"image/png": qr_drawing.png, "image/svg+xml": qr_drawing.svg, "text/plain": qr_drawing.text}
+    before = [draw.cache_info().misses for draw in (*forms.values(), qr_drawing.data_url)]
+    for _ in range(3):
+        await client.get("/qr/state")
+        for form in forms:
+            assert (await client.get("/qr", headers={"accept": form})).status_code == 200
+    after = [draw.cache_info().misses for draw in (*forms.values(), qr_drawing.data_url)]
+    assert after == [misses + 1 for misses in before]
 
 
 # --- in a browser ------------------------------------------------------------------------------------------------

@@ -1,21 +1,18 @@
 """The QR code that links an account, in the form that the client asks for."""
 
-import io
 from collections.abc import Callable, Iterable
 
-import segno
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.accounts import qr_drawing
 from api.http.auth import permit
 from api.http.context import of
 from api.http.models import Shown, Time
 from api.http.operations import Operation
 from errors import Conflict, Gone, NotFound
 from sql.database import Row
-
-SCALE = 8  # pixels of a module
 
 
 class QrCode(Shown):
@@ -57,22 +54,15 @@ def _json(row: Row) -> Response:
 
 
 def _png(row: Row) -> Response:
-    picture = io.BytesIO()
-    segno.make_qr(row["qr"]).save(picture, kind="png", scale=SCALE)
-    return Response(picture.getvalue(), media_type="image/png")
+    return Response(qr_drawing.png(row["qr"]), media_type="image/png")
 
 
 def _svg(row: Row) -> Response:
-    picture = io.BytesIO()
-    segno.make_qr(row["qr"]).save(picture, kind="svg", scale=SCALE)
-    return Response(picture.getvalue(), media_type="image/svg+xml")
+    return Response(qr_drawing.svg(row["qr"]), media_type="image/svg+xml")
 
 
 def _text(row: Row) -> Response:
-    """Draw it with half blocks, for a terminal with light text on a dark background."""
-    picture = io.StringIO()
-    segno.make_qr(row["qr"]).terminal(picture, compact=True)
-    return Response(picture.getvalue(), media_type="text/plain")
+    return Response(qr_drawing.text(row["qr"]), media_type="text/plain")
 
 
 FORMS: dict[str, Callable[[Row], Response]] = {

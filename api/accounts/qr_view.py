@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-import segno
 from pydantic import Field
 
+from api.accounts import qr_drawing
 from api.http.models import Shown, Time
 from sql.database import Row
 
@@ -68,7 +68,7 @@ def scene(row: Row) -> QrPageState:
         phase=phase,
         heading=heading,
         text=text,
-        picture=segno.make_qr(row["qr"]).svg_data_uri(light="#fff") if code else None,
+        picture=qr_drawing.data_url(row["qr"]) if code else None,
         expires_at=row["qr_expires_at"] if code else None,
         seconds_left=max(0.0, row["seconds_left"]) if code else None,
     )
