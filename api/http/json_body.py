@@ -127,6 +127,8 @@ def _texts(value: object) -> Iterator[tuple[str, str]]:
 def _fault(text: str) -> str | None:
     if "\x00" in text:
         return "contains a NUL character"
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    try:
+        text.encode()  # looks at 8 MiB in milliseconds
+    except UnicodeEncodeError:
         return "contains half of a surrogate pair"
     return None
