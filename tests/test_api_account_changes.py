@@ -6,7 +6,7 @@ import pytest
 from fixtures_api import ENCRYPTION_KEY, api, new_account, rows
 
 from crypto import CryptoError, Sealer
-from sql.database import Database
+from sql.database import Database, Row, Transaction
 
 WAKEUPS = "select lock from procrastinate_jobs where status = 'todo'"
 PROXY = {"url": "http://ann:s%40crt@proxy.test:3128", "spare": "socks5://[2001:db8::1]:1080"}
@@ -62,6 +62,21 @@ async def test_what_is_given_changes_and_the_rest_stays(client: httpx2.AsyncClie
     assert await rows(database, "select proxy, proxy_shown from accounts") == [(None, None)]
     assert await rows(database, WAKEUPS) == []
     assert (await client.patch("/accounts/acc_none", json={"name": "x"})).status_code == 404
+
+
+async def test_postgres_is_asked_once_whether_it_knows_a_time_zone(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account, one, asked = f"/accounts/{await new_account(client)}", Transaction.one, list[object]()
+
+    async def noted(tx: Transaction, name: str, /, **values: object) -> Row | None:
+        asked.extend(values.values() if name == "known_zone" else ())
+        return await one(tx, name, **values)
+
+    monkeypatch.setattr(Transaction, "one", noted)
+    for zone in ("Europe/Berlin", "Asia/Kathmandu", "Europe/Berlin", "Asia/Kathmandu"):
+        assert (await client.patch(account, json={"timeZone": zone})).json()["timeZone"] == zone
+    assert asked == ["Europe/Berlin", "Asia/Kathmandu"]
 
 
 async def test_a_linked_account_keeps_its_time_zone(client: httpx2.AsyncClient, database: Database) -> None:

@@ -146,7 +146,7 @@ async def create_account(tx: Transaction, call: Call[NewAccount]) -> Response:
         raise Invalid(f"transport {message}.", errors=[FieldError("transport", message)])
     columns = given.columns(call.context.sealer, account)
     if columns["zone"]:
-        await check_zone(tx, given.time_zone)
+        await check_zone(call.context, tx, given.time_zone)
     await tx.all("create_account", id=account, org=call.org, transport=given.transport, **columns)
     return (await show(call.request, tx, call.org, account)).answer(201, location=f"/accounts/{account}")
 
@@ -179,7 +179,7 @@ async def change_account(tx: Transaction, call: Call[AccountChanges]) -> Respons
     row = _found(await tx.one("account_to_change", account=account, org=call.org), account)
     if columns["zone"] not in {None, row["time_zone"]}:
         _check_unseen(row)
-        await check_zone(tx, given.time_zone)
+        await check_zone(call.context, tx, given.time_zone)
     await tx.all("change_account", account=account, **columns)
     opened = await tx.all("open_paced_gate", lane=account) if columns["pace"] is False else []
     changed = await show(call.request, tx, call.org, account)

@@ -1,6 +1,6 @@
 """Dependencies of the handlers, made from the settings by app.py."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from starlette.requests import Request
@@ -45,6 +45,8 @@ class Context:
     dedupe: timedelta
     #: the limits of every account whose pace is switched on
     pace: PaceLimits
+    #: time zones that Postgres was seen to know: to look for one it reads its whole directory of zones
+    known_zones: set[str] = field(default_factory=set)
 
 
 def of(request: Request) -> Context:

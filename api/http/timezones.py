@@ -6,6 +6,7 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, WithJsonSchema
 
+from api.http.context import Context
 from api.http.models import shown
 from errors import FieldError, Invalid
 from sql.database import Transaction
@@ -32,7 +33,10 @@ def _fault(text: str) -> str:
 Zone = Annotated[str, AfterValidator(_zone), WithJsonSchema({"type": "string", "format": "iana-time-zone"})]
 
 
-async def check_zone(tx: Transaction, zone: str) -> None:
+async def check_zone(context: Context, tx: Transaction, zone: str) -> None:
     """Raise Invalid unless Postgres knows the zone too: it counts the account's days by its own database of zones."""
+    if zone in context.known_zones:
+        return
     if await tx.one("known_zone", zone=zone) is None:
         raise Invalid(f"timeZone {_fault(zone)}.", errors=[FieldError("timeZone", _fault(zone))])
+    context.known_zones.add(zone)
