@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from typing import Literal
 
 #: Crockford's base32 in lower case: in ASCII order, so that ids sort as their numbers do.
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -9,7 +10,25 @@ RANDOM_BITS = 80  # after 48 bits of milliseconds, as in a ULID
 LENGTH = 26  # characters of 5 bits for 128 bits
 
 
-def new_id(prefix: str) -> str:
-    """Make an id such as `job_01ktq3w8…`; prefixes are job_, acc_, whe_, key_, wrk_, api_ and req_."""
+#: All kinds of ids. Those of events (evt_) and deliveries (dlv_) are made in SQL.
+Prefix = Literal[
+    "acc_",  # account
+    "api_",  # API process
+    "canary_",  # attempt of `postrider doctor --canary`
+    "home_",  # directory of profiles
+    "job_",
+    "key_",  # API key
+    "msg_",  # incoming message
+    "opt_",  # opt-out
+    "rec_",  # recovery
+    "req_",  # request
+    "visit_",  # `postrider doctor --account`
+    "whe_",  # endpoint
+    "wrk_",  # worker
+]
+
+
+def new_id(prefix: Prefix) -> str:
+    """Make an id such as `job_01ktq3w8…`."""
     number = time.time_ns() // 1_000_000 << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
     return prefix + "".join(ALPHABET[number >> 5 * place & 31] for place in reversed(range(LENGTH)))
