@@ -6,6 +6,7 @@ PostriderError
 │   ├── Unauthorized             401
 │   ├── Forbidden                403
 │   ├── NotFound                 404
+│   ├── MethodNotAllowed         405
 │   ├── Conflict                 409
 │   ├── Gone                     410
 │   ├── TooLarge                 413
@@ -13,6 +14,7 @@ PostriderError
 │   ├── Invalid                  422
 │   │   └── IdempotencyKeyReused
 │   ├── TooManyRequests          429
+│   │   └── QueueFull
 │   ├── DatabaseError            503, ours; nothing was accepted
 │   │   └── DatabaseUnavailable · DatabaseBusy · DatabaseSlow · DatabaseFull
 │   └── EncryptionKeyMissing     503, ours
@@ -30,7 +32,8 @@ PostriderError
 │   │   ├── WrongChat · BoxMismatch · EnterNotTaken
 │   │   └── OutcomesUnknown      the account's: what was sent last is in doubt
 │   └── AccountWaits             tried again when the account can, not counted
-│       ├── NotLinked (PairingRefused) · Offline · ProxyDown · Banned · LeaseLost · ProfileElsewhere
+│       ├── NotLinked (PairingRefused · LoggedOut · NotScanned) · Offline · ProxyDown · Banned
+│       ├── LeaseLost (Fenced) · ProfileElsewhere · NoSeat
 │       ├── OpenElsewhere · ProfileUnreadable                  stops until a person has looked
 │       └── UiChanged (UnknownDialog · EnterRefused)           the same, or until the page is recognised; then counted
 ├── DeliveryError                why a request to a receiver was not made
