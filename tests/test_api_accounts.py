@@ -6,6 +6,7 @@ import pytest
 from fixtures_api import api, new_account, production, rows
 from fixtures_lanes import add_worker
 
+from api.accounts import accounts
 from sql.database import Database
 
 LANE = "select open_at::text, gate_reason, attend_at <= now() from lanes"
@@ -48,6 +49,19 @@ async def test_a_bad_account_is_refused(client: httpx2.AsyncClient, database: Da
         answer = await client.post("/accounts", json=body)
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
     assert await rows(database, "select from accounts") == await rows(database, "select from lanes") == []
+
+
+async def test_an_org_has_no_more_accounts_than_it_may(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "MOST", 2)
+    first = await new_account(client)
+    await new_account(client)
+    refused = await client.post("/accounts", json={"name": "Shop"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    assert refused.json()["detail"] == "There are 2 accounts already, and there may be 2: delete one first."
+    assert (await client.delete(f"/accounts/{first}")).status_code == 202
+    assert (await client.post("/accounts", json={"name": "Shop"})).status_code == 201
 
 
 async def test_production_has_no_sandbox(database_url: str) -> None:

@@ -23,6 +23,7 @@ from errors import Conflict, FieldError, Invalid, NotFound
 from sql.database import Row, Transaction
 from sql.ids import new_id
 
+MOST = 10_000  # accounts per org
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]  # not blank
 
 
@@ -138,12 +139,15 @@ async def create_account(tx: Transaction, call: Call[NewAccount]) -> Response:
     """Create an account.
 
     To link it, call `POST /accounts/{id}/connect`; then scan the code of `GET /accounts/{id}/qr` with a phone, or enter
-    the code of `POST /accounts/{id}/pairing-code` there.
+    the code of `POST /accounts/{id}/pairing-code` there. An org may have 10,000; the answer is 409 then.
     """
     given, account = call.body, new_id("acc_")
     if given.transport == "sandbox" and call.context.production:
         message = "must not be sandbox in production"
         raise Invalid(f"transport {message}.", errors=[FieldError("transport", message)])
+    (row,) = await tx.all("count_accounts", org=call.org)
+    if row["accounts"] >= MOST:
+        raise Conflict(f"There are {row['accounts']:,} accounts already, and there may be {MOST:,}: delete one first.")
     columns = given.columns(call.context.sealer, account)
     if columns["zone"]:
         await check_zone(call.context, tx, given.time_zone)
@@ -241,7 +245,7 @@ def _found(row: Row | None, account: str) -> Row:
 
 OPERATIONS = (
     Operation("GET", "/accounts", list_accounts, (200, AccountList), query=Page),
-    Operation("POST", "/accounts", create_account, (201, Account), takes=NewAccount),
+    Operation("POST", "/accounts", create_account, (201, Account), takes=NewAccount, refuses=(409,)),
     Operation("GET", "/accounts/{id}", show_account, (200, Account)),
     Operation("PATCH", "/accounts/{id}", change_account, (200, Account), takes=AccountChanges, refuses=(409,)),
     Operation("DELETE", "/accounts/{id}", delete_account, (202, Account)),

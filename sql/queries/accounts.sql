@@ -8,6 +8,9 @@ insert into accounts (id, org_id, name, transport, time_zone, pace, proxy, proxy
 values (%(id)s, %(org)s, %(name)s, %(transport)s, coalesce(%(zone)s, 'UTC'),
         coalesce(%(pace)s, %(transport)s <> 'sandbox'), %(proxy)s, %(proxy_shown)s)
 
+-- name: count_accounts
+select count(*) as accounts from accounts where org_id = %(org)s and deleted_at is null
+
 -- name: known_zone
 select name from pg_timezone_names where name = %(zone)s
 
