@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
+from api.operator.metrics import MOST_COUNTED
 from browser.engine.chromium import check_driver, find_chromium
 from commands import checkup, environment
 from commands.canary import run_canary
@@ -84,11 +85,12 @@ def _clock(settings: Settings) -> str:
 
 async def _workers(settings: Settings) -> str:
     async with Database(environment.database_url(settings), size=1) as database:
-        duties = await database.all("duties_done")
+        duties = await database.all("duties_done", most=MOST_COUNTED)
     for row in duties:
         if row["waiting"]:
+            more = " or more" if row["waiting"] == MOST_COUNTED else ""
             raise OperatorError(
-                f"No worker with the duty {row['duty']} is running, and {row['waiting']:,} {WORK[row['duty']]} "
+                f"No worker with the duty {row['duty']} is running, and {row['waiting']:,}{more} {WORK[row['duty']]} "
                 f"are due: start `postrider worker --duties {row['duty']}`."
             )
     running = ", ".join(f"{row['workers']} for {row['duty']}" for row in duties if row["workers"])

@@ -35,7 +35,7 @@ async def explain(database: Database, job: str, retention_days: float) -> list[s
         found = await tx.one("why_job", org=ORG, job=job)
         events = await tx.one("job_of_events", org=ORG, job=job)
         rows = await tx.all("why_events", org=ORG, job=events["id"]) if events else []
-        working = {row["duty"] for row in await tx.all("duties_done") if row["workers"]}
+        working = {row["duty"] for row in await tx.all("duties_done", most=1) if row["workers"]}
     if rows:
         return list(_events(rows, works="webhooks" in working))
     kept = f" Events are kept for {retention_days:g} days (RETENTION_DAYS)." if retention_days else ""

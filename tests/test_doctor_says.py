@@ -88,7 +88,7 @@ async def test_what_a_killed_one_leaves_is_swept(database: Database, tmp_path: P
     assert [home.name for home in left.values() if home.exists()] == ["visit_living"]
     room = await database.one("room_elsewhere", worker="wrk_b")
     assert room == {"room": False}, "nothing is left to it"
-    assert [row["workers"] for row in await database.all("duties_done")] == [0, 0], "it works on nothing"
+    assert [row["workers"] for row in await database.all("duties_done", most=1)] == [0, 0], "it works on nothing"
 
 
 async def said(database_url: str, tmp_path: Path) -> str:

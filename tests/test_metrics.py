@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.responses import Response
 
+from api.operator import metrics
 from commands.worker import health_app
 from sql.database import Database
 from tasks.delivery.request import Answer
@@ -65,6 +66,26 @@ async def test_what_waits_is_counted_by_why_it_waits(app: Starlette, database: D
     assert endpoints == [3, 1, 1]
     assert seen["process_resident_memory_bytes"] > 1e6
     assert not [name for name in seen if "attempt" in name or "_created" in name], "a worker's"
+
+
+async def test_a_backlog_is_counted_up_to_a_bound(
+    app: Starlette, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "MOST_COUNTED", 7)
+    await put_endpoint(database, "whe_a")
+    await put_events(database, "JobCompleted", 20)
+    await run(
+        database,
+        "update deliveries set due_at = now() + interval '1 hour' "
+        "where id in (select id from deliveries order by id limit 5)",
+    )
+    await run(database, "update deliveries set due_at = due_at - interval '90 seconds' where due_at <= now()")
+    async with client_of(app) as client:
+        seen = read((await client.get("/metrics")).text)
+    assert seen["postrider_webhook_deliveries_waiting{reason=due}"] == 7
+    assert seen["postrider_webhook_deliveries_waiting{reason=later}"] == 5
+    assert seen["postrider_unserved_work{duty=webhooks}"] == 7
+    assert seen["postrider_webhook_oldest_due_seconds"] >= 90
 
 
 async def test_where_nothing_waits_it_says_so(app: Starlette) -> None:

@@ -21,6 +21,7 @@ from sql.database import Row
 # The `_created` series would add one series to each counter, and are not used.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
+MOST_COUNTED = 10_000  # deliveries of an endpoint that are due, or due later; messages, or deliveries, that nobody does
 #: Headers that a proxy adds: behind one, every peer is the proxy, which may well be on loopback.
 FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
 
@@ -34,9 +35,9 @@ async def show_metrics(request: Request) -> Response:
     context.rate_limit.count_address(request)
     admit(request, context.admin, proxied=context.proxied)
     async with context.reading.transaction() as tx:
-        waiting = await tx.all("waiting_deliveries")
+        waiting = await tx.all("waiting_deliveries", most=MOST_COUNTED)
         endpoints = await tx.all("count_endpoints")
-        duties = await tx.all("duties_done")
+        duties = await tx.all("duties_done", most=MOST_COUNTED)
         oldest = await tx.all("oldest_rows")
     return answer(_deliveries(waiting, endpoints), _duties(duties), _oldest(oldest))
 

@@ -1,15 +1,25 @@
 -- name: waiting_deliveries
--- seconds: how long the oldest of them has been due.
+-- At most `most` of each endpoint that are due, and as many that are due later: a backlog must not make them too slow to
+-- count. seconds: how long the oldest of them has been due.
 select case when endpoints.status = 'paused' then 'paused'
             when lanes.open_at > now() then 'resting'
-            when due_at > now() then 'later'
-            else 'due' end as reason,
-       count(*) as deliveries,
-       greatest(0, extract(epoch from now() - min(due_at)))::float8 as seconds
-from deliveries
-join endpoints on endpoints.id = deliveries.endpoint_id
-join lanes on lanes.id = deliveries.endpoint_id
-where state = 'pending'
+            else part.name end as reason,
+       sum(waiting.deliveries)::bigint as deliveries,
+       greatest(0, extract(epoch from now() - min(waiting.oldest)))::float8 as seconds
+from endpoints
+join lanes using (id)
+cross join (values ('due', '-infinity', now()), ('later', now(), 'infinity')) as part (name, after, until)
+cross join lateral (
+    select count(*) as deliveries, min(due_at) as oldest
+    from (
+        select due_at from deliveries
+        where endpoint_id = endpoints.id and state = 'pending'
+          and due_at > part.after::timestamptz and due_at <= part.until
+        order by due_at
+        limit %(most)s
+    ) as first
+) as waiting
+where endpoints.deleted_at is null and waiting.deliveries > 0
 group by 1
 
 -- name: count_endpoints
@@ -17,16 +27,19 @@ select status, count(*) as endpoints from endpoints where deleted_at is null gro
 
 -- name: duties_done
 -- Work that waits behind an open gate is counted only where no process does that duty: only then does it matter, and it
--- is too slow to be counted often.
+-- is too slow to be counted often. Not more than `most` are counted.
 select duty,
        (select count(*) from workers where duty = any (duties) and renewed_at > now() - interval '30 seconds') as workers,
        case when duty_is_done(duty) then 0
             when duty = 'sessions' then (
-                select count(*) from jobs join lanes on lanes.id = account_id
-                where state = 'queued' and due_at <= now() and open_at <= now())
+                select count(*) from (
+                    select from jobs join lanes on lanes.id = account_id
+                    where state = 'queued' and due_at <= now() and open_at <= now() limit %(most)s) as first)
             else (
-                select count(*) from deliveries join lanes on lanes.id = endpoint_id
-                where state = 'pending' and due_at <= now() and open_at <= now()) end as waiting
+                select count(*) from (
+                    select from deliveries join lanes on lanes.id = endpoint_id
+                    where state = 'pending' and due_at <= now() and open_at <= now() limit %(most)s) as first)
+            end as waiting
 from unnest(array['sessions', 'webhooks']) as duty
 
 -- name: oldest_rows
