@@ -70,7 +70,9 @@ class Job(Shown):
         description="Name of the screenshot and the page of its last failure under `EVIDENCE_URL`.",
     )
     metadata: dict[str, JsonValue] | None = Field(description="As it was given.")
-    timeline: list[TimelineStep] = Field(description="What happened to it, oldest first.")
+    timeline: list[TimelineStep] = Field(
+        description="What happened to it, oldest first. Of more than 100 steps the first 20 and the newest are kept."
+    )
 
     @classmethod
     def of(cls, row: Row) -> Self:

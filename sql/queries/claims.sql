@@ -26,7 +26,7 @@ with next as materialized (
 )
 update jobs
 set state = 'sending', claim = gen_random_uuid(), claimed_by = %(worker)s, attempts = attempts + 1,
-    started_at = coalesce(started_at, now()), timeline = timeline || step('sending')
+    started_at = coalesce(started_at, now()), timeline = with_step(timeline, 'sending')
 from next
 where jobs.id = next.id
 returning jobs.id, jobs.account_id, jobs.key, jobs.phone, jobs.message, jobs.attempts, jobs.claim, jobs.anchor,
@@ -43,7 +43,7 @@ with lease as (
 update jobs
 set state = 'submitting', anchor = %(anchor)s, profile_generation = %(generation)s, pressed_on = %(pressed_on)s,
     submitted_at = now(), submitter = jobs.claim, bubble = null, error_reason = null,
-    due_at = now() + %(look)s * interval '1 second', timeline = timeline || step('submitting')
+    due_at = now() + %(look)s * interval '1 second', timeline = with_step(timeline, 'submitting')
 from fenced_if_open(%(lane)s, %(epoch)s) as lane, lease
 where jobs.id = %(job)s and jobs.claim = %(claim)s and jobs.state = 'sending'
 returning jobs.id
@@ -96,7 +96,7 @@ where account_id = %(account)s and phone = any (phone_forms(%(phone)s)) and bubb
 update jobs
 set state = 'queued', claim = null, claimed_by = null, due_at = now() + %(seconds)s * interval '1 second',
     error_code = %(code)s, error_detail = %(detail)s, error_reason = null,
-    timeline = timeline || step('queued', %(code)s)
+    timeline = with_step(timeline, 'queued', %(code)s)
 where id = %(job)s and claim = %(claim)s and state in ('sending', 'submitting')
 
 -- name: return_job
@@ -107,7 +107,7 @@ update jobs
 set state = 'queued', claim = null, claimed_by = null, attempts = attempts - 1,
     error_code = case when %(code)s = 'ui_changed' then %(code)s else error_code end,
     error_detail = case when %(code)s = 'ui_changed' then %(detail)s else error_detail end,
-    timeline = timeline || step('queued', %(code)s)
+    timeline = with_step(timeline, 'queued', %(code)s)
 where id = %(job)s and claim = %(claim)s and state = 'sending'
 
 -- name: not_pressed
@@ -121,7 +121,7 @@ set state = 'queued', claim = null, claimed_by = null, submitter = null,
                   -- Restore its place in the queue: due_at held the time of the next look.
                   when state = 'submitting' then send_at else due_at end,
     error_code = coalesce(%(code)s, error_code), error_detail = coalesce(%(detail)s, error_detail),
-    error_reason = null, timeline = timeline || step('queued', 'enter_not_pressed')
+    error_reason = null, timeline = with_step(timeline, 'queued', 'enter_not_pressed')
 where id = %(job)s
   and (state = 'submitting' and submitter = %(claim)s or state = 'sending' and claim = %(claim)s)
 returning '{}'::text[] as lanes
@@ -130,7 +130,7 @@ returning '{}'::text[] as lanes
 -- Messages that an earlier drain only typed have not left. This locks the lane's row, as take_job does: jobs that a
 -- newer drain has taken meanwhile must not be released here.
 update jobs
-set state = 'queued', claim = null, claimed_by = null, timeline = timeline || step('queued', 'interrupted')
+set state = 'queued', claim = null, claimed_by = null, timeline = with_step(timeline, 'queued', 'interrupted')
 from fenced(%(lane)s, %(epoch)s) as lane
 where account_id = lane.id and jobs.state = 'sending'
 
@@ -182,7 +182,7 @@ order by waiting.submitted_at desc
 -- name: job_delivered
 with done as (
     update jobs
-    set state = 'delivered', delivered_at = now(), sequence = sequence + 1, timeline = timeline || step('delivered')
+    set state = 'delivered', delivered_at = now(), sequence = sequence + 1, timeline = with_step(timeline, 'delivered')
     where id = %(job)s and state = 'sent'
     returning jobs as job
 )
@@ -192,7 +192,7 @@ select job_event('JobDelivered', job) as lanes from done
 with done as (
     update jobs
     set state = 'read', delivered_at = coalesce(delivered_at, now()), read_at = now(), sequence = sequence + 1,
-        timeline = timeline || step('read')
+        timeline = with_step(timeline, 'read')
     where id = %(job)s and state in ('sent', 'delivered')
     returning jobs as job
 )
@@ -201,7 +201,7 @@ select job_event('JobRead', job) as lanes from done
 -- name: late_tick
 -- The job stays failed: its event has been published, and the sender may have acted on it.
 update jobs
-set bubble = null, timeline = timeline || step('failed', 'a tick came later')
+set bubble = null, timeline = with_step(timeline, 'failed', 'a tick came later')
 where id = %(job)s and state = 'failed' and bubble is not null
 
 -- name: expire_jobs

@@ -67,7 +67,7 @@ update jobs
 set state = 'queued', attempts = 0, due_at = now(), ended_at = null, error_code = null, error_detail = null, error_reason = null,
     claim = null, claimed_by = null, anchor = null, profile_generation = null, bubble = null,
     expires_at = case when expires_at <= now() then now() + %(ttl)s::interval else expires_at end,
-    timeline = timeline || step('queued', 'asked for again')
+    timeline = with_step(timeline, 'queued', 'asked for again')
 from lanes
 where jobs.org_id = %(org)s and (jobs.id = %(job)s or jobs.key = %(job)s) and jobs.state = 'failed'
   and exists (select from accounts where accounts.id = jobs.account_id and deleted_at is null)

@@ -77,7 +77,7 @@ with full_hour as materialized (
     update jobs
     set due_at = waiting.due_at, state = 'queued', claim = null, claimed_by = null,
         attempts = attempts - case when state = 'sending' then 1 else 0 end,
-        timeline = case when state = 'sending' then timeline || step('queued', 'pace_recipient') else timeline end
+        timeline = case when state = 'sending' then with_step(timeline, 'queued', 'pace_recipient') else timeline end
     from waiting
     where jobs.id = waiting.id and (jobs.state = 'sending' or jobs.due_at <> waiting.due_at)
 )
