@@ -73,7 +73,7 @@ class ProxySettings(Model):
 
     url: ProxyUrl = Field(
         description="`http://user:password@host:3128` or `socks5://…`. User and password are sealed and not "
-        "shown again.",
+        "shown again. A worker connects to it at a public address, or one that `PROXY_ALLOW_CIDRS` allows.",
     )
     spare: ProxyUrl | None = Field(default=None, description="Used while the first does not reach WhatsApp.")
 
