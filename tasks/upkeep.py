@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from errors import DatabaseUnavailable
@@ -27,6 +27,10 @@ T = TypeVar("T")
 SETTLED_DAYS = 3.0
 BATCH = 500  # rows of one statement
 RECOUNTS = 10  # lanes of one run whose waiting messages are counted anew
+#: Rows are checked for their parents from this long before the first run on, a period a statement, and only once every
+#: transaction that may have written them has ended.
+CHECKED_FROM, CHECKED_AT_ONCE, UNFINISHED = timedelta(hours=1), timedelta(minutes=10), timedelta(minutes=1)
+NAMED = 20  # rows without a parent that a line of the log names
 TURN = 300.0  # seconds of one run at most; half of them are pauses, for the work of others
 
 #: Queries that do not depend on RETENTION_DAYS, and queries that do.
@@ -60,6 +64,8 @@ class Upkeep:
     turn: float = TURN
     #: time and id of the last old event that was read; None before the first
     _place: tuple[datetime, str] | None = None
+    #: rows that were created before this have been checked for their parents
+    _checked: datetime | None = None
 
     async def run_once(self) -> None:
         """Do one run. What fails is logged and stops nothing else, unless Postgres is away."""
@@ -70,6 +76,7 @@ class Upkeep:
             await _alone("drop_old_partition", self._drop_partitions(end))
             await _alone("paused_for_long", self._tell_paused())
         await _alone("lanes_to_recount", self._recount(end))
+        await _alone("broken_references", self._check_references(end))
         await self._rows(end)
 
     async def _recount(self, end: float) -> None:
@@ -83,6 +90,21 @@ class Upkeep:
                     "the count of waiting messages of %s was wrong by %d", lane["id"], row["missed"],
                     extra={"event": "depth.wrong", "account": lane["id"], "missed": row["missed"]},
                 )  # fmt: skip
+
+    async def _check_references(self, end: float) -> None:
+        """Look among the rows that came since the last run for those that lack their account, endpoint or event."""
+        clock = await self.database.all("database_time")
+        until: datetime = clock[0]["now"] - UNFINISHED
+        since = self._checked or until - CHECKED_FROM
+        while since < until and self._goes_on(end):
+            next_one = min(since + CHECKED_AT_ONCE, until)
+            found = await self.database.all("broken_references", since=since, until=next_one, most=NAMED)
+            if names := [f"{row['table']} {row['id']}" for row in found]:
+                log.error(
+                    "rows without their account, endpoint or event, or of another org: %s", ", ".join(names),
+                    extra={"event": "references.broken", "rows": names},
+                )  # fmt: skip
+            self._checked = since = next_one
 
     async def _drop_partitions(self, end: float) -> None:
         """Drop the partitions in which every row is over age, each in a transaction of its own."""

@@ -9,6 +9,8 @@ from tempfile import TemporaryDirectory
 
 import psycopg
 
+from sql.loader import queries
+
 TEMPLATE = "postrider_template"
 #: lanes whose count of waiting jobs is not what the jobs say; there must be none
 WRONG_DEPTHS = """
@@ -24,6 +26,8 @@ FORGOTTEN = """
     left join (select lane_id, min(due_at) as marked from lane_marks group by lane_id) as marks on lane_id = lane.id
     where lane.due_at < 'infinity' and (marked is null or marked > greatest(lane.due_at, now()) + interval '1 second')
 """
+#: parameters of the query broken_references, for all rows
+ALL_ROWS = {"since": "-infinity", "until": "infinity", "most": 20}
 _numbers = itertools.count()
 
 
@@ -54,5 +58,6 @@ def own_database(postgres: str) -> Iterator[str]:
     with psycopg.connect(with_database(postgres, name)) as connection:
         assert connection.execute(WRONG_DEPTHS).fetchall() == []
         assert connection.execute(FORGOTTEN).fetchall() == []
+        assert connection.execute(queries()["broken_references"], ALL_ROWS).fetchall() == []
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"drop database if exists {name} with (force)")

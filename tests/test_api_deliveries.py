@@ -67,8 +67,8 @@ async def test_a_list_goes_through_all_pages_by_the_time_of_events(
     # Events of one transaction happened at the same moment.
     await run(
         database,
-        "update deliveries set event_at = (select max(event_at) from deliveries) "
-        "where endpoint_id = 'whe_1' and type = 'JobFailed'",
+        "with moved as (update outbox set created_at = (select max(event_at) from deliveries) where type = 'JobFailed' "
+        "returning *) update deliveries set event_at = moved.created_at from moved where event_id = moved.id",
     )
     wanted = await rows(
         database,
@@ -83,7 +83,8 @@ async def test_a_list_is_filtered(client: httpx2.AsyncClient, database: Database
     await put_endpoint(database)
     await put_events(database, "JobCompleted", 3, job="job_1")
     await put_events(database, "JobFailed", 2)
-    await run(database, "update deliveries set event_at = '2026-02-01T00:00:00Z' where type = 'JobFailed'")
+    for table, column in (("deliveries", "event_at"), ("outbox", "created_at")):
+        await run(database, f"update {table} set {column} = '2026-02-01T00:00:00Z' where type = 'JobFailed'")  # noqa: S608
     await end(database, "failed", where="type = 'JobFailed'")
     for query, expected in {
         "": ["JobCompleted"] * 3 + ["JobFailed"] * 2,

@@ -367,6 +367,8 @@ async def test_a_few_lanes_with_all_that_waits_do_not_stop_the_pulse(database: D
             insert into jobs (id, org_id, account_id, content_hash, phone, message, due_at, send_at, expires_at)
             select 'job_' || n, 'org_default', 'account' || 1 + n % 2, '', n, 'x', now(), now(), 'infinity'
             from generate_series(1, 5000) as n;
+            insert into outbox (id, org_id, type, body)
+            select 'evt_' || n, 'org_default', 'x', '' from generate_series(1, 5000) as n;
             insert into deliveries (id, org_id, event_id, event_at, type, endpoint_id)
             select 'dlv_' || n, 'org_default', 'evt_' || n, now(), 'x', 'endpoint' || 1 + n % 2
             from generate_series(1, 5000) as n;

@@ -35,6 +35,7 @@ FILL = """
     values ('d', 'org_default', 'v', now(), 'JobCompleted', 'e');
     insert into attempts (org_id, delivery_id, endpoint_id, number) values ('org_default', 'd', 'e', 1);
 """
+CHECKED = "the constraints that were checked"
 #: What changes when a migration goes through a table's rows.
 TRACES = {
     "the files of tables and indexes": """
@@ -47,7 +48,7 @@ TRACES = {
         from (select id from tables union all select indexrelid from pg_index join tables on indrelid = id) files (id)
         order by 1
     """,
-    "the constraints that were checked": """
+    CHECKED: """
         select conrelid::regclass::text, conname::text from pg_constraint
         where conrelid = any (%(tables)s::regclass[]) and convalidated and contype <> 'n' order by 1, 2
     """,
@@ -188,7 +189,10 @@ def test_no_migration_since_0_4_0_goes_through_a_table_of_messages(postgres: str
         for path, text in texts.items():
             path.write_text(text)
             assert schema.migrate(url) == [path.stem]
-            assert traces(connection) == before, path.stem
+            after = traces(connection)
+            # One that is dropped goes through nothing.
+            assert set(after[CHECKED]) <= set(before[CHECKED]), path.stem
+            assert {**after, CHECKED: []} == {**before, CHECKED: []}, path.stem
 
 
 def traces(connection: psycopg.Connection) -> dict[str, list[tuple[Any, ...]]]:

@@ -32,7 +32,8 @@ limit 2
 
 -- name: insert_jobs
 -- `seq`, the order of acceptance, follows the order in the request. The rows are inserted sorted by key, though: two
--- requests with the same keys in opposite orders would deadlock on the unique index.
+-- requests with the same keys in opposite orders would deadlock on the unique index. jobs has no foreign keys: a job takes
+-- its org and its account from the account's row.
 with given as materialized (
     select id, account_id, key, content_hash, phone, message, priority, metadata, expires_at,
            greatest(send_at, now()) as send_at,
@@ -48,9 +49,10 @@ insert into jobs (
     due_at, send_at, expires_at, seq, timeline, request_id
 )
 overriding system value
-select id, %(org)s, account_id, key, content_hash, phone, message, priority, metadata::json,
+select given.id, sender.org_id, sender.id, key, content_hash, phone, message, priority, metadata::json,
        send_at, send_at, coalesce(expires_at, send_at + %(ttl)s::interval), seq, step('queued'), %(request)s
 from given
+join (select id, org_id from accounts) as sender on sender.id = account_id and sender.org_id = %(org)s
 order by key
 on conflict (org_id, key) where key is not null do nothing
 returning id, due_at <= now() as due

@@ -74,9 +74,10 @@ with confirmed as (
     insert into jobs (
         id, org_id, account_id, content_hash, phone, message, priority, due_at, send_at, expires_at, timeline
     )
-    select %(job)s, org_id, account_id, sha256(convert_to(%(job)s, 'utf8')), %(phone)s, message, 1, now(), now(),
+    select %(job)s, accounts.org_id, accounts.id, sha256(convert_to(%(job)s, 'utf8')), %(phone)s, message, 1, now(), now(),
            now() + %(within)s::interval, step('queued', 'confirms an opt-out')
     from confirmed
+    join accounts on accounts.id = account_id and accounts.org_id = confirmed.org_id
     returning account_id
 )
 select array[lanes.id] as lanes from queued join lanes on lanes.id = account_id where open_at <= now()

@@ -21,6 +21,41 @@ limit %(most)s
 -- name: recount_lane
 select recount_depth(%(lane)s) as missed
 
+-- name: broken_references
+-- Rows of a period whose account, endpoint, event or delivery is missing or of another org: there must be none. These four tables
+-- have no foreign keys. A delivery outlives its event, and is looked at with it; an open one must have it.
+with events as materialized (
+    select id, created_at, org_id, account_id from outbox where created_at >= %(since)s and created_at < %(until)s
+)
+select 'jobs' as "table", jobs.id
+from jobs
+left join accounts on accounts.id = account_id and accounts.org_id = jobs.org_id
+where jobs.created_at >= %(since)s and jobs.created_at < %(until)s and accounts.id is null
+union all
+select 'outbox', events.id
+from events
+left join orgs using (org_id)
+left join accounts on accounts.id = account_id and accounts.org_id = events.org_id
+where orgs.org_id is null or account_id is not null and accounts.id is null
+union all
+select 'deliveries', deliveries.id
+from events
+join deliveries on event_id = events.id
+left join endpoints on endpoints.id = endpoint_id and endpoints.org_id = events.org_id
+where deliveries.org_id <> events.org_id or event_at <> events.created_at or endpoints.id is null
+union all
+select 'deliveries', deliveries.id
+from deliveries
+left join events on events.id = event_id
+where deliveries.state in ('pending', 'sending') and event_at >= %(since)s and event_at < %(until)s and events.id is null
+union all
+select 'attempts', attempts.id::text
+from attempts
+left join deliveries on deliveries.id = delivery_id and deliveries.org_id = attempts.org_id
+  and deliveries.endpoint_id = attempts.endpoint_id
+where attempts.created_at >= %(since)s and attempts.created_at < %(until)s and deliveries.id is null
+limit %(most)s
+
 -- name: move_ended_jobs
 -- A job is in exactly one of jobs and jobs_history, for every snapshot. A job that another transaction has locked, for
 -- example to retry it, is skipped.
