@@ -16,3 +16,8 @@ create index jobs_history_state_list_idx on jobs_history (org_id, state, created
 create index jobs_history_account_state_list_idx on jobs_history (org_id, account_id, state, created_at desc, id desc);
 create index jobs_failed_list_idx on jobs (org_id, created_at desc, id desc) where state = 'failed';
 create index jobs_cancelled_list_idx on jobs (org_id, created_at desc, id desc) where state = 'cancelled';
+
+-- What upkeep removes with its last row, and what names it then.
+create index endpoints_deleted_at_idx on endpoints (deleted_at) where deleted_at is not null;
+create index accounts_deleted_at_idx on accounts (deleted_at) where deleted_at is not null;
+create index opt_outs_account_id_idx on opt_outs (account_id) where account_id is not null;

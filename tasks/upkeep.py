@@ -47,6 +47,8 @@ BY_AGE = (
     "purge_incoming",
     "purge_checkups",
     "purge_kept_profiles",
+    "purge_endpoints",
+    "purge_accounts",
 )
 
 

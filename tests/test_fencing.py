@@ -131,6 +131,8 @@ ALLOWED = {
     "purge_incoming": UPKEEP,
     "purge_checkups": UPKEEP,
     "purge_kept_profiles": UPKEEP,
+    "purge_endpoints": UPKEEP,
+    "purge_accounts": UPKEEP,
     "purge_tokens": UPKEEP,
     "purge_signatures": UPKEEP,
     "purge_secrets": UPKEEP,

@@ -119,6 +119,33 @@ async def test_what_is_over_age_goes_and_what_is_open_stays(database: Database) 
     assert await value(database, COUNTS) == "1/0/0/0/0"
 
 
+async def test_a_deleted_endpoint_and_account_go_with_their_last_row_and_the_opt_outs_stay(database: Database) -> None:
+    await add_lanes(database, "a", "b")
+    await add_endpoint(database)
+    await cancel_one(database)
+    await deliver(database, "delivered")
+    for statement in (
+        "insert into opt_outs (id, org_id, phone, account_id, reason) values ('o', 'org_default', '1555', 'a', 'STOP')",
+        "insert into endpoint_secrets (org_id, endpoint_id, secret, expires_at) values ('org_default', 'w', '', now())",
+        "insert into checkups (account_id, org_id) values ('a', 'org_default')",
+        "update accounts set deleted_at = now() - interval '91 days' where id = 'a'",
+        "update endpoints set deleted_at = now() - interval '91 days'",
+    ):
+        await run(database, statement)
+    names = "select string_agg(id, ' ' order by id) from lanes"
+    await keep_up(database)
+    assert await value(database, names) == "a b w", "a job and a delivery tell of them"
+    await age(database, 91)
+    await keep_up(database)
+    assert await value(database, COUNTS) == "0/0/0/0/0"
+    await keep_up(database)
+    assert await value(database, names) == "b"
+    assert await rows(database, "select id, account_id, lifted_at from opt_outs") == [("o", None, None)]
+    assert await count(database, "accounts") == 1
+    for table in ("endpoints", "endpoint_secrets", "checkups"):
+        assert await count(database, table) == 0
+
+
 async def test_0_days_keep_everything_but_what_is_of_no_use(database: Database) -> None:
     await add_lanes(database, "a")
     await add_endpoint(database)

@@ -39,7 +39,7 @@ class OptOut(Shown):
 
     phone: str = Field(description="Digits only.")
     account: str | None = Field(
-        description="The account that received the STOP; null if the number was entered by hand."
+        description="The account that received the STOP; null if entered by hand, or if the account is long deleted."
     )
     reason: str = Field(description="The stop word that was received, or the reason that was given.")
     created_at: Time = Field(description="When it was put on the list.")

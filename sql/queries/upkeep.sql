@@ -199,3 +199,53 @@ select purge('endpoint_secrets', 'expires_at', now(), %(most)s) as rows
 -- name: purge_api_processes
 -- Processes that ended without unregistering.
 select purge('api_processes', 'renewed_at', now() - interval '1 hour', %(most)s) as rows
+
+-- name: purge_endpoints
+-- An endpoint that was deleted long ago goes with its last delivery, and its lane with it.
+with gone as materialized (
+    select id from endpoints
+    where deleted_at < now() - %(days)s * interval '1 day'
+      and not exists (select from deliveries where endpoint_id = endpoints.id)
+    order by deleted_at
+    limit %(most)s
+    for update skip locked
+), secrets as (
+    delete from endpoint_secrets using gone where endpoint_id = gone.id
+), recovered as (
+    delete from recoveries using gone where endpoint_id = gone.id
+), endpoint as (
+    delete from endpoints using gone where endpoints.id = gone.id returning endpoints.id
+), lane as (
+    delete from lanes using endpoint where lanes.id = endpoint.id
+)
+select count(*) as rows from endpoint
+
+-- name: purge_accounts
+-- An account that was deleted long ago goes with the last row that tells of it, and its lane with it. Opt-outs stay, since
+-- they hold for all accounts of the org, without naming it.
+with gone as materialized (
+    select id from accounts
+    where deleted_at < now() - %(days)s * interval '1 day'
+      and not exists (select from jobs where jobs.org_id = accounts.org_id and account_id = accounts.id)
+      and not exists (select from jobs_history as old where old.org_id = accounts.org_id and account_id = accounts.id)
+      and not exists (select from incoming where incoming.org_id = accounts.org_id and account_id = accounts.id)
+      and not exists (select from account_changes where account_id = accounts.id)
+    order by deleted_at
+    limit %(most)s
+    for update skip locked
+), opt_out as (
+    update opt_outs set account_id = null from gone where account_id = gone.id
+), token as (
+    delete from qr_tokens using gone where account_id = gone.id
+), profile as (
+    delete from profiles using gone where account_id = gone.id
+), checkup as (
+    delete from checkups using gone where account_id = gone.id
+), depth as (
+    delete from lane_depth using gone where lane_id = gone.id
+), account as (
+    delete from accounts using gone where accounts.id = gone.id returning accounts.id
+), lane as (
+    delete from lanes using account where lanes.id = account.id
+)
+select count(*) as rows from account
