@@ -290,12 +290,13 @@ class Share(Database):
             self._turn.release()
 
     async def _wait_for_turn(self) -> None:
+        began = time.monotonic()
         with translated():
             try:
                 async with asyncio.timeout(self._patience):
                     await self._turn.acquire()
             except TimeoutError as error:
-                raise self._pool.timed_out(self._most) from error
+                raise self._pool.timed_out(self._most, began) from error
 
 
 async def _autocommit(connection: psycopg.AsyncConnection[Any]) -> None:

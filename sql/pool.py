@@ -63,25 +63,33 @@ class Pool(AsyncConnectionPool[Connection]):
     def __init__(self, conninfo: str, **options: Any) -> None:
         super().__init__(conninfo, connection_class=Connection, **{**options, "check": self._answers})
         self._lent = 0
+        #: when one that was taken back last answered, by the monotonic clock
+        self._answered = 0.0
 
     async def getconn(self, timeout: float | None = None) -> Connection:  # noqa: ASYNC109  # psycopg_pool's signature
         """Lend a connection. Raise PoolTimeout when all are in use, ConnectionTimeout when none could be opened."""
+        began = time.monotonic()
         try:
             connection = await super().getconn(timeout)
         except PoolTimeout as error:
-            raise self.timed_out(self.max_size) from error
+            raise self.timed_out(self.max_size, began) from error
         self._lent += 1
         return connection
 
-    def timed_out(self, most: int) -> psycopg.OperationalError:
-        """Return the error for a caller that got no connection: busy if `most` are lent, else none could be opened."""
-        if self._lent < most:
-            return psycopg.errors.ConnectionTimeout("No connection could be opened.")
-        return PoolTimeout("Every connection is in use.")
+    def timed_out(self, most: int, began: float) -> psycopg.OperationalError:
+        """Return the error for a caller that has got no connection since `began`: all are in use, or none could be opened.
+
+        A connection that passes from one caller to the next, or is checked, is lent to nobody for a moment; so they are
+        in use if `most` are lent, and also if others were answered meanwhile.
+        """
+        if self._lent >= most or self._answered > began:
+            return PoolTimeout("Every connection is in use.")
+        return psycopg.errors.ConnectionTimeout("No connection could be opened.")
 
     async def putconn(self, conn: Connection) -> None:
         """Take a connection back."""
         self._lent -= 1
+        self._answered = max(self._answered, conn.answered)
         await super().putconn(conn)
 
     async def _answers(self, connection: Connection) -> None:

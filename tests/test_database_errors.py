@@ -75,6 +75,16 @@ async def test_a_pool_in_use_is_busy_and_one_without_connections_is_away(one: Da
             await nowhere.all("database_time")
 
 
+async def test_a_pool_whose_connections_pass_from_one_to_the_next_is_busy(database_url: str) -> None:
+    """Between two callers a connection is lent to nobody, and so is one that is checked: Postgres is not away."""
+    async with Database(database_url, size=2, patience=0.5) as database:
+        assert await database.all("database_time")
+        asked = (database.all("database_time") for _ in range(5000))
+        tried = await asyncio.gather(*asked, return_exceptions=True)
+    refused = [error for error in tried if isinstance(error, Exception)]
+    assert {type(error) for error in refused} == {DatabaseBusy}
+
+
 async def test_a_share_in_use_is_busy_and_one_without_connections_is_away(database_url: str) -> None:
     async with Database(database_url, size=2) as database:
         share = database.share(1, patience=0.01)
