@@ -362,6 +362,36 @@ def _pulse(
     )
 
 
+@bench_cli.command("growth")
+def _growth(
+    history: Annotated[int, typer.Option(min=0, help="Jobs of the history.")] = 1_000_000,
+    waiting: Annotated[int, typer.Option(min=0, help="Messages that wait in one lane.")] = 100_000,
+    accounts: Annotated[int, typer.Option(min=100, help="Accounts.")] = 10_000,
+    lanes: Annotated[int, typer.Option(min=110, help="Lanes: accounts and endpoints.")] = 1_000_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 5,
+) -> None:
+    """Fill a database, compare work on it with the same on an empty one, and time its lists."""
+    import uvloop
+
+    from bench import fill, growth
+
+    size = fill.Size(history, events=history // 10, waiting=waiting, accounts=accounts, lanes=lanes)
+    _run(lambda settings: uvloop.run(growth.run(size, rounds, settings.data_dir / "bench")), log_level="error")
+
+
+@bench_cli.command("overload")
+def _overload(
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long.")] = 30,
+    times: Annotated[float, typer.Option(min=0.1, help="How many times what it carries.")] = 2,
+) -> None:
+    """Send more than an API process carries, and check that nothing is lost, nothing ends, and it recovers."""
+    import uvloop
+
+    from bench import overload
+
+    _run(lambda settings: uvloop.run(overload.run(minutes, times, settings.data_dir / "bench")), log_level="error")
+
+
 @bench_cli.command("flags")
 def _flags(
     live: Annotated[

@@ -1,15 +1,18 @@
-"""Load: requests over connections that are kept, each with one request under way, as fast as the answers come.
+"""Load: requests over connections that are kept, as fast as the answers come or at a rate of their own.
 
 The client is as small as it can be, since it takes its time from the machine that is measured.
 """
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import quantiles
 from typing import cast
+
+TICK = 0.002  # seconds between looks whether requests are due
+PATIENCE = 30.0  # seconds that an answer may take
 
 
 @dataclass
@@ -18,6 +21,8 @@ class Answers:
 
     statuses: Counter[int] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
+    #: of `flood`: status, seconds and body of each; 0 where none came
+    each: list[tuple[int, float, bytes]] = field(default_factory=list)
     #: of the whole
     took: float = 0.0
 
@@ -32,17 +37,52 @@ class Answers:
 
 
 async def load(port: int, connections: int, seconds: float, request: Callable[[], bytes]) -> Answers:
-    """Send requests for so many seconds; `request` makes each, head and body."""
+    """Send requests for so many seconds, the next of a connection when it has its answer; `request` makes each."""
     answers, loop, began = Answers(), asyncio.get_running_loop(), time.perf_counter()
     ended = [loop.create_future() for _ in range(connections)]
+
+    def answered(connection: _Connection, status: int, took: float, _: bytes) -> None:
+        answers.statuses[status] += 1
+        answers.seconds.append(took)
+        go_on(connection)
+
+    def go_on(connection: _Connection) -> None:
+        if time.perf_counter() < began + seconds:
+            connection.send(request())
+        else:
+            connection.close()
+
     for each in ended:
-        await loop.create_connection(
-            lambda each=each: _Connection(answers, request, began + seconds, each),  # type: ignore[misc]
-            "127.0.0.1",
-            port,
-        )
+        go_on(await _connect(port, answered, each))
     await asyncio.gather(*ended)
     answers.took = time.perf_counter() - began
+    return answers
+
+
+async def flood(port: int, per_second: float, seconds: float, request: Callable[[], bytes]) -> Answers:
+    """Send requests at a rate, whether or not those before have their answers, on as many connections as that takes."""
+    answers, began, sent = Answers(), time.perf_counter(), 0
+    idle: deque[_Connection] = deque()
+
+    def answered(connection: _Connection, status: int, took: float, body: bytes) -> None:
+        answers.each.append((status, took, body))
+        idle.append(connection)
+
+    while (now := time.perf_counter() - began) < seconds:
+        while sent < now * per_second:
+            while idle and idle[0].closed:  # by the server, after some seconds without a request
+                idle.popleft()
+            connection = idle.popleft() if idle else await _connect(port, answered)
+            connection.send(request())
+            sent += 1
+        await asyncio.sleep(TICK)
+    answers.took = time.perf_counter() - began
+    until = time.perf_counter() + PATIENCE
+    while len(answers.each) < sent and time.perf_counter() < until:  # noqa: ASYNC110  # as it sends
+        await asyncio.sleep(TICK)
+    answers.each += [(0, PATIENCE, b"")] * (sent - len(answers.each))
+    for connection in idle:
+        connection.close()
     return answers
 
 
@@ -55,24 +95,38 @@ def post(path: str, body: bytes, **headers: str) -> bytes:
     ).encode() + body
 
 
+#: takes a connection, and status, seconds and body of its answer
+Answered = Callable[["_Connection", int, float, bytes], None]
+
+
+async def _connect(port: int, answered: Answered, ended: "asyncio.Future[None] | None" = None) -> "_Connection":
+    loop = asyncio.get_running_loop()
+    return (await loop.create_connection(lambda: _Connection(answered, ended), "127.0.0.1", port))[1]
+
+
 class _Connection(asyncio.Protocol):
-    def __init__(
-        self, answers: Answers, request: Callable[[], bytes], until: float, ended: "asyncio.Future[None]"
-    ) -> None:
-        self._answers, self._request, self._until, self._ended = answers, request, until, ended
+    """One connection, with at most one request under way. `ended` tells of its end, which is an error until `close`."""
+
+    def __init__(self, answered: Answered, ended: "asyncio.Future[None] | None") -> None:
+        self._answered, self._ended = answered, ended
         self._rest = b""
-        self._sent = 0.0
+        self._sent: float | None = None
+        self._closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._next()
 
-    def _next(self) -> None:
+    @property
+    def closed(self) -> bool:
+        return self._transport.is_closing()
+
+    def send(self, request: bytes) -> None:
         self._sent = time.perf_counter()
-        if self._sent >= self._until:
-            self._transport.close()
-            return
-        self._transport.write(self._request())
+        self._transport.write(request)
+
+    def close(self) -> None:
+        self._closing = True
+        self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         self._rest += data
@@ -80,17 +134,16 @@ class _Connection(asyncio.Protocol):
         if not found:
             return
         length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-        if len(rest) < length:
+        if len(rest) < length or self._sent is None:
             return
         self._rest = b""
-        self._answers.statuses[int(head[9:12])] += 1
-        self._answers.seconds.append(time.perf_counter() - self._sent)
-        self._next()
+        took, self._sent = time.perf_counter() - self._sent, None
+        self._answered(self, int(head[9:12]), took, rest)
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._ended.done():
+        if self._ended is None or self._ended.done():
             return
-        if error or time.perf_counter() < self._until:
+        if error or not self._closing:
             self._ended.set_exception(error or ConnectionError("The server closed a connection that was in use."))
         else:
             self._ended.set_result(None)

@@ -33,11 +33,11 @@ async def running(
 
 
 @asynccontextmanager
-async def serving(port: int, *command: str, variables: Mapping[str, str] | None = None) -> AsyncIterator[None]:
+async def serving(port: int, *command: str, variables: Mapping[str, str] | None = None) -> AsyncIterator[Process]:
     """Run a command as `running` does, and wait until it listens on `port`."""
     async with running(*command, variables=variables) as process:
         await _listens(port, process)
-        yield
+        yield process
 
 
 async def _listens(port: int, process: Process) -> None:

@@ -60,44 +60,61 @@ async def run(size: Size, rounds: int, folder: Path) -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class Lanes:
+    """Accounts whose browser takes no time, and what they send."""
+
+    database: Database
+    accounts: list[str]
+    #: messages of each in a round
+    each: int
+
+    async def add(self) -> None:
+        """Make the accounts: linked, and asleep."""
+        async with self.database.transaction() as tx:
+            await tx.connection.execute(
+                "insert into lanes (id, org_id, kind, queue)"
+                " select id, 'org_default', 'account', 'account' from unnest(%s::text[]) as id",
+                [self.accounts],
+            )
+            await tx.connection.execute(
+                "insert into accounts (id, org_id, name, transport, wanted, state, linked, pace)"
+                " select id, 'org_default', id, 'sandbox', 'connected', 'hibernated', true, false"
+                " from unnest(%s::text[]) as id",
+                [self.accounts],
+            )
+
+    async def measure(self) -> float:
+        """Have a round of messages fall due at once, wait until all were sent, and return messages a second."""
+        began = time.monotonic()
+        async with self.database.transaction() as tx:
+            await tx.connection.execute(
+                "insert into jobs"
+                " (id, org_id, account_id, content_hash, phone, message, due_at, send_at, expires_at, timeline)"
+                " select 'job_' || gen_random_uuid(), 'org_default', account, '', '1555' || n, %s, now(), now(),"
+                "        now() + interval '1 day', step('queued')"
+                " from unnest(%s::text[]) as account, generate_series(1, %s) as n",
+                [MESSAGE, self.accounts, self.each],
+            )
+        for first in range(0, len(self.accounts), 1000):
+            await self.database.all("wake", lanes=sorted(self.accounts[first : first + 1000]))
+        while (await self.database.all("bench_open", accounts=self.accounts))[0]["open"]:  # noqa: ASYNC110  # in Postgres
+            await asyncio.sleep(0.1)
+        return len(self.accounts) * self.each / (time.monotonic() - began)
+
+
 async def _ours(stack: AsyncExitStack, url: str, home: Path, size: Size) -> Measure:
     await asyncio.to_thread(schema.migrate, url)
     database = await stack.enter_async_context(Database(url))
-    async with database.transaction() as tx:
-        await tx.connection.execute(
-            "insert into lanes (id, org_id, kind, queue)"
-            " select 'acc_' || n, 'org_default', 'account', 'account' from generate_series(1, %s) as n",
-            [size.lanes],
-        )
-        await tx.connection.execute(
-            "insert into accounts (id, org_id, name, transport, wanted, state, linked, pace)"
-            " select id, org_id, id, 'sandbox', 'connected', 'hibernated', true, false from lanes"
-        )
+    lanes = Lanes(database, [f"acc_{number + 1}" for number in range(size.lanes)], size.each)
+    await lanes.add()
     for number in range(size.workers):
         variables = {
             "DATABASE_URL": url, "DATA_DIR": str(home / f"worker{number}"), "MAX_SESSIONS": str(SLOTS),
             "WORKER_DUTIES": "sessions", "ENCRYPTION_KEY": base64.b64encode(bytes(32)).decode(), "LOG_LEVEL": "error",
         }  # fmt: skip
         await stack.enter_async_context(running("-m", "bench.worker_without_browser", variables=variables))
-
-    async def measure() -> float:
-        began = time.monotonic()
-        async with database.transaction() as tx:
-            await tx.connection.execute(
-                "insert into jobs"
-                " (id, org_id, account_id, content_hash, phone, message, due_at, send_at, expires_at, timeline)"
-                " select 'job_' || gen_random_uuid(), org_id, id, '', '1555' || n, %s, now(), now(),"
-                "        now() + interval '1 day', step('queued') from accounts, generate_series(1, %s) as n",
-                [MESSAGE, size.each],
-            )
-        names = [f"acc_{number + 1}" for number in range(size.lanes)]
-        for first in range(0, size.lanes, 1000):
-            await database.all("wake", lanes=sorted(names[first : first + 1000]))
-        while (await database.all("bench_open"))[0]["open"]:  # noqa: ASYNC110  # the state is in Postgres
-            await asyncio.sleep(0.1)
-        return size.per_second(began)
-
-    return measure
+    return lanes.measure
 
 
 async def _peer(stack: AsyncExitStack, url: str, size: Size) -> Measure:

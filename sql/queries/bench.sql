@@ -15,4 +15,9 @@ select state, count(*) as jobs from jobs group by state
 select account_id, from_state, to_state, created_at from account_changes order by account_id, id
 
 -- name: bench_open
-select exists (select from jobs where state in ('queued', 'sending', 'submitting')) as open
+select exists (
+    select from jobs where account_id = any (%(accounts)s::text[]) and state in ('queued', 'sending', 'submitting')) as open
+
+-- name: bench_lost
+select count(*) as lost from unnest(%(keys)s::text[]) as given (key)
+where not exists (select from all_jobs where org_id = 'org_default' and all_jobs.key = given.key)

@@ -1,0 +1,145 @@
+"""More than an API process carries, for minutes: what it sheds, how it answers, what it keeps, and how it recovers."""
+
+import asyncio
+import base64
+import itertools
+import json
+import tempfile
+import time
+from asyncio.subprocess import Process
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from bench.http_load import flood, load, post
+from bench.ports import held_ports
+from bench.processes import running, serving
+from bench.results import Table
+from bench.send import MESSAGE, SLOTS, Lanes
+from crypto import new_secret
+from sql import embedded, schema
+from sql.database import Database
+
+MB = 2**20
+ACCEPTED = 202
+CONNECTIONS = 16  # with which it is measured how much is carried
+SECONDS = 10.0  # for which that is measured, and between two lines
+SENDERS = 50  # accounts that send meanwhile
+CALM = 0.25  # of what is carried: the load under which it recovers
+CALM_MS = 250.0  # p99 of a second in which it has recovered
+RECOVERY = 60  # seconds at most
+LIMITS = {"MAX_QUEUED": "100000000", "RATE_LIMIT_PER_MINUTE": "100000000"}
+
+
+async def run(minutes: float, times: float, folder: Path) -> int:
+    """Send `times` what is carried for so many minutes; return 1 if something was lost, ended or did not recover."""
+    columns = (
+        "second",
+        "asked a second",
+        "accepted",
+        "shed",
+        "p99 of accepted, ms",
+        "p99 of shed, ms",
+        "API, MB",
+        "worker, MB",
+    )
+    table, shed = Table("overload", columns), Counter[str]()
+    async with AsyncExitStack() as stack:
+        it = await _service(stack)
+        carried = (await load(it.port, CONNECTIONS, SECONDS, it.request)).per_second
+        print(f"{carried:.0f} messages a second are carried; {times * carried:.0f} are sent now.", flush=True)
+        table.begin()
+        began = time.monotonic()
+        while (now := time.monotonic() - began) < minutes * 60:
+            answers = await flood(it.port, times * carried, SECONDS, it.request)
+            accepted = [each for each in answers.each if each[0] == ACCEPTED]
+            others = [each for each in answers.each if each[0] != ACCEPTED]
+            it.accepted += [json.loads(body)["jobId"] for _, _, body in accepted]
+            shed.update(f"{status} {json.loads(body)['code'] if body else 'no answer'}" for status, _, body in others)
+            counts = [f"{len(each) / answers.took:.0f}" for each in (answers.each, accepted, others)]
+            table.add(f"{now:.0f}", *counts, _p99(accepted), _p99(others), *it.sizes())
+        seconds = await _recovery(it, carried)
+        lost, ended = await it.lost(), it.ended()
+    table.write(folder)
+    print(f"Shed: {', '.join(f'{count:,} {what}' for what, count in shed.most_common()) or 'nothing'}.")
+    print(f"Accepted: {len(it.accepted):,}, of which {lost:,} have no job. Processes that ended: {ended}.")
+    print(f"Calm again after {seconds} s." if seconds else f"Not calm again within {RECOVERY} s.")
+    return int(bool(lost or ended or seconds is None))
+
+
+def _p99(answers: Iterable[tuple[int, float, bytes]]) -> str:
+    seconds = sorted(took for _, took, _ in answers)
+    return f"{seconds[int(len(seconds) * 0.99)] * 1000:.0f}" if seconds else ""
+
+
+async def _recovery(it: "Service", carried: float) -> int | None:
+    """Return the seconds until one passes in which all messages of a small load are accepted, and soon."""
+    for second in range(1, RECOVERY + 1):
+        answers = await flood(it.port, CALM * carried, 1, it.request)
+        it.accepted += [json.loads(body)["jobId"] for status, _, body in answers.each if status == ACCEPTED]
+        if {status for status, *_ in answers.each} == {ACCEPTED} and float(_p99(answers.each)) < CALM_MS:
+            return second
+    return None
+
+
+@dataclass
+class Service:
+    """An API and a worker whose browser takes no time, whose accounts send what the API accepts."""
+
+    database: Database
+    port: int
+    key: str
+    lanes: Lanes
+    api: Process
+    worker: Process
+    #: keys of the accepted messages
+    accepted: list[str] = field(default_factory=list)
+    numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    def request(self) -> bytes:
+        """Return a message to one of the accounts, with a key of its own."""
+        number = next(self.numbers)
+        order = {
+            "phone": f"1555{number % 10_000_000:07}", "message": MESSAGE, "idempotencyKey": f"order-{number}",
+            "account": self.lanes.accounts[number % len(self.lanes.accounts)],
+        }  # fmt: skip
+        return post("/send", json.dumps(order).encode(), x_api_key=self.key)
+
+    def sizes(self) -> list[str]:
+        """Return the resident memory of both processes, in MB."""
+        return [
+            "ended" if each.returncode is not None else f"{psutil.Process(each.pid).memory_info().rss / MB:.0f}"
+            for each in (self.api, self.worker)
+        ]
+
+    def ended(self) -> int:
+        """Return how many processes have ended."""
+        return sum(each.returncode is not None for each in (self.api, self.worker))
+
+    async def lost(self) -> int:
+        """Return how many of the accepted messages have no job."""
+        return int((await self.database.all("bench_lost", keys=self.accepted))[0]["lost"])
+
+
+async def _service(stack: AsyncExitStack) -> Service:
+    home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="postrider-bench-")))
+    home.chmod(0o755)  # noqa: ASYNC240  # nothing else goes on yet
+    url = await asyncio.to_thread(embedded.start, home)
+    stack.push_async_callback(asyncio.to_thread, embedded.stop_server, home)
+    await asyncio.to_thread(schema.migrate, url)
+    database = await stack.enter_async_context(Database(url))
+    lanes = Lanes(database, [f"acc_{number}" for number in range(SENDERS)], 0)
+    await lanes.add()
+    (port, health), key = held_ports(2), new_secret("key_")
+    variables = {
+        "DATABASE_URL": url, "DATA_DIR": str(home / "data"), "PORT": str(port), "WORKER_PORT": str(health),
+        "API_KEY": key, "ENCRYPTION_KEY": base64.b64encode(bytes(32)).decode(), "ENV": "development",
+        "LOG_LEVEL": "warning", "MAX_SESSIONS": str(SLOTS), "WORKER_DUTIES": "sessions", **LIMITS,
+    }  # fmt: skip
+    api = await stack.enter_async_context(serving(port, "-m", "cli", "api", variables=variables))
+    worker = await stack.enter_async_context(running("-m", "bench.worker_without_browser", variables=variables))
+    return Service(database, port, key, lanes, api, worker)
