@@ -77,7 +77,7 @@ class Pool(AsyncConnectionPool[Connection]):
         return connection
 
     def timed_out(self, most: int, began: float) -> psycopg.OperationalError:
-        """Return the error for a caller that has got no connection since `began`: all are in use, or none could be opened.
+        """Return the error for a caller that got no connection since `began`: all are in use, or none could be opened.
 
         A connection that passes from one caller to the next, or is checked, is lent to nobody for a moment; so they are
         in use if `most` are lent, and also if others were answered meanwhile.
