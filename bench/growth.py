@@ -182,8 +182,8 @@ async def _list(service: Service, query: str) -> tuple[Cell, ...]:
 
         async def page(cursor: str | None) -> tuple[float, str | None]:
             began = time.perf_counter()
-            after = {"cursor": cursor} if cursor else {}
-            answer = await http.get(f"/jobs?{query}", params={"limit": ROWS, **after}, timeout=60)
+            after = f"&cursor={cursor}" if cursor else ""
+            answer = await http.get(f"/jobs?limit={ROWS}&{query}{after}", timeout=60)
             took = (time.perf_counter() - began) * 1000
             if answer.status_code != httpx2.codes.OK:
                 raise RuntimeError(answer.text)
