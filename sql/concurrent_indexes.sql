@@ -21,3 +21,6 @@ create index jobs_cancelled_list_idx on jobs (org_id, created_at desc, id desc) 
 create index endpoints_deleted_at_idx on endpoints (deleted_at) where deleted_at is not null;
 create index accounts_deleted_at_idx on accounts (deleted_at) where deleted_at is not null;
 create index opt_outs_account_id_idx on opt_outs (account_id) where account_id is not null;
+
+-- Lanes whose wake-ups only one worker reads: the pulse looks among them for those of dead workers.
+create index lanes_of_workers_idx on lanes (queue) where queue like 'account@%';

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,8 +25,9 @@ STALL_SECONDS = 5.0  # seconds between two pulses that prove a stall of this pro
 MARKS_AT_ONCE = 10_000  # marks that one pulse uses
 MARKS_SECONDS = 3.0  # seconds after which a turn leaves the rest of a backlog of marks to the next one
 MARK_AGE = 60.0  # seconds by which a mark may become visible late: more than any transaction of ours lasts
-SWEEP = 600.0  # seconds within which every lane is looked at, for a mark that was forgotten
+SWEEP = 600.0  # seconds within which every lane with work is looked at, for a mark that was forgotten
 SWEPT_AT_ONCE = 20  # lanes that one pulse looks at, at least
+FIRST_SWEEP = 120_000  # lanes with work that the first sweep allows for, at most
 FAILED_AT_ONCE = 1000  # deliveries to disabled or deleted endpoints that one pulse fails
 
 
@@ -47,6 +48,11 @@ class Pulse:
     _marks_from: datetime | None = None
     #: the last lane that was swept
     _swept: str = ""
+    #: lanes with work that this sweep has seen, and that the last one saw; None before the first
+    _seen_lanes: int = 0
+    _lanes: int | None = None
+    #: disabled or deleted endpoints for which deliveries wait
+    _gone: list[str] = field(default_factory=list)
     #: Postgres's time from which on silent workers may be declared dead
     _judging_from: datetime | None = None
 
@@ -126,8 +132,10 @@ class Pulse:
     async def _use_marks(self, statement: Transaction) -> bool:
         """Use the marks whose time has come; return False when some are left for the next turn."""
         end = time.monotonic() + MARKS_SECONDS
+        self._gone = []
         while True:
             (row,) = await statement.all("use_marks", since=self._marks_from, most=MARKS_AT_ONCE)
+            self._gone += row["gone"]
             if row["lanes"]:
                 log.debug("woke lanes %s", ", ".join(row["lanes"]))
             # They are used in their order.
@@ -138,11 +146,15 @@ class Pulse:
                 return False
 
     async def _sweep(self, statement: Transaction) -> None:
-        """Look at some more lanes, so that all are looked at within SWEEP."""
-        (count,) = await statement.all("count_lanes")
-        most = max(SWEPT_AT_ONCE, math.ceil(count["lanes"] * PULSE / SWEEP))
+        """Look at some more lanes that have work, so that all are looked at within SWEEP."""
+        if self._lanes is None:
+            (count,) = await statement.all("count_lanes")
+            self._lanes = min(count["lanes"], FIRST_SWEEP)
+        most = max(SWEPT_AT_ONCE, math.ceil(max(self._lanes, self._seen_lanes) * PULSE / SWEEP))
         (row,) = await statement.all("sweep", after=self._swept, most=most, since=self._marks_from)
-        self._swept = row["last"] or ""
+        self._swept, self._seen_lanes = row["last"] or "", self._seen_lanes + row["lanes"]
+        if row["lanes"] < most:
+            self._swept, self._lanes, self._seen_lanes = "", self._seen_lanes, 0
         for lane in row["forgotten"]:
             log.error(
                 "lane %s has work that is due, and was forgotten", lane, extra={"event": "lane.forgotten", "lane": lane}
@@ -162,8 +174,11 @@ class Pulse:
             if self.settle_seconds
             else 0
         )
-        (failed,) = await statement.all("fail_waiting", endpoint=None, most=FAILED_AT_ONCE)
-        _log_counts(expired, cancelled, unknown, failed["rows"])
+        failed = 0
+        if self._gone:
+            (row,) = await statement.all("fail_waiting", endpoints=self._gone, most=FAILED_AT_ONCE)
+            failed = row["rows"]
+        _log_counts(expired, cancelled, unknown, failed)
 
     async def _end_jobs(self, statement: Transaction, name: str, **values: object) -> int:
         """Run a query that ends jobs, and wake their lanes; return how many.

@@ -77,6 +77,8 @@ class Upkeep:
         if self.retention_days:
             await _alone("drop_old_partition", self._drop_partitions(end))
             await _alone("paused_for_long", self._tell_paused())
+        # The pulse fails those of lanes that are marked; this is for one whose mark was lost.
+        await _alone("fail_waiting", self.database.all("fail_waiting", endpoints=None, most=self.batch))
         await _alone("lanes_to_recount", self._recount(end))
         await _alone("broken_references", self._check_references(end))
         await self._rows(end)

@@ -25,6 +25,11 @@ FORGOTTEN = """
     from (select id, lane_due(lanes) as due_at from lanes) as lane
     left join (select lane_id, min(due_at) as marked from lane_marks group by lane_id) as marks on lane_id = lane.id
     where lane.due_at < 'infinity' and (marked is null or marked > greatest(lane.due_at, now()) + interval '1 second')
+    union all
+    select id, now(), null from endpoints
+    where (status = 'disabled' or deleted_at is not null)
+      and exists (select from deliveries where endpoint_id = endpoints.id and deliveries.state = 'pending')
+      and not exists (select from lane_marks where lane_id = endpoints.id and due_at <= now() + interval '1 second')
 """
 #: parameters of the query broken_references, for all rows
 ALL_ROWS = {"since": "-infinity", "until": "infinity", "most": 20}

@@ -172,7 +172,7 @@ async def test_days_of_failures_disable_it(database: Database, work: DeliveryWor
     assert await value(database, "select status || ': ' || status_reason from endpoints") == (
         "disabled: There was nothing but failures for five days."
     )
-    await database.all("fail_waiting", endpoint=None, most=10)
+    await database.all("fail_waiting", endpoints=None, most=10)
     assert await value(database, "select count(*) from deliveries where state = 'failed'") == 3
 
 

@@ -146,6 +146,69 @@ async def test_what_has_been_due_for_long_is_marked_for_now(database: Database, 
     assert await value(database, WOKEN) == "a"
 
 
+@pytest.mark.parametrize(
+    "goes",
+    [
+        "update endpoints set status = 'disabled'",
+        "update endpoints set deleted_at = now()",
+    ],
+)
+async def test_what_waits_for_an_endpoint_that_is_gone_is_failed_by_its_mark(
+    database: Database, database_url: str, goes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what waits behind a gate that nothing opens, what comes while it goes, and what one turn cannot do."""
+    monkeypatch.setattr("tasks.pulse.FAILED_AT_ONCE", 2)
+    await put_endpoint(database, "whe_a")
+    await put_endpoint(database, "whe_b")
+    await run(database, "update lanes set open_at = 'infinity'")
+    await put_events(database, "JobCompleted", 3)
+    await use_up(database)
+    assert await value(database, MARKS) == 0
+    leading = Pulse(database_url, 900)
+    failed = "select count(*) from deliveries where endpoint_id = 'whe_a' and state = 'failed'"
+    async with await psycopg.AsyncConnection.connect(database_url) as going:
+        await going.execute(f"{goes} where id = 'whe_a'".encode())
+        await put_events(database, "JobCompleted", 1)  # it does not see that the endpoint goes
+        await leading.run_once()
+        assert await value(database, failed) == 0
+        await going.commit()
+    for done in (2, 4):
+        await run(database, "update lane_marks set due_at = now()")
+        await leading.run_once()
+        assert await value(database, failed) == done
+    await run(database, "update lane_marks set due_at = now()")
+    await leading.run_once()
+    await leading.close()
+    assert await value(database, MARKS) == 0
+    assert await value(database, "select count(*) from deliveries where state = 'pending'") == 4, "of whe_b"
+
+
+async def test_lanes_with_work_are_found_by_each_kind_of_it_in_their_order(database: Database) -> None:
+    await add_lanes(database, "a", "b", "c", "d", "e")
+    for lane, state in (("a", "queued"), ("b", "sending"), ("c", "submitting"), ("d", "sent")):
+        await add_jobs(database, lane, 2, wake=False)
+        await run(database, "update jobs set state = %s where account_id = %s", state, lane)
+    await run(database, "update lanes set attend_at = now() + interval '1 hour' where id = 'e'")
+    for endpoint in ("whe_a", "whe_b", "whe_c", "whe_d"):
+        await put_endpoint(database, endpoint)
+    await put_events(database, "JobCompleted", 1)
+    for state, endpoint in (("sending", "whe_b"), ("delivered", "whe_c"), ("delivered", "whe_d")):
+        await run(database, "update deliveries set state = %s where endpoint_id = %s", state, endpoint)
+    await run(
+        database,
+        "insert into recoveries (id, org_id, endpoint_id, since, until, place_at)"
+        " values ('rec_a', 'org_default', 'whe_d', now(), now(), now())",
+    )
+    found, after = [], ""
+    while part := [lane for (lane,) in await rows(database, f"select lanes_with_work('{after}', 2)")]:
+        found += part
+        after = part[-1]
+    assert found == ["a", "b", "c", "e", "whe_a", "whe_b", "whe_d"]
+    await run(database, "truncate lane_marks")
+    await run(database, "truncate jobs, deliveries, recoveries, lane_depth")
+    await run(database, "update lanes set attend_at = null")
+
+
 async def test_the_sweep_finds_what_was_forgotten_and_says_so(
     database: Database, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

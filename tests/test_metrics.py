@@ -123,7 +123,8 @@ async def test_they_are_for_the_operator(app: Starlette, address: str, headers: 
 async def test_the_oldest_row_of_each_table_is_shown(app: Starlette, database: Database) -> None:
     await put_endpoint(database, "whe_a")
     await put_events(database, "JobCompleted", 1)
-    await run(database, "update outbox set created_at = created_at - interval '1 hour'")
+    for table, column in (("outbox", "created_at"), ("deliveries", "event_at")):
+        await run(database, f"update {table} set {column} = {column} - interval '1 hour'")  # noqa: S608
     async with client_of(app) as client:
         seen = read((await client.get("/metrics")).text)
     oldest = {name: seconds for name, seconds in seen.items() if name.startswith("postrider_oldest_row_seconds")}

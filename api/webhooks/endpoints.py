@@ -163,7 +163,7 @@ async def fail_waiting(database: Database, endpoint: str) -> None:
     """Fail the waiting deliveries of a disabled or deleted endpoint. The pulse fails any that are left."""
     total, rows = 0, FAILED_AT_ONCE
     while rows == FAILED_AT_ONCE:
-        (row,) = await database.all("fail_waiting", endpoint=endpoint, most=FAILED_AT_ONCE)
+        (row,) = await database.all("fail_waiting", endpoints=[endpoint], most=FAILED_AT_ONCE)
         rows = row["rows"]
         total += rows
     if total:

@@ -135,7 +135,7 @@ with waiting as materialized (
         for update skip locked
     ) as deliveries
     where (status = 'disabled' or deleted_at is not null)
-      and (%(endpoint)s::text is null or endpoints.id = %(endpoint)s)
+      and (%(endpoints)s::text[] is null or endpoints.id = any (%(endpoints)s))
     limit %(most)s
 ), failed as (
     update deliveries set state = 'failed', ended_at = now(), last_error = reason

@@ -79,7 +79,8 @@ where id = %(lane)s
 -- Use the marks whose time has come, and wake their lanes that have work and no wake-up. A lane that still has work is
 -- marked anew, also while a drain runs: whatever becomes of that, it is looked at again. This is the clock of the lanes
 -- and the backstop for every wake-up that was missed. `since`: the marks before it have all been used; their deleted rows
--- may still be in the index, and are not read again.
+-- may still be in the index, and are not read again. `gone`: endpoints that are disabled or deleted, and for which
+-- deliveries wait all the same.
 with used as (
     delete from lane_marks
     where ctid = any (array(
@@ -89,12 +90,19 @@ with used as (
         limit %(most)s))
     returning lane_id, due_at
 ), looked_at as materialized (
-    select lanes.id, lanes.queue, lane_due(lanes) as due_at
+    select lanes.id, lanes.queue, lane_due(lanes) as due_at,
+           -- By the index on what is due, as in lane_due.
+           coalesce(status = 'disabled' or deleted_at is not null, false) and coalesce((
+               select true from deliveries where endpoint_id = endpoints.id and deliveries.state = 'pending'
+               order by due_at limit 1), false) as gone
     from (select distinct lane_id from used) as marked
     join lanes on lanes.id = lane_id
+    left join endpoints on endpoints.id = lane_id
 ), again as (
     insert into lane_marks (due_at, lane_id)
-    select greatest(due_at, now() + interval '1 second'), id from looked_at where due_at < 'infinity'
+    select greatest(case when not gone then due_at end, now() + interval '1 second'), id
+    from looked_at
+    where due_at < 'infinity' or gone
 ), woken as (
     insert into procrastinate_jobs (queue_name, task_name, lock, queueing_lock, args)
     select queue, 'drain', id, id, jsonb_build_object('lane', id)
@@ -105,18 +113,17 @@ with used as (
     on conflict (queueing_lock) where status = 'todo' do nothing
     returning lock
 )
-select array(select lock from woken) as lanes, (select count(*) from used) as marks,
+select array(select lock from woken) as lanes, array(select id from looked_at where gone) as gone,
+       (select count(*) from used) as marks,
        coalesce((select max(due_at) from used), now()) as until
 
 -- name: sweep
--- Look at some lanes in their order. Each pulse marks a lane anew while its work is due, so work that has been due for
+-- Look at the next lanes that have work. Each pulse marks a lane anew while its work is due, so work that has been due for
 -- 10 s without a mark was forgotten. Those lanes are marked and returned.
 with part as materialized (
     select lanes.id, lanes.org_id, lane_due(lanes) as due_at
-    from lanes
-    where id > %(after)s
-    order by id
-    limit %(most)s
+    from lanes_with_work(%(after)s, %(most)s) as work (id)
+    join lanes using (id)
 ), forgotten as (
     select part.id, part.org_id from part
     left join (
@@ -127,7 +134,7 @@ with part as materialized (
 ), marked as (
     insert into lane_marks (due_at, lane_id, org_id) select now(), id, org_id from forgotten
 )
-select max(id) as last, array(select id from forgotten) as forgotten from part
+select max(id) as last, count(*) as lanes, array(select id from forgotten) as forgotten from part
 
 -- name: count_lanes
 -- An estimate, as the planner has it.

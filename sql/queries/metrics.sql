@@ -1,12 +1,22 @@
 -- name: waiting_deliveries
 -- At most `most` of each endpoint that are due, and as many that are due later: a backlog must not make them too slow to
--- count. seconds: how long the oldest of them has been due.
+-- count, and neither must a million endpoints for which nothing waits. seconds: how long the oldest of them has been due.
+with recursive waited_for (id) as (
+    (select endpoint_id from deliveries where state = 'pending' order by endpoint_id limit 1)
+    union all
+    select (
+        select endpoint_id from deliveries where state = 'pending' and endpoint_id > waited_for.id
+        order by endpoint_id limit 1)
+    from waited_for
+    where id is not null
+)
 select case when endpoints.status = 'paused' then 'paused'
             when lanes.open_at > now() then 'resting'
             else part.name end as reason,
        sum(waiting.deliveries)::bigint as deliveries,
        greatest(0, extract(epoch from now() - min(waiting.oldest)))::float8 as seconds
-from endpoints
+from waited_for
+join endpoints using (id)
 join lanes using (id)
 cross join (values ('due', '-infinity', now()), ('later', now(), 'infinity')) as part (name, after, until)
 cross join lateral (
