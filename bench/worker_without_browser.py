@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, cast
 
 from browser.page.bubbles import Bubble, Side, Tick
+from browser.page.inbox import Glance
 from browser.page.own_account import OwnAccount
 from browser.page.screens import Screen
 from commands import environment
@@ -44,13 +45,9 @@ class FreePage:
     async def conversation(self, seen: str | None = None) -> None:
         """Nothing has come in."""
 
-    async def glance(self) -> tuple[str, None]:
-        """No chat is open."""
-        return "", None
-
-    async def unread(self) -> list[object]:
-        """Nothing is unread."""
-        return []
+    async def glance(self) -> Glance:
+        """No chat is open, and nothing is unread."""
+        return Glance("", None, ())
 
     async def further(self) -> bool:
         """The list ends here."""

@@ -179,7 +179,7 @@ async def press(page: WhatsApp, text: str) -> str | None:
 
 async def last(page: WhatsApp) -> str | None:
     """Return the id of the open chat's last row."""
-    return (await page.inbox.glance())[1]
+    return (await page.inbox.glance()).last
 
 
 @asynccontextmanager

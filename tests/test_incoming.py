@@ -281,11 +281,11 @@ async def test_what_was_opened_while_postgres_was_away_is_recorded_later(running
         session = running.seats.live(account)
         assert session
         async with asyncio.timeout(30):
-            while not (await session.page.inbox.glance())[0]:  # opened, and with that read
+            while not (await session.page.inbox.glance()).name:  # opened, and with that read
                 await asyncio.sleep(0.1)
             with pytest.raises(DatabaseUnavailable):
                 await incoming.run_once()
-        assert await session.page.inbox.unread() == []
+        assert (await session.page.inbox.glance()).unread == ()
         incoming.database = running.database
     assert [item["text"] for item in await recorded(running, account, 2)] == ["Hello?", "Anybody?"]
 

@@ -26,7 +26,7 @@ async def arrive(pages: Pages, linked: Linked, phone: str, *said: str) -> Unread
         await pages.phone(linked[0], "incoming", phone=phone, text=text)
 
     async def shown() -> list[Unread]:
-        unread = await linked[1].inbox.unread()
+        unread = (await linked[1].inbox.glance()).unread
         return [one for one in unread if phone[-4:] in one.title and one.count == len(said)]
 
     return (await until(shown))[0]
@@ -47,7 +47,7 @@ async def test_an_unread_chat_is_opened_and_read(pages: Pages, page: WhatsApp, l
     assert [bubble.text for bubble in unrecorded(conversation, {}, InboxMemory(), StopWords())] == texts(conversation)
 
     async def gone() -> bool:
-        return unread not in await page.inbox.unread()
+        return unread not in (await page.inbox.glance()).unread
 
     await until(gone)
 
@@ -61,7 +61,7 @@ async def test_more_unread_messages_than_the_page_keeps(pages: Pages, page: What
     assert texts(conversation) == said
 
     async def at_the_end() -> bool:
-        return (await page.inbox.glance())[1] == conversation.bubbles[-1].id
+        return (await page.inbox.glance()).last == conversation.bubbles[-1].id
 
     await until(at_the_end)
 
@@ -88,7 +88,7 @@ async def test_a_saved_contact_is_a_name_until_a_number_opened_its_chat(
     await pages.phone(linked[0], "incoming", phone=ELSEWHERE, text="It is Ben")
 
     async def shown() -> list[Unread]:
-        return [one for one in await page.inbox.unread() if "Ben" in one.title]
+        return [one for one in (await page.inbox.glance()).unread if "Ben" in one.title]
 
     conversation = await page.inbox.open((await until(shown))[0])
     assert conversation
@@ -132,7 +132,7 @@ async def test_a_contact_saved_under_another_number_is_not_that_number(
     await pages.phone(linked[0], "incoming", phone=saved, text="STOP")
 
     async def shown() -> list[Unread]:
-        return [one for one in await page.inbox.unread() if "900123" in one.title]
+        return [one for one in (await page.inbox.glance()).unread if "900123" in one.title]
 
     conversation = await page.inbox.open((await until(shown))[0])
     assert conversation
@@ -165,11 +165,11 @@ async def test_a_group_is_left_out_in_the_list_and_in_the_chat(pages: Pages, pag
     await page.settle_in()
     row = page._page.get_by_role("row").filter(has=page._page.get_by_title("Book club", exact=True))
     await row.locator('[aria-label="1 unread message"]').first.wait_for()
-    assert [one for one in await page.inbox.unread() if "club" in one.title] == []
+    assert [one for one in (await page.inbox.glance()).unread if "club" in one.title] == []
     await row.click()
 
     async def opened() -> bool:
-        return (await page.inbox.glance())[0] == "Book club"
+        return (await page.inbox.glance()).name == "Book club"
 
     await until(opened)
     conversation = await page.inbox.conversation()
@@ -213,7 +213,7 @@ async def test_what_arrives_is_waited_for(pages: Pages, page: WhatsApp, linked: 
     for text in ("one", "two"):
         await pages.phone(linked[0], "incoming", phone=phone, text=text)
     await page.inbox.arrival()
-    assert any(phone[-4:] in one.title and one.count == 2 for one in await page.inbox.unread())
+    assert any(phone[-4:] in one.title and one.count == 2 for one in (await page.inbox.glance()).unread)
 
 
 # --- what is new ---------------------------------------------------------------------------------------------------

@@ -5,9 +5,11 @@ Opening a chat marks its messages as read for their sender, as it does for a per
 
 import json
 import re
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from browser.page.bubbles import Bubble
 from browser.page.chat_owner import is_group, numbers_called, numbers_in
@@ -18,6 +20,9 @@ from browser.page.screens import says
 from browser.page.text_matching import plain
 from errors import SendError
 
+#: Seconds for which a page is taken to be as it was read while no change of its document was noted. A change of style
+#: sheets alone, which may show or hide an element, is not noted.
+GLANCE_SECONDS = 20.0
 MAX_UNREAD = 300  # unread messages of one chat that are read: scrolling back takes time
 
 
@@ -28,6 +33,18 @@ class Unread:
     #: exactly as in the list: with bidi marks, and perhaps an announcement before the name
     title: str
     count: int
+
+
+@dataclass(frozen=True)
+class Glance:
+    """Where new messages show."""
+
+    #: the open chat's title: a number, or a saved contact's name; empty without a chat
+    name: str
+    #: id of the open chat's last message in the DOM
+    last: str | None
+    #: the visible rows with unread messages, except those that are known to be groups
+    unread: tuple[Unread, ...]
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,8 @@ class Inbox:
 
     def __init__(self, reader: Reader, history: History, chats: Chats) -> None:
         self._reader, self._history, self._chats = reader, history, chats
+        #: the last glance, and when the page was read for it, by time.monotonic(), which also marks it in the page
+        self._glanced: tuple[Glance, float] | None = None
 
     async def arrival(self) -> None:
         """Wait until the chat list has not changed for a while, or give up if it never stops changing.
@@ -73,10 +92,18 @@ class Inbox:
                 return
             before = seen
 
-    async def unread(self) -> list[Unread]:
-        """Read the visible rows that show a number of unread messages, except those that are known to be groups."""
-        rows = await self._reader.ask("chats")
-        return [Unread(row["title"], count) for row in rows if (count := unread_count(row)) and not row["group"]]
+    async def glance(self) -> Glance:
+        """Look for new messages. A page on which nothing has changed is not read again until GLANCE_SECONDS are over.
+
+        For a page at rest only: what is read for a message in hand is always read from the page.
+        """
+        began = time.monotonic()
+        before, self._glanced = self._glanced, None
+        if before and began - before[1] >= GLANCE_SECONDS:
+            before = None
+        read = await self._reader.ask("glance", known=before and before[1], mark=began)
+        self._glanced = before if read is None and before else (_glance(read), began)
+        return self._glanced[0]
 
     async def further(self) -> bool:
         """Scroll the chat list on; at its end go back to its top and return False."""
@@ -90,12 +117,6 @@ class Inbox:
         """Open an unread row's chat and read it. Raise WrongChat, or the error of the screen that is shown."""
         await self._chats.open_row(unread.title)
         return await self.conversation(unread.count)
-
-    async def glance(self) -> tuple[str, str | None]:
-        """Return the open chat's name, empty without one, and the id of its last message in the DOM."""
-        chat = await self._reader.ask("chat")
-        bubbles = await self._reader.bubbles()
-        return chat["title"] or chat["label"], bubbles[-1].id if bubbles else None
 
     async def conversation(self, unread: int = 0, seen: str | None = None) -> Conversation | None:
         """Read the open chat at its end; None when none is open.
@@ -175,3 +196,9 @@ class Inbox:
             re.compile(rf"^\s*(?:{words})\s*$", re.IGNORECASE)
         )
         await self._reader.click(button.last)
+
+
+def _glance(read: dict[str, Any]) -> Glance:
+    rows = [(row, unread_count(row)) for row in read["rows"]]
+    unread = tuple(Unread(row["title"], count) for row, count in rows if count and not row["group"])
+    return Glance(str(read["name"]), read["last"], unread)

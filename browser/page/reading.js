@@ -207,33 +207,60 @@
       .map((row) => row.textContent.slice(0, 200));
   };
 
+  const titleIn = (root, alternatives) => {
+    const title = one(root, alternatives);
+    return title?.getAttribute("title") || title?.textContent || "";
+  };
+
+  // A row of the chat list, without its icons.
+  const listed = (css, row) => {
+    const unread = one(row, css.chat_unread);
+    return {
+      shown: shown(row), unread: unread ? `${unread.textContent} ${label(unread)}` : "", group: !!one(row, css.chat_group),
+      title: titleIn(row, css.chat_title),
+    };
+  };
+
   const chats = ({ css }) => {
     const used = css.chat_row.find((each) => document.querySelector(each));
-    return all(document, css.chat_row).map((row, nth) => {
-      const title = one(row, css.chat_title);
-      const mark = one(row, css.chat_status);
-      const unread = one(row, css.chat_unread);
-      return {
-        css: used, nth, shown: shown(row), status: icons(mark ?? row),
-        unread: unread ? `${unread.textContent} ${label(unread)}` : "", group: !!one(row, css.chat_group),
-        own: !!within(row, css.chat_own),
-        title: title?.getAttribute("title") || title?.textContent || "",
-      };
-    }).filter((row) => row.shown);
+    return all(document, css.chat_row).map((row, nth) => ({
+      css: used, nth, ...listed(css, row), status: icons(one(row, css.chat_status) ?? row), own: !!within(row, css.chat_own),
+    })).filter((row) => row.shown);
   };
 
   // The open chat: its title in the header and its label on the box, the content of the box, and the page's own words
   // in it, such as a notice in the place of the box.
   const chat = ({ css }) => {
     const box = all(document, css.compose).find(shown) ?? null;
-    const title = one(document, css.header_title);
     const main = mainOf(css);
     const outside = new Set(["panel", "header", "compose"].flatMap((name) => all(document, css[name])));
     return {
       notice: ownWords(main, outside),
       box: !!box, label: box ? label(box) : "", ...words(box),
-      title: title?.getAttribute("title") || title?.textContent || "",
+      title: titleIn(document, css.header_title),
       ids: bearers(css, panelOf(css)).map(([id]) => id),
+    };
+  };
+
+  // Where new messages show: the open chat's name, its last message, the chat list. The answer is null if `known` is the
+  // mark of the last glance and nothing in the document has changed since. Of the changes only the first is noted, so
+  // that a busy page is not slowed down. A change of style sheets alone is not seen.
+  let glanced = null;
+  const changed = () => {
+    glanced = null;
+    watch.disconnect();
+  };
+  const watch = new MutationObserver(changed);
+  const glance = ({ css, known, mark }) => {
+    if (watch.takeRecords().length) changed();
+    if (glanced !== null && glanced === known) return null;
+    watch.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
+    glanced = mark;
+    const box = all(document, css.compose).find(shown);
+    return {
+      name: titleIn(document, css.header_title) || (box ? label(box) : ""),
+      last: bearers(css, panelOf(css)).at(-1)?.[0] ?? null,
+      rows: all(document, css.chat_row).map((row) => listed(css, row)).filter((row) => row.shown),
     };
   };
 
@@ -304,7 +331,7 @@
     return list?.scrollTop !== before;
   };
 
-  const readers = { sight, place, census, rows, notices, chats, chat, contact, loose, ready, top, scroll,
+  const readers = { sight, place, census, rows, notices, chats, chat, glance, contact, loose, ready, top, scroll,
     scrollChats };
   // NUL and halves of surrogate pairs, which Postgres cannot store, are removed from every text of the page.
   const printable = (_, value) => (typeof value === "string" ? value.replace(/[\0\p{Cs}]/gu, "") : value);

@@ -12,7 +12,7 @@ from datetime import timedelta
 from weakref import WeakKeyDictionary
 
 from browser.page.bubbles import Bubble, own_id
-from browser.page.inbox import Conversation
+from browser.page.inbox import Conversation, Glance
 from browser.page.screens import Screen
 from browser.page.whatsapp import WhatsApp
 from errors import DatabaseError, PostriderError
@@ -88,18 +88,18 @@ class Incoming:
             if self.seats.draining(session.account) or self.seats.live(session.account) is not session:
                 return False
             memory, began = self._memory(session.page), time.monotonic()
+            glance = await session.page.inbox.glance()
             if (
-                await self._look_at_open(session, memory)
-                or await self._open_unread(session, memory)
+                await self._look_at_open(session, memory, glance)
+                or await self._open_unread(session, memory, glance)
                 or await self._go_on(session, memory)
             ):
                 return True
             return await self._keep_current(session, memory, began)
 
-    async def _look_at_open(self, session: Session, memory: InboxMemory) -> bool:
+    async def _look_at_open(self, session: Session, memory: InboxMemory, glance: Glance) -> bool:
         """Read the open chat if it has changed; return whether it was read."""
-        name, last = await session.page.inbox.glance()
-        if not name or (name, last) == memory.seen:
+        if not glance.name or (glance.name, glance.last) == memory.seen:
             return False
         conversation = await session.page.inbox.conversation(seen=memory.seen[1])
         if conversation is None:
@@ -107,9 +107,9 @@ class Incoming:
         await self._take(session.account, session.page, conversation)
         return True
 
-    async def _open_unread(self, session: Session, memory: InboxMemory) -> bool:
+    async def _open_unread(self, session: Session, memory: InboxMemory, glance: Glance) -> bool:
         """Open one chat of the list in view that shows as unread, and read it."""
-        now, waiting = time.monotonic(), await session.page.inbox.unread()
+        now, waiting = time.monotonic(), glance.unread
         memory.tried = {one: at for one, at in memory.tried.items() if one in waiting and now - at < REOPEN_SECONDS}
         for unread in waiting:
             if unread.title not in memory.groups and unread not in memory.tried:
