@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from browser.engine.engine import Look
-from browser.page.bubbles import Side
+from browser.page.bubbles import Side, Tick, read_statuses
 from browser.page.reader import Reader
 from browser.page.text_matching import EMOJI, essence
 
@@ -86,3 +86,21 @@ async def test_a_bubble_says_what_was_sent(reader: Reader, texts: list[str]) -> 
 async def test_a_text_is_read_with_its_numbers_and_dashes(reader: Reader, text: str) -> None:
     await reader.page.evaluate(DRAW, [{"text": text}])
     assert [bubble.text for bubble in await reader.bubbles()] == [text]
+
+
+async def test_a_status_is_read_without_the_text(reader: Reader) -> None:
+    drawn = [
+        {"text": "the words", "ack": ack, "quote": quote} for ack in (0, 1, 2, 3, -1) for quote in (None, "theirs")
+    ]
+    await reader.page.evaluate(DRAW, [*drawn, {"text": "the words", "mine": False, "ack": None}])
+    bubbles = await reader.bubbles()
+    wanted = {bubble.id: bubble.tick for bubble in bubbles[1:]}
+    assert set(wanted.values()) == set(Tick)
+    read = await reader.ask("statuses", ids=[*wanted, "none has this id"])
+    assert "words" not in str(read)
+    told = read_statuses(read, SELECTORS)
+    assert told.keys() == wanted.keys()
+    # Some pages say only beside the status, by a label, that a message was not sent.
+    assert all(
+        told[name] is tick or (tick is Tick.FAILED and told[name] is Tick.UNKNOWN) for name, tick in wanted.items()
+    )

@@ -83,6 +83,11 @@ def read_bubbles(rows: Iterable[dict[str, Any]], selectors: Selectors) -> list[B
     return [_read(row, selectors) for row in rows]
 
 
+def read_statuses(rows: Iterable[dict[str, Any]], selectors: Selectors) -> dict[str, Tick]:
+    """Make the statuses by message of what reading.js returns: UNKNOWN or FAILED for one that was not sent."""
+    return {row["id"]: _status(row, selectors)[0] for row in rows}
+
+
 def _read(row: dict[str, Any], selectors: Selectors) -> Bubble:
     tick, mark = _status(row, selectors)
     side = _side(row, tick)

@@ -177,27 +177,37 @@
       a.compareDocumentPosition(b) & Node.DOCUMENT_POSITION_FOLLOWING ? -1 : 1);
   };
 
+  // A message without what it quotes: the quotes in it, and its own nodes of the first alternative that finds any.
+  const partsOf = (css, node) => {
+    const quotes = new Set(css.quote.flatMap((each) => all(node, [each])));
+    const own = (alternatives) => alternatives
+      .map((each) => all(node, [each]).filter((found) => ![...quotes].some((quote) => quote.contains(found))))
+      .find((found) => found.length) ?? [];
+    return { quotes, own };
+  };
+  const marksOf = (css, node, { quotes, own }) =>
+    ({ status: own(css.meta).flatMap((each) => icons(each)), icons: icons(node, quotes) });
+
   // Every message in the DOM. One far from the view keeps its id and loses its content.
   const rows = ({ css }) => {
     const panel = panelOf(css);
     return bearers(css, panel).map(([id, node]) => {
-      const quotes = new Set(css.quote.flatMap((each) => all(node, [each])));
-      const own = (alternatives) => alternatives
-        .map((each) => all(node, [each]).filter((found) => ![...quotes].some((quote) => quote.contains(found))))
-        .find((found) => found.length) ?? [];
-      const metas = own(css.meta);
+      const { quotes, own } = partsOf(css, node);
       const [box, body, failed] = [css.box, css.text, css.failed].map((each) => own(each)[0] ?? null);
       const marks = (alternatives) => alternatives.some((each) => within(node, [each]));
       return {
-        id, ...words(body, quotes),
-        content: node.childElementCount > 0, written: !!body, bubble: !!(metas.length || box || body),
+        id, ...words(body, quotes), ...marksOf(css, node, { quotes, own }),
+        content: node.childElementCount > 0, written: !!body, bubble: !!(own(css.meta).length || box || body),
         notice: marks(css.notice), outgoing: marks(css.outgoing), incoming: marks(css.incoming),
         side: side(box ?? node.firstElementChild ?? node, panel),
         failed: failed && (label(failed) || failed.innerText || "failed"),
-        status: metas.flatMap((each) => icons(each)), icons: icons(node, quotes),
       };
     });
   };
+
+  // The icons of these messages, as far as they are in the DOM; their texts are not read.
+  const statuses = ({ css, ids }) => bearers(css, panelOf(css)).filter(([id]) => ids.includes(id))
+    .map(([id, node]) => ({ id, ...marksOf(css, node, partsOf(css, node)) }));
 
   // The rows between the messages: dates, notices, and the divider with the number of unread messages.
   const notices = ({ css }) => {
@@ -331,7 +341,7 @@
     return list?.scrollTop !== before;
   };
 
-  const readers = { sight, place, census, rows, notices, chats, chat, glance, contact, loose, ready, top, scroll,
+  const readers = { sight, place, census, rows, statuses, notices, chats, chat, glance, contact, loose, ready, top, scroll,
     scrollChats };
   // NUL and halves of surrogate pairs, which Postgres cannot store, are removed from every text of the page.
   const printable = (_, value) => (typeof value === "string" ? value.replace(/[\0\p{Cs}]/gu, "") : value);

@@ -18,7 +18,7 @@ from browser.engine.engine import Engine, Look
 from browser.engine.playwright_calls import bounded
 from browser.engine.process import kill_browsers_of
 from browser.engine.proxy import Proxy
-from browser.page.bubbles import Bubble, Tick
+from browser.page.bubbles import Bubble, Tick, read_statuses
 from browser.page.census import ESSENTIAL, Census
 from browser.page.chats import Chats
 from browser.page.compose import ComposeBox
@@ -332,8 +332,12 @@ class WhatsApp:
         return found
 
     async def ticks(self, ids: Collection[str]) -> dict[str, Tick]:
-        """Read the status of these messages, as far as they are in the open chat's DOM."""
-        return {bubble.id: bubble.tick for bubble in await self._reader.bubbles() if bubble.id in ids}
+        """Read the status of these messages, as far as they are in the open chat's DOM; their texts are not read.
+
+        A message that was not sent is UNKNOWN or FAILED.
+        """
+        rows = await self._reader.ask("statuses", ids=sorted(ids))
+        return read_statuses(rows, self._reader.selectors)
 
     async def chat_ticks(self) -> dict[str, Tick]:
         """Read the chat list's visible rows: subscriber → status of the last message, if that is ours."""
