@@ -52,6 +52,7 @@ bench: install ## Measure speed and memory, compared with other ways to do the s
 	@$(BIN)/postrider bench fairness
 	@$(BIN)/postrider bench sessions
 	@$(BIN)/postrider bench memory
+	@$(BIN)/postrider bench idle
 
 faults: install-dev ## Break a running cluster at random, RUNS times, and compare all records at the end
 	@PYTHONPATH=.:tests $(BIN)/python -m faults --runs $(RUNS)

@@ -277,6 +277,23 @@ def _memory(
     _run(lambda settings: asyncio.run(memory.run(live or [1, 5, 10], settings.data_dir / "bench")), log_level="error")
 
 
+@bench_cli.command("idle")
+def _idle(
+    live: Annotated[
+        list[int] | None, typer.Option(help="Number of live sessions; may be repeated. Default: 0 and 10.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds of each round.")] = 25,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; the median is reported.")] = 3,
+) -> None:
+    """Measure the CPU of sessions that have nothing to do: the worker, Playwright's driver, the browsers."""
+    from bench import idle
+
+    _run(
+        lambda settings: asyncio.run(idle.run(live or [0, 10], seconds, rounds, settings.data_dir / "bench")),
+        log_level="error",
+    )
+
+
 @bench_cli.command("deliveries")
 def _deliveries(
     endpoints: Annotated[
