@@ -23,6 +23,7 @@ from errors import SettingsWrong
 
 MIN_SECRET = 16  # characters that a key or secret must have
 ENCRYPTION_KEY_BYTES = 32  # AES-256
+KEYS_OF_AN_ORG = 5  # keys of an org that may each make all the requests that a key may make
 
 Seconds = Annotated[float, Field(ge=0)]
 Duty = Literal["sessions", "webhooks"]
@@ -175,6 +176,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Requests of a key, and of an IP address: this many at once, and as many a minute after that.",
     )
+    org_rate_limit_per_minute: int | None = Field(
+        default=None,
+        ge=0,
+        description="The same of all keys of an org together. Unset: five times RATE_LIMIT_PER_MINUTE.",
+    )
     retention_days: float = Field(
         default=90,
         ge=0,
@@ -326,6 +332,13 @@ class Settings(BaseSettings):
         if given is not None:
             return given
         return () if self.production else LOOPBACK_NETWORKS
+
+    @property
+    def requests_of_an_org(self) -> int:
+        """The limit of all keys of an org together; 0 is none."""
+        if self.org_rate_limit_per_minute is None:
+            return self.rate_limit_per_minute * KEYS_OF_AN_ORG
+        return self.org_rate_limit_per_minute
 
     @property
     def profiles(self) -> Path:

@@ -33,7 +33,7 @@ from sql.ids import new_id
 MESSAGE = "Your order has left our warehouse and should reach you on Thursday between 9 and 12. Track it in our app."
 PEERS = Path(__file__).parent / "peers"
 #: no request of the benchmark is refused, but each is counted
-LIMITS = {"MAX_QUEUED": "100000000", "RATE_LIMIT_PER_MINUTE": "100000000"}
+LIMITS = dict.fromkeys(("MAX_QUEUED", "RATE_LIMIT_PER_MINUTE", "ORG_RATE_LIMIT_PER_MINUTE"), "100000000")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from fixtures_api import ADMIN_KEY, api, client_of, running
+from fixtures_api import ADMIN_KEY, api, client_of, running, settings
+from fixtures_webhooks import put_org
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,8 +12,9 @@ from api.http import rate_limit, unknown_keys
 from api.http.cached import Cached
 from api.http.rate_limit import Buckets
 from api.http.unknown_keys import UnknownKeys
+from crypto import hash_key
 from errors import DatabaseBusy
-from sql.database import Row
+from sql.database import Database, Row
 
 
 class Clock:
@@ -112,6 +114,29 @@ async def test_what_one_key_has_too_much_does_not_count_for_its_address(database
         for _ in range(9):
             assert (await one.get("/jobs")).status_code == 429, "the key's"
         assert [(await other.get("/jobs")).status_code for _ in range(4)] == [401] * 3 + [429]
+
+
+async def test_the_keys_of_an_org_are_limited_together_and_no_other_org_is(
+    database_url: str, database: Database
+) -> None:
+    await put_org(database, "org_other")
+    keys = [f"key-of-{n}" for n in range(4)]
+    for key, org in zip(keys, ["org_default"] * 3 + ["org_other"], strict=True):
+        await database.all("create_key", id=f"key_{key}", org=org, name=key, hash=hash_key(key), signing_secret=None)
+    async with running(database_url, rate_limit_per_minute=4, org_rate_limit_per_minute=6) as app:
+        *ours, other = [client_of(app, f"10.0.0.{n}", x_api_key=key) for n, key in enumerate(keys)]
+        answers = [await client.get("/jobs") for client in ours for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200] * 6 + [429] * 3
+        assert answers[-1].headers["retry-after"] == "10"
+        assert answers[-1].json()["detail"] == "More than 6 requests a minute of all keys of this org together."
+        assert [(await other.get("/jobs")).status_code for _ in range(5)] == [200] * 4 + [429]
+
+
+@pytest.mark.parametrize(
+    ("key", "org", "most"), [(6000, None, 30_000), (0, None, 0), (6000, 0, 0), (6000, 100, 100), (0, 100, 100)]
+)
+def test_an_org_may_ask_five_times_as_much_as_a_key_unless_told_otherwise(key: int, org: int | None, most: int) -> None:
+    assert settings(rate_limit_per_minute=key, org_rate_limit_per_minute=org).requests_of_an_org == most
 
 
 async def test_five_links_an_hour_of_an_address(database_url: str) -> None:

@@ -80,7 +80,7 @@ def make_context(settings: Settings, database: Database) -> Context:
         sealer=Sealer.from_text(settings.encryption_key.get_secret_value()),
         schema_state=Cached(partial(database.all, "schema_state"), PROBES_SHARE),
         unknown_keys=UnknownKeys(),
-        rate_limit=RateLimit(settings.rate_limit_per_minute, settings.trust_proxy_hops),
+        rate_limit=RateLimit(settings.rate_limit_per_minute, settings.requests_of_an_org, settings.trust_proxy_hops),
         max_queued=settings.max_queued,
         production=settings.production,
         proxied=settings.trust_proxy_hops > 0,

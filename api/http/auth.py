@@ -32,7 +32,7 @@ class Caller:
 
 
 async def permit(request: Request) -> Caller:
-    """Authenticate the caller. Raises Unauthorized, TooManyRequests for its key or address, EncryptionKeyMissing."""
+    """Authenticate the caller. Raises Unauthorized, TooManyRequests, EncryptionKeyMissing."""
     context = of(request)
     context.rate_limit.check_address(request)
     key = await _find_key(context, hash_key(request.headers.get("x-api-key", "")))
@@ -40,8 +40,9 @@ async def permit(request: Request) -> Caller:
         context.rate_limit.count_address(request)
         raise Unauthorized
     bind_more(key_id=key["id"], org=key["org_id"])
-    # The key first: what one key has too much does not count for the others behind the same address.
+    # The key first, then the org: what one has too much does not count for the others behind it.
     context.rate_limit.count_key(key["id"])
+    context.rate_limit.count_org(key["org_id"])
     context.rate_limit.count_address(request)
     if key["signing_secret"] is not None and request.method not in READING:
         await _check_signature(context, request, key)

@@ -1,4 +1,4 @@
-"""Rate limits per key and per address, counted in this process, and the address of a client behind proxies."""
+"""Rate limits per key, org and address, counted in this process, and the address of a client behind proxies."""
 
 import math
 import time
@@ -52,28 +52,37 @@ class Buckets:
 
 
 class RateLimit:
-    """Limits each key and each address to `per_minute` requests at once, and as many a minute; 0 switches it off."""
+    """Limits each key and each address to `per_minute` requests at once, and as many a minute; each org to `per_org`.
 
-    def __init__(self, per_minute: int, proxies: int) -> None:
-        self._per_minute = per_minute
+    0 switches a limit off.
+    """
+
+    def __init__(self, per_minute: int, per_org: int, proxies: int) -> None:
+        self._per_minute, self._per_org = per_minute, per_org
         self._addresses, self._keys = Buckets(per_minute, 60.0), Buckets(per_minute, 60.0)
+        self._orgs = Buckets(per_org, 60.0)
         self._qr_tokens = Buckets(QR_TOKENS_PER_HOUR, 3600.0)
         self._proxies = proxies
 
     def check_address(self, request: Request) -> None:
         """Raise TooManyRequests if a request of its client's address would be too many; count nothing."""
         if self._per_minute:
-            self._refuse(self._addresses.wait(self._address(request)), "address")
+            _refuse(self._addresses.wait(self._address(request)), self._per_minute, "this address")
 
     def count_address(self, request: Request) -> None:
         """Count a request for its client's address; raises TooManyRequests."""
         if self._per_minute:
-            self._refuse(self._addresses.take(self._address(request)), "address")
+            _refuse(self._addresses.take(self._address(request)), self._per_minute, "this address")
 
     def count_key(self, key_id: str) -> None:
         """Count a request of a key; raises TooManyRequests."""
         if self._per_minute:
-            self._refuse(self._keys.take(key_id), "key")
+            _refuse(self._keys.take(key_id), self._per_minute, "this key")
+
+    def count_org(self, org: str) -> None:
+        """Count a request of any key of an org; raises TooManyRequests."""
+        if self._per_org:
+            _refuse(self._orgs.take(org), self._per_org, "all keys of this org together")
 
     def count_qr_token(self, request: Request) -> None:
         """Count a token for the page /qr that this client's address makes; raises TooManyRequests."""
@@ -84,10 +93,11 @@ class RateLimit:
     def _address(self, request: Request) -> str:
         return client_address(request, self._proxies)
 
-    def _refuse(self, wait: float, kind: str) -> None:
-        if wait:
-            detail = f"More than {self._per_minute} requests a minute of this {kind}."
-            raise TooManyRequests(detail, retry_after=max(1, math.ceil(wait)))
+
+def _refuse(wait: float, most: int, whose: str) -> None:
+    if wait:
+        detail = f"More than {most} requests a minute of {whose}."
+        raise TooManyRequests(detail, retry_after=max(1, math.ceil(wait)))
 
 
 def client_address(request: Request, proxies: int) -> str:
