@@ -28,7 +28,7 @@ from tasks.periodic import run_every
 from tasks.pulse import DEAD, PULSE, Pulse
 from tasks.queue import FAST, SLOW, Consumer, make_app
 from wiring.shared import PATIENCE
-from wiring.webhooks import ENDPOINT_SLOTS, SLOW_SLOTS, slow_lanes
+from wiring.webhooks import ENDPOINT_SLOTS, SLOW_SLOTS, crowd_of
 
 BODY = 600  # bytes of an event's data, about what JobCompleted has
 BATCH = 1000  # events of each endpoint in one transaction
@@ -41,26 +41,26 @@ class Outbox:
 
     database: Database
 
-    async def add_endpoints(self, url: str, count: int) -> list[str]:
+    async def add_endpoints(self, url: str, count: int, org: str = "org_default") -> list[str]:
         """Register a URL as `count` endpoints, each with its own type of event; return their ids."""
         names = [new_id("whe_") for _ in range(count)]
         async with self.database.transaction() as tx:
             for name in names:
                 sealed = SEALER.seal(new_secret("whsec_").encode(), name.encode())
                 await tx.all(
-                    "create_endpoint", id=name, org="org_default", url=url, events=[name], description="",
+                    "create_endpoint", id=name, org=org, url=url, events=[name], description="",
                     signature="v1", secret=sealed, public_key=None, headers="{}", retry="{}", per_second=None,
                 )  # fmt: skip
         return names
 
-    async def add_events(self, endpoints: list[str], each: int) -> None:
+    async def add_events(self, endpoints: list[str], each: int, org: str = "org_default") -> None:
         """Write `each` events for each of these endpoints, and wake their lanes."""
         while each > 0:
             async with self.database.transaction() as tx:
                 await tx.connection.execute(
-                    "select record_event('org_default', name, %s, null, null, 1)"
+                    "select record_event(%s, name, %s, null, null, 1)"
                     " from generate_series(1, %s), unnest(%s::text[]) as name",
-                    ['{"x":"' + "x" * (BODY - 80) + '"}', min(each, BATCH), endpoints],
+                    [org, '{"x":"' + "x" * (BODY - 80) + '"}', min(each, BATCH), endpoints],
                 )
             each -= BATCH
         await self.database.all("wake", lanes=endpoints)
@@ -119,7 +119,7 @@ async def delivering(database: Database, url: str, dead: float = DEAD) -> AsyncI
     )
     deliveries = DeliveryWork(database, lanes.worker, requests, ResultWriter(database), lanes.stopping.is_set)
     lanes.works = {"endpoint": deliveries}
-    app = make_app(url, lanes.drain, _nothing, size=10, drains={SLOW: slow_lanes(lanes, deliveries).drain})
+    app = make_app(url, lanes.drain, _nothing, size=10, drains={SLOW: crowd_of(lanes, deliveries).drain})
     pulse = Pulse(url, 900, dead)
     consumers = [Consumer(app, [FAST], ENDPOINT_SLOTS, 5), Consumer(app, [SLOW], SLOW_SLOTS, 5)]
 
@@ -137,15 +137,17 @@ async def delivering(database: Database, url: str, dead: float = DEAD) -> AsyncI
             asyncio.create_task(run_every("pulse", PULSE, pulse.run_once)),
             asyncio.create_task(run_every("signs of life", dead / 5, live)),
         ]
-        yield
-        lanes.stopping.set()
-        for consumer in consumers:
-            consumer.stop()
-        await asyncio.wait(running)
-        for duty in beating:
-            duty.cancel()
-        await asyncio.wait(beating)
-    await pulse.close()
+        try:
+            yield
+        finally:
+            lanes.stopping.set()
+            for consumer in consumers:
+                consumer.stop()
+            await asyncio.wait(running)
+            for duty in beating:
+                duty.cancel()
+            await asyncio.wait(beating)
+            await pulse.close()
 
 
 async def _nothing() -> None:

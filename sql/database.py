@@ -16,6 +16,7 @@ from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 from errors import DatabaseBusy, DatabaseError, DatabaseFull, DatabaseSlow, DatabaseUnavailable
 from sql.loader import queries
 from sql.pool import Pool
+from sql.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -263,9 +264,15 @@ class Share(Database):
         self._prepare = prepare
         self._pool = pool
         self._most = most
-        self._turn = asyncio.Semaphore(most)
+        self._turns, self._group = Turns(most), ""
         self._patience = patience
         self._rest = rest
+
+    def of(self, group: str) -> "Share":
+        """Return the same share for a group of callers: the groups take turns, however many each has waiting."""
+        share = Share(self.url, self._pool, self._most, self._patience, self._rest, prepare=self._prepare)
+        share._turns, share._group = self._turns, group
+        return share
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -287,14 +294,14 @@ class Share(Database):
             # As long as the call took, so that other callers find Postgres idle half of the time.
             await asyncio.sleep(min(time.monotonic() - began, self._rest))
         finally:
-            self._turn.release()
+            self._turns.release()
 
     async def _wait_for_turn(self) -> None:
         began = time.monotonic()
         with translated():
             try:
                 async with asyncio.timeout(self._patience):
-                    await self._turn.acquire()
+                    await self._turns.acquire(self._group)
             except TimeoutError as error:
                 raise self._pool.timed_out(self._most, began) from error
 

@@ -2,12 +2,12 @@
 
 import resource
 from collections.abc import Sequence
-from dataclasses import replace
 from urllib.parse import urlsplit
 
 import httpx2
 
 from resolver import Resolver
+from tasks.delivery.crowd import Crowd
 from tasks.delivery.dialer import DNS_PROBE_HOST, Dialer
 from tasks.delivery.lane import DeliveryWork
 from tasks.delivery.request import Requests
@@ -35,7 +35,7 @@ def make_webhooks(frame: Frame, common: Sequence[str]) -> Part:
         ResultWriter(frame.database),
         frame.lanes.stopping.is_set,
     )
-    frame.drains[SLOW] = slow_lanes(frame.lanes, deliveries).drain
+    frame.drains[SLOW] = crowd_of(frame.lanes, deliveries).drain
     return Part(
         duty="webhooks",
         works={"endpoint": deliveries},
@@ -53,9 +53,6 @@ def _most_requests() -> int:
     return max(1, min(Requests.most, soft // 2))
 
 
-def slow_lanes(lanes: Lanes, deliveries: DeliveryWork) -> Lanes:
-    """Return the lanes that drain the slow queue, with few concurrent database calls."""
-    share = lanes.database.share(SLOW_CONNECTIONS, rest=LONGEST_REST)
-    # With a result writer of its own: a thousand requests that time out together must not delay other results.
-    work = replace(deliveries, database=share, results=ResultWriter(share))
-    return replace(lanes, database=share, works={"endpoint": work})
+def crowd_of(lanes: Lanes, deliveries: DeliveryWork) -> Crowd:
+    """Return what drains the slow queue, with few concurrent database calls."""
+    return Crowd(lanes, deliveries, lanes.database.share(SLOW_CONNECTIONS, rest=LONGEST_REST))

@@ -20,6 +20,9 @@ where id = %(lane)s
 returning id as lane, kind, queue, epoch, now() as began, attend_at, open_at > now() as closed,
           open_at = 'infinity' as for_good, gate_reason
 
+-- name: org_of_lane
+select org_id from lanes where id = %(lane)s
+
 -- name: end_drain
 -- Does nothing once a newer drain has begun. An attend_at from before this drain began has been attended to.
 update lanes
