@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +15,7 @@ from procrastinate.manager import JobManager
 from procrastinate.worker import Worker as ProcrastinateWorker
 
 from sql.database import CONNECTION
+from sql.loader import queries
 from sql.pool import Pool
 
 log = logging.getLogger(__name__)
@@ -26,8 +29,16 @@ POLL_SECONDS = 0.5
 RESTART_SECONDS = 1.0  # seconds before a consumer that ended is started again
 
 
+FETCHED = 50  # wake-ups of endpoints that are fetched at once; one at a time, each costs as much as a drain's statement
+LOOKED_AT = 5000  # of which they are chosen
+#: Of these queues a worker has far more slots than it fetches wake-ups at once, so that none waits in its hand.
+MANY = {FAST, SLOW}
+
+
 #: Drains a lane; it gets the lane and the id of the wake-up.
 Drainer = Callable[[str, int], Awaitable[None]]
+#: The same of an endpoint; it gets its org too.
+OrgsDrainer = Callable[[str, int, str], Awaitable[None]]
 
 
 def make_app(
@@ -36,7 +47,7 @@ def make_app(
     upkeep: Callable[[], Awaitable[None]],
     *,
     size: int,
-    drains: Mapping[str, Drainer] | None = None,
+    drains: Mapping[str, OrgsDrainer] | None = None,
 ) -> procrastinate.App:
     """Return an app that runs `drain` for each wake-up, or the drainer that `drains` has for its queue.
 
@@ -57,9 +68,13 @@ def make_app(
     app.job_manager = Wakeups(connector)
 
     @app.task(name="drain", pass_context=True)
-    async def _drain(context: procrastinate.JobContext, lane: str) -> None:
-        if context.job.id is not None:
-            await special.get(context.job.queue, drain)(lane, context.job.id)
+    async def _drain(context: procrastinate.JobContext, lane: str, org: str = "") -> None:
+        if context.job.id is None:
+            return
+        if context.job.queue in special:
+            await special[context.job.queue](lane, context.job.id, org)
+        else:
+            await drain(lane, context.job.id)
 
     # Also a canary: with no periodic task registered, procrastinate does not notice when its listener dies.
     @app.periodic(cron="*/10 * * * *")
@@ -72,7 +87,36 @@ def make_app(
 
 
 class Wakeups(JobManager):
-    """procrastinate's job manager, except that a failure to write a job's end is only logged."""
+    """procrastinate's job manager, with two differences.
+
+    Wake-ups of endpoints are fetched several at a time, org by org. A failure to write a job's end is only logged.
+    """
+
+    def __init__(self, connector: procrastinate.PsycopgConnector) -> None:
+        super().__init__(connector)
+        #: procrastinate worker id → what it fetched and has not begun
+        self._fetched: defaultdict[int, deque[procrastinate.jobs.Job]] = defaultdict(deque)
+
+    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> procrastinate.jobs.Job | None:
+        """Return a wake-up to begin, or None when none waits."""
+        if queues is None or MANY.isdisjoint(queues):
+            return await super().fetch_job(queues, worker_id)
+        fetched = self._fetched[worker_id]
+        if not fetched:
+            rows = await self.connector.execute_query_all_async(
+                queries()["fetch_wakeups"].decode(),
+                queues=list(queues), worker=worker_id, most=FETCHED, look=LOOKED_AT,
+            )  # fmt: skip
+            fetched.extend(procrastinate.jobs.Job.from_row(row) for row in rows)
+        return fetched.popleft() if fetched else None
+
+    async def put_back(self, worker_id: int) -> None:
+        """Let what a worker that ends has fetched and not begun wait again, for any worker."""
+        if fetched := self._fetched.pop(worker_id, None):
+            with suppress(procrastinate.exceptions.ConnectorException):  # `LostWakeups` makes up for it
+                await self.connector.execute_query_async(
+                    queries()["return_wakeups"].decode(), wakeups=[job.id for job in fetched]
+                )
 
     async def finish_job(
         self, job: procrastinate.jobs.Job, status: procrastinate.jobs.Status, delete_job: bool
@@ -137,6 +181,7 @@ class Consumer:
                     "the consumer of %s ended: %s", ", ".join(self.queues), error,
                     extra={"event": "consumer.ended", "queues": self.queues, "reason": str(error)},
                 )  # fmt: skip
+            await self._put_back()
             if not self._stopping.is_set():
                 log.info(
                     "starting the consumer of %s again", ", ".join(self.queues),
@@ -149,6 +194,10 @@ class Consumer:
         self._stopping.set()
         if self._worker:
             self._worker.stop()  # type: ignore[no-untyped-call]
+
+    async def _put_back(self) -> None:
+        if self.procrastinate_id is not None and isinstance(self.app.job_manager, Wakeups):
+            await self.app.job_manager.put_back(self.procrastinate_id)
 
     def _make(self) -> ProcrastinateWorker:
         return Eager(

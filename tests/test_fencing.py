@@ -116,6 +116,8 @@ ALLOWED = {
     "renew_worker": OWN + " The leases are those that are its own and have not ended.",
     "unregister_worker": OWN,
     "finish_lost_wakeup": OWN,
+    "fetch_wakeups": OWN + " Nobody has them yet, as with procrastinate_fetch_job_v2.",
+    "return_wakeups": OWN,
     "ensure_partitions": UPKEEP,
     "keep_alive": UPKEEP,
     "drop_old_partition": UPKEEP,

@@ -8,7 +8,7 @@ import procrastinate
 from settings import Settings
 from sql.database import Database
 from tasks.lanes import Lanes
-from tasks.queue import Drainer
+from tasks.queue import OrgsDrainer
 
 DRAIN_PATIENCE = 25.0  # grace period of a stop: seconds that a running drain has to end
 
@@ -23,6 +23,6 @@ class Frame:
     lanes: Lanes
     app: procrastinate.App
     #: drainers of the queues that `lanes` does not drain
-    drains: dict[str, Drainer]
+    drains: dict[str, OrgsDrainer]
     #: queues of all workers, which the last part consumes besides its own
     common: Sequence[str] = field(default=("upkeep",))

@@ -13,7 +13,7 @@ from tasks.heartbeat import Heartbeat
 from tasks.lanes import Lanes
 from tasks.part import Part
 from tasks.pulse import DEAD, Pulse
-from tasks.queue import Drainer, make_app
+from tasks.queue import OrgsDrainer, make_app
 from tasks.upkeep import Upkeep
 from tasks.worker import Worker
 from wiring.frame import Frame
@@ -34,7 +34,7 @@ def make_worker(settings: Settings, url: str, home: str | None, patience: "Patie
     worker, duties = new_id("wrk_"), settings.worker_duties
     seats = settings.seats if "sessions" in duties else 0
     database = Database(url, size=seats + CONNECTIONS, name="postrider worker", patience=PATIENCE)
-    lanes, drains = Lanes(database, worker, {}), dict[str, Drainer]()
+    lanes, drains = Lanes(database, worker, {}), dict[str, OrgsDrainer]()
     upkeep = Upkeep(database, settings.keepalive_days, settings.retention_days, lanes.stopping)
     app = make_app(url, lanes.drain, upkeep.run_once, size=CONNECTIONS, drains=drains)
     frame = Frame(settings, worker, database, lanes, app, drains)

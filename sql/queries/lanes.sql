@@ -8,6 +8,53 @@ where id = any (%(lanes)s)
 order by id
 on conflict (queueing_lock) where status = 'todo' do nothing
 
+-- name: fetch_wakeups
+-- Begin several waiting wake-ups, the first of each org before the second of any, among those that have waited longest.
+-- As procrastinate_fetch_job_v2 does for one, a lane whose earlier wake-up still runs is left out.
+with oldest as (
+    select id, lock, priority
+    from procrastinate_jobs
+    where status = 'todo' and queue_name = any (%(queues)s) and (scheduled_at is null or scheduled_at <= now())
+    order by priority desc, id
+    limit %(look)s
+), placed as materialized (
+    select oldest.id, org_id, row_number() over (partition by org_id order by oldest.priority desc, oldest.id) as place
+    from oldest
+    left join lanes on lanes.id = oldest.lock
+    where not exists (select from procrastinate_jobs where lock = oldest.lock and status = 'doing')
+    order by place, oldest.id
+    limit %(most)s
+), next as materialized (
+    select waiting.id, org_id, place
+    from placed
+    join procrastinate_jobs as waiting using (id)
+    where waiting.status = 'todo'
+    for update of waiting skip locked
+), begun as (
+    update procrastinate_jobs
+    set status = 'doing', worker_id = %(worker)s
+    from next
+    where procrastinate_jobs.id = next.id
+    returning procrastinate_jobs.*, org_id, place
+)
+select id, status, task_name, priority, lock, queueing_lock, scheduled_at, queue_name, attempts, worker_id,
+       case when org_id is null then args else args || jsonb_build_object('org', org_id) end as args
+from begun
+order by place, id
+
+-- name: return_wakeups
+-- Wake-ups that were fetched and not begun wait again.
+with returned as (
+    delete from procrastinate_jobs where id = any (%(wakeups)s) and status = 'doing'
+    returning lock
+)
+insert into procrastinate_jobs (queue_name, task_name, lock, queueing_lock, args)
+select queue, 'drain', id, id, jsonb_build_object('lane', id)
+from lanes
+where id in (select lock from returned)
+order by id
+on conflict (queueing_lock) where status = 'todo' do nothing
+
 -- name: begin_drain
 -- Raise the epoch (the fencing token), which fences off every earlier drain of the lane. No row when another wake-up of
 -- the lane is running: a worker that was frozen before it began, and whose wake-up was finished meanwhile, must not
@@ -19,9 +66,6 @@ where id = %(lane)s
       select from procrastinate_jobs where lock = lanes.id and status = 'doing' and procrastinate_jobs.id <> %(wakeup)s)
 returning id as lane, kind, queue, epoch, now() as began, attend_at, open_at > now() as closed,
           open_at = 'infinity' as for_good, gate_reason
-
--- name: org_of_lane
-select org_id from lanes where id = %(lane)s
 
 -- name: end_drain
 -- Does nothing once a newer drain has begun. An attend_at from before this drain began has been attended to.

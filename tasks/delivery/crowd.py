@@ -19,12 +19,9 @@ class Crowd:
     #: the lanes of each org that has some under way
     _orgs: "WeakValueDictionary[str, Lanes]" = field(default_factory=WeakValueDictionary)
 
-    async def drain(self, lane: str, wakeup: int) -> None:
+    async def drain(self, lane: str, wakeup: int, org: str) -> None:
         """Work on a lane, in its org's turns."""
-        # Not in turns, since it is not known yet whose: one look-up for each wake-up, and those come one at a time.
-        row = await self.lanes.database.one("org_of_lane", lane=lane)
-        if row is not None:
-            await self._of(row["org_id"]).drain(lane, wakeup)
+        await self._of(org).drain(lane, wakeup)
 
     def _of(self, org: str) -> Lanes:
         lanes = self._orgs.get(org)
