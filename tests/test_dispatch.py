@@ -222,6 +222,23 @@ async def test_what_comes_in_while_a_request_hangs_does_not_wait_for_it(
         await draining
 
 
+async def test_the_next_request_does_not_wait_until_a_success_is_written(
+    database: Database, work: DeliveryWork
+) -> None:
+    async with busy(database, ok, seconds=0.2) as receiver:
+        await run(database, "update endpoints set in_flight = 1")
+        await add_events(database, 2)
+        draining = asyncio.create_task(drain_once(database, work))
+        await under_way(receiver)
+        async with database.transaction() as tx:
+            await tx.connection.execute("select from attempts for update")
+            while len(receiver.at) < 2:
+                await asyncio.sleep(0.01)
+            assert not draining.done()
+        await draining
+    assert await value(database, "select count(*) from deliveries where state = 'delivered'") == 2, "none is lost"
+
+
 async def test_a_rate_of_one_a_second_is_kept_by_one_drain(database: Database, work: DeliveryWork) -> None:
     """The pulse would wake the lane for each of them, up to a second late."""
     async with busy(database, ok, seconds=0.0) as receiver:

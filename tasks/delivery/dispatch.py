@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from errors import DatabaseError
 from sql.database import Database, Transaction
@@ -28,6 +28,15 @@ OFFLINE_BACKOFF, OFFLINE_BACKOFF_CAP = 5.0, 60.0
 GONE, TOO_MANY_REQUESTS = 410, 429  # RFC 9110, 15.5.11; RFC 6585, 4
 
 
+class Ended(NamedTuple):
+    """A request that has ended."""
+
+    delivery: Delivery
+    answer: Answer
+    #: done once its result is committed
+    written: asyncio.Future[None]
+
+
 @dataclass
 class Dispatch:
     """The requests of one drain: as many in flight at once as the endpoint's health and rate allow."""
@@ -35,7 +44,7 @@ class Dispatch:
     database: Database
     worker: str
     #: makes a request and records its result
-    deliver: Callable[[Delivery, Connections], Coroutine[Any, Any, tuple[Delivery, Answer]]]
+    deliver: Callable[[Delivery, Connections], Coroutine[Any, Any, Ended]]
     stopping: Callable[[], bool]
     drain: Drain
     #: the URL that `health` is about
@@ -53,7 +62,9 @@ class Dispatch:
     looked: float = 0.0
     #: the health that Postgres has
     written: EndpointHealth = field(init=False)
-    under_way: set[asyncio.Task[tuple[Delivery, Answer]]] = field(default_factory=set)
+    under_way: set[asyncio.Task[Ended]] = field(default_factory=set)
+    #: results that are not committed yet; the next requests do not wait for them
+    unwritten: set[asyncio.Future[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.written = self.health
@@ -69,6 +80,9 @@ class Dispatch:
                 await self._wait()
             while self.under_way:
                 await self._wait()
+            if self.unwritten:
+                await asyncio.wait(self.unwritten)
+                self._note_written()
             if self.health != self.written or self.rate.wait:
                 await self._write(0.0, None)
         except Exception:
@@ -77,6 +91,8 @@ class Dispatch:
                 done, self.under_way = await asyncio.wait(self.under_way)
                 with suppress(DatabaseError):
                     await self._learn([task.result() for task in done])
+            if self.unwritten:
+                await asyncio.wait(self.unwritten)
             raise
         finally:
             # Only a drain that is cancelled still has any; their deliveries are released and sent again.
@@ -88,7 +104,7 @@ class Dispatch:
         """Begin requests, if at least half of the slots for requests in flight are free."""
         room = self.health.in_flight - len(self.under_way)
         early = not self.full and time.monotonic() < self.looked + POLL_SECONDS
-        if early or room < max(1, self.health.in_flight // 2):
+        if early or room < max(1, self.health.in_flight // 2) or self._is_behind():
             return
         most = self.rate.allows(room)
         if not most:
@@ -119,31 +135,48 @@ class Dispatch:
             await self._rest(self.rate.wait, "rate_limit")
             return
         pause = min(POLL_SECONDS, self.rate.wait or POLL_SECONDS)
-        if not self.under_way:
+        waited: set[asyncio.Future[Any]] = {*self.under_way}
+        if not waited or self._is_behind():
+            waited |= self.unwritten
+        if not waited:
             await asyncio.sleep(pause)
             return
-        done, self.under_way = await asyncio.wait(self.under_way, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-        if done:
-            await self._learn([task.result() for task in done])
+        done, _ = await asyncio.wait(waited, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+        self._note_written()
+        ended, self.under_way = self.under_way & done, self.under_way - done
+        if ended:
+            await self._learn([task.result() for task in ended])
 
-    async def _learn(self, results: Sequence[tuple[Delivery, Answer]]) -> None:
+    def _note_written(self) -> None:
+        """Forget the results that are committed. Raise what one of them could not be written for."""
+        ended = {written for written in self.unwritten if written.done()}
+        self.unwritten -= ended
+        for written in ended:
+            written.result()
+
+    def _is_behind(self) -> bool:
+        """Tell whether Postgres does not write results as fast as requests end."""
+        return len(self.unwritten) > self.health.in_flight
+
+    async def _learn(self, results: Sequence[Ended]) -> None:
         """Update the endpoint's health by the results; let the endpoint rest, or disable it, if they require that."""
-        before, now = self.health, max(delivery.attempt_at for delivery, _ in results)
-        for _, answer in results:
+        self.unwritten |= {written for _, _, written in results}
+        before, now = self.health, max(delivery.attempt_at for delivery, _, _ in results)
+        for _, answer, _ in results:
             if answer.ok:
                 self.health = self.health.succeeded()
             elif answer.counts:
                 overloaded = answer.status in OVERLOADED or answer.timed_out
                 self.health = self.health.failed(now, overloaded=overloaded)
-        if gone := [delivery for delivery, answer in results if answer.status == GONE]:
+        if gone := [delivery for delivery, answer, _ in results if answer.status == GONE]:
             await self._disable(gone[0].url, "It answered 410 Gone.")
         elif self.health.is_hopeless(now):
             await self._disable(self.url, "There was nothing but failures for five days.")
-        elif rest := self._rest_for([answer for _, answer in results if not answer.ok]):
+        elif rest := self._rest_for([answer for _, answer, _ in results if not answer.ok]):
             await self._rest(*rest)
         elif self.health.failures != before.failures:
             await self._write(0.0, None)
-        await self._choose_queue([answer for _, answer in results])
+        await self._choose_queue([answer for _, answer, _ in results])
 
     def _rest_for(self, failed: Sequence[Answer]) -> tuple[float, str] | None:
         """Return how many seconds the endpoint must rest now, and why."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from logs import bind
 from sql.database import Database
 from tasks.delivery.connections import Connections
-from tasks.delivery.dispatch import GONE, OFFLINE_BACKOFF, Dispatch
+from tasks.delivery.dispatch import GONE, OFFLINE_BACKOFF, Dispatch, Ended
 from tasks.delivery.endpoint_health import EndpointHealth
 from tasks.delivery.rate import Rate
 from tasks.delivery.request import Answer, Delivery, Requests
@@ -59,21 +59,23 @@ class DeliveryWork:
             self._dispatches[drain.lane] = dispatch
         return more
 
-    async def deliver(self, delivery: Delivery, connections: Connections) -> tuple[Delivery, Answer]:
-        """Make one request and record its result; return once that is committed."""
+    async def deliver(self, delivery: Delivery, connections: Connections) -> Ended:
+        """Make one request and record its result: a failure is committed by then, a success will be."""
         with bind(endpoint=delivery.endpoint_id, delivery=delivery.id, job=delivery.job_id or ""):
             answer = await self.requests.post(delivery, connections)
             state, seconds = next_of(delivery, answer)
             _log_attempt(delivery, answer, state)
             count(delivery, answer, state)
-            await self.results.write({
+            written = self.results.write({
                 "delivery": delivery.id, "claim": str(delivery.claim),
                 "attempt": delivery.attempt_id, "attempt_at": delivery.attempt_at.isoformat(),
                 "state": state, "seconds": seconds, "counts": answer.counts, "status": answer.status,
                 "error": answer.error, "duration_ms": answer.duration_ms, "response": answer.response,
                 "headers": answer.headers,
             })  # fmt: skip
-            return delivery, answer
+            if not answer.ok:
+                await written
+            return Ended(delivery, answer, written)
 
 
 def _log_attempt(delivery: Delivery, answer: Answer, state: str) -> None:

@@ -27,13 +27,13 @@ class ResultWriter:
     _waiting: list[tuple[Result, asyncio.Future[None]]] = field(default_factory=list)
     _writing: asyncio.Task[None] | None = None
 
-    async def write(self, result: Result) -> None:
-        """Write a result and return once it is committed, however long that takes."""
+    def write(self, result: Result) -> asyncio.Future[None]:
+        """Write a result; what is returned is done once it is committed, however long that takes."""
         written = asyncio.get_running_loop().create_future()
         self._waiting.append((result, written))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write_all())
-        await written
+        return written
 
     async def _write_all(self) -> None:
         while self._waiting:
