@@ -48,6 +48,7 @@ bench: install ## Measure speed and memory, compared with other ways to do the s
 	@$(BIN)/postrider bench accept
 	@$(BIN)/postrider bench send
 	@$(BIN)/postrider bench pulse
+	@$(BIN)/postrider bench growth
 	@$(BIN)/postrider bench deliveries
 	@$(BIN)/postrider bench fairness
 	@$(BIN)/postrider bench sessions

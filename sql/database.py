@@ -151,14 +151,14 @@ class Database:
         patience: float = POOL_TIMEOUT,
         most_waiting: int = 0,
     ) -> None:
-        """Make a pool of `size` connections, for one of which at most `most_waiting` callers wait (0 is any number)."""
+        """Make a pool of `size` connections, for which `admit` lets `most_waiting` callers wait; 0 is any number."""
         self.url = url
+        self._most_waiting = most_waiting
         self._pool = Pool(
             url,
             min_size=1,
             max_size=size,
             timeout=patience,
-            max_waiting=most_waiting,
             # Give up a failed connection attempt soon: the next request then starts a new one at once. The pool's own
             # exponential backoff would go on for minutes after a long outage.
             reconnect_timeout=2.0,
@@ -180,6 +180,15 @@ class Database:
     def size(self) -> int:
         """How many connections it has at most."""
         return self._pool.max_size
+
+    def admit(self) -> None:
+        """Raise DatabaseBusy if so many wait for a connection that another one would wait for too long.
+
+        For the beginning of a request: turned away later, it would have kept others waiting for nothing.
+        """
+        if self._most_waiting and self._pool.get_stats().get("requests_waiting", 0) >= self._most_waiting:
+            with translated():
+                raise TooManyRequests("Too many wait for a connection.")
 
     def share(
         self, most: int, *, patience: float | None = None, rest: float = 0.0, planned_anew: bool = False

@@ -26,8 +26,8 @@ from sql.database import Database
 from sql.ids import new_id
 from wiring.shared import VERSION, pace_limits
 
-#: Requests that wait for a connection; more of them would wait longer than clients do.
-MOST_WAITING = 1000
+#: Requests that wait for a connection; a further one would wait for a second or more, and is turned away at once.
+MOST_WAITING = 300
 #: The part of the connections that lists and metrics use at most, so that slow ones leave some to /send.
 READING_SHARE = 0.4
 READING_PATIENCE = 3.0  # seconds that a list waits for one of them

@@ -32,9 +32,10 @@ class Caller:
 
 
 async def permit(request: Request) -> Caller:
-    """Authenticate the caller. Raises Unauthorized, TooManyRequests, EncryptionKeyMissing."""
+    """Authenticate the caller. Raises Unauthorized, TooManyRequests, EncryptionKeyMissing, DatabaseBusy."""
     context = of(request)
     context.rate_limit.check_address(request)
+    context.database.admit()
     key = await _find_key(context, hash_key(request.headers.get("x-api-key", "")))
     if key is None:
         context.rate_limit.count_address(request)
