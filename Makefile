@@ -49,6 +49,7 @@ bench: install ## Measure speed and memory, compared with other ways to do the s
 	@$(BIN)/postrider bench send
 	@$(BIN)/postrider bench pulse
 	@$(BIN)/postrider bench growth
+	@$(BIN)/postrider bench writes
 	@$(BIN)/postrider bench deliveries
 	@$(BIN)/postrider bench fairness
 	@$(BIN)/postrider bench sessions

@@ -396,6 +396,14 @@ def _growth(
     _run(lambda settings: uvloop.run(growth.run(size, rounds, settings.data_dir / "bench")), log_level="error")
 
 
+@bench_cli.command("writes")
+def _writes(messages: Annotated[int, typer.Option(min=1, help="Messages.")] = 200) -> None:
+    """Measure what a message writes in Postgres, by table: bytes of the log, entries of indexes, updates."""
+    from bench import writes
+
+    _run(lambda settings: asyncio.run(writes.run(messages, settings.data_dir / "bench")), log_level="error")
+
+
 @bench_cli.command("overload")
 def _overload(
     minutes: Annotated[float, typer.Option(min=0.1, help="How long.")] = 30,

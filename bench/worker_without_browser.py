@@ -1,4 +1,6 @@
-"""A worker whose browser answers at once: python -m bench.worker_without_browser, with the settings of a worker.
+"""A worker whose browser answers at once: python -m bench.worker_without_browser [read], with the settings of a worker.
+
+With `read`, each message is delivered at the first look for its tick, and read at the second; otherwise it only leaves.
 
 Everything else is the product's: wake-ups, leases, seats, fencing, results and events. (bench/send.py turns pace off.)
 """
@@ -6,6 +8,8 @@ Everything else is the product's: wake-ups, leases, seats, fencing, results and 
 
 import asyncio
 import logging
+import sys
+from collections import Counter
 from collections.abc import Collection
 from typing import TYPE_CHECKING, cast
 
@@ -31,8 +35,10 @@ class FreePage:
 
     alive = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, read: bool) -> None:
+        self._read = read
         self._sent = 0
+        self._looks: Counter[str] = Counter()
 
     @property
     def inbox(self) -> "FreePage":
@@ -98,15 +104,16 @@ class FreePage:
 
     async def confirm(self, text: str, anchor: str | None, timeout: float, seen: object) -> Bubble:
         """Show its tick."""
-        return Bubble(f"true_{self._sent}", text, Tick.SENT, Side.OURS)
+        return Bubble(f"true_{id(self)}_{self._sent}", text, Tick.SENT, Side.OURS)
 
     async def survey(self) -> tuple[dict[str, int], set[str]]:
         """Count nothing."""
         return {}, set()
 
     async def ticks(self, ids: Collection[str]) -> dict[str, Tick]:
-        """Show no second tick."""
-        return {}
+        """Show the second tick, and then the blue ones."""
+        self._looks.update(ids if self._read else ())
+        return {each: Tick.READ if self._looks[each] > 1 else Tick.DELIVERED for each in ids if self._looks[each]}
 
     async def chat_ticks(self) -> dict[str, Tick]:
         """Show no second tick."""
@@ -116,11 +123,11 @@ class FreePage:
         """Close at once."""
 
 
-def make_free(seats: Seats) -> None:
+def make_free(seats: Seats, *, read: bool) -> None:
     """Have seats open such pages in place of browsers, without a profile."""
 
     async def boot(account: Account, proxy: "Proxy | None") -> Session:
-        return Session(account.id, cast("WhatsApp", FreePage()), account.profile_generation)
+        return Session(account.id, cast("WhatsApp", FreePage(read=read)), account.profile_generation)
 
     seats._boot = boot  # type: ignore[method-assign]  # noqa: SLF001  # the one place where a browser is started
 
@@ -133,7 +140,7 @@ async def _run() -> int:
         worker = make_worker(settings, url, home)
         for part in worker.parts:
             if isinstance(part, Sessions):
-                make_free(part.seats)
+                make_free(part.seats, read="read" in sys.argv[1:])
         make_garbage_collection_rare()
         async with worker.opened():
             return await worker.run(on_signals())

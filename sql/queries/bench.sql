@@ -21,3 +21,7 @@ select exists (
 -- name: bench_lost
 select count(*) as lost from unnest(%(keys)s::text[]) as given (key)
 where not exists (select from all_jobs where org_id = 'org_default' and all_jobs.key = given.key)
+
+-- name: bench_unfinished
+select exists (select from jobs where state not in ('read', 'failed'))
+    or exists (select from deliveries where state in ('pending', 'sending')) as unfinished

@@ -1,0 +1,160 @@
+"""What a message writes in Postgres from its acceptance until it was read, and three webhooks have told so."""
+
+import asyncio
+import base64
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+
+from bench.outbox import receiving
+from bench.ports import held_ports
+from bench.processes import running, serving
+from bench.results import Table
+from bench.send import MESSAGE, SLOTS, Lanes
+from commands.client import Client
+from crypto import new_secret
+from sql import embedded, schema
+from sql.database import Database
+from sql.ids import new_id
+
+SENDERS = 5  # accounts
+STATISTICS_SECONDS = 2.0  # until Postgres has counted what others did
+#: a line of pg_waldump: what was written, its bytes without copies of whole pages, and the table or index
+RECORD = re.compile(r"rmgr: (\S+) +len \(rec/tot\): +(\d+)/ *\d+,.*?desc: (\S+)(?:.*?blkref #0: rel \d+/\d+/(\d+))?")
+#: the table of each table and index, and whether it is an index; partitions count for their table, as does TOAST
+RELATIONS = """
+    with recursive relations (id, relation) as (
+        select oid, oid from pg_class where relnamespace = 'public'::regnamespace
+        union all
+        select inhrelid, relation from relations join pg_inherits on inhparent = id
+    ), tables as (
+        select id, max(relation::regclass::text) as name from relations
+        where relation not in (select inhrelid from pg_inherits) group by id
+    )
+    select pg_relation_filenode(id), name, false from tables
+    union all
+    select pg_relation_filenode(reltoastrelid), name, false
+    from tables join pg_class on oid = id where reltoastrelid > 0
+    union all
+    select pg_relation_filenode(indexrelid), name, true from tables join pg_index on indrelid = id
+"""
+UPDATES = "select relname, n_tup_upd, n_tup_hot_upd from pg_stat_user_tables"
+
+
+@dataclass
+class Written:
+    """What was written of each table."""
+
+    bytes: Counter[str] = field(default_factory=Counter)
+    entries: Counter[str] = field(default_factory=Counter)
+    updates: Counter[str] = field(default_factory=Counter)
+    hot: Counter[str] = field(default_factory=Counter)
+
+
+async def run(messages: int, folder: Path) -> int:
+    """Send messages one by one, and read the write-ahead log of that time."""
+    table = Table("writes", ("table", "WAL, bytes a message", "index entries", "updates", "of these HOT"))
+    async with AsyncExitStack() as stack:
+        client, database, lanes = await _service(stack)
+        await _send(client, database, lanes, SENDERS)  # statements are prepared, pages and partitions are there
+        async with await psycopg.AsyncConnection.connect(database.url, autocommit=True) as connection:
+            await connection.execute("checkpoint")
+            written = await _written(connection, lambda: _send(client, database, lanes, messages))
+        table.begin()
+        for name, size in written.bytes.most_common():
+            counts = (size, written.entries[name], written.updates[name], written.hot[name])
+            if size / messages >= 1:
+                table.add(name, *(f"{count / messages:.1f}" for count in counts))
+        totals = (written.bytes, written.entries, written.updates, written.hot)
+        table.add("all", *(f"{sum(each.values()) / messages:.1f}" for each in totals))
+    table.write(folder)
+    return 0
+
+
+async def _written(connection: psycopg.AsyncConnection, work: Callable[[], Awaitable[None]]) -> Written:
+    before, began = await _updates(connection), await _place(connection)
+    await work()
+    ended, after = await _place(connection), await _updates(connection)
+    relations = {str(node): (name, index) for node, name, index in await _rows(connection, RELATIONS)}
+    ((folder,),) = await _rows(connection, "show data_directory")
+    await connection.execute("select pg_switch_wal()")
+    found = Written()
+    for line in await _dump(Path(folder) / "pg_wal", began, ended):
+        record = RECORD.search(line)
+        if record is None or record[4] not in relations:
+            continue
+        name, index = relations[record[4]]
+        found.bytes[name] += int(record[2])
+        found.entries[name] += index and record[1] == "Btree" and record[3].startswith("INSERT")
+    for partition, (updates, hot) in after.items():
+        name = re.sub(r"_\d{4}_\d\d$|_default$", "", partition)
+        found.updates[name] += updates - before[partition][0]
+        found.hot[name] += hot - before[partition][1]
+    return found
+
+
+async def _dump(folder: Path, began: str, ended: str) -> list[str]:
+    process = await asyncio.create_subprocess_exec(
+        embedded.program("pg_waldump"), "--path", folder, "--start", began, "--end", ended,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    told, wrong = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(wrong.decode())
+    return told.decode().splitlines()
+
+
+async def _rows(connection: psycopg.AsyncConnection, query: LiteralString) -> list[tuple[Any, ...]]:
+    return await (await connection.execute(query)).fetchall()
+
+
+async def _place(connection: psycopg.AsyncConnection) -> str:
+    ((place,),) = await _rows(connection, "select pg_current_wal_insert_lsn()::text")
+    return str(place)
+
+
+async def _updates(connection: psycopg.AsyncConnection) -> dict[str, tuple[int, int]]:
+    await asyncio.sleep(STATISTICS_SECONDS)
+    return {name: (updates, hot) for name, updates, hot in await _rows(connection, UPDATES)}
+
+
+async def _send(client: Client, database: Database, lanes: Lanes, messages: int) -> None:
+    """Send messages, one after the other, and wait until all were read and nothing is to be delivered."""
+    for number in range(messages):
+        order = {
+            "account": lanes.accounts[number % SENDERS], "phone": f"1555{number % 50:07}",
+            "message": f"{MESSAGE} {number}", "idempotencyKey": new_id("msg_"),
+        }  # fmt: skip
+        await client.post("/send", order)
+    while (await database.all("bench_unfinished"))[0]["unfinished"]:  # noqa: ASYNC110  # the state is in Postgres
+        await asyncio.sleep(0.5)
+
+
+async def _service(stack: AsyncExitStack) -> tuple[Client, Database, Lanes]:
+    home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="postrider-bench-")))
+    home.chmod(0o755)  # noqa: ASYNC240  # nothing else goes on yet
+    url = await asyncio.to_thread(embedded.start, home)
+    stack.push_async_callback(asyncio.to_thread, embedded.stop_server, home)
+    await asyncio.to_thread(schema.migrate, url)
+    hook = await stack.enter_async_context(receiving())
+    database = await stack.enter_async_context(Database(url))
+    lanes = Lanes(database, [f"acc_{number}" for number in range(SENDERS)], 0)
+    await lanes.add()
+    (port, health), key = held_ports(2), new_secret("key_")
+    variables = {
+        "DATABASE_URL": url, "DATA_DIR": str(home / "data"), "PORT": str(port), "WORKER_PORT": str(health),
+        "API_KEY": key, "ENCRYPTION_KEY": base64.b64encode(bytes(32)).decode(), "ENV": "development",
+        "LOG_LEVEL": "error", "MAX_SESSIONS": str(SLOTS), "WEBHOOK_ALLOW_CIDRS": "127.0.0.0/8",
+    }  # fmt: skip
+    await stack.enter_async_context(serving(port, "-m", "cli", "api", variables=variables))
+    await stack.enter_async_context(running("-m", "bench.worker_without_browser", "read", variables=variables))
+    client = await stack.enter_async_context(Client(f"http://127.0.0.1:{port}", key))
+    await client.post("/webhooks", {"url": hook, "events": ["JobCompleted", "JobDelivered", "JobRead"]})
+    return client, database, lanes
