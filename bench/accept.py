@@ -166,7 +166,7 @@ async def _fill(database: Database, account: str, waiting: int) -> None:
             """
             insert into jobs
                 (id, org_id, account_id, content_hash, phone, message, due_at, send_at, expires_at, timeline)
-            select 'job_' || gen_random_uuid(), 'org_default', %s, sha256(n::text::bytea), '1555' || n, %s,
+            select 'job_' || md5(gen_random_uuid()::text), 'org_default', %s, sha256(n::text::bytea), '1555' || n, %s,
                    now(), now(), now() + interval '1 day', step('queued')
             from generate_series(1, %s) as n
             """,

@@ -93,7 +93,8 @@ async def _fall_due(connection: psycopg.AsyncConnection[Any]) -> None:
     await connection.execute("delete from jobs")
     await connection.execute(
         "insert into jobs (id, org_id, account_id, content_hash, phone, message, due_at, send_at, expires_at)"
-        " select 'job_' || gen_random_uuid(), org_id, id, '', '1555', 'x', now(), now(), now() + interval '1 day'"
+        " select 'job_' || md5(gen_random_uuid()::text), org_id, id, '', '1555', 'x', now(), now(),"
+        " now() + interval '1 day'"
         " from (select id, org_id from accounts order by id limit %s) as accounts",
         [DUE],
     )

@@ -91,8 +91,8 @@ class Lanes:
             await tx.connection.execute(
                 "insert into jobs"
                 " (id, org_id, account_id, content_hash, phone, message, due_at, send_at, expires_at, timeline)"
-                " select 'job_' || gen_random_uuid(), 'org_default', account, '', '1555' || n, %s, now(), now(),"
-                "        now() + interval '1 day', step('queued')"
+                " select 'job_' || md5(gen_random_uuid()::text), 'org_default', account, '', '1555' || n, %s, now(),"
+                "        now(), now() + interval '1 day', step('queued')"
                 " from unnest(%s::text[]) as account, generate_series(1, %s) as n",
                 [MESSAGE, self.accounts, self.each],
             )
