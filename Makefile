@@ -44,7 +44,7 @@ test-all: ## Run all tests, with branch coverage of `make test`
 newcomer: ## Clone the last commit and run its demo, without any cache, as a new user does
 	@.ci/newcomer
 
-bench: install ## Measure speed and memory, compared with other ways to do the same; half an hour on an idle machine
+bench: install ## Measure speed and memory, compared with other ways to do the same; most of an hour on an idle machine
 	@$(BIN)/postrider bench accept
 	@$(BIN)/postrider bench send
 	@$(BIN)/postrider bench pulse

@@ -159,6 +159,8 @@ class Database:
             min_size=1,
             max_size=size,
             timeout=patience,
+            # Of those that nobody admits, and that wait a second time.
+            max_waiting=4 * most_waiting,
             # Give up a failed connection attempt soon: the next request then starts a new one at once. The pool's own
             # exponential backoff would go on for minutes after a long outage.
             reconnect_timeout=2.0,
@@ -251,7 +253,7 @@ class Database:
 
 @contextmanager
 def _last_try() -> Iterator[None]:
-    """Raise DatabaseBusy for a collision: whoever waits for a database that is away waits for this one too."""
+    """Raise DatabaseBusy for a collision: callers that wait for a database that is away wait for this one too."""
     try:
         yield
     except COLLISIONS as error:

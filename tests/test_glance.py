@@ -54,7 +54,7 @@ async def opened(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> As
 
 @pytest.fixture
 async def looking(opened: Reader) -> Inbox:
-    """Whoever looks at the page, which has been looked at once and counts since then how often it is searched."""
+    """An inbox that has looked at its page once; since then the page counts how often it is searched."""
     await opened.page.goto("about:blank")
     await opened.page.set_content(HTML)
     looking = Inbox(opened, History(opened), Chats(opened, lambda phone: phone))

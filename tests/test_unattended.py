@@ -96,7 +96,7 @@ async def test_a_heartbeat_waits_for_no_browser(running: House) -> None:
     last = await value(running.database, "select max(id) from account_changes")
     seats, heartbeat = running.seats, running.worker.heartbeat
     async with seats._lock(account):
-        await seats._close(account)  # and whoever wants to put its profile away has to wait
+        await seats._close(account)  # to put its profile away has to wait
         async with asyncio.timeout(3 * heartbeat.every):
             for _ in range(4):
                 await heartbeat.run_once()

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 LOOKUP = 8.0  # seconds; where the first of two name servers is dead, every answer takes more than five
 MOST_TRIED = 6  # addresses tried of one host
-#: One text for all reasons: otherwise whoever sets a proxy could explore a private network.
+#: One text for all reasons: with others, a proxy could be set again and again to explore a private network.
 CLOSED = (
     "may not be connected to: a proxy must have a public address, at port 80, 443 or an ordinary one from 1024 on, or "
     "an address that PROXY_ALLOW_CIDRS allows"
