@@ -5,12 +5,10 @@ requests from the same client.
 """
 
 import asyncio
-import base64
 import itertools
 import json
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -24,6 +22,7 @@ from bench.peers import procrastinate_jobs
 from bench.ports import held_ports
 from bench.processes import serving
 from bench.results import Cell, Spread, Table
+from bench.service import ENCRYPTION_KEY, LIMITS, own_postgres
 from commands.client import Client
 from crypto import Sealer, hash_key, new_secret, sign_request
 from sql import embedded, schema
@@ -32,8 +31,6 @@ from sql.ids import new_id
 
 MESSAGE = "Your order has left our warehouse and should reach you on Thursday between 9 and 12. Track it in our app."
 PEERS = Path(__file__).parent / "peers"
-#: no request of the benchmark is refused, but each is counted
-LIMITS = dict.fromkeys(("MAX_QUEUED", "RATE_LIMIT_PER_MINUTE", "ORG_RATE_LIMIT_PER_MINUTE"), "100000000")
 
 
 @dataclass(frozen=True)
@@ -87,10 +84,7 @@ def _ratio(rounds: list[Round], others: list[Round]) -> float:
 
 
 async def _contenders(stack: AsyncExitStack, waiting: int) -> dict[str, Measure]:
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="postrider-bench-")))
-    folder.chmod(0o755)  # noqa: ASYNC240  # nothing else goes on yet
-    url = await asyncio.to_thread(embedded.start, folder)
-    stack.push_async_callback(asyncio.to_thread, embedded.stop_server, folder)
+    folder, url = await own_postgres(stack)
     await asyncio.to_thread(schema.migrate, url)
     found = await _ours(stack, url, folder, waiting)
     found[BARE] = await _server(stack, "-m", "bench.peers", "bare")
@@ -110,10 +104,9 @@ async def _contenders(stack: AsyncExitStack, waiting: int) -> dict[str, Measure]
 
 async def _ours(stack: AsyncExitStack, url: str, folder: Path, waiting: int) -> dict[str, Measure]:
     (port,), key, secret = held_ports(1), new_secret("key_"), new_secret("sec_")
-    encryption = base64.b64encode(bytes(32)).decode()
     variables = {
         "DATABASE_URL": url, "DATA_DIR": str(folder / "api"), "PORT": str(port), "ENV": "development", "API_KEY": key,
-        "ENCRYPTION_KEY": encryption, "LOG_LEVEL": "error", **LIMITS,
+        "ENCRYPTION_KEY": ENCRYPTION_KEY, "LOG_LEVEL": "error", **LIMITS,
     }  # fmt: skip
     await stack.enter_async_context(serving(port, "-m", "cli", "api", variables=variables))
     async with Client(f"http://127.0.0.1:{port}", key) as client, Database(url) as database:
@@ -122,7 +115,7 @@ async def _ours(stack: AsyncExitStack, url: str, folder: Path, waiting: int) -> 
             str((await client.post("/accounts", {"name": name, "transport": "sandbox"}))["id"]) for name in "ab"
         ]
         signing = new_id("key_")
-        sealed = Sealer.from_text(encryption).seal(secret.encode(), signing.encode())
+        sealed = Sealer.from_text(ENCRYPTION_KEY).seal(secret.encode(), signing.encode())
         signed_key = new_secret("key_")
         await database.all(
             "create_key", id=signing, org="org_default", name="signed", hash=hash_key(signed_key), signing_secret=sealed

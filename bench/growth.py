@@ -1,10 +1,8 @@
 """What growth costs: the same work with an empty database and with one of years of use, and the lists of that one."""
 
 import asyncio
-import base64
 import itertools
 import json
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -18,13 +16,12 @@ from bench import fill
 from bench.fill import Size, fill_database
 from bench.http_load import load, post
 from bench.outbox import Outbox, receiving
-from bench.ports import held_ports
 from bench.processes import running, serving
 from bench.results import Cell, Spread, Table
-from bench.send import SLOTS, Lanes
+from bench.send import Lanes
+from bench.service import own_postgres, variables
 from commands.client import Client
 from crypto import new_secret
-from sql import embedded
 from sql.database import Database
 
 EMPTY = Size(history=0, events=0, waiting=0, accounts=fill.ACCOUNTS, lanes=fill.ACCOUNTS + 10)
@@ -32,7 +29,6 @@ CONNECTIONS, SECONDS = 16, 2.0  # of a round of accepting
 BATCH, BATCHES = 500, 4  # messages of one request, and requests of a round
 SENDERS, EACH = 50, 10  # accounts with messages, and messages of each
 ENDPOINTS, EVENTS = 10, 100  # endpoints, and events of each
-LIMITS = {"MAX_QUEUED": "100000000", "RATE_LIMIT_PER_MINUTE": "100000000"}
 
 ROWS, FAR, TIMES = 50, 100, 5  # rows of a page, the page that is measured beside the first, and how often
 COMMON, RARE = f"account={fill.COMMON}", f"account={fill.RARE}"
@@ -57,10 +53,7 @@ async def run(size: Size, rounds: int, folder: Path) -> int:
     work = Table("growth", ("what", "with an empty database", "with the filled one", "ratio"))
     lists = Table("lists", ("list", "page 1, ms", "last page, ms", "which"))
     async with AsyncExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="postrider-bench-")))
-        home.chmod(0o755)  # noqa: ASYNC240  # nothing else goes on yet
-        server = await asyncio.to_thread(embedded.start, home)
-        stack.push_async_callback(asyncio.to_thread, embedded.stop_server, home)
+        home, server = await own_postgres(stack)
         hook = await stack.enter_async_context(receiving())
         empty = await _service(stack, await asyncio.to_thread(_database, server, "empty", EMPTY), home / "empty", hook)
         filled = await _service(
@@ -157,20 +150,15 @@ class Service:
 
 
 async def _service(stack: AsyncExitStack, url: str, home: Path, hook: str) -> Service:
-    (port,), key = held_ports(1), new_secret("key_")
-    variables = {
-        "DATABASE_URL": url, "DATA_DIR": str(home), "PORT": str(port), "ENV": "development", "API_KEY": key,
-        "ENCRYPTION_KEY": base64.b64encode(bytes(32)).decode(), "LOG_LEVEL": "error",
-        "MAX_SESSIONS": str(SLOTS), **LIMITS,
-    }  # fmt: skip
-    await stack.enter_async_context(serving(port, "-m", "cli", "api", variables=variables))
+    key = new_secret("key_")
+    settings = variables(url, home, key)
+    port = int(settings["PORT"])
+    await stack.enter_async_context(serving(port, "-m", "cli", "api", variables=settings))
     database = await stack.enter_async_context(Database(url))
     senders, outbox = Lanes(database, [f"acc_s{number}" for number in range(SENDERS)], EACH), Outbox(database)
     await senders.add()
     endpoints = await outbox.add_endpoints(hook, ENDPOINTS)
-    (health,) = held_ports(1)
-    own = {"WORKER_PORT": str(health), "DATA_DIR": str(home / "worker"), "WEBHOOK_ALLOW_CIDRS": "127.0.0.0/8"}
-    await stack.enter_async_context(running("-m", "bench.worker_without_browser", variables=variables | own))
+    await stack.enter_async_context(running("-m", "bench.worker_without_browser", variables=settings))
     return Service(database, port, key, senders, outbox, endpoints)
 
 

@@ -1,10 +1,8 @@
 """More than an API process carries, for minutes: what it sheds, how it answers, what it keeps, and how it recovers."""
 
 import asyncio
-import base64
 import itertools
 import json
-import tempfile
 import time
 from asyncio.subprocess import Process
 from collections import Counter
@@ -16,12 +14,12 @@ from pathlib import Path
 import psutil
 
 from bench.http_load import flood, load, post
-from bench.ports import held_ports
 from bench.processes import running, serving
 from bench.results import Table
-from bench.send import MESSAGE, SLOTS, Lanes
+from bench.send import MESSAGE, Lanes
+from bench.service import own_postgres, variables
 from crypto import new_secret
-from sql import embedded, schema
+from sql import schema
 from sql.database import Database
 
 MB = 2**20
@@ -32,7 +30,6 @@ SENDERS = 50  # accounts that send meanwhile
 CALM = 0.25  # of what is carried: the load under which it recovers
 CALM_MS = 250.0  # p99 of a second in which it has recovered
 RECOVERY = 60  # seconds at most
-LIMITS = {"MAX_QUEUED": "100000000", "RATE_LIMIT_PER_MINUTE": "100000000"}
 
 
 async def run(minutes: float, times: float, folder: Path) -> int:
@@ -126,20 +123,14 @@ class Service:
 
 
 async def _service(stack: AsyncExitStack) -> Service:
-    home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="postrider-bench-")))
-    home.chmod(0o755)  # noqa: ASYNC240  # nothing else goes on yet
-    url = await asyncio.to_thread(embedded.start, home)
-    stack.push_async_callback(asyncio.to_thread, embedded.stop_server, home)
+    home, url = await own_postgres(stack)
     await asyncio.to_thread(schema.migrate, url)
     database = await stack.enter_async_context(Database(url))
     lanes = Lanes(database, [f"acc_{number}" for number in range(SENDERS)], 0)
     await lanes.add()
-    (port, health), key = held_ports(2), new_secret("key_")
-    variables = {
-        "DATABASE_URL": url, "DATA_DIR": str(home / "data"), "PORT": str(port), "WORKER_PORT": str(health),
-        "API_KEY": key, "ENCRYPTION_KEY": base64.b64encode(bytes(32)).decode(), "ENV": "development",
-        "LOG_LEVEL": "warning", "MAX_SESSIONS": str(SLOTS), "WORKER_DUTIES": "sessions", **LIMITS,
-    }  # fmt: skip
-    api = await stack.enter_async_context(serving(port, "-m", "cli", "api", variables=variables))
-    worker = await stack.enter_async_context(running("-m", "bench.worker_without_browser", variables=variables))
+    key = new_secret("key_")
+    settings = variables(url, home / "data", key, WORKER_DUTIES="sessions")
+    port = int(settings["PORT"])
+    api = await stack.enter_async_context(serving(port, "-m", "cli", "api", variables=settings))
+    worker = await stack.enter_async_context(running("-m", "bench.worker_without_browser", variables=settings))
     return Service(database, port, key, lanes, api, worker)

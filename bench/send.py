@@ -1,8 +1,6 @@
 """Messages that workers send a second when the browser takes no time, compared with one procrastinate job for each."""
 
 import asyncio
-import base64
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -14,11 +12,11 @@ import psycopg
 from bench.peers import procrastinate_jobs
 from bench.processes import running
 from bench.results import Spread, Table
-from sql import embedded, schema
+from bench.service import ENCRYPTION_KEY, SLOTS, own_postgres
+from sql import schema
 from sql.database import Database
 
 MESSAGE = "Your order has left our warehouse and should reach you on Thursday."
-SLOTS = 20  # seats of a worker, and concurrent jobs of a procrastinate worker
 
 #: does a round, and returns messages a second
 Measure = Callable[[], Awaitable[float]]
@@ -42,10 +40,7 @@ async def run(size: Size, rounds: int, folder: Path) -> int:
     """Have messages of many lanes fall due at once, and wait until all were sent."""
     table = Table("send", ("what", "lanes", "messages each", "workers", "messages a second", "ratio"))
     async with AsyncExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="postrider-bench-")))
-        home.chmod(0o755)  # noqa: ASYNC240  # nothing else goes on yet
-        url = await asyncio.to_thread(embedded.start, home)
-        stack.push_async_callback(asyncio.to_thread, embedded.stop_server, home)
+        home, url = await own_postgres(stack)
         ours = await _ours(stack, url, home, size)
         peer = await _peer(stack, url, size)
         for measure in (ours, peer):
@@ -111,7 +106,7 @@ async def _ours(stack: AsyncExitStack, url: str, home: Path, size: Size) -> Meas
     for number in range(size.workers):
         variables = {
             "DATABASE_URL": url, "DATA_DIR": str(home / f"worker{number}"), "MAX_SESSIONS": str(SLOTS),
-            "WORKER_DUTIES": "sessions", "ENCRYPTION_KEY": base64.b64encode(bytes(32)).decode(), "LOG_LEVEL": "error",
+            "WORKER_DUTIES": "sessions", "ENCRYPTION_KEY": ENCRYPTION_KEY, "LOG_LEVEL": "error",
         }  # fmt: skip
         await stack.enter_async_context(running("-m", "bench.worker_without_browser", variables=variables))
     return lanes.measure

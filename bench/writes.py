@@ -1,9 +1,7 @@
 """What a message writes in Postgres from its acceptance until it was read, and three webhooks have told so."""
 
 import asyncio
-import base64
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -14,10 +12,10 @@ from typing import Any, LiteralString
 import psycopg
 
 from bench.outbox import receiving
-from bench.ports import held_ports
 from bench.processes import running, serving
 from bench.results import Table
-from bench.send import MESSAGE, SLOTS, Lanes
+from bench.send import MESSAGE, Lanes
+from bench.service import own_postgres, variables
 from commands.client import Client
 from crypto import new_secret
 from sql import embedded, schema
@@ -138,23 +136,17 @@ async def _send(client: Client, database: Database, lanes: Lanes, messages: int)
 
 
 async def _service(stack: AsyncExitStack) -> tuple[Client, Database, Lanes]:
-    home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="postrider-bench-")))
-    home.chmod(0o755)  # noqa: ASYNC240  # nothing else goes on yet
-    url = await asyncio.to_thread(embedded.start, home)
-    stack.push_async_callback(asyncio.to_thread, embedded.stop_server, home)
+    home, url = await own_postgres(stack)
     await asyncio.to_thread(schema.migrate, url)
     hook = await stack.enter_async_context(receiving())
     database = await stack.enter_async_context(Database(url))
     lanes = Lanes(database, [f"acc_{number}" for number in range(SENDERS)], 0)
     await lanes.add()
-    (port, health), key = held_ports(2), new_secret("key_")
-    variables = {
-        "DATABASE_URL": url, "DATA_DIR": str(home / "data"), "PORT": str(port), "WORKER_PORT": str(health),
-        "API_KEY": key, "ENCRYPTION_KEY": base64.b64encode(bytes(32)).decode(), "ENV": "development",
-        "LOG_LEVEL": "error", "MAX_SESSIONS": str(SLOTS), "WEBHOOK_ALLOW_CIDRS": "127.0.0.0/8",
-    }  # fmt: skip
-    await stack.enter_async_context(serving(port, "-m", "cli", "api", variables=variables))
-    await stack.enter_async_context(running("-m", "bench.worker_without_browser", "read", variables=variables))
+    key = new_secret("key_")
+    settings = variables(url, home / "data", key)
+    port = int(settings["PORT"])
+    await stack.enter_async_context(serving(port, "-m", "cli", "api", variables=settings))
+    await stack.enter_async_context(running("-m", "bench.worker_without_browser", "read", variables=settings))
     client = await stack.enter_async_context(Client(f"http://127.0.0.1:{port}", key))
     await client.post("/webhooks", {"url": hook, "events": ["JobCompleted", "JobDelivered", "JobRead"]})
     return client, database, lanes
