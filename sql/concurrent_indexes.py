@@ -1,4 +1,4 @@
-"""Indexes that are made beside the traffic: those of concurrent_indexes.sql, by `create index concurrently`."""
+"""Indexes that are made and dropped beside the traffic: those of concurrent_indexes.sql, each `concurrently`."""
 
 import logging
 import re
@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 FILE = Path(__file__).parent / "concurrent_indexes.sql"
 _STATEMENT = re.compile(r"^create index (\w+) on (\w+) (.+);$", re.MULTILINE)
+_DROP = re.compile(r"^drop index (\w+);$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ def wanted() -> Iterator[Index]:
     """Yield those of concurrent_indexes.sql."""
     for name, table, definition in _STATEMENT.findall(FILE.read_text(encoding="utf-8")):
         yield Index(name, table, definition.encode())
+
+
+def unwanted() -> list[str]:
+    """Return the names of those that concurrent_indexes.sql drops."""
+    return _DROP.findall(FILE.read_text(encoding="utf-8"))
 
 
 def make(connection: psycopg.Connection[Any], lock_timeout: str, made: list[str]) -> None:
@@ -60,6 +66,28 @@ def make(connection: psycopg.Connection[Any], lock_timeout: str, made: list[str]
         else:
             _make_concurrently(connection, index)
         made.append(index.name)
+
+
+def drop(connection: psycopg.Connection[Any], lock_timeout: str) -> None:
+    """Drop those that only older versions use, unless a process of one runs; on a connection in autocommit.
+
+    Waits for older transactions, and nobody waits behind it meanwhile. Raises LockNotAvailable when the lock of a table
+    with partitions is not had within `lock_timeout`.
+    """
+    found = connection.execute(queries()["indexes_of_these"], {"names": unwanted()}).fetchall()
+    older = [version for (version,) in connection.execute(queries()["older_versions"]).fetchall()] if found else []
+    for name, partitioned in found:
+        if older:
+            log.warning(
+                "keeping the index %s, which version %s uses: run `postrider migrate` again after the update", name,
+                ", ".join(older), extra={"event": "index.kept", "index": name, "versions": older},
+            )  # fmt: skip
+        else:
+            log.info("dropping the index %s", name, extra={"event": "index.drop", "index": name})
+            if partitioned:
+                _with_lock_timeout(connection, lock_timeout, SQL("drop index {}").format(Identifier(name)))
+            else:
+                connection.execute(SQL("drop index concurrently {}").format(Identifier(name)))
 
 
 def _state(connection: psycopg.Connection[Any], index: Index) -> tuple[bool, bool | None]:

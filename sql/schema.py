@@ -40,7 +40,7 @@ LIMITS = (
 
 
 def migrate(url: str) -> list[str]:
-    """Apply the missing migrations, make the missing indexes and return their names.
+    """Apply the missing migrations, make the missing indexes and return their names; drop indexes of older versions.
 
     Waits while another process does the same. Raises DatabaseAway, and TablesLocked when something else holds a table
     locked for a minute. What was applied until then stays, each migration and each index whole.
@@ -58,6 +58,7 @@ def migrate(url: str) -> list[str]:
             # long statement, and the index waits for that statement: a deadlock, which Postgres sees and ends only if
             # one connection holds the lock and makes the index.
             _beside_traffic(lambda: concurrent_indexes.make(connection, LOCK_TIMEOUT, done))
+            _beside_traffic(lambda: concurrent_indexes.drop(connection, LOCK_TIMEOUT))
     except psycopg.OperationalError as error:
         raise DatabaseAway(f"Postgres cannot be reached: {str(error).strip().splitlines()[0]}") from error
     return done

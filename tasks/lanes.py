@@ -89,12 +89,12 @@ class Lanes:
             self.in_hand.discard(wakeup)
 
     async def _work(self, drain: Drain) -> None:
-        work, attended = self.works[drain.kind], False
+        work, attended, settled = self.works[drain.kind], False, False
         try:
             if not self.stopping.is_set():
                 if await work.begin(drain):
                     await self._rows(drain, work)
-                attended = True
+                attended = settled = True
         except Unattended:
             log.debug("lane %s was not attended to", drain.lane)
         except DatabaseError:
@@ -113,7 +113,12 @@ class Lanes:
             # If this cannot be written, `LostWakeups` finishes the wake-up, and the pulse wakes the lane again.
             with suppress(DatabaseError):
                 await self.database.all(
-                    "end_drain", lane=drain.lane, epoch=drain.epoch, began=drain.began, attended=attended
+                    "end_drain",
+                    lane=drain.lane,
+                    epoch=drain.epoch,
+                    began=drain.began,
+                    attended=attended,
+                    settled=settled,
                 )
 
     async def _rows(self, drain: Drain, work: Work) -> None:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, LiteralString
 
 import procrastinate
 
@@ -16,6 +16,20 @@ from tasks.lanes import Drain, Lanes, LostWakeups
 from tasks.pulse import Pulse
 from tasks.queue import Consumer, make_app
 from tasks.sending.claimed_job import Job
+
+_TAKEN = "claim = coalesce(claim, gen_random_uuid()), ended_at = null"
+_ENDED = "claim = null, ended_at = coalesce(ended_at, now())"
+#: What a job has in each state; in a test it stands after `update jobs set`.
+AS: dict[str, LiteralString] = {
+    "queued": "state = 'queued', claim = null, ended_at = null",
+    "sending": f"state = 'sending', {_TAKEN}",
+    "submitting": f"state = 'submitting', {_TAKEN}",
+    "sent": f"state = 'sent', {_ENDED}",
+    "delivered": f"state = 'delivered', {_ENDED}",
+    "read": f"state = 'read', {_ENDED}",
+    "failed": f"state = 'failed', {_ENDED}",
+    "cancelled": f"state = 'cancelled', {_ENDED}",
+}
 
 
 @dataclass

@@ -31,6 +31,16 @@ FORGOTTEN = """
       and exists (select from deliveries where endpoint_id = endpoints.id and deliveries.state = 'pending')
       and not exists (select from lane_marks where lane_id = endpoints.id and due_at <= now() + interval '1 second')
 """
+#: rows whose state is not what their other columns say, by which indexes find them; there must be none
+WRONG_STATES = """
+    select id, state from jobs
+    where (state = 'queued') <> (claim is null and ended_at is null)
+       or (state in ('sending', 'submitting')) <> (claim is not null and ended_at is null)
+    union all
+    select id, state from deliveries
+    where (state in ('pending', 'sending')) <> (ended_at is null)
+       or ended_at is not null and (state = 'failed') <> (last_error is not null)
+"""
 #: parameters of the query broken_references, for all rows
 ALL_ROWS = {"since": "-infinity", "until": "infinity", "most": 20}
 _numbers = itertools.count()
@@ -63,6 +73,7 @@ def own_database(postgres: str) -> Iterator[str]:
     with psycopg.connect(with_database(postgres, name)) as connection:
         assert connection.execute(WRONG_DEPTHS).fetchall() == []
         assert connection.execute(FORGOTTEN).fetchall() == []
+        assert connection.execute(WRONG_STATES).fetchall() == []
         assert connection.execute(queries()["broken_references"], ALL_ROWS).fetchall() == []
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"drop database if exists {name} with (force)")

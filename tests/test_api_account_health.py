@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import httpx2
 import pytest
 from fixtures_api import api, rows
-from fixtures_lanes import add_jobs, add_worker
+from fixtures_lanes import AS, add_jobs, add_worker
 
 from sql.database import Database
 
@@ -38,7 +38,7 @@ async def add_sent(database: Database, account: str, count: int) -> None:
     """Add messages that were submitted right now."""
     for job in await add_jobs(database, account, count, wake=False):
         await change(
-            database, "update jobs set state = 'sent', submitted_at = now(), sent_at = now() where id = %s", job
+            database, f"update jobs set {AS['sent']}, submitted_at = now(), sent_at = now() where id = %s", job
         )
 
 

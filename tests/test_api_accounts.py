@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 from fixtures_api import api, new_account, production, rows
-from fixtures_lanes import add_worker
+from fixtures_lanes import AS, add_worker
 
 from api.accounts import accounts
 from sql.database import Database
@@ -168,9 +168,9 @@ async def test_what_waits_and_what_went_is_counted(client: httpx2.AsyncClient, d
     account = await new_account(client)
     jobs = [{"phone": "15551230001", "message": f"{n}", "idempotencyKey": f"k{n}"} for n in range(4)]
     await client.post("/send/batch", json={"jobs": jobs})
-    await rows(database, "update jobs set state = 'read', sent_at = now() where key = 'k0' returning id")
+    await rows(database, f"update jobs set {AS['read']}, sent_at = now() where key = 'k0' returning id")
     await rows(
-        database, "update jobs set state = 'sent', sent_at = now() - interval '1 day' where key = 'k1' returning id"
+        database, f"update jobs set {AS['sent']}, sent_at = now() - interval '1 day' where key = 'k1' returning id"
     )
     await rows(database, "update accounts set leased_by = 'wrk_1', lease_until = now() + interval '9 s' returning id")
     shown = (await client.get(f"/accounts/{account}")).json()
@@ -204,7 +204,7 @@ async def test_a_deleted_account_is_gone_at_once_and_logged_out_later(
     for sender in (kept, account):
         jobs = [{"phone": "15551230001", "message": f"{sender} {n}", "account": sender} for n in range(3)]
         await client.post("/send/batch", json={"jobs": jobs})
-    await rows(database, "update jobs set state = 'sent' where message like '%deleted 0' or seq = 4 returning id")
+    await rows(database, f"update jobs set {AS['sent']} where message like '%deleted 0' or seq = 4 returning id")
     await rows(database, "update procrastinate_jobs set status = 'succeeded' returning id")
     answer = await client.delete(f"/accounts/{account}")
     assert (answer.status_code, answer.json()["id"], answer.json()["queued"]) == (202, account, 0)

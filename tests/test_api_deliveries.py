@@ -30,10 +30,12 @@ async def end(database: Database, state: str, *, where: str = "true") -> None:
     await run(
         database,
         f"""
-        update deliveries set state = %s, attempts = 2, ended_at = now(), claim = null, claimed_by = null
+        update deliveries
+        set state = %s, attempts = 2, ended_at = now(), claim = null, claimed_by = null, last_error = %s
         where {where}
-        """,  # noqa: S608  # conditions of the tests' own
+        """,  # conditions of the tests' own
         state,
+        "x" if state == "failed" else None,
     )
 
 
@@ -84,7 +86,7 @@ async def test_a_list_is_filtered(client: httpx2.AsyncClient, database: Database
     await put_events(database, "JobCompleted", 3, job="job_1")
     await put_events(database, "JobFailed", 2)
     for table, column in (("deliveries", "event_at"), ("outbox", "created_at")):
-        await run(database, f"update {table} set {column} = '2026-02-01T00:00:00Z' where type = 'JobFailed'")  # noqa: S608
+        await run(database, f"update {table} set {column} = '2026-02-01T00:00:00Z' where type = 'JobFailed'")
     await end(database, "failed", where="type = 'JobFailed'")
     for query, expected in {
         "": ["JobCompleted"] * 3 + ["JobFailed"] * 2,

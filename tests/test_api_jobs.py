@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx2
 import pytest
 from fixtures_api import api, new_account, rows
+from fixtures_lanes import AS
 
 from api.sending import jobs
 from sql.database import Database, Transaction
@@ -38,8 +39,8 @@ async def test_a_job_shows_everything_by_key_and_by_id(client: httpx2.AsyncClien
     assert job["evidence"] is None
     await rows(
         database,
-        """
-        update jobs set state = 'failed', error_code = 'page_hung', error_detail = 'It hung.', evidence = 'acc/x'
+        f"""
+        update jobs set {AS["failed"]}, error_code = 'page_hung', error_detail = 'It hung.', evidence = 'acc/x'
         returning id
         """,
     )
@@ -64,7 +65,7 @@ async def test_a_list_goes_through_all_pages_newest_first(client: httpx2.AsyncCl
 async def test_a_list_is_filtered(client: httpx2.AsyncClient, database: Database) -> None:
     other = await new_account(client, "Other")
     await send(client, "old", account=other)
-    await rows(database, "update jobs set created_at = '2026-01-01T00:00:00Z', state = 'sent' returning id")
+    await rows(database, f"update jobs set created_at = '2026-01-01T00:00:00Z', {AS['sent']} returning id")
     await send(client, "new", account=other)
     for query, expected in {
         "status=sent": ["old"],
@@ -143,7 +144,7 @@ async def test_all_that_wait_are_cancelled(client: httpx2.AsyncClient, database:
     await send(client, "a", account=accounts[0])
     await send(client, "b", account=other)
     await send(client, "c", account=other)
-    await rows(database, "update jobs set state = 'sending' where key = 'c' returning id")
+    await rows(database, f"update jobs set {AS['sending']} where key = 'c' returning id")
     assert (await client.delete(f"/jobs?status=queued&account={accounts[0]}")).json() == {"cancelled": 1001}
     assert (await client.delete("/jobs?status=queued")).json() == {"cancelled": 1}
     assert (await client.delete("/jobs?status=queued")).json() == {"cancelled": 0}
@@ -155,9 +156,9 @@ async def test_a_failed_job_is_queued_anew(client: httpx2.AsyncClient, database:
     await send(client, "k")
     await rows(
         database,
-        """
-        update jobs set state = 'failed', attempts = 5, error_code = 'page_hung', error_detail = 'It hung.',
-            ended_at = now(), anchor = 'x', bubble = 'y', expires_at = now() - interval '1 second', claimed_by = 'wrk_1'
+        f"""
+        update jobs set {AS["failed"]}, attempts = 5, error_code = 'page_hung', error_detail = 'It hung.',
+            anchor = 'x', bubble = 'y', expires_at = now() - interval '1 second', claimed_by = 'wrk_1'
         returning id
         """,
     )
@@ -214,7 +215,7 @@ async def test_only_a_failed_job_is_queued_anew(client: httpx2.AsyncClient) -> N
 
 async def test_an_unknown_outcome_is_sent_again_only_by_force(client: httpx2.AsyncClient, database: Database) -> None:
     await send(client, "k")
-    await rows(database, "update jobs set state = 'failed', error_code = 'outcome_unknown' returning id")
+    await rows(database, f"update jobs set {AS['failed']}, error_code = 'outcome_unknown' returning id")
     for body in ({}, {"force": False}):
         answer = await client.post("/jobs/k/retry", json=body)
         assert (answer.status_code, '{"force": true}' in answer.json()["detail"]) == (409, True)

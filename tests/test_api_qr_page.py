@@ -569,7 +569,7 @@ async def test_without_scripts_it_shows_what_there_is(site: Site) -> None:
 
 @pytest.mark.parametrize("width", [320, 390, 720, 1920])
 async def test_it_fits_every_screen(site: Site, width: int) -> None:
-    await rows(site.database, f"update accounts set name = '{'Very' * 40}' returning id")  # noqa: S608 # our own
+    await rows(site.database, f"update accounts set name = '{'Very' * 40}' returning id")  # our own
     await rows(site.database, PENDING)
     async with site.window(width=width) as page:
         await page.goto(await site.link())

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import psycopg
 import pytest
 from fixtures_api import api, client_of, new_account, rows, running
-from fixtures_lanes import add_jobs, add_worker
+from fixtures_lanes import AS, add_jobs, add_worker
 from psycopg.sql import SQL
 
 from api.sending.send_request import SendRequest
@@ -69,7 +69,7 @@ async def test_a_key_is_looked_up_before_account_times_and_limits(database_url: 
         at = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
         order = {"phone": PHONE, "message": "Hello", "idempotencyKey": "k", "sendAt": at, "account": account}
         assert (await client.post("/send", json=order)).status_code == 202
-        await rows(database, "update jobs set state = 'sent', metadata = null returning id")
+        await rows(database, f"update jobs set {AS['sent']}, metadata = null returning id")
         await rows(database, "update accounts set deleted_at = now() returning id")
         as_written_otherwise = order | {"phone": "+1 (555) 123-0001", "priority": "normal", "metadata": None}
         again = await client.post("/send", json=as_written_otherwise)

@@ -200,8 +200,8 @@ update jobs set state = 'sending', attempts = 1, claim = current_setting('test.c
 where id = current_setting('test.job');
 -- One that was sent to the same number within the hour.
 insert into jobs
-    (id, org_id, account_id, content_hash, phone, message, due_at, send_at, expires_at, state, submitted_at)
-select 'job_sent', org_id, account_id, '', phone, 'x', now(), now(), now(), 'sent', now()
+    (id, org_id, account_id, content_hash, phone, message, due_at, send_at, expires_at, state, submitted_at, ended_at)
+select 'job_sent', org_id, account_id, '', phone, 'x', now(), now(), now(), 'sent', now(), now()
 from jobs where id = current_setting('test.job')
 """
 
@@ -225,9 +225,10 @@ async def taken_over(database: Database, claim: str) -> dict[str, Any]:
         "wakeup": await value(database, "select wakeup_id from lanes where id = 'a'"),
         "attend_at": MOMENT,
         "margin": 10, "look": 5, "anchor": "b", "generation": 3, "bubble": "b", "detail": "d", "code": "page_hung",
-        "seconds": 60, "attend": 60, "reason": "offline", "attended": True, "began": MOMENT, "until": MOMENT, "most": 9,
-        "per_hour": 1, "lease": 60, "put_away": True, "state": "disconnected", "quiet": False, "changed": True,
-        "name": "n", "platform": "p", "qr": "q", "restriction": "monthly_cap", "home": "home", "sealed": 3,
+        "seconds": 60, "attend": 60, "reason": "offline", "attended": True, "settled": True, "began": MOMENT,
+        "until": MOMENT, "most": 9, "per_hour": 1, "lease": 60, "put_away": True, "state": "disconnected",
+        "quiet": False, "changed": True, "name": "n", "platform": "p", "qr": "q", "restriction": "monthly_cap",
+        "home": "home", "sealed": 3,
         "whole": True, "raw_bytes": 1, "in_flight": 2, "failures": 1, "rests": 1, "failing_since": MOMENT,
         "failed_at": MOMENT,
         "rest": 9.0, "not_ready_for": 1.0, "answer": "{}", "pressed_on": "here", "selectors": "2",

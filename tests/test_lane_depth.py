@@ -7,7 +7,7 @@ import random
 import psycopg
 import pytest
 from fixtures_api import api, new_account, rows
-from fixtures_lanes import add_jobs
+from fixtures_lanes import AS, add_jobs
 from fixtures_postgres import WRONG_DEPTHS
 
 from sql.database import Database
@@ -17,12 +17,12 @@ PHONE = "15551230001"
 DEPTH = "select lane_queued(id) from accounts order by created_at, id"
 #: what may happen to an account's jobs
 MOVES = (
-    "update jobs set state = 'sending' where id in (select id from mine where state = 'queued' limit 7)",
-    "update jobs set state = 'queued' where id in (select id from mine where state = 'sending' limit 3)",
-    "update jobs set state = 'sent' where id in (select id from mine where state = 'sending' limit 2)",
+    f"update jobs set {AS['sending']} where id in (select id from mine where state = 'queued' limit 7)",
+    f"update jobs set {AS['queued']} where id in (select id from mine where state = 'sending' limit 3)",
+    f"update jobs set {AS['sent']} where id in (select id from mine where state = 'sending' limit 2)",
     "update jobs set due_at = due_at + interval '1 s' where id in (select id from mine where state = 'queued')",
     "delete from jobs where id in (select id from mine limit 2)",
-    "update jobs set state = 'queued' where id in (select id from mine where state in ('sent', 'queued'))",
+    f"update jobs set {AS['queued']} where id in (select id from mine where state in ('sent', 'queued'))",
 )
 MINE = "with mine as (select * from jobs where account_id = %s) "
 
@@ -62,8 +62,8 @@ async def test_a_connection_does_not_wait_for_one_that_adds_to_another_part(
     async with api(database_url) as client:
         account = await new_account(client)
         await add_jobs(database, account, 2, wake=False)
-    take = """
-        update jobs set state = 'sending'
+    take = f"""
+        update jobs set {AS["sending"]}
         where id = (select id from jobs where state = 'queued' limit 1 for update skip locked)
     """
     connect = psycopg.AsyncConnection.connect

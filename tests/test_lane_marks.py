@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from fixtures_api import rows
 from fixtures_history import run
-from fixtures_lanes import add_jobs, add_lanes, value
+from fixtures_lanes import AS, add_jobs, add_lanes, value
 from fixtures_postgres import FORGOTTEN
 from fixtures_webhooks import put_endpoint, put_events
 
@@ -48,7 +48,7 @@ async def test_a_later_row_of_the_same_statement_is_marked_once_the_first_has_go
     await add_lanes(database, "a")
     first, second = await add_jobs(database, "a", 2, wake=False)
     await run(database, "update jobs set due_at = now() + interval '1 hour' where id = %s", second)
-    await run(database, "update jobs set state = 'cancelled' where id = %s", first)
+    await run(database, f"update jobs set {AS['cancelled']} where id = %s", first)
     await use_up(database)
     assert 3590 < await value(database, FIRST, "a") < 3601
 
@@ -57,13 +57,13 @@ async def test_a_lane_with_work_is_marked_again_as_long_as_it_has_any(database: 
     await add_lanes(database, "a")
     await add_jobs(database, "a", 1, wake=False)
     for state in ("queued", "sending", "submitting"):
-        await run(database, "update jobs set state = %s", state)
+        await run(database, f"update jobs set {AS[state]}")
         for _ in range(2):
             await run(database, "update lane_marks set due_at = now()")
             await pulse(database)
             assert await value(database, WOKEN) == "a"
             assert 0 < await value(database, FIRST, "a") < 1.1
-    await run(database, "update jobs set state = 'sent'")
+    await run(database, f"update jobs set {AS['sent']}")
     await run(database, "update lane_marks set due_at = now()")
     await pulse(database)
     assert await value(database, MARKS) == 0
@@ -99,7 +99,7 @@ async def test_a_drain_that_ends_while_a_message_comes_does_not_forget_it(
 ) -> None:
     await add_lanes(database, "a")
     await add_jobs(database, "a", 1)
-    await run(database, "update jobs set state = 'sent'")
+    await run(database, f"update jobs set {AS['sent']}")
     await run(database, "update procrastinate_jobs set status = 'doing'")
     async with await psycopg.AsyncConnection.connect(database_url) as ending:
         await ending.execute("delete from procrastinate_jobs")
@@ -138,8 +138,8 @@ async def test_what_has_been_due_for_long_is_marked_for_now(database: Database, 
     leading = Pulse(database_url, 900)
     await leading.run_once()
     await add_jobs(database, "a", 1, seconds=-3600, wake=False)
-    await run(database, "update jobs set state = 'sent'")
-    await run(database, "update jobs set state = 'queued'")
+    await run(database, f"update jobs set {AS['sent']}")
+    await run(database, f"update jobs set {AS['queued']}")
     assert await value(database, "select bool_and(due_at > now() - interval '10 seconds') from lane_marks")
     await leading.run_once()
     await leading.close()
@@ -187,13 +187,15 @@ async def test_lanes_with_work_are_found_by_each_kind_of_it_in_their_order(datab
     await add_lanes(database, "a", "b", "c", "d", "e")
     for lane, state in (("a", "queued"), ("b", "sending"), ("c", "submitting"), ("d", "sent")):
         await add_jobs(database, lane, 2, wake=False)
-        await run(database, "update jobs set state = %s where account_id = %s", state, lane)
+        await run(database, f"update jobs set {AS[state]} where account_id = %s", lane)
     await run(database, "update lanes set attend_at = now() + interval '1 hour' where id = 'e'")
     for endpoint in ("whe_a", "whe_b", "whe_c", "whe_d"):
         await put_endpoint(database, endpoint)
     await put_events(database, "JobCompleted", 1)
     for state, endpoint in (("sending", "whe_b"), ("delivered", "whe_c"), ("delivered", "whe_d")):
+        ended = "ended_at = case when state = 'delivered' then now() end"
         await run(database, "update deliveries set state = %s where endpoint_id = %s", state, endpoint)
+        await run(database, f"update deliveries set {ended}")
     await run(
         database,
         "insert into recoveries (id, org_id, endpoint_id, since, until, place_at)"

@@ -27,21 +27,22 @@ LATER = {"after_at": "2026-06-15T00:00:00Z", "after_id": "z"}
 FILL = """
     insert into {table} (
         id, org_id, account_id, content_hash, phone, message, state, due_at, send_at, expires_at, created_at, ended_at,
-        seq, priority, attempts, sequence, timeline) overriding system value
+        sent_at, seq, priority, attempts, sequence, timeline) overriding system value
     select 'job_' || lpad(number::text, 6, '0'), 'org_default', account, '',
            case when number % 33 = 1 then '5511987654321' when number % 33 = 2 then '551187654321'
                 when number % 9000 = 3 then '15550000009' else '1556' || lpad((number % 4001)::text, 7, '0') end,
-           'Hi',
-           case when number > 34900 then 'queued'
-                when number % 7000 = 13 or number % 97 = 5 and account <> 'b' then 'failed'
-                when number % 397 = 7 and account <> 'b' then 'cancelled'
-                when number % 10 = 8 then 'sent'
-                when account = 'b' or number % 10 < 3 then 'delivered' else 'read' end,
-           at, at, at, at, case when number <= 34900 then at + interval '1 minute' end, number, 0, 0, 0, '[]'
+           'Hi', state, at, at, at, at, case when state <> 'queued' then at + interval '1 minute' end,
+           case when state in ('sent', 'delivered', 'read') then at + interval '1 minute' end, number, 0, 0, 0, '[]'
     from (
         select number, timestamptz '2026-08-01' + (number - 35000) * interval '4 minutes' as at,
                case when number % 3000 = 11 then 'r' when number % 3 = 0 then 'b' else 'a' end as account
         from generate_series({first}, {last}) as number
+    ) as numbered, lateral (
+        select case when number > 34900 then 'queued'
+                    when number % 7000 = 13 or number % 97 = 5 and account <> 'b' then 'failed'
+                    when number % 397 = 7 and account <> 'b' then 'cancelled'
+                    when number % 10 = 8 then 'sent'
+                    when account = 'b' or number % 10 < 3 then 'delivered' else 'read' end as state
     ) as jobs
 """
 PARTITION = "create table jobs_history_{0} partition of jobs_history for values from ('2026-{0}-01') to ('2026-{1}-01')"

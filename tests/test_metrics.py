@@ -51,7 +51,8 @@ async def test_what_waits_is_counted_by_why_it_waits(app: Starlette, database: D
     await run(database, "update deliveries set due_at = now() - interval '90 seconds'")
     await run(database, "update deliveries set due_at = now() + interval '1 hour' where endpoint_id = 'whe_later'")
     await run(database, "update lanes set open_at = now() + interval '1 hour' where id = 'whe_resting'")
-    await run(database, "update deliveries set state = 'failed' where endpoint_id in ('whe_disabled', 'whe_deleted')")
+    failed = "update deliveries set state = 'failed', last_error = 'x', ended_at = now() where endpoint_id = any (%s)"
+    await run(database, failed, ["whe_disabled", "whe_deleted"])
     await run(database, "update endpoints set status = 'disabled' where id = 'whe_disabled'")
     await run(database, "update endpoints set deleted_at = now() where id = 'whe_deleted'")
     before = await value(database, OLDEST)
@@ -124,7 +125,7 @@ async def test_the_oldest_row_of_each_table_is_shown(app: Starlette, database: D
     await put_endpoint(database, "whe_a")
     await put_events(database, "JobCompleted", 1)
     for table, column in (("outbox", "created_at"), ("deliveries", "event_at")):
-        await run(database, f"update {table} set {column} = {column} - interval '1 hour'")  # noqa: S608
+        await run(database, f"update {table} set {column} = {column} - interval '1 hour'")
     async with client_of(app) as client:
         seen = read((await client.get("/metrics")).text)
     oldest = {name: seconds for name, seconds in seen.items() if name.startswith("postrider_oldest_row_seconds")}

@@ -149,7 +149,7 @@ async def test_nothing_is_stored_opened_or_restored_without_a_lease(database: Da
     assert await a.seal("acc_1", whole=True)
     known = await account(database)
     for ended in ("leased_by = 'wrk_b'", "leased_by = 'wrk_a', lease_until = now() - interval '1 second'"):
-        await _sql(database, f"update accounts set {ended}")  # noqa: S608  # ours, above
+        await _sql(database, f"update accounts set {ended}")  # ours, above
         assert not await a.seal("acc_1", whole=True)
         with pytest.raises(LeaseLost):
             await a.prepare(known)

@@ -325,7 +325,7 @@ async def test_it_stops_when_its_endpoint_is_disabled_or_deleted(
     for _ in range(3):
         await step(database, drain)
     assert await look(client, target) == ("running", 100, 40)
-    await run(database, f"update endpoints set {end} where id = 'whe_1'")  # noqa: S608
+    await run(database, f"update endpoints set {end} where id = 'whe_1'")
     assert await step(database, drain) is None
     assert await look(client, target) == ("stopped", 100, 40)
     await run(database, "update endpoints set status = 'enabled', deleted_at = null")

@@ -73,7 +73,8 @@ async def test_the_health_of_webhooks_is_told(database: Database) -> None:
         with numbered as (
             select id, row_number() over (partition by endpoint_id order by id) as number, endpoint_id from deliveries
         ), ended as (
-            update deliveries set state = case when number <= 4 then 'delivered' else 'failed' end, ended_at = now()
+            update deliveries set state = case when number <= 4 then 'delivered' else 'failed' end, ended_at = now(),
+                last_error = case when number > 4 then 'x' end
             from numbered
             where deliveries.id = numbered.id and number <= 7 and deliveries.endpoint_id = 'whe_1'
         )

@@ -291,7 +291,7 @@ async def test_a_program_that_comes_back_without_the_key_ends_with_code_1(
         command, DATABASE_URL=database_url, DATA_DIR=str(tmp_path), ENCRYPTION_KEY=OLD, PORT=api_port,
         WORKER_PORT=worker_port,
     )  # fmt: skip
-    await until(database, f"select fingerprints[1] from {table}", fingerprint(OLD), seconds=60)  # noqa: S608  # ours
+    await until(database, f"select fingerprints[1] from {table}", fingerprint(OLD), seconds=60)  # ours
     await database.all("need_key", fingerprint=fingerprint(NEW))
     output, _ = await process.communicate()
     assert (process.returncode, b"lacks the key" in output, b"Traceback" in output) == (1, True, False), output

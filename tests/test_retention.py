@@ -63,6 +63,7 @@ async def deliver(database: Database, state: str) -> None:
     result = {
         "attempt": taken["attempt_id"], "attempt_at": taken["attempt_at"].isoformat(), "delivery": taken["id"],
         "claim": str(taken["claim"]), "status": 500, "state": state, "seconds": 0.0, "counts": True,
+        "error": None if state == "delivered" else "HTTP 500",
     }  # fmt: skip
     await database.all("end_attempts", results=json.dumps([result]))
 
@@ -77,7 +78,7 @@ async def age(database: Database, days: float) -> None:
         "jobs_history": ["created_at", "ended_at"],
     }.items():
         earlier = ", ".join(f"{column} = {column} - {days} * interval '1 day'" for column in columns)
-        await run(database, f"update {table} set {earlier}")  # noqa: S608
+        await run(database, f"update {table} set {earlier}")
 
 
 async def cancel_one(database: Database) -> None:
@@ -102,8 +103,6 @@ async def test_what_is_over_age_goes_and_what_is_open_stays(database: Database) 
     await keep_up(database)
     assert await value(database, COUNTS) == "1/4/4/4/3"
     await age(database, 3)
-    # Were the end of a delivery that is sent once more not cleared, it would be open all the same.
-    await run(database, "update deliveries set ended_at = created_at where state in ('pending', 'sending')")
     await keep_up(database, batch=1)
     # The events of the two that are still to be delivered stay; the attempts and the jobs that they were of do not.
     assert await value(database, COUNTS) == "1/0/2/2/0"
@@ -420,7 +419,7 @@ async def test_a_month_without_a_partition_takes_rows_and_they_move_when_it_gets
         await run(database, f"drop table {table}_{month(-1)}, {table}_{month(-2)}")
         await run(
             database,
-            f"update {table} set {column} = date_trunc('month', now() at time zone 'utc') + interval '33 days' "  # noqa: S608
+            f"update {table} set {column} = date_trunc('month', now() at time zone 'utc') + interval '33 days' "
             f"where {column} = (select min({column}) from {table})",
         )
     await run(database, "update deliveries set event_at = outbox.created_at from outbox where outbox.id = event_id")

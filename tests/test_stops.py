@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fixtures_house import House, house, make_settings
-from fixtures_lanes import add_jobs, add_lanes, add_worker, until, value
+from fixtures_lanes import AS, add_jobs, add_lanes, add_worker, until, value
 
 from browser.page.whatsapp import WhatsApp
 from commands.demo_timing import PATIENCE
@@ -84,7 +84,7 @@ async def test_what_is_given_up_counts_and_closes_the_gate(database: Database, d
     await add_jobs(database, "b", UNKNOWN_LIMIT - 1)
     async with database.transaction() as tx:
         await tx.connection.execute(
-            "update jobs set state = 'submitting', submitted_at = now() - interval '1 day', error_reason = 'unreadable'"
+            f"update jobs set {AS['submitting']}, submitted_at = now() - interval '1 day', error_reason = 'unreadable'"
         )
     pulse = Pulse(database_url, 900, breaker_seconds=60)
     await pulse.run_once()
@@ -108,7 +108,7 @@ async def test_a_job_that_is_queued_again_says_no_more_why_its_outcome_was_unkno
     (drain,) = await database.read(Drain, "begin_drain", lane="a", worker="wrk_a", wakeup=0)
     (taken,) = await database.read(Job, "take_job", lane="a", epoch=drain.epoch, worker="wrk_a")
     async with database.transaction() as tx:
-        await tx.connection.execute("update jobs set state = 'submitting', submitter = claim")
+        await tx.connection.execute(f"update jobs set {AS['submitting']}, submitter = claim")
     await database.all("note_reason", job=job, claim=taken.claim, reason="unreadable")
     await database.all(way, job=job, claim=taken.claim, seconds=0, code="page_hung", detail="")
     await value(database, "update jobs set expires_at = now() returning 1")
@@ -145,7 +145,9 @@ async def test_a_person_who_resumes_counts_an_attempt_of_what_was_in_hand(databa
     await add_lanes(database, "a")
     in_hand, other = await add_jobs(database, "a", 2)
     async with database.transaction() as tx:
-        await tx.connection.execute("update jobs set error_code = 'ui_changed' where id = %s", [in_hand])
+        await tx.connection.execute(
+            "update jobs set error_code = 'ui_changed', started_at = now() where id = %s", [in_hand]
+        )
     order = "select array_agg(id order by due_at, seq) from jobs"
     attempts = "select attempts from jobs where id = %s"
     await database.all("resume_account", account="a", org="org_default")
@@ -191,7 +193,7 @@ async def test_a_look_that_the_page_does_not_bear_waits_longer_each_time(
         monkeypatch.setattr(WhatsApp, "look_for", look_for)
         async with it.database.transaction() as tx:
             await tx.connection.execute(
-                "update jobs set state = 'submitting', submitted_at = now(), due_at = now() where id = %s", [job]
+                f"update jobs set {AS['submitting']}, submitted_at = now(), due_at = now() where id = %s", [job]
             )
         other = await it.send(account, "15557770002", "meanwhile")
         waits = "select due_at - submitted_at > interval '15 seconds' from jobs where id = %s"
@@ -257,7 +259,7 @@ async def test_on_a_page_in_doubt_nothing_new_is_typed_before_the_message_in_han
     (job, _) = await add_jobs(database, "acc_1", 2)
     async with database.transaction() as tx:
         await tx.connection.execute(
-            "update jobs set state = 'submitting', error_reason = %s, submitted_at = now() - interval '30 seconds' "
+            f"update jobs set {AS['submitting']}, error_reason = %s, submitted_at = now() - interval '30 seconds' "
             "where id = %s",
             [reason, job],
         )

@@ -91,7 +91,7 @@ async def test_five_sessions_of_a_killed_worker_go_on_elsewhere(
         between = (
             await value(it.database, "select array_agg(coalesce(key, id)) from jobs where state = 'submitting'") or []
         )
-        taken = f"select count(*) from accounts where state = 'ready' and state_since > '{killed}'"  # noqa: S608
+        taken = f"select count(*) from accounts where state = 'ready' and state_since > '{killed}'"
         await until(it.database, taken, 5, seconds=90)
         with capsys.disabled():
             print(f"\nfive sessions of a killed worker were ready elsewhere after {time.monotonic() - died:.1f} s")  # noqa: T201  # a figure for people
@@ -162,7 +162,7 @@ async def test_a_message_frozen_before_enter_is_sent_once_by_whoever_took_over(
         holder = await value(it.database, "select leased_by from accounts")
         await until(
             it.database,
-            f"select leased_by <> '{holder}' and lease_until > now() from accounts",  # noqa: S608  # our own id
+            f"select leased_by <> '{holder}' and lease_until > now() from accounts",  # our own id
             True,  # noqa: FBT003
             seconds=60,
         )

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from fixtures_history import run
-from fixtures_lanes import add_jobs, add_lanes, value
+from fixtures_lanes import AS, add_jobs, add_lanes, value
 
 from browser.page.bubbles import Bubble, Side, Tick
 from browser.page.history import Finding, Verdict
@@ -76,9 +76,11 @@ async def sent(database: Database, account: str, count: int, *, hours: float = 0
         database,
         """
         update jobs
-        set state = 'sent', bubble = 'b_' || id, sent_at = now(), ended_at = now(),
-            submitted_at = now() - %s * interval '1 hour' + seq * interval '1 millisecond'
-        where id = any (%s)
+        set state = 'sent', bubble = 'b_' || id, sent_at = at, ended_at = at, submitted_at = at
+        from (
+            select id as place, now() - %s * interval '1 hour' + seq * interval '1 millisecond' as at from jobs
+        ) as times
+        where id = place and id = any (%s)
         """,
         hours, jobs,
     )  # fmt: skip
@@ -111,7 +113,7 @@ async def test_the_messages_of_an_account_are_found_by_its_index(database: Datab
             await tx.connection.execute(f"set local plan_cache_mode = {mode}")
             cursor = await tx.connection.execute(b"explain " + queries()["awaiting_ticks"], {"accounts": names})
             plan = "\n".join(row[0] for row in await cursor.fetchall())
-        assert "Index Scan Backward using jobs_ticks_idx on jobs" in plan, plan
+        assert "Index Scan using jobs_account_ended_idx on jobs" in plan, plan
 
 
 # --- pauses ------------------------------------------------------------------------------------------------------
@@ -191,7 +193,7 @@ async def test_an_account_that_is_not_due_is_neither_asked_for_nor_looked_at(dat
 async def test_a_message_that_is_settled_starts_the_pause_over(database: Database) -> None:
     await add_lanes(database, "a")
     (job,) = await add_jobs(database, "a", wake=False)
-    await run(database, "update jobs set state = 'submitting', submitted_at = now() where id = %s", job)
+    await run(database, f"update jobs set {AS['submitting']}, submitted_at = now() where id = %s", job)
     jobs = Jobs(database, "wrk_a", Policy(attempts=3, backoff_seconds=5, confirm_seconds=60, settle_seconds=900))
     session = opened("a")["a"]
     settler = Settler(jobs, JobEvidence(database, cast("Any", None)))

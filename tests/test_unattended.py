@@ -202,4 +202,4 @@ async def test_one_account_that_cannot_be_left_keeps_no_other(running: House, mo
     monkeypatch.setattr(type(seats.profiles), "put_away", fails)
     await seats.close_all()
     assert seats.sessions == {}
-    assert await value(running.database, f"select state from accounts where id = '{accounts[1]}'") == "hibernated"  # noqa: S608
+    assert await value(running.database, f"select state from accounts where id = '{accounts[1]}'") == "hibernated"

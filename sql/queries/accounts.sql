@@ -66,13 +66,13 @@ select id, name, transport, wanted, state, state_reason, state_since, restrictio
 from page
 cross join lateral (
     select lane_queued(page.id) as queued,
-           least((select due_at from jobs where account_id = page.id and state = 'queued' and priority = 1
+           least((select due_at from jobs where account_id = page.id and claim is null and ended_at is null and priority = 1
                   order by due_at limit 1),
-                 (select due_at from jobs where account_id = page.id and state = 'queued' and priority = 0
+                 (select due_at from jobs where account_id = page.id and claim is null and ended_at is null and priority = 0
                   order by due_at limit 1)) as due_at
 ) as waiting
 cross join lateral (
-    select count(*) as today from jobs where account_id = page.id and sent_at >= began_at
+    select count(*) as today from jobs where account_id = page.id and ended_at >= began_at and sent_at >= began_at
 ) as sent
 cross join lateral (
     select count(*) as today from incoming where account_id = page.id and created_at >= began_at
@@ -116,11 +116,12 @@ with held as (
     update jobs set attempts = greatest(attempts, 1), due_at = greatest(due_at, now())
     from held
     where jobs.account_id = (held.account).id and (held.account).probe_at is not null
-      and jobs.state = 'queued' and jobs.error_code = 'ui_changed'
+      and claim is null and ended_at is null and started_at is not null and jobs.error_code = 'ui_changed'
 ), settling as (
-    update jobs set due_at = now()
+    update jobs set due_at = least(due_at, now()), look_at = now()
     from held
-    where jobs.account_id = (held.account).id and (held.account).probe_at is not null and jobs.state = 'submitting'
+    where jobs.account_id = (held.account).id and (held.account).probe_at is not null
+      and claim is not null and ended_at is null and jobs.state = 'submitting'
 ), back as (
     update profiles set kept_since = null
     from held

@@ -35,10 +35,10 @@ select answer from checkups where account_id = %(account)s and answered_at > %(s
 select accounts.id, state, state_reason,
        exists (
            select from jobs
-           where jobs.account_id = accounts.id and jobs.state = 'queued' and priority in (0, 1) and due_at <= now()
+           where jobs.account_id = accounts.id and claim is null and ended_at is null and priority in (0, 1) and due_at <= now()
              and open_at <= now())
        or exists (
-           select from jobs where jobs.account_id = accounts.id and jobs.state in ('sending', 'submitting')) as due
+           select from jobs where jobs.account_id = accounts.id and claim is not null and ended_at is null) as due
 from checkups
 join accounts on accounts.id = checkups.account_id
 join lanes on lanes.id = accounts.id

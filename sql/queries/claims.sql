@@ -8,16 +8,16 @@ with next as materialized (
          (values (1::smallint), (0::smallint)) as priorities (priority), lateral (
         select jobs.id
         from jobs
-        where jobs.account_id = lane.id and jobs.state = 'queued' and jobs.priority = priorities.priority
-          and jobs.due_at <= now() and jobs.expires_at > now()
+        where jobs.account_id = lane.id and jobs.claim is null and jobs.ended_at is null
+          and jobs.priority = priorities.priority and jobs.due_at <= now() and jobs.expires_at > now()
           and not exists (
               select from jobs as tried
               where tried.account_id = lane.id and tried.phone = any (phone_forms(jobs.phone)) and tried.seq < jobs.seq
-                and tried.state = 'queued' and tried.attempts > 0)
+                and tried.claim is null and tried.ended_at is null and tried.started_at is not null and tried.attempts > 0)
           and not exists (
               select from jobs as under_way
               where under_way.account_id = lane.id and under_way.phone = any (phone_forms(jobs.phone))
-                and under_way.state in ('sending', 'submitting'))
+                and under_way.claim is not null and under_way.ended_at is null)
         order by jobs.due_at, jobs.seq
         limit 1
         for update skip locked
@@ -26,7 +26,7 @@ with next as materialized (
 )
 update jobs
 set state = 'sending', claim = gen_random_uuid(), claimed_by = %(worker)s, attempts = attempts + 1,
-    started_at = coalesce(started_at, now()), timeline = with_step(timeline, 'sending')
+    started_at = coalesce(started_at, now()), look_at = null, timeline = with_step(timeline, 'sending')
 from next
 where jobs.id = next.id
 returning jobs.id, jobs.account_id, jobs.key, jobs.phone, jobs.message, jobs.attempts, jobs.claim, jobs.anchor,
@@ -43,7 +43,7 @@ with lease as (
 update jobs
 set state = 'submitting', anchor = %(anchor)s, profile_generation = %(generation)s, pressed_on = %(pressed_on)s,
     submitted_at = now(), submitter = jobs.claim, bubble = null, error_reason = null,
-    due_at = now() + %(look)s * interval '1 second', timeline = with_step(timeline, 'submitting')
+    look_at = now() + %(look)s * interval '1 second', timeline = with_step(timeline, 'submitting')
 from fenced_if_open(%(lane)s, %(epoch)s) as lane, lease
 where jobs.id = %(job)s and jobs.claim = %(claim)s and jobs.state = 'sending'
 returning jobs.id
@@ -118,8 +118,8 @@ update jobs
 set state = 'queued', claim = null, claimed_by = null, submitter = null,
     attempts = case when %(seconds)s::float8 is null then greatest(attempts - 1, 0) else attempts end,
     due_at = case when %(seconds)s::float8 is not null then now() + %(seconds)s * interval '1 second'
-                  -- Restore its place in the queue: due_at held the time of the next look.
-                  when state = 'submitting' then send_at else due_at end,
+                  -- Code before 0.6 wrote the time of the next look into due_at, and with it lost its place in the queue.
+                  when due_at > now() then send_at else due_at end,
     error_code = coalesce(%(code)s, error_code), error_detail = coalesce(%(detail)s, error_detail),
     error_reason = null, timeline = with_step(timeline, 'queued', 'enter_not_pressed')
 where id = %(job)s
@@ -132,7 +132,7 @@ returning '{}'::text[] as lanes
 update jobs
 set state = 'queued', claim = null, claimed_by = null, timeline = with_step(timeline, 'queued', 'interrupted')
 from fenced(%(lane)s, %(epoch)s) as lane
-where account_id = lane.id and jobs.state = 'sending'
+where account_id = lane.id and claim is not null and ended_at is null and state = 'sending'
 
 -- name: take_submitted
 -- Take a job that an earlier drain may have sent, to settle it. If its outcome cannot be read now, it is looked at
@@ -140,13 +140,14 @@ where account_id = lane.id and jobs.state = 'sending'
 with next as materialized (
     select jobs.id
     from fenced(%(lane)s, %(epoch)s) as lane
-    join jobs on jobs.account_id = lane.id and jobs.state = 'submitting' and jobs.due_at <= now()
-    order by jobs.due_at
+    join jobs on jobs.account_id = lane.id and jobs.claim is not null and jobs.ended_at is null
+      and jobs.state = 'submitting' and greatest(jobs.due_at, jobs.look_at) <= now()
+    order by greatest(jobs.due_at, jobs.look_at)
     limit 1
     for update of jobs skip locked
 )
 update jobs
-set claim = gen_random_uuid(), claimed_by = %(worker)s, due_at = now() + %(look)s * interval '1 second'
+set claim = gen_random_uuid(), claimed_by = %(worker)s, look_at = now() + %(look)s * interval '1 second'
 from next
 where jobs.id = next.id
 returning jobs.id, account_id, key, phone, message, attempts, claim, anchor, bubble, profile_generation, pressed_on,
@@ -154,27 +155,32 @@ returning jobs.id, account_id, key, phone, message, attempts, claim, anchor, bub
 
 -- name: settle_soon
 -- The drain that submitted it lost the page after Enter, or could not read the status: look again at once.
-update jobs set due_at = now(), error_reason = %(reason)s
+update jobs set due_at = least(due_at, now()), look_at = now(), error_reason = %(reason)s
 where id = %(job)s and claim = %(claim)s and state = 'submitting'
 
 -- name: put_off_settling
 -- The page failed while this job was being looked at: double its wait before the next look.
-update jobs set due_at = now() + greatest(now() - submitted_at, %(look)s * interval '1 second')
+update jobs set look_at = now() + greatest(now() - submitted_at, %(look)s * interval '1 second')
 where id = %(job)s and claim = %(claim)s and state = 'submitting'
 
 -- name: awaiting_ticks
--- Messages of these accounts whose next tick has not been seen, newest first, and the newest of each account only: a page
--- shows the open chat and the top of its chat list. A tick that comes after the job was failed as outcome_unknown is
--- added to the timeline. Jobs stay in the task table for at least these three days (tasks/upkeep.py).
+-- Messages of these accounts whose next tick has not been seen, newest first: 100 of each account, among the thousand that
+-- ended last. A page shows the open chat and the top of its chat list. A tick that comes after the job was failed as
+-- outcome_unknown is added to the timeline. Jobs stay in the task table for at least these three days (tasks/upkeep.py).
 select waiting.account_id, waiting.id, waiting.phone, waiting.bubble, waiting.state
 from unnest(%(accounts)s::text[]) as given (id)
 cross join lateral (
     select account_id, id, phone, bubble, state, submitted_at
-    from jobs
-    where account_id = given.id and bubble is not null
-      and (state in ('sent', 'delivered') or error_code = 'outcome_unknown')
+    from (
+        select account_id, id, phone, bubble, state, error_code, submitted_at
+        from jobs
+        where account_id = given.id and ended_at > now() - interval '3 days'
+        -- An order that only the index of the account has: Postgres would else go through the jobs of all accounts by time.
+        order by ended_at desc nulls last
+        limit 1000
+    ) as newest
+    where bubble is not null and (state in ('sent', 'delivered') or error_code = 'outcome_unknown')
       and submitted_at > now() - interval '3 days'
-    order by submitted_at desc
     limit 100
 ) as waiting
 order by waiting.submitted_at desc
@@ -207,7 +213,7 @@ where id = %(job)s and state = 'failed' and bubble is not null
 -- name: expire_jobs
 with late as materialized (
     select id from jobs
-    where state = 'queued' and expires_at <= now()
+    where claim is null and ended_at is null and expires_at <= now()
     order by expires_at
     limit 500
     for update skip locked
@@ -220,7 +226,7 @@ select lanes from end_jobs(array(select id from late), 'failed', 'expired', 'The
 with back as materialized (
     select jobs.id
     from accounts
-    join jobs on jobs.account_id = accounts.id and jobs.state = 'queued'
+    join jobs on jobs.account_id = accounts.id and jobs.claim is null and jobs.ended_at is null
     where accounts.deleted_at > now() - interval '2 days'
     limit 500
     for update of jobs skip locked
@@ -236,7 +242,8 @@ with late as materialized (
     from jobs
     join accounts on accounts.id = jobs.account_id
     join lanes on lanes.id = jobs.account_id
-    where jobs.state = 'submitting' and submitted_at < now() - %(seconds)s * interval '1 second'
+    where claim is not null and ended_at is null and jobs.state = 'submitting'
+      and submitted_at < now() - %(seconds)s * interval '1 second'
     limit 500
     for update of jobs skip locked
     for no key update of accounts, lanes skip locked

@@ -6,7 +6,7 @@ with next as materialized (
     from fenced_if_open(%(lane)s, %(epoch)s) as lane, lateral (
         select id
         from deliveries
-        where endpoint_id = lane.id and state = 'pending' and due_at <= now()
+        where endpoint_id = lane.id and ended_at is null and state = 'pending' and due_at <= now()
         order by due_at, created_at
         limit %(most)s
         for update skip locked
@@ -83,14 +83,16 @@ where endpoints.id = endpoint.id
 
 -- name: begin_deliveries
 -- Deliveries that an earlier drain left under way may have arrived or not: they are sent again, with the same
--- webhook-id. Returns the endpoint's health and limits, which set how many requests it may get now.
+-- webhook-id. They are looked for, among all that are due, unless the drain before has ended in order. Returns the endpoint's health and limits, which set how many requests it may get now.
 with lane as materialized (
-    select id from fenced(%(lane)s, %(epoch)s)
+    select id, settled_epoch is distinct from epoch - 1 as doubted
+    from fenced(%(lane)s, %(epoch)s)
+    join lanes using (id)
 ), lost as (
     update deliveries
     set state = 'pending', claim = null, claimed_by = null, due_at = now()
     from lane
-    where endpoint_id = lane.id and state = 'sending'
+    where doubted and endpoint_id = lane.id and ended_at is null and deliveries.due_at <= now() and state = 'sending'
     returning deliveries.id, attempts
 ), interrupted as (
     update attempts
@@ -129,7 +131,7 @@ with waiting as materialized (
     ) as why
     cross join lateral (
         select id from deliveries
-        where endpoint_id = endpoints.id and state = 'pending'
+        where endpoint_id = endpoints.id and ended_at is null and state = 'pending'
         order by due_at, created_at
         limit %(most)s
         for update skip locked

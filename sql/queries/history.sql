@@ -1,29 +1,39 @@
 -- name: list_deliveries
 -- Deliveries of an endpoint, deleted or not, by the time of their events, newest first; a page begins after the last
--- row of the one before. The index holds this order within each state and type, so each pair is read on its own: the
--- rarest are found at once among millions.
-with recursive kinds as (
-    select state, (
-        select type from deliveries
-        where endpoint_id = %(endpoint)s and state = states.state order by type limit 1) as type
-    from unnest('{pending,sending,delivered,failed}'::text[]) as states (state)
-    where %(status)s::text is null or state = %(status)s
+-- row of the one before. The indexes hold this order within each type, of those that are open, were delivered and have
+-- failed, so each of these is read on its own: the rarest are found at once among millions.
+with recursive types (type) as (
+    select next_type(%(endpoint)s, '')
     union all
-    select state, (
-        select type from deliveries
-        where endpoint_id = %(endpoint)s and state = kinds.state and type > kinds.type order by type limit 1)
-    from kinds
-    where type is not null
+    select next_type(%(endpoint)s, type) from types where type is not null
 ), page as (
     select found.id
-    from kinds
+    from types
     cross join lateral (
-        select id, event_at from deliveries
-        where endpoint_id = %(endpoint)s and state = kinds.state and type = kinds.type
-          and event_at >= coalesce(%(since)s::timestamptz, '-infinity')
-          and (event_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
-        order by event_at desc, id desc
-        limit %(limit)s
+        (
+            select id, event_at from deliveries
+            where endpoint_id = %(endpoint)s and type = types.type and ended_at is null
+              and coalesce(%(status)s, state) = state and coalesce(%(status)s, 'pending') in ('pending', 'sending')
+              and event_at >= coalesce(%(since)s::timestamptz, '-infinity')
+              and (event_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
+            order by event_at desc, id desc
+            limit %(limit)s
+        )
+        union all
+        (
+            select ended.*
+            from unnest('{delivered,failed}'::text[]) as outcomes (outcome)
+            cross join lateral (
+                select id, event_at from deliveries
+                where endpoint_id = %(endpoint)s and type = types.type and ended_at is not null
+                  and case when last_error is null then 'delivered' else 'failed' end = outcome
+                  and event_at >= coalesce(%(since)s::timestamptz, '-infinity')
+                  and (event_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
+                order by event_at desc, id desc
+                limit %(limit)s
+            ) as ended
+            where coalesce(%(status)s, outcome) = outcome
+        )
     ) as found
     where %(type)s::text is null or type = %(type)s
     order by event_at desc, found.id desc

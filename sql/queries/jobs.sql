@@ -7,9 +7,10 @@ where org_id = %(org)s and (id = %(job)s or key = %(job)s)
 
 -- name: list_jobs
 -- Newest first; a page begins after the last row of the one before. It is planned for its values, so that a filter that is
--- null is no part of the plan. The other form of a phone is read on its own, since an index has the order of one number at
--- a time; where there is none, Postgres reads nothing. One branch over both forms would be planned for a number that has few
--- jobs, and sort all those of one that has many.
+-- null is no part of the plan. What a status means for the other columns is said for the indexes of jobs, which have no state.
+-- The other form of a phone is read on its own, since an index has the order of one number at a time; where there is none,
+-- Postgres reads nothing. One branch over both forms would be planned for a number that has few jobs, and sort all those of
+-- one that has many.
 select id, key, account_id, phone, message, priority, state, send_at, expires_at, attempts, error_code, error_detail, error_reason,
        evidence, metadata, timeline, created_at, started_at, sent_at, delivered_at, read_at
 from (
@@ -18,6 +19,10 @@ from (
         where org_id = %(org)s
           and (%(phone)s::text is null or phone = %(phone)s)
           and (%(status)s::text is null or state = %(status)s)
+          and (in_history or case when %(status)s = 'queued' then claim is null and ended_at is null
+                                  when %(status)s in ('sending', 'submitting') then claim is not null and ended_at is null
+                                  when %(status)s in ('failed', 'cancelled') then ended_at is not null and sent_at is null
+                                  else true end)
           and (%(account)s::text is null or account_id = %(account)s)
           and created_at >= coalesce(%(since)s::timestamptz, '-infinity')
           and (created_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
@@ -30,6 +35,10 @@ from (
         where org_id = %(org)s
           and phone = (phone_forms(%(phone)s))[2]
           and (%(status)s::text is null or state = %(status)s)
+          and (in_history or case when %(status)s = 'queued' then claim is null and ended_at is null
+                                  when %(status)s in ('sending', 'submitting') then claim is not null and ended_at is null
+                                  when %(status)s in ('failed', 'cancelled') then ended_at is not null and sent_at is null
+                                  else true end)
           and (%(account)s::text is null or account_id = %(account)s)
           and created_at >= coalesce(%(since)s::timestamptz, '-infinity')
           and (created_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
@@ -54,7 +63,8 @@ select lanes from end_jobs(array(select id from waiting), 'cancelled')
 with waiting as materialized (
     select id
     from jobs
-    where org_id = %(org)s and (%(account)s::text is null or account_id = %(account)s) and state = 'queued'
+    where org_id = %(org)s and (%(account)s::text is null or account_id = %(account)s)
+      and claim is null and ended_at is null
     limit %(most)s
     for update skip locked
 )

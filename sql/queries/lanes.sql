@@ -68,9 +68,10 @@ returning id as lane, kind, queue, epoch, now() as began, attend_at, open_at > n
           open_at = 'infinity' as for_good, gate_reason
 
 -- name: end_drain
--- Does nothing once a newer drain has begun. An attend_at from before this drain began has been attended to.
+-- Does nothing once a newer drain has begun. An attend_at from before this drain began has been attended to. settled: it
+-- left nothing half done.
 update lanes
-set wakeup_id = null,
+set wakeup_id = null, settled_epoch = case when %(settled)s then epoch else settled_epoch end,
     attend_at = case when %(attended)s and attend_at <= %(began)s then null else attend_at end
 where id = %(lane)s and epoch = %(epoch)s
 
@@ -97,9 +98,9 @@ with held as (
                 else now() + %(seconds)s * interval '1 second' end as until
 ), settling as (
     update jobs
-    set due_at = greatest(due_at, now() + %(look)s * interval '1 second')
+    set look_at = greatest(look_at, now() + %(look)s * interval '1 second')
     from held
-    where account_id = held.id and jobs.state = 'submitting'
+    where account_id = held.id and claim is not null and ended_at is null and jobs.state = 'submitting'
 )
 update lanes
 set open_at = greatest(open_at, until), gate_reason = case when open_at <= until then %(reason)s else gate_reason end,
@@ -140,7 +141,8 @@ with used as (
     select lanes.id, lanes.queue, lane_due(lanes) as due_at,
            -- By the index on what is due, as in lane_due.
            coalesce(status = 'disabled' or deleted_at is not null, false) and coalesce((
-               select true from deliveries where endpoint_id = endpoints.id and deliveries.state = 'pending'
+               select true from deliveries
+               where endpoint_id = endpoints.id and deliveries.ended_at is null and deliveries.state = 'pending'
                order by due_at limit 1), false) as gone
     from (select distinct lane_id from used) as marked
     join lanes on lanes.id = lane_id

@@ -2,10 +2,10 @@
 -- At most `most` of each endpoint that are due, and as many that are due later: a backlog must not make them too slow to
 -- count, and neither must a million endpoints for which nothing waits. seconds: how long the oldest of them has been due.
 with recursive waited_for (id) as (
-    (select endpoint_id from deliveries where state = 'pending' order by endpoint_id limit 1)
+    (select endpoint_id from deliveries where ended_at is null order by endpoint_id limit 1)
     union all
     select (
-        select endpoint_id from deliveries where state = 'pending' and endpoint_id > waited_for.id
+        select endpoint_id from deliveries where ended_at is null and endpoint_id > waited_for.id
         order by endpoint_id limit 1)
     from waited_for
     where id is not null
@@ -23,7 +23,7 @@ cross join lateral (
     select count(*) as deliveries, min(due_at) as oldest
     from (
         select due_at from deliveries
-        where endpoint_id = endpoints.id and state = 'pending'
+        where endpoint_id = endpoints.id and ended_at is null and state = 'pending'
           and due_at > part.after::timestamptz and due_at <= part.until
         order by due_at
         limit %(most)s
@@ -44,11 +44,11 @@ select duty,
             when duty = 'sessions' then (
                 select count(*) from (
                     select from jobs join lanes on lanes.id = account_id
-                    where state = 'queued' and due_at <= now() and open_at <= now() limit %(most)s) as first)
+                    where claim is null and ended_at is null and due_at <= now() and open_at <= now() limit %(most)s) as first)
             else (
                 select count(*) from (
                     select from deliveries join lanes on lanes.id = endpoint_id
-                    where state = 'pending' and due_at <= now() and open_at <= now() limit %(most)s) as first)
+                    where ended_at is null and due_at <= now() and open_at <= now() limit %(most)s) as first)
             end as waiting
 from unnest(array['sessions', 'webhooks']) as duty
 
@@ -60,7 +60,7 @@ from (
     union all select 'jobs_history', min(ended_at) from jobs_history
     union all select 'outbox', min(created_at) from outbox
     union all select 'deliveries', min(ended_at) from deliveries
-    union all select 'attempts', min(created_at) from attempts
+    union all (select 'attempts', created_at from attempts order by id limit 1)
     union all select 'incoming', min(created_at) from incoming
 ) as oldest (name, at)
 where at is not null

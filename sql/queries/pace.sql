@@ -1,7 +1,7 @@
 -- name: pace_of
 -- What a drain needs to know before it takes a job: how many are due, up to the minute's limit; until when it may take
--- none, and why; and for the gap: the last submission, the seconds since then, the seconds from it until the oldest of
--- its minute is a minute old, and how long its sending took. No row when the account is not paced.
+-- none, and why; and for the gap: the last submission within the longest gap, the seconds since then, the seconds from it
+-- until the oldest of its minute is a minute old, and how long its sending took. No row when the account is not paced.
 select waiting.due, pace.opens_at, pace.reason, pace.quiet_until, pace.minute_limit, pace.minute_used,
        pace.day_limit, pace.day_used, pace.day_used >= pace.day_limit as day_over, pace.resets_at,
        accounts.time_zone, now() as now, last.submitted_at,
@@ -14,19 +14,17 @@ cross join lateral (
     select count(*) as due
     from (
         select from jobs
-        where account_id = accounts.id and state = 'queued' and priority in (0, 1) and due_at <= now()
+        where account_id = accounts.id and claim is null and ended_at is null and priority in (0, 1) and due_at <= now()
         limit coalesce(pace.minute_limit, 1)
     ) as first
 ) as waiting
 left join lateral (
-    select submitted_at, started_at from jobs
-    where account_id = accounts.id and submitted_at is not null
+    select submitted_at, started_at from submitted_since(accounts.id, now() - %(longest)s * interval '1 second')
     order by submitted_at desc
     limit 1
 ) as last on true
 left join lateral (
-    select min(submitted_at) as submitted_at from jobs
-    where account_id = accounts.id and submitted_at > now() - interval '1 minute'
+    select min(submitted_at) as submitted_at from submitted_since(accounts.id, now() - interval '1 minute')
 ) as oldest on true
 where accounts.id = %(account)s and accounts.pace
 
@@ -44,7 +42,8 @@ where id = %(lane)s and epoch = %(epoch)s
 with late as materialized (
     select jobs.id
     from fenced_if_open(%(lane)s, %(epoch)s) as lane
-    join jobs on jobs.account_id = lane.id and jobs.state = 'queued' and jobs.priority in (0, 1) and jobs.due_at <= now()
+    join jobs on jobs.account_id = lane.id and jobs.claim is null and jobs.ended_at is null and jobs.priority in (0, 1)
+      and jobs.due_at <= now()
     order by jobs.due_at, jobs.seq
     limit %(most)s
     for update of jobs skip locked
@@ -59,11 +58,11 @@ select lanes from end_jobs(array(select id from late), 'failed', %(code)s, %(det
 with full_hour as materialized (
     select sent.submitted_at + interval '1 hour' as opens_at
     from accounts
-    join jobs as sent on sent.account_id = accounts.id
+    cross join lateral submitted_since(accounts.id, now() - interval '1 hour') as sent
     where accounts.id = %(account)s and accounts.pace
       and exists (
           select from jobs where jobs.id = %(job)s and jobs.claim = %(claim)s and jobs.state = 'sending')
-      and sent.phone = any (phone_forms(%(phone)s)) and sent.submitted_at > now() - interval '1 hour'
+      and sent.phone = any (phone_forms(%(phone)s))
     order by sent.submitted_at desc
     offset %(per_hour)s - 1
     limit 1
@@ -71,7 +70,7 @@ with full_hour as materialized (
     select jobs.id, opens_at + (row_number() over (order by send_at, seq) - 1) * interval '1 microsecond' as due_at
     from full_hour
     join jobs on jobs.account_id = %(account)s and jobs.phone = any (phone_forms(%(phone)s))
-    where jobs.state = 'queued' and jobs.due_at <= opens_at + interval '1 second'
+    where jobs.claim is null and jobs.ended_at is null and jobs.due_at <= opens_at + interval '1 second'
        or jobs.id = %(job)s and jobs.claim = %(claim)s and jobs.state = 'sending'
 ), put_off as (
     update jobs

@@ -8,9 +8,10 @@ select id, org_id, transport, wanted, state, linked, time_zone, pace, phone, pai
        coalesce(last_open_at < now() - %(keepalive)s * interval '1 day', false) and %(keepalive)s > 0 as stale,
        exists (
            select from jobs
-           where account_id = accounts.id and state = 'queued' and priority in (0, 1) and due_at <= now()) as due,
+           where account_id = accounts.id and claim is null and ended_at is null and priority in (0, 1)
+             and due_at <= now()) as due,
        exists (
-           select from jobs where account_id = accounts.id and state in ('sending', 'submitting')) as half_done
+           select from jobs where account_id = accounts.id and claim is not null and ended_at is null) as half_done
 from accounts
 where id = %(account)s and (deleted_at is null or wanted = 'logged_out')
 
@@ -20,7 +21,8 @@ from unnest(%(accounts)s::text[]) as asked (account_id)
 join lanes on lanes.id = asked.account_id
 where lanes.open_at <= now() and exists (
     select from jobs
-    where jobs.account_id = asked.account_id and state = 'queued' and priority in (0, 1) and due_at <= now())
+    where jobs.account_id = asked.account_id and claim is null and ended_at is null and priority in (0, 1)
+      and due_at <= now())
 
 -- name: lease_account
 -- One live session per account in the cluster. A takeover begins 5 s after the lease ended, by Postgres's clock alone.
@@ -79,7 +81,7 @@ returning id
 with waiting as materialized (
     select jobs.id
     from accounts
-    join jobs on jobs.account_id = accounts.id and jobs.state = 'queued'
+    join jobs on jobs.account_id = accounts.id and jobs.claim is null and jobs.ended_at is null
     where accounts.id = %(account)s and accounts.leased_by = %(worker)s
     limit %(most)s
     for update of jobs
@@ -136,7 +138,8 @@ returning failures_in_a_row as failures
 -- Jobs whose message shows the clock icon are left out: their state is known.
 select exists (
     select from jobs
-    where account_id = %(account)s and state = 'submitting' and error_reason is distinct from 'at_the_clock'
+    where account_id = %(account)s and claim is not null and ended_at is null and state = 'submitting'
+      and error_reason is distinct from 'at_the_clock'
       and submitted_at > now() - %(seconds)s * interval '1 second') as unsettled
 
 -- name: stop_until_known
@@ -171,13 +174,14 @@ with account as (
     where id = %(account)s and leased_by = %(worker)s and wanted = 'connected'
     returning id, paused
 ), settling as (
-    update jobs set due_at = now()
+    update jobs set due_at = least(due_at, now()), look_at = now()
     from account
-    where account_id = account.id and jobs.state = 'submitting'
+    where account_id = account.id and claim is not null and ended_at is null and jobs.state = 'submitting'
 ), blamed as (
     update jobs set attempts = greatest(attempts, 1), due_at = greatest(due_at, now())
     from account
-    where jobs.account_id = account.id and jobs.state = 'queued' and jobs.error_code = 'ui_changed'
+    where jobs.account_id = account.id and claim is null and ended_at is null and started_at is not null
+      and jobs.error_code = 'ui_changed'
 )
 update lanes
 set open_at = case when account.paused then 'infinity' else '-infinity' end::timestamptz,
@@ -186,12 +190,17 @@ from account
 where lanes.id = account.id and lanes.gate_reason = 'ui_changed'
 
 -- name: last_unreadable
--- The message whose status could not be read, unless another one was sent since.
+-- The message whose status could not be read, unless another one was sent since: among those in flight and the thousand
+-- that ended last.
+with latest as materialized (
+    (select * from jobs where account_id = %(account)s and claim is not null and ended_at is null)
+    union all
+    (select * from jobs where account_id = %(account)s and ended_at is not null order by ended_at desc nulls last limit 1000)
+)
 select id, phone, message, anchor, bubble
-from jobs
-where account_id = %(account)s and error_reason = 'unreadable' and state in ('submitting', 'failed')
-  and not exists (
-      select from jobs as later where later.account_id = jobs.account_id and later.sent_at > jobs.submitted_at)
+from latest
+where error_reason = 'unreadable' and state in ('submitting', 'failed')
+  and not exists (select from latest as later where later.sent_at > latest.submitted_at)
 order by submitted_at desc
 limit 1
 
@@ -256,9 +265,9 @@ where leased_by = %(worker)s and accounts.id = any (%(without_browser)s::text[])
 -- A submitted job that cannot be looked at now must not wake its lane every second. Fenced by the epoch: a newer drain
 -- may be able to look at it.
 update jobs
-set due_at = greatest(due_at, now() + %(seconds)s * interval '1 second')
+set look_at = greatest(look_at, now() + %(seconds)s * interval '1 second')
 from fenced(%(lane)s, %(epoch)s) as lane
-where account_id = lane.id and state = 'submitting'
+where account_id = lane.id and claim is not null and ended_at is null and state = 'submitting'
 
 -- name: room_elsewhere
 select exists (

@@ -48,7 +48,7 @@ class PaceStatus:
     resets_at: datetime
     time_zone: str
     now: datetime
-    #: its last submission, and seconds since then
+    #: its last submission, None when that is longer ago than any gap, and seconds since then
     submitted_at: datetime | None
     since: float | None
     #: seconds from then until the oldest submission of its minute is a minute old
@@ -124,7 +124,10 @@ class Pace:
         return row is None
 
     async def _status(self, account: str) -> PaceStatus | None:
-        rows = await self.database.read(PaceStatus, "pace_of", account=account, limits=self.limits.wire())
+        longest = max(MINUTE, self.limits.gap_seconds[1])
+        rows = await self.database.read(
+            PaceStatus, "pace_of", account=account, limits=self.limits.wire(), longest=longest
+        )
         return rows[0] if rows else None
 
     async def _allows(self, drain: Drain, status: PaceStatus) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import psutil
-from fixtures_postgres import ALL_ROWS, FORGOTTEN, WRONG_DEPTHS
+from fixtures_postgres import ALL_ROWS, FORGOTTEN, WRONG_DEPTHS, WRONG_STATES
 
 from bench.house import most_at_once
 from errors import DatabaseUnavailable, OperatorError
@@ -58,6 +58,14 @@ class Depth:
     id: str
     counted: int
     queued: int
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """A job or delivery whose state is not what its other columns say."""
+
+    id: str
+    state: str
 
 
 @dataclass(frozen=True)
@@ -203,10 +211,12 @@ async def _lanes(cluster: Cluster, before: State) -> list[str]:
     """Return what is wrong with the lanes: a count, work that nobody will look at, or rows that lack their parents."""
     depths, forgotten = await cluster.read(Depth, WRONG_DEPTHS), await cluster.read(Mark, FORGOTTEN)
     broken = await cluster.database.all("broken_references", **ALL_ROWS)
+    contradictions = await cluster.read(Contradiction, WRONG_STATES)
     return [
         *(f"DEPTH: {row.id} counts {row.counted} waiting messages and has {row.queued}" for row in depths),
         *(f"FORGOTTEN: {row.id} has work at {row.due_at} and its first mark at {row.marked}" for row in forgotten),
         *(f"FORGOTTEN: {line}" for line in _swept(cluster)[len(before.swept) :]),
+        *(f"STATE: {row.id} is {row.state}, and has a claim or an end that is not of it" for row in contradictions),
         *(f"REFERENCE: {row['table']} {row['id']} lacks its account, endpoint or event" for row in broken),
     ]
 
