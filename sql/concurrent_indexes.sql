@@ -14,7 +14,8 @@ create index jobs_account_ended_idx on jobs (account_id, ended_at desc nulls las
 -- Of deliveries, in the same way: nothing that taking one writes. One that has ended has failed if it has an error.
 create index deliveries_waiting_idx on deliveries (endpoint_id, due_at, created_at) where ended_at is null;
 create index deliveries_open_list_idx on deliveries (endpoint_id, type, event_at, id) where ended_at is null;
-create index deliveries_ended_list_idx on deliveries (endpoint_id, (case when last_error is null then 'delivered' else 'failed' end), type, event_at, id) where ended_at is not null;
+create index deliveries_delivered_list_idx on deliveries (endpoint_id, type, event_at, id) where ended_at is not null and last_error is null;
+create index deliveries_failed_list_idx on deliveries (endpoint_id, type, event_at, id) where ended_at is not null and last_error is not null;
 
 -- Attempts come in the order of their time; an index of ranges of pages costs next to nothing.
 create index attempts_time_idx on attempts using brin (created_at) with (autosummarize = on);
@@ -27,10 +28,11 @@ create index jobs_history_phone_list_idx on jobs_history (org_id, phone, created
 create index incoming_account_list_idx on incoming (org_id, account_id, created_at desc, id desc);
 create index incoming_phone_list_idx on incoming (org_id, phone, created_at desc, id desc);
 
--- By state: in the history, where the state no longer changes. In jobs only the rare ends, failed and cancelled.
+-- By state: in the history, where the state no longer changes. In jobs apart what was sent, and what has failed or was cancelled.
 create index jobs_history_state_list_idx on jobs_history (org_id, state, created_at desc, id desc);
 create index jobs_history_account_state_list_idx on jobs_history (org_id, account_id, state, created_at desc, id desc);
-create index jobs_unsent_list_idx on jobs (org_id, created_at desc, id desc) where ended_at is not null and sent_at is null;
+create index jobs_sent_list_idx on jobs (org_id, created_at desc, id desc) where sent_at is not null;
+create index jobs_unsent_list_idx on jobs (org_id, created_at desc, id desc) where case when sent_at is null then ended_at end is not null;
 
 -- What upkeep removes with its last row, and what names it then.
 create index endpoints_deleted_at_idx on endpoints (deleted_at) where deleted_at is not null;

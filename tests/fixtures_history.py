@@ -34,11 +34,11 @@ async def end(database: Database, state: str = "sent", *, days: float = 4, code:
         """
         update jobs
         set state = %s, error_code = %s, bubble = 'b' || id, submitted_at = now() - %s * interval '1 day',
-            sent_at = now() - %s * interval '1 day', ended_at = now() - %s * interval '1 day',
-            claim = null, created_at = created_at - %s * interval '1 day'
+            sent_at = case when %s in ('sent', 'delivered', 'read') then now() - %s * interval '1 day' end,
+            ended_at = now() - %s * interval '1 day', claim = null, created_at = created_at - %s * interval '1 day'
         where ended_at is null
         """,
-        state, code, *[days] * 4,
+        state, code, days, state, *[days] * 3,
     )  # fmt: skip
 
 

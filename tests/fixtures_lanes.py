@@ -17,18 +17,18 @@ from tasks.pulse import Pulse
 from tasks.queue import Consumer, make_app
 from tasks.sending.claimed_job import Job
 
-_TAKEN = "claim = coalesce(claim, gen_random_uuid()), ended_at = null"
+_TAKEN = "claim = coalesce(claim, gen_random_uuid()), ended_at = null, sent_at = null"
 _ENDED = "claim = null, ended_at = coalesce(ended_at, now())"
 #: What a job has in each state; in a test it stands after `update jobs set`.
 AS: dict[str, LiteralString] = {
-    "queued": "state = 'queued', claim = null, ended_at = null",
+    "queued": "state = 'queued', claim = null, ended_at = null, sent_at = null",
     "sending": f"state = 'sending', {_TAKEN}",
     "submitting": f"state = 'submitting', {_TAKEN}",
-    "sent": f"state = 'sent', {_ENDED}",
-    "delivered": f"state = 'delivered', {_ENDED}",
-    "read": f"state = 'read', {_ENDED}",
-    "failed": f"state = 'failed', {_ENDED}",
-    "cancelled": f"state = 'cancelled', {_ENDED}",
+    "sent": f"state = 'sent', {_ENDED}, sent_at = coalesce(sent_at, now())",
+    "delivered": f"state = 'delivered', {_ENDED}, sent_at = coalesce(sent_at, now())",
+    "read": f"state = 'read', {_ENDED}, sent_at = coalesce(sent_at, now())",
+    "failed": f"state = 'failed', {_ENDED}, sent_at = null",
+    "cancelled": f"state = 'cancelled', {_ENDED}, sent_at = null",
 }
 
 

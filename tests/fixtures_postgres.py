@@ -36,6 +36,7 @@ WRONG_STATES = """
     select id, state from jobs
     where (state = 'queued') <> (claim is null and ended_at is null)
        or (state in ('sending', 'submitting')) <> (claim is not null and ended_at is null)
+       or (state in ('sent', 'delivered', 'read')) <> (sent_at is not null)
     union all
     select id, state from deliveries
     where (state in ('pending', 'sending')) <> (ended_at is null)

@@ -37,9 +37,7 @@ async def change(database: Database, statement: str, *values: object) -> None:
 async def add_sent(database: Database, account: str, count: int) -> None:
     """Add messages that were submitted right now."""
     for job in await add_jobs(database, account, count, wake=False):
-        await change(
-            database, f"update jobs set {AS['sent']}, submitted_at = now(), sent_at = now() where id = %s", job
-        )
+        await change(database, f"update jobs set {AS['sent']}, submitted_at = now() where id = %s", job)
 
 
 async def health(client: httpx2.AsyncClient, account: str) -> dict[str, Any]:

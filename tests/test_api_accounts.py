@@ -168,9 +168,11 @@ async def test_what_waits_and_what_went_is_counted(client: httpx2.AsyncClient, d
     account = await new_account(client)
     jobs = [{"phone": "15551230001", "message": f"{n}", "idempotencyKey": f"k{n}"} for n in range(4)]
     await client.post("/send/batch", json={"jobs": jobs})
-    await rows(database, f"update jobs set {AS['read']}, sent_at = now() where key = 'k0' returning id")
+    await rows(database, f"update jobs set {AS['read']} where key = 'k0' returning id")
     await rows(
-        database, f"update jobs set {AS['sent']}, sent_at = now() - interval '1 day' where key = 'k1' returning id"
+        database,
+        "update jobs set state = 'sent', sent_at = now() - interval '1 day', ended_at = now() where key = 'k1'"
+        " returning id",
     )
     await rows(database, "update accounts set leased_by = 'wrk_1', lease_until = now() + interval '9 s' returning id")
     shown = (await client.get(f"/accounts/{account}")).json()

@@ -200,8 +200,9 @@ update jobs set state = 'sending', attempts = 1, claim = current_setting('test.c
 where id = current_setting('test.job');
 -- One that was sent to the same number within the hour.
 insert into jobs
-    (id, org_id, account_id, content_hash, phone, message, due_at, send_at, expires_at, state, submitted_at, ended_at)
-select 'job_sent', org_id, account_id, '', phone, 'x', now(), now(), now(), 'sent', now(), now()
+    (id, org_id, account_id, content_hash, phone, message, due_at, send_at, expires_at, state, submitted_at, sent_at,
+     ended_at)
+select 'job_sent', org_id, account_id, '', phone, 'x', now(), now(), now(), 'sent', now(), now(), now()
 from jobs where id = current_setting('test.job')
 """
 

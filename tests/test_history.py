@@ -162,7 +162,8 @@ async def test_a_list_goes_through_both_in_order(client: httpx2.AsyncClient, dat
             """
             update jobs
             set created_at = now() - %s * interval '40 days', ended_at = now() - %s * interval '30 days',
-                state = case when key = 'k2' then 'failed' else 'sent' end
+                state = case when key = 'k2' then 'failed' else 'sent' end,
+                sent_at = case when key <> 'k2' then now() end
             where key = %s
             """,
             number + 1, (number * 5 + 1) % 6, f"k{number}",

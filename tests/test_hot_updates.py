@@ -274,7 +274,9 @@ def test_they_are_dropped_once_no_process_of_an_older_version_runs(
         schema.migrate(database_url)
         assert connection.execute(MADE).fetchone() == (True,)
         connection.execute("delete from workers where id = 'old'")
-        connection.execute("insert into api_processes (id, host, version, fingerprints) values ('api', 'h', '0.5.1', '{}')")
+        connection.execute(
+            "insert into api_processes (id, host, version, fingerprints) values ('api', 'h', '0.5.1', '{}')"
+        )
         schema.migrate(database_url)
         assert connection.execute(MADE).fetchone() == (True,)
         connection.execute("delete from api_processes")
@@ -306,6 +308,7 @@ async def test_the_check_at_the_end_of_each_test_finds_a_state_that_contradicts_
     await add_jobs(database, "a", wake=False)
     wrong = "select count(*) from (" + WRONG_STATES + ") as wrong"
     for columns in (WAITS, IN_FLIGHT, ENDED):
-        await run(database, f"update jobs set state = '{state}', {columns}")
+        sent = "now()" if state in {"sent", "delivered", "read"} else "null"
+        await run(database, f"update jobs set state = '{state}', sent_at = {sent}, {columns}")
         assert await value(database, wrong) == (0 if columns == right else 1), columns
     await run(database, f"update jobs set {AS[state]}")

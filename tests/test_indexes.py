@@ -36,8 +36,9 @@ ADD_ACCOUNT = """
     insert into accounts (id, org_id, name, transport) values ('a', 'org_default', 'Shop', 'sandbox');
 """
 ADD_JOB = """
-    insert into jobs (id, org_id, account_id, content_hash, phone, message, due_at, send_at, expires_at, ended_at, state)
-    values ('j', 'org_default', 'a', '', '15556660001', 'Hi', now(), now(), now(), '2020-01-01', 'sent')
+    insert into jobs (id, org_id, account_id, content_hash, phone, message, due_at, send_at, expires_at, ended_at,
+                      state)
+    values ('j', 'org_default', 'a', '', '15556660001', 'Hi', now(), now(), now(), '2020-01-01', 'failed')
 """
 MOVE_JOB = "insert into jobs_history select * from jobs"
 

@@ -89,7 +89,7 @@ async def sent_before(database: Database, seconds: list[float], phone: str = "19
     for job in await add_jobs(database, "a", len(seconds), phone=phone, wake=False):
         await run(
             database,
-            f"update jobs set {AS['sent']}, phone = %s, sent_at = now(), submitted_at = now() - %s * interval '1 s' "
+            f"update jobs set {AS['sent']}, phone = %s, submitted_at = now() - %s * interval '1 s' "
             "where id = %s",
             phone, seconds.pop(0), job,
         )  # fmt: skip
@@ -154,7 +154,7 @@ async def test_a_new_worker_forgets_nothing(database: Database, database_url: st
 async def test_a_message_counts_from_its_permission_to_press_enter(database: Database) -> None:
     await add_lanes(database, "a")
     await sent_before(database, [1.0])
-    await run(database, f"update jobs set {AS['failed']}, error_code = 'outcome_unknown', sent_at = null")
+    await run(database, f"update jobs set {AS['failed']}, error_code = 'outcome_unknown'")
     await add_jobs(database, "a", wake=False)
     await drain(paced(database, per_hour=1))
     assert await value(database, GATE) == "pace_hour"

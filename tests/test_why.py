@@ -64,7 +64,7 @@ async def test_a_job_that_has_not_ended(database: Database, job: str) -> None:
 
 
 async def test_events_that_were_deleted(database: Database, job: str) -> None:
-    await run(database, "update jobs set state = 'sent', ended_at = '2020-01-01T00:00:00Z'")
+    await run(database, "update jobs set state = 'sent', sent_at = now(), ended_at = '2020-01-01T00:00:00Z'")
     ended = "Job order-42 ended at 2020-01-01T00:00:00.000Z (sent), and its events were deleted."
     assert await why(database) == f"{ended} Events are kept for 90 days (RETENTION_DAYS)."
     assert await why(database, job, days=0) == ended

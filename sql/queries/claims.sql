@@ -171,14 +171,7 @@ select waiting.account_id, waiting.id, waiting.phone, waiting.bubble, waiting.st
 from unnest(%(accounts)s::text[]) as given (id)
 cross join lateral (
     select account_id, id, phone, bubble, state, submitted_at
-    from (
-        select account_id, id, phone, bubble, state, error_code, submitted_at
-        from jobs
-        where account_id = given.id and ended_at > now() - interval '3 days'
-        -- An order that only the index of the account has: Postgres would else go through the jobs of all accounts by time.
-        order by ended_at desc nulls last
-        limit 1000
-    ) as newest
+    from newest_ended(given.id, 1000)
     where bubble is not null and (state in ('sent', 'delivered') or error_code = 'outcome_unknown')
       and submitted_at > now() - interval '3 days'
     limit 100

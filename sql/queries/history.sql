@@ -21,18 +21,23 @@ with recursive types (type) as (
         )
         union all
         (
-            select ended.*
-            from unnest('{delivered,failed}'::text[]) as outcomes (outcome)
-            cross join lateral (
-                select id, event_at from deliveries
-                where endpoint_id = %(endpoint)s and type = types.type and ended_at is not null
-                  and case when last_error is null then 'delivered' else 'failed' end = outcome
-                  and event_at >= coalesce(%(since)s::timestamptz, '-infinity')
-                  and (event_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
-                order by event_at desc, id desc
-                limit %(limit)s
-            ) as ended
-            where coalesce(%(status)s, outcome) = outcome
+            select id, event_at from deliveries
+            where endpoint_id = %(endpoint)s and type = types.type and ended_at is not null and last_error is null
+              and coalesce(%(status)s, 'delivered') = 'delivered'
+              and event_at >= coalesce(%(since)s::timestamptz, '-infinity')
+              and (event_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
+            order by event_at desc, id desc
+            limit %(limit)s
+        )
+        union all
+        (
+            select id, event_at from deliveries
+            where endpoint_id = %(endpoint)s and type = types.type and ended_at is not null and last_error is not null
+              and coalesce(%(status)s, 'failed') = 'failed'
+              and event_at >= coalesce(%(since)s::timestamptz, '-infinity')
+              and (event_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
+            order by event_at desc, id desc
+            limit %(limit)s
         )
     ) as found
     where %(type)s::text is null or type = %(type)s

@@ -21,7 +21,9 @@ from (
           and (%(status)s::text is null or state = %(status)s)
           and (in_history or case when %(status)s = 'queued' then claim is null and ended_at is null
                                   when %(status)s in ('sending', 'submitting') then claim is not null and ended_at is null
-                                  when %(status)s in ('failed', 'cancelled') then ended_at is not null and sent_at is null
+                                  when %(status)s in ('sent', 'delivered', 'read') then sent_at is not null
+                                  when %(status)s in ('failed', 'cancelled') then
+                                      case when sent_at is null then ended_at end is not null
                                   else true end)
           and (%(account)s::text is null or account_id = %(account)s)
           and created_at >= coalesce(%(since)s::timestamptz, '-infinity')
@@ -37,7 +39,9 @@ from (
           and (%(status)s::text is null or state = %(status)s)
           and (in_history or case when %(status)s = 'queued' then claim is null and ended_at is null
                                   when %(status)s in ('sending', 'submitting') then claim is not null and ended_at is null
-                                  when %(status)s in ('failed', 'cancelled') then ended_at is not null and sent_at is null
+                                  when %(status)s in ('sent', 'delivered', 'read') then sent_at is not null
+                                  when %(status)s in ('failed', 'cancelled') then
+                                      case when sent_at is null then ended_at end is not null
                                   else true end)
           and (%(account)s::text is null or account_id = %(account)s)
           and created_at >= coalesce(%(since)s::timestamptz, '-infinity')

@@ -195,7 +195,7 @@ where lanes.id = account.id and lanes.gate_reason = 'ui_changed'
 with latest as materialized (
     (select * from jobs where account_id = %(account)s and claim is not null and ended_at is null)
     union all
-    (select * from jobs where account_id = %(account)s and ended_at is not null order by ended_at desc nulls last limit 1000)
+    (select * from newest_ended(%(account)s, 1000))
 )
 select id, phone, message, anchor, bubble
 from latest
