@@ -77,7 +77,7 @@ class Session:
 
 @dataclass
 class Seats:
-    """Room for `capacity` live sessions; when it is full, an idle one gives its seat up."""
+    """Room for `capacity` live sessions; when it is full, idle ones give their seats up."""
 
     database: Database
     worker: str
@@ -104,8 +104,10 @@ class Seats:
     sessions: dict[str, Session] = field(default_factory=dict)
     #: when each lease of this worker ends at the latest, by the monotonic clock
     leases: dict[str, float] = field(default_factory=dict)
-    #: accounts that have a seat, with a browser or on the way to one
+    #: accounts that have a seat: with a browser, on the way to one, or not yet put away
     _taken: set[str] = field(default_factory=set)
+    #: accounts whose idle session was chosen to give its seat up
+    _giving_up: set[str] = field(default_factory=set)
     #: accounts whose `open()` is in progress
     _opening: set[str] = field(default_factory=set)
     #: leased accounts that had no browser at the last check
@@ -114,7 +116,8 @@ class Seats:
     #: accounts whose seat waits for a phone to scan
     _linking: set[str] = field(default_factory=set)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
-    _seating: asyncio.Lock = field(default_factory=asyncio.Lock)
+    #: lock for choosing a seat: whoever asked first chooses first
+    _choosing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _boots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONCURRENT_BOOTS))
 
     # --- leases ------------------------------------------------------------------------------------------------------
@@ -242,15 +245,35 @@ class Seats:
         )
 
     async def _take_seat(self, account: str) -> None:
-        async with self._seating:
-            while not (account in self._taken or self.has_room):
+        """Take a free seat, or that of an idle session, which is left first.
+
+        Accounts choose one after the other and leave side by side: a page that hangs takes seconds to close, and a
+        profile to seal, for which only the account that gets this seat has to wait.
+        """
+        while not self._sits_down(account):
+            if gives := await self._choose(account):
+                try:
+                    await self.leave(gives, "its seat was needed", only_idle=True)
+                finally:
+                    self._giving_up.discard(gives)
+
+    def _sits_down(self, account: str) -> bool:
+        """Take a seat if one is free; return whether the account has one."""
+        if self.has_room:
+            self._taken.add(account)
+        return account in self._taken
+
+    async def _choose(self, account: str) -> str | None:
+        """Wait for a session that can give its seat up, and return its account; None if a seat came free instead."""
+        async with self._choosing:
+            while not self._sits_down(account):
                 if self.stopping():
                     raise LeaseLost
                 if gives := await self._least_needed():
-                    await self.leave(gives, "its seat was needed", only_idle=True)
-                else:
-                    await asyncio.sleep(SEAT_POLL_SECONDS)
-            self._taken.add(account)
+                    self._giving_up.add(gives)
+                    return gives
+                await asyncio.sleep(SEAT_POLL_SECONDS)
+        return None
 
     async def _least_needed(self) -> str | None:
         """Choose the session that gives up its seat: idle, preferably without due work, and the least recently used."""
@@ -260,7 +283,8 @@ class Seats:
         return min(idle, key=lambda session: (session.account in due, session.used)).account if idle else None
 
     def _is_idle(self, session: Session) -> bool:
-        return not session.closing and not self.draining(session.account)
+        chosen = session.account in self._giving_up
+        return not (session.closing or chosen or self.draining(session.account))
 
     def may_link(self, account: str) -> None:
         """Raise NoSeat when all seats but one already wait for a phone."""
@@ -337,13 +361,15 @@ class Seats:
         async with self._lock(account):
             if only_idle and self.draining(account):
                 return
-            await self._close(account)
             try:
+                await self._shut(account)
                 await self._put_away(account, reason, to, login=login, attend=attend)
             except LeaseLost:
                 log.warning(
                     "account %s is another worker's by now", account, extra={"event": "lease.lost", "account": account}
                 )
+            finally:
+                self._free(account)  # only now: the memory of a seat has to do for sealing the profile too
             self.leases.pop(account, None)
             self.guard.forget(self.profiles.directory(account))
 
