@@ -417,13 +417,16 @@ class ModelWorker:
         actor = CURRENT.get()
         assert actor
         actor.drain = drain
-        await self.jobs.release(drain)
+        if (await self._account()).half_done:
+            await self.jobs.release(drain)
         if not await self._lease():
             raise Unattended
+        half_done = (await self._account()).half_done
         try:
             session = self.session if self.page and self.page.alive else await self._open()
             assert session
-            await self.sender.settler.settle(drain, session)
+            if half_done:
+                await self.sender.settler.settle(drain, session)
         except LeaseLost as error:
             raise Unattended from error
         except SendError as error:
@@ -496,10 +499,14 @@ class ModelWorker:
 
     # what Profiles does, with a disk in memory
 
-    async def _open(self) -> Session:
+    async def _account(self) -> Account:
         rows = await self.world.database.read(Account, "account_to_drain", account=ACCOUNT, keepalive=0.0)
+        return rows[0]
+
+    async def _open(self) -> Session:
+        account = await self._account()
         self.close()
-        profile = await self._obtain(rows[0])
+        profile = await self._obtain(account)
         if self.lease_until - self.world.clock < CLOSE_MARGIN:
             raise LeaseLost
         self.page = Page(self.world, profile)

@@ -70,15 +70,12 @@ class AccountWork:
         account = await self._account(drain.lane)
         if account is None:
             return False
-        # This needs no page: a message that was only typed has not left.
-        await self.jobs.release(drain)
+        # Read after the drain began, since when no older one takes or submits anything: what is not half done stays so.
+        if account.half_done:
+            # This needs no page: a message that was only typed has not left.
+            await self.jobs.release(drain)
         if account.wanted != "connected" or await self._stays_closed(drain, account):
-            if account.half_done:
-                await self.database.all(
-                    "settle_later", lane=drain.lane, epoch=drain.epoch, seconds=SETTLE_LATER_SECONDS
-                )
-            if account.wanted != "connected":
-                await self._end(account)
+            await self._leave_closed(drain, account)
             return False
         if not await self.seats.lease(account.id):
             raise Unattended
@@ -98,9 +95,16 @@ class AccountWork:
             return False
         return True
 
+    async def _leave_closed(self, drain: Drain, account: Account) -> None:
+        if account.half_done:
+            await self.database.all("settle_later", lane=drain.lane, epoch=drain.epoch, seconds=SETTLE_LATER_SECONDS)
+        if account.wanted != "connected":
+            await self._end(account)
+
     async def _attend(self, drain: Drain, account: Account) -> None:
         session = await self._ready(account)
-        await self.sender.settler.settle(drain, session)
+        if account.half_done:
+            await self.sender.settler.settle(drain, session)
         if drain.for_good and drain.gate_reason == UiChanged.code:
             await self.probe.known(session)
         elif account.doubted:
@@ -213,13 +217,13 @@ class AccountWork:
             if ready is None:
                 raise LeaseLost
             await tx.all("drop_kept_profile", account=account.id, worker=self.seats.worker)
+            await tx.all("open_linked_gate", account=account.id, worker=self.seats.worker)
             await self.states.reach(tx, account.id, State.ready)
             return True
 
         while not await self.database.transact(write):
             pass
         session.seal_at = min(session.seal_at, time.monotonic() + random.uniform(*FIRST_SEAL))  # noqa: S311  # no secret
-        await self.database.all("open_linked_gate", account=account.id, worker=self.seats.worker)
 
     async def _fail_backlog(self, tx: Transaction, account: str) -> int:
         """Fail a batch of the waiting jobs of an account that has another number now; return how many."""

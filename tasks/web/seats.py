@@ -376,8 +376,7 @@ class Seats:
     async def _put_away(
         self, account: str, reason: str | None, to: State | None, *, login: Login, attend: bool
     ) -> None:
-        async with self.database.transaction() as tx:
-            row = await self.states.held(tx, account)
+        row = await self.states.held(self.database, account)
         linked = row["linked"] and login == "keep"
         if login == "aside":
             await self.profiles.preserve(account)

@@ -70,8 +70,11 @@ class States:
             row = await self.held(tx, account)
         await self.write(tx, row, to, reason)
 
-    async def held(self, tx: Transaction, account: str) -> Row:
-        """Lock the account's row: id, state, state_before, linked, wanted, phone, profile_home. Raises LeaseLost."""
+    async def held(self, tx: Transaction | Database, account: str) -> Row:
+        """Lock the account's row: id, state, state_before, linked, wanted, phone, profile_home. Raises LeaseLost.
+
+        A database in place of a transaction only reads it: the lock ends with the statement.
+        """
         row = await tx.one("held_account", account=account, worker=self.worker)
         if row is None:
             raise LeaseLost
