@@ -2,6 +2,8 @@ import asyncio
 import time
 from pathlib import Path
 
+import procrastinate
+import psycopg
 import pytest
 from fixtures_lanes import SENT, add_jobs, add_lanes, add_worker, lane_worker, pulse_while, until, value
 
@@ -10,6 +12,7 @@ from sql.database import Database, Transaction
 from sql.loader import queries
 from tasks.lanes import Drain, Lanes, Unattended
 from tasks.pulse import Pulse
+from tasks.queue import make_app
 from tasks.sending.claimed_job import Job
 
 ROOT = Path(__file__).parent.parent
@@ -185,6 +188,38 @@ async def test_the_backlog_of_closed_and_busy_lanes_stands_in_no_queue(database:
     plan = await _plan(database, drain)
     assert "jobs_waiting_idx" in plan
     assert "Seq Scan on jobs" not in plan
+
+
+async def test_a_burst_after_a_quiet_time_is_not_read_whole_for_each_wake_up(
+    database: Database, database_url: str
+) -> None:
+    """The plan of a fetch is made, and kept, while the queue is empty."""
+
+    async def nothing(*_: object) -> None:
+        """Drain nothing."""
+
+    lanes = [f"lane{number:03}" for number in range(200)]
+    await add_lanes(database, *lanes)
+    app = make_app(database_url, nothing, nothing, size=1)
+    async with app.open_async():
+        worker = await app.job_manager.register_worker()
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+            await connection.execute("vacuum analyze procrastinate_jobs")
+        for _ in range(12):
+            assert await app.job_manager.fetch_job(["account"], worker) is None
+        await database.all("wake", lanes=lanes)
+        before = await _scans(app)
+        fetched = [await app.job_manager.fetch_job(["account"], worker) for _ in range(3)]
+        assert [job and job.lock for job in fetched] == lanes[:3]
+        assert await _scans(app) == before
+
+
+async def _scans(app: procrastinate.App) -> object:
+    await app.connector.execute_query_async("select pg_stat_force_next_flush()")
+    row = await app.connector.execute_query_one_async(
+        "select seq_scan from pg_stat_user_tables where relname = 'procrastinate_jobs'"
+    )
+    return row["seq_scan"]
 
 
 async def _plan(database: Database, drain: Drain) -> str:
