@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from sql.database import CONNECTION, LIMIT, Row, Transaction, bounded, translated
+from sql.database import BY_INDEX, CONNECTION, LIMIT, Row, Transaction, bounded, translated
 from sql.pool import Connection
 from tasks.lanes import UNKNOWN_LIMIT, wake_returned
 
@@ -94,7 +94,7 @@ class Pulse:
         return Transaction(connection)
 
     async def _connect(self) -> psycopg.AsyncConnection:
-        options = f"{CONNECTION['options']} -c idle_session_timeout=10s"
+        options = f"{CONNECTION['options']} {BY_INDEX} -c idle_session_timeout=10s"
         return await Connection.connect(
             # A frozen process keeps its connection, and with it the lock, until Postgres ends the idle session.
             self.url,

@@ -14,7 +14,7 @@ from procrastinate.job_context import JobContext
 from procrastinate.manager import JobManager
 from procrastinate.worker import Worker as ProcrastinateWorker
 
-from sql.database import CONNECTION
+from sql.database import BY_INDEX, CONNECTION
 from sql.loader import queries
 from sql.pool import Pool
 
@@ -34,11 +34,6 @@ LOOKED_AT = 5000  # of which they are chosen
 #: Of these queues a worker has far more slots than it fetches wake-ups at once, so that none waits in its hand.
 MANY = {FAST, SLOW}
 
-
-#: A setting of the connections that fetch. The queue is empty most of the time, and the plan that is made for it then
-#: reads the whole table for each wake-up in it, until Postgres next analyzes it: with 1,000 that come at once, a fetch
-#: took 0.2 s, and with 10,000 longer than a statement may.
-BY_INDEX = "-c enable_seqscan=off"
 
 #: Drains a lane; it gets the lane and the id of the wake-up.
 Drainer = Callable[[str, int], Awaitable[None]]

@@ -2,7 +2,6 @@ import asyncio
 import time
 from pathlib import Path
 
-import procrastinate
 import psycopg
 import pytest
 from fixtures_lanes import SENT, add_jobs, add_lanes, add_worker, lane_worker, pulse_while, until, value
@@ -190,6 +189,12 @@ async def test_the_backlog_of_closed_and_busy_lanes_stands_in_no_queue(database:
     assert "Seq Scan on jobs" not in plan
 
 
+async def _quiet(url: str) -> None:
+    """Let Postgres know that there is no wake-up."""
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute("vacuum analyze procrastinate_jobs")
+
+
 async def test_a_burst_after_a_quiet_time_is_not_read_whole_for_each_wake_up(
     database: Database, database_url: str
 ) -> None:
@@ -202,24 +207,39 @@ async def test_a_burst_after_a_quiet_time_is_not_read_whole_for_each_wake_up(
     await add_lanes(database, *lanes)
     app = make_app(database_url, nothing, nothing, size=1)
     async with app.open_async():
-        worker = await app.job_manager.register_worker()
-        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
-            await connection.execute("vacuum analyze procrastinate_jobs")
+        connector, worker = app.connector, await app.job_manager.register_worker()
+        await _quiet(database_url)
         for _ in range(12):
             assert await app.job_manager.fetch_job(["account"], worker) is None
         await database.all("wake", lanes=lanes)
-        before = await _scans(app)
+        await connector.execute_query_async(FLUSH)
+        before = await value(database, QUEUE_SCANS)
         fetched = [await app.job_manager.fetch_job(["account"], worker) for _ in range(3)]
         assert [job and job.lock for job in fetched] == lanes[:3]
-        assert await _scans(app) == before
+        await connector.execute_query_async(FLUSH)
+        assert await value(database, QUEUE_SCANS) == before
 
 
-async def _scans(app: procrastinate.App) -> object:
-    await app.connector.execute_query_async("select pg_stat_force_next_flush()")
-    row = await app.connector.execute_query_one_async(
-        "select seq_scan from pg_stat_user_tables where relname = 'procrastinate_jobs'"
-    )
-    return row["seq_scan"]
+async def test_a_burst_after_a_quiet_time_does_not_stop_the_pulse(database: Database, database_url: str) -> None:
+    lanes, pulse = [f"lane{number:03}" for number in range(200)], Pulse(database_url, 900)
+    await add_lanes(database, *lanes)
+    await _quiet(database_url)
+    for _ in range(12):
+        await pulse.run_once()
+    assert pulse._connection
+    for lane in lanes:
+        await add_jobs(database, lane)
+    await pulse._connection.execute(FLUSH)
+    before = await value(database, QUEUE_SCANS)
+    await pulse.run_once()
+    await pulse._connection.execute(FLUSH)
+    assert await value(database, QUEUE_SCANS) == before
+    assert await value(database, "select count(*) from lane_marks where due_at > now()") == len(lanes)
+    await pulse.close()
+
+
+FLUSH = "select pg_stat_force_next_flush()"
+QUEUE_SCANS = "select seq_scan from pg_stat_user_tables where relname = 'procrastinate_jobs'"
 
 
 async def _plan(database: Database, drain: Drain) -> str:
