@@ -176,3 +176,35 @@ async def test_who_waits_for_a_seat_gives_up_when_the_worker_stops(
         with pytest.raises(LeaseLost):
             await opening
         assert set(it.seats.sessions) == {"acc_1"}
+
+
+async def test_who_comes_later_does_not_overtake_who_waits(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    async with room(database, database_url, tmp_path, seats=1, accounts=3) as it:
+        await it.open("acc_1")
+        waits = asyncio.create_task(it.open("acc_2"))
+        while not it.seats._choosing.locked():
+            await asyncio.sleep(0)
+        await it.seats.leave("acc_1", "for a reason")
+        later = asyncio.create_task(it.open("acc_3"))
+        done, _ = await asyncio.wait({waits, later}, return_when=asyncio.FIRST_COMPLETED)
+        assert done == {waits}
+        it.drained.discard("acc_2")
+        await later
+        assert set(it.seats.sessions) == {"acc_3"}
+
+
+async def test_a_page_is_opened_anew_on_its_own_seat_while_others_wait_for_one(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    async with room(database, database_url, tmp_path, seats=1, accounts=2) as it:
+        await it.open("acc_1")
+        waits = asyncio.create_task(it.open("acc_2"))
+        while not it.seats._choosing.locked():
+            await asyncio.sleep(0)
+        await it.open("acc_1")
+        assert set(it.seats.sessions) == {"acc_1"}
+        it.drained.discard("acc_1")
+        await waits
+        assert set(it.seats.sessions) == {"acc_2"}

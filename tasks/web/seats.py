@@ -250,12 +250,15 @@ class Seats:
         Accounts choose one after the other and leave side by side: a page that hangs takes seconds to close, and a
         profile to seal, for which only the account that gets this seat has to wait.
         """
-        while not self._sits_down(account):
-            if gives := await self._choose(account):
-                try:
-                    await self.leave(gives, "its seat was needed", only_idle=True)
-                finally:
-                    self._giving_up.discard(gives)
+        if account in self._taken:
+            return  # its page is opened anew
+        while gives := await self._choose(account):
+            try:
+                await self.leave(gives, "its seat was needed", only_idle=True)
+            finally:
+                self._giving_up.discard(gives)
+            if self._sits_down(account):
+                return
 
     def _sits_down(self, account: str) -> bool:
         """Take a seat if one is free; return whether the account has one."""
