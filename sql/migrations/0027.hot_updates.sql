@@ -56,12 +56,16 @@ comment on function submitted_since(text, timestamptz) is
     'Messages of an account for which Enter was last allowed at or after this moment: jobs that ended since then, jobs in '
     'flight, and jobs that wait again.';
 
-create function newest_ended(p_account text, p_most integer) returns setof jobs language sql stable
+create function newest_sent(p_account text, p_most integer) returns setof jobs language sql stable
 -- Postgres knows only how many an account has on average. It would read and sort all of one that has many.
 set enable_bitmapscan = off set enable_sort = off as $$
-    select * from jobs where account_id = p_account and ended_at is not null order by ended_at desc nulls last limit p_most
+    select * from jobs
+    where account_id = p_account and ended_at is not null and (sent_at is not null or error_code = 'outcome_unknown')
+    order by ended_at desc nulls last
+    limit p_most
 $$;
-comment on function newest_ended(text, integer) is 'The jobs of an account that ended last, in the task table.';
+comment on function newest_sent(text, integer) is
+    'The messages of an account in the task table that were sent last, or may have been.';
 
 create or replace function pace_of(p_account text, p_limits jsonb, p_at timestamptz)
 returns table (

@@ -165,13 +165,13 @@ where id = %(job)s and claim = %(claim)s and state = 'submitting'
 
 -- name: awaiting_ticks
 -- Messages of these accounts whose next tick has not been seen, newest first: 100 of each account, among the thousand that
--- ended last. A page shows the open chat and the top of its chat list. A tick that comes after the job was failed as
+-- were sent last. A page shows the open chat and the top of its chat list. A tick that comes after the job was failed as
 -- outcome_unknown is added to the timeline. Jobs stay in the task table for at least these three days (tasks/upkeep.py).
 select waiting.account_id, waiting.id, waiting.phone, waiting.bubble, waiting.state
 from unnest(%(accounts)s::text[]) as given (id)
 cross join lateral (
     select account_id, id, phone, bubble, state, submitted_at
-    from newest_ended(given.id, 1000)
+    from newest_sent(given.id, 1000)
     where bubble is not null and (state in ('sent', 'delivered') or error_code = 'outcome_unknown')
       and submitted_at > now() - interval '3 days'
     limit 100

@@ -191,11 +191,11 @@ where lanes.id = account.id and lanes.gate_reason = 'ui_changed'
 
 -- name: last_unreadable
 -- The message whose status could not be read, unless another one was sent since: among those in flight and the thousand
--- that ended last.
+-- that were sent last.
 with latest as materialized (
     (select * from jobs where account_id = %(account)s and claim is not null and ended_at is null)
     union all
-    (select * from newest_ended(%(account)s, 1000))
+    (select * from newest_sent(%(account)s, 1000))
 )
 select id, phone, message, anchor, bubble
 from latest
