@@ -55,10 +55,10 @@ class Work(Protocol):
     """Handles the rows of one kind of lane."""
 
     async def begin(self, drain: Drain) -> bool:
-        """Settle what earlier drains left half done; return whether rows may be taken. Raises Unattended."""
+        """Settle what earlier drains left half done; return whether rows may be taken, or were. Raises Unattended."""
 
     async def one(self, drain: Drain) -> bool:
-        """Take the next due row and work on it; return whether there may be more."""
+        """Take the next due row and work on it; return whether there may be more. Takes none once the worker stops."""
 
 
 @dataclass
@@ -123,7 +123,8 @@ class Lanes:
 
     async def _rows(self, drain: Drain, work: Work) -> None:
         end = time.monotonic() + self.slice
-        while not self.stopping.is_set() and await work.one(drain):
+        # Once in any case: `begin` may have taken rows.
+        while await work.one(drain) and not self.stopping.is_set():
             if time.monotonic() > end:
                 await self.database.all("wake", lanes=[drain.lane])
                 return

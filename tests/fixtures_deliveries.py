@@ -15,7 +15,7 @@ import server
 from addresses import LOOPBACK, Addresses
 from crypto import Sealer, new_secret
 from resolver import Resolver
-from sql.database import Database
+from sql.database import Database, Row
 from tasks.delivery.dialer import Dialer
 from tasks.delivery.lane import DeliveryWork
 from tasks.delivery.request import Requests
@@ -86,6 +86,14 @@ async def send_one(database: Database) -> str:
 
 async def begin(database: Database, lane: str) -> Drain:
     return (await database.read(Drain, "begin_drain", lane=lane, worker="w", wakeup=1))[0]
+
+
+async def take(database: Database, drain: Drain, most: int = 1) -> list[Row]:
+    """Take deliveries, as a drain does that goes on."""
+    rows = await database.all(
+        "take_deliveries", lane=drain.lane, epoch=drain.epoch, worker="w", begins=False, most=most
+    )
+    return [row for row in rows if row["id"]]
 
 
 @asynccontextmanager

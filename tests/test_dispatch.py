@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
-from fixtures_deliveries import add_endpoint, begin, drain_once, make_due, served, working
+from fixtures_deliveries import add_endpoint, begin, drain_once, make_due, served, take, working
 from fixtures_history import waits_for_a_lock
 from fixtures_lanes import value
 from psycopg.errors import UntranslatableCharacter
@@ -290,7 +290,7 @@ async def test_a_result_that_postgres_refuses_costs_no_other_its_own(database: D
     await add_endpoint(database, "http://127.0.0.1:1/hook")
     await add_events(database, 3)
     drain = await begin(database, "whe_1")
-    taken = await database.all("take_deliveries", lane="whe_1", epoch=drain.epoch, worker="w", most=3)
+    taken = await take(database, drain, 3)
     results = [
         {
             "delivery": row["id"], "claim": str(row["claim"]), "attempt": row["attempt_id"],

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from fixtures_deliveries import SECRET, add_endpoint, begin, drain_once, make_due, receiving, send_one, working
+from fixtures_deliveries import SECRET, add_endpoint, begin, drain_once, make_due, receiving, send_one, take, working
 from fixtures_lanes import value
 from starlette.responses import RedirectResponse, Response
 
@@ -133,7 +133,7 @@ async def test_what_a_dead_worker_left_under_way_is_sent_again_with_the_same_id(
         await add_endpoint(database, url)
         await send_one(database)
         old = await begin(database, "whe_1")
-        taken = await database.all("take_deliveries", lane="whe_1", epoch=old.epoch, worker="w", most=1)
+        taken = await take(database, old)
         await drain_once(database, work)
         assert scripted.got[0][0]["webhook-id"] == taken[0]["event_id"]
         attempts = "select string_agg(coalesce(error, status::text), ' ' order by number) from attempts"

@@ -37,10 +37,9 @@ FENCED: dict[str, LiteralString] = {
     "settle_later": "update jobs set state = 'submitting' where claim is not null",
     "hold_gate": "select 1",
     "reject_over_day": "select 1",
-    "take_deliveries": "update deliveries set state = 'pending', claim = null",
+    "take_deliveries": "select 1",
     "write_health": "select 1",
     "disable_endpoint": "select 1",
-    "begin_deliveries": "select 1",
     "recover_some": "insert into recoveries (id, org_id, endpoint_id, since, until, place_at, begun_in) "
     "values ('rec_1', 'org_default', 'whe_1', now(), now(), now(), '3')",
     # --- by the claim
@@ -226,10 +225,10 @@ async def taken_over(database: Database, claim: str) -> dict[str, Any]:
         "wakeup": await value(database, "select wakeup_id from lanes where id = 'a'"),
         "attend_at": MOMENT,
         "margin": 10, "look": 5, "anchor": "b", "generation": 3, "bubble": "b", "detail": "d", "code": "page_hung",
-        "seconds": 60, "attend": 60, "reason": "offline", "attended": True, "settled": True, "began": MOMENT,
-        "until": MOMENT, "most": 9, "per_hour": 1, "lease": 60, "put_away": True, "state": "disconnected",
-        "quiet": False, "changed": True, "name": "n", "platform": "p", "qr": "q", "restriction": "monthly_cap",
-        "home": "home", "sealed": 3,
+        "seconds": 60, "attend": 60, "reason": "offline", "attended": True, "settled": True, "begins": True,
+        "began": MOMENT, "until": MOMENT, "most": 9, "per_hour": 1, "lease": 60, "put_away": True,
+        "state": "disconnected", "quiet": False, "changed": True, "name": "n", "platform": "p", "qr": "q",
+        "restriction": "monthly_cap", "home": "home", "sealed": 3,
         "whole": True, "raw_bytes": 1, "in_flight": 2, "failures": 1, "rests": 1, "failing_since": MOMENT,
         "failed_at": MOMENT,
         "rest": 9.0, "not_ready_for": 1.0, "answer": "{}", "pressed_on": "here", "selectors": "2",
@@ -248,7 +247,7 @@ def holder(values: dict[str, Any], claim: str) -> dict[str, Any]:
 
 def fitted(name: str, values: dict[str, Any]) -> dict[str, Any]:
     """Return the values as one query means them."""
-    if name in {"take_deliveries", "begin_deliveries", "write_health", "disable_endpoint", "recover_some"}:
+    if name in {"take_deliveries", "write_health", "disable_endpoint", "recover_some"}:
         return values | {"lane": "whe_1"}
     return values | {"sealed": b"y"} if name == "store_profile" else values
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 from fixtures_api import api, new_account, rows
+from fixtures_deliveries import take
 from fixtures_history import PHONE, PLACES, again_until, end, keep_up, run, waits_for_a_lock
 from fixtures_lanes import AS, add_jobs, add_lanes, value
 
@@ -118,8 +119,7 @@ async def test_a_delivery_goes_on_when_its_job_has_moved_and_is_forgotten(
         await keep_up(database, days=days)
         assert await value(database, PLACES) == places
     (drain,) = await database.read(Drain, "begin_drain", lane=webhook, worker="w", wakeup=1)
-    taken = await database.one("take_deliveries", lane=webhook, epoch=drain.epoch, worker="w", most=1)
-    assert taken is not None
+    (taken,) = await take(database, drain)
     assert (taken["type"], '"jobId":"k"' in taken["body"]) == ("JobCancelled", True)
 
 

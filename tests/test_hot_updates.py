@@ -8,7 +8,7 @@ from typing import Any, LiteralString
 
 import psycopg
 import pytest
-from fixtures_deliveries import add_endpoint, begin, drain_once, make_due, receiving, send_one, working
+from fixtures_deliveries import add_endpoint, begin, drain_once, make_due, receiving, send_one, take, working
 from fixtures_history import run
 from fixtures_lanes import AS, add_jobs, add_lanes, add_worker, value
 from fixtures_postgres import WRONG_STATES
@@ -86,8 +86,9 @@ async def test_a_delivery_that_is_taken_is_written_to_no_index_and_neither_is_it
     await add_endpoint(database, "http://receiver.test/")
     await send_one(database)
     drain = await begin(database, "whe_1")
+    taking = {"lane": "whe_1", "epoch": drain.epoch, "worker": "w", "most": 9, "begins": False}
     async with counting(database, "deliveries") as count:
-        assert await count("take_deliveries", lane="whe_1", epoch=drain.epoch, worker="w", most=9) == (1, 1)
+        assert await count("take_deliveries", **taking) == (1, 1)
         cursor = await count.tx.connection.execute(
             "select json_build_object('delivery', deliveries.id, 'claim', claim, 'attempt', attempts.id, 'status', 204,"
             " 'attempt_at', attempts.created_at, 'state', 'delivered', 'seconds', 0, 'counts', true)"
@@ -167,7 +168,7 @@ async def taken(database: Database, *answers: Callable[[], Response]) -> AsyncIt
         await add_endpoint(database, url)
         await send_one(database)
         drain = await begin(database, "whe_1")
-        assert await database.all("take_deliveries", lane="whe_1", epoch=drain.epoch, worker="w", most=9)
+        assert await take(database, drain, 9)
         yield work, drain, scripted
 
 
@@ -212,6 +213,27 @@ async def test_what_a_drain_left_half_done_is_sent_again(database: Database, way
         assert await value(database, "select state from deliveries") == "delivered"
         assert len(scripted.got) == 1
         assert await value(database, "select settled_epoch = epoch from lanes where id = 'whe_1'")
+
+
+async def test_what_was_taken_as_the_worker_was_told_to_stop_is_sent(database: Database) -> None:
+    """Otherwise it would be half done after a drain that ended in order, and nobody would look for it."""
+    async with receiving() as (url, scripted), working(database) as work:
+        await add_endpoint(database, url)
+        await send_one(database)
+        lanes = Lanes(database, "w", {"endpoint": work})
+
+        class Stopped:
+            async def begin(self, drain: Drain) -> bool:
+                begun = await work.begin(drain)
+                lanes.stopping.set()
+                return begun
+
+            one = staticmethod(work.one)
+
+        lanes.works = {"endpoint": Stopped()}
+        await lanes.drain("whe_1", 1)
+        assert await value(database, "select state from deliveries") == "delivered"
+        assert len(scripted.got) == 1
 
 
 async def test_a_drain_that_is_cut_by_the_database_did_not_end_in_order(database: Database) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from fixtures_api import rows
+from fixtures_deliveries import take
 from fixtures_history import PLACES, count, end, keep_up, run, waits_for_a_lock
 from fixtures_lanes import SENT, add_jobs, add_lanes, add_worker, lane_worker, until, value
 from psycopg.errors import UndefinedTable
@@ -58,8 +59,7 @@ async def add_endpoint(database: Database) -> None:
 
 async def deliver(database: Database, state: str) -> None:
     (drain,) = await database.read(Drain, "begin_drain", lane="w", worker="wrk_a", wakeup=1)
-    taken = await database.one("take_deliveries", lane="w", epoch=drain.epoch, worker="wrk_a", most=1)
-    assert taken is not None
+    (taken,) = await take(database, drain)
     result = {
         "attempt": taken["attempt_id"], "attempt_at": taken["attempt_at"].isoformat(), "delivery": taken["id"],
         "claim": str(taken["claim"]), "status": 500, "state": state, "seconds": 0.0, "counts": True,
@@ -108,7 +108,8 @@ async def test_what_is_over_age_goes_and_what_is_open_stays(database: Database) 
     assert await value(database, COUNTS) == "1/0/2/2/0"
     assert await rows(database, "select state from deliveries order by state") == [("pending",), ("sending",)]
     (drain,) = await database.read(Drain, "begin_drain", lane="w", worker="wrk_a", wakeup=1)
-    await database.all("begin_deliveries", lane="w", epoch=drain.epoch)
+    values = {"lane": "w", "epoch": drain.epoch, "worker": "wrk_a", "begins": True, "most": None}
+    await database.all("take_deliveries", **values)
     for _ in range(2):
         await deliver(database, "delivered")
     await keep_up(database)

@@ -166,6 +166,15 @@ begin
     return case when due is null then 'infinity' else greatest(due, p_lane.open_at) end;
 end $$;
 
+create function fenced_endpoint(p_lane text, p_epoch bigint) returns table (id text, open boolean, doubted boolean)
+rows 1 language plpgsql as $$
+begin
+    return query select lanes.id, open_at <= now(), settled_epoch is distinct from p_epoch - 1
+    from lanes where lanes.id = p_lane and epoch = p_epoch for no key update;
+end $$;
+comment on function fenced_endpoint(text, bigint) is
+    'Like fenced, for an endpoint: whether its gate is open, and whether the drain before may have left deliveries half done.';
+
 create or replace function mark_jobs() returns trigger language plpgsql
 -- The plan of a session's first call is kept: a nested loop for one row would be quadratic for many.
 set enable_nestloop = off as $$

@@ -1,16 +1,41 @@
 -- name: take_deliveries
 -- Take the next due deliveries of the lane. Their attempts are written before the requests are made, so that a crash
--- leaves a trace.
-with next as materialized (
+-- leaves a trace. `begins`: the drain has just begun. Deliveries that an earlier drain left under way may have arrived or
+-- not: they are sent again, with the same webhook-id. They are looked for, among all that are due, unless the drain before
+-- has ended in order. Each row has the endpoint's health and limits, which set how many requests it may get now; one without
+-- a delivery says that none was taken. No row when a drain has begun since, or begins for an endpoint that is not enabled.
+with lane as materialized (
+    select id, open, doubted from fenced_endpoint(%(lane)s, %(epoch)s)
+), lost as (
+    update deliveries
+    set state = 'pending', claim = null, claimed_by = null, due_at = now()
+    from lane
+    where %(begins)s and doubted and endpoint_id = lane.id and ended_at is null and deliveries.due_at <= now()
+      and state = 'sending'
+    returning deliveries.id, attempts
+), interrupted as (
+    update attempts
+    set ended_at = now(), error = 'interrupted'
+    from lost
+    where attempts.delivery_id = lost.id and attempts.number = lost.attempts and attempts.ended_at is null
+), endpoint as materialized (
+    -- What was lost is not seen as pending here. A rate is known to the drain alone.
+    select endpoints.*, open,
+           case when not %(begins)s then %(most)s::bigint when doubted or per_second is not null then 0 else in_flight end as most
+    from lane
+    join endpoints using (id)
+    where not %(begins)s or status = 'enabled' and deleted_at is null
+), next as materialized (
     select due.id
-    from fenced_if_open(%(lane)s, %(epoch)s) as lane, lateral (
+    from endpoint, lateral (
         select id
         from deliveries
-        where endpoint_id = lane.id and ended_at is null and state = 'pending' and due_at <= now()
+        where endpoint_id = endpoint.id and ended_at is null and state = 'pending' and due_at <= now()
         order by due_at, created_at
-        limit %(most)s
+        limit (select most from endpoint)
         for update skip locked
     ) as due
+    where open
 ), taken as (
     update deliveries
     set state = 'sending', claim = gen_random_uuid(), claimed_by = %(worker)s, attempts = attempts + 1
@@ -20,19 +45,25 @@ with next as materialized (
 ), attempt as (
     insert into attempts (org_id, delivery_id, endpoint_id, number)
     select org_id, id, endpoint_id, attempts from taken
-    returning id, delivery_id, created_at
+    returning id as attempt_id, delivery_id, created_at as attempt_at
+), delivery as (
+    select taken.*, outbox.body, outbox.job_id, attempt_id, attempt_at
+    from taken
+    join attempt on delivery_id = taken.id
+    join outbox on outbox.id = taken.event_id and outbox.created_at = taken.event_at
 )
-select taken.id, taken.endpoint_id, taken.event_id, taken.event_at, taken.claim, taken.attempts, taken.replayed, outbox.type, outbox.body,
-       outbox.job_id, endpoints.url, endpoints.headers, endpoints.retry,
-       endpoints.secret || array(
+select url, in_flight, failures, rests, failing_since, failed_at, per_second, most,
+       greatest(0, coalesce(extract(epoch from ready_at - now()), 0))::float8 as not_ready_for,
+       %(begins)s and exists (
+           select from recoveries where endpoint_id = endpoint.id and recoveries.state in ('counting', 'running')) as recovers,
+       delivery.id, delivery.endpoint_id, event_id, event_at, claim, attempts, replayed, delivery.type, body, job_id, headers, retry,
+       endpoint.secret || array(
            select secret from endpoint_secrets
-           where endpoint_id = endpoints.id and expires_at > now()
+           where endpoint_id = endpoint.id and expires_at > now()
            order by endpoint_secrets.id desc) as secrets,
-       attempt.id as attempt_id, attempt.created_at as attempt_at
-from taken
-join attempt on attempt.delivery_id = taken.id
-join outbox on outbox.id = taken.event_id and outbox.created_at = taken.event_at
-join endpoints on endpoints.id = taken.endpoint_id
+       attempt_id, attempt_at
+from endpoint
+left join delivery on true
 
 -- name: end_attempts
 -- Write the results of requests to their attempts and deliveries. state: delivered, pending (retried in so many
@@ -80,33 +111,6 @@ set in_flight = %(in_flight)s, failures = %(failures)s, rests = %(rests)s, faili
     failed_at = %(failed_at)s, ready_at = now() + %(not_ready_for)s * interval '1 second'
 from endpoint
 where endpoints.id = endpoint.id
-
--- name: begin_deliveries
--- Deliveries that an earlier drain left under way may have arrived or not: they are sent again, with the same
--- webhook-id. They are looked for, among all that are due, unless the drain before has ended in order. Returns the endpoint's health and limits, which set how many requests it may get now.
-with lane as materialized (
-    select id, settled_epoch is distinct from epoch - 1 as doubted
-    from fenced(%(lane)s, %(epoch)s)
-    join lanes using (id)
-), lost as (
-    update deliveries
-    set state = 'pending', claim = null, claimed_by = null, due_at = now()
-    from lane
-    where doubted and endpoint_id = lane.id and ended_at is null and deliveries.due_at <= now() and state = 'sending'
-    returning deliveries.id, attempts
-), interrupted as (
-    update attempts
-    set ended_at = now(), error = 'interrupted'
-    from lost
-    where attempts.delivery_id = lost.id and attempts.number = lost.attempts and attempts.ended_at is null
-)
-select url, in_flight, failures, rests, failing_since, failed_at, per_second,
-       greatest(0, coalesce(extract(epoch from ready_at - now()), 0))::float8 as not_ready_for,
-       exists (select from recoveries where endpoint_id = endpoints.id and recoveries.state in ('counting', 'running'))
-           as recovers
-from endpoints
-join lane using (id)
-where status = 'enabled' and deleted_at is null
 
 -- name: disable_endpoint
 -- Fenced by the epoch and the URL: the result of a worker that was frozen, or of a request to an earlier URL, does not

@@ -69,6 +69,13 @@ class Dispatch:
     def __post_init__(self) -> None:
         self.written = self.health
 
+    def begin(self, taken: Sequence[Delivery], most: int) -> None:
+        """Make the requests of deliveries that were taken as the drain began, when at most so many were."""
+        self.under_way |= {asyncio.create_task(self.deliver(delivery, self.connections)) for delivery in taken}
+        self.full = len(taken) == most or self.recovers
+        if not self.full:
+            self.looked = time.monotonic()
+
     async def run(self) -> bool:
         """Make requests until none is due or the time slice is over; return whether more may be due."""
         end = time.monotonic() + SLICE
@@ -117,14 +124,15 @@ class Dispatch:
 
     async def _begin(self, most: int) -> int:
         """Begin up to `most` requests, as far as deliveries are due; return how many."""
-        taken = await self.database.read(
-            Delivery,
+        rows = await self.database.all(
             "take_deliveries",
             lane=self.drain.lane,
             epoch=self.drain.epoch,
             worker=self.worker,
+            begins=False,
             most=most,
         )
+        taken = Delivery.of(rows)
         self.rate.used(len(taken))
         self.under_way |= {asyncio.create_task(self.deliver(delivery, self.connections)) for delivery in taken}
         return len(taken)

@@ -36,16 +36,20 @@ class DeliveryWork:
     _dispatches: "dict[str, Dispatch]" = field(default_factory=dict)
 
     async def begin(self, drain: Drain) -> bool:
-        """Queue again what an earlier drain left in flight, and load the endpoint's health and rate."""
-        row = await self.database.one("begin_deliveries", lane=drain.lane, epoch=drain.epoch)
-        if row is None:
+        """Queue again what an earlier drain left in flight, load the endpoint's health, begin the first deliveries."""
+        rows = await self.database.all(
+            "take_deliveries", lane=drain.lane, epoch=drain.epoch, worker=self.worker, begins=True, most=None
+        )
+        if not rows:
             return False
+        row = rows[0]
         health = EndpointHealth(row["in_flight"], row["failures"], row["rests"], row["failing_since"], row["failed_at"])
         rate = Rate.of(row["per_second"], row["not_ready_for"])
         self._dispatches[drain.lane] = Dispatch(
             self.database, self.worker, self.deliver, self.stopping,
             drain, row["url"], health, rate, self.requests.connections(), recovers=row["recovers"],
         )  # fmt: skip
+        self._dispatches[drain.lane].begin(Delivery.of(rows), row["most"])
         return True
 
     async def one(self, drain: Drain) -> bool:

@@ -7,8 +7,8 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import islice
@@ -63,6 +63,12 @@ class Delivery:
     retry: dict[str, Any]
     attempt_id: int
     attempt_at: datetime
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, Any]]) -> "list[Delivery]":
+        """Return those of rows of take_deliveries."""
+        names = [field.name for field in fields(cls)]
+        return [cls(**{name: row[name] for name in names}) for row in rows if row["id"]]
 
 
 @dataclass(frozen=True)

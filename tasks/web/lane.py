@@ -129,7 +129,7 @@ class AccountWork:
 
     async def one(self, drain: Drain) -> bool:
         """Send the next due job; False when there is none, or the session needs attention first."""
-        if not await self.pace.before(drain):
+        if self.seats.stopping() or not await self.pace.before(drain):
             return False
         session = self.seats.live(drain.lane)
         if session is None or session.over_memory:
