@@ -157,8 +157,8 @@ begin
     end if;
     due := (select due_at from deliveries where endpoint_id = p_lane.id and ended_at is null order by due_at limit 1);
     -- One that is half done has its time in the past, and is found when the gate opens. If it never opens, a drain has to look.
-    if due <= now() and p_lane.open_at = 'infinity' and p_lane.settled_epoch is distinct from p_lane.epoch then
-        return '-infinity';
+    if p_lane.open_at = 'infinity' and p_lane.settled_epoch <> p_lane.epoch then
+        return coalesce(due, 'infinity');
     end if;
     due := least(due, (
         select min(case when settled(begun_in, created_at) then '-infinity' else now() + interval '1 second' end)
