@@ -48,9 +48,11 @@ def unwanted() -> list[str]:
 def make(connection: psycopg.Connection[Any], lock_timeout: str, made: list[str]) -> None:
     """Make those that are missing, on a connection in autocommit, and add the name of each to `made`.
 
-    A run that was ended is completed by the next. Raises DeadlockDetected, and LockNotAvailable when a lock that others
-    would wait behind is not had within `lock_timeout`.
+    Their tables are analyzed then: without statistics Postgres would not take an index for what it is made for. A run
+    that was ended is completed by the next. Raises DeadlockDetected, and LockNotAvailable when a lock that others would
+    wait behind is not had within `lock_timeout`.
     """
+    tables: set[str] = set()
     for index in wanted():
         partitioned, usable = _state(connection, index)
         # If retention drops the last partition that lacked its part, Postgres leaves the parent's index marked invalid
@@ -65,7 +67,10 @@ def make(connection: psycopg.Connection[Any], lock_timeout: str, made: list[str]
             _make_in_partitions(connection, index, lock_timeout, exists=usable is not None)
         else:
             _make_concurrently(connection, index)
+            tables.add(index.table)
         made.append(index.name)
+    for table in sorted(tables):
+        connection.execute(SQL("analyze {}").format(Identifier(table)))
 
 
 def drop(connection: psycopg.Connection[Any], lock_timeout: str) -> None:

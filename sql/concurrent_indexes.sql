@@ -2,14 +2,16 @@
 -- migration they would block all writes until they are made. Each stands on one line, since that module reads line by line.
 -- Without them queries are slower, but right.
 
--- Of jobs. No column that is written when a message is submitted, delivered or read may be in any of them, not even in its
--- `where`: Postgres would write a new entry into each index of the table (0027.hot_updates.sql). A job waits while it has no
--- claim and no end; then it is in flight; then it has ended.
+-- Of jobs. No column that is always written when a message is submitted, delivered or read may be in any of them, not even in
+-- its `where`: Postgres would write a new entry into each index of the table (0027.hot_updates.sql). A job waits while it has
+-- no claim and no end; then it is in flight; then it has ended.
 create index jobs_waiting_idx on jobs (account_id, priority, due_at, seq) where claim is null and ended_at is null;
 create index jobs_waiting_again_idx on jobs (account_id, phone, seq) where claim is null and ended_at is null and started_at is not null;
 create index jobs_expiring_idx on jobs (expires_at) where claim is null and ended_at is null;
 create index jobs_in_flight_idx on jobs (account_id) where claim is not null and ended_at is null;
-create index jobs_account_ended_idx on jobs (account_id, ended_at desc nulls last) where ended_at is not null;
+create index jobs_account_sent_idx on jobs (account_id, ended_at desc nulls last) where sent_at is not null;
+create index jobs_account_unsent_idx on jobs (account_id, ended_at desc nulls last) where ended_at is not null and sent_at is null;
+create index jobs_unknown_idx on jobs (account_id, ended_at desc nulls last) where error_code = 'outcome_unknown' and ended_at is not null;
 
 -- Of deliveries, in the same way: nothing that taking one writes. One that has ended has failed if it has an error.
 create index deliveries_waiting_idx on deliveries (endpoint_id, due_at, created_at) where ended_at is null;
@@ -51,6 +53,8 @@ drop index jobs_sent_idx;
 drop index jobs_ticks_idx;
 drop index jobs_submitted_idx;
 drop index jobs_pace_idx;
+drop index jobs_failed_list_idx;
+drop index jobs_cancelled_list_idx;
 drop index deliveries_due_idx;
 drop index deliveries_half_done_idx;
 drop index deliveries_open_idx;

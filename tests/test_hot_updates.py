@@ -103,6 +103,21 @@ async def test_a_delivery_that_is_taken_is_written_to_no_index_and_neither_is_it
         assert counts == (1, 1)
 
 
+@pytest.mark.parametrize("way", ["not_pressed", "try_again"])
+async def test_a_submitted_job_that_waits_again_is_marked_for_the_time_at_which_it_is_due(
+    database: Database, way: str
+) -> None:
+    """And not for that of its next look, which may be much later."""
+    job = await _submitted(database)
+    drain = await begin(database, "a")
+    await database.all("settle_later", lane="a", epoch=drain.epoch, seconds=600)
+    await database.all("use_marks", since=None, most=100)
+    await database.all(way, job=job.id, claim=job.claim, seconds=1, code="page_hung", detail="")
+    due = "select lane_due(lanes) between now() and now() + interval '2 s' from lanes"
+    assert await value(database, due)
+    assert await value(database, "select min(due_at) < now() + interval '2 s' from lane_marks")
+
+
 # --- pace --------------------------------------------------------------------------------------------------------
 
 
@@ -187,26 +202,42 @@ async def test_a_drain_looks_for_half_done_deliveries_only_after_one_that_did_no
         assert len(scripted.got) == 1
 
 
-async def test_what_is_half_done_behind_a_gate_that_never_opens_is_settled_all_the_same(database: Database) -> None:
-    due = """
-        select case when lane_due(lanes) = 'infinity' then 'never'
-                    when lane_due(lanes) > now() then 'later' else 'now' end
-        from lanes where id = 'whe_1'
-    """
-    async with taken(database) as (work, drain, _):
-        await run(database, "update lanes set open_at = 'infinity' where id = 'whe_1'")
+async def test_what_is_half_done_for_an_endpoint_that_is_disabled_fails_once_no_drain_runs(database: Database) -> None:
+    failing = "select count(*) from deliveries where state = 'failed' and last_error like 'The endpoint is disabled.%%'"
+    async with taken(database):
         await run(database, "update endpoints set status = 'disabled'")
-        await end(database, drain, settled=False)
-        assert await value(database, due) == "now"
-        await run(database, "update deliveries set due_at = now() + interval '1 minute'")
-        assert await value(database, due) == "later", (
-            "there may be another one, and a mark is needed until it was looked for"
+        wakeup = (
+            "insert into procrastinate_jobs (queue_name, task_name, lock, status) values ('q', 'drain', 'whe_1', %s)"
         )
-        await run(database, "update deliveries set due_at = now()")
-        await Lanes(database, "w", {"endpoint": work}).drain("whe_1", 1)
-        assert await value(database, due) == "never"
-        assert await value(database, "select state from deliveries") == "pending", "and fails with the others that wait"
-    await database.all("fail_waiting", endpoints=["whe_1"], most=9)
+        await run(database, wakeup, "doing")
+        await database.all("fail_waiting", endpoints=["whe_1"], most=9)
+        assert await value(database, failing) == 0, "its request may yet be answered"
+        await run(database, "update procrastinate_jobs set status = 'failed'")
+        await database.all("fail_waiting", endpoints=["whe_1"], most=9)
+        assert await value(database, failing) == 1
+
+
+@pytest.mark.parametrize("begins", [True, False])
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+async def test_taking_reads_no_more_than_it_takes_however_many_wait(
+    database: Database, mode: str, *, begins: bool
+) -> None:
+    await add_endpoint(database, "http://receiver.test/")
+    event = "select record_event('org_default', 'JobCompleted', '{}', null, null, 1) from generate_series(1, 3000)"
+    await run(database, event)
+    await run(database, "analyze deliveries, outbox")
+    (drain,) = await database.read(Drain, "begin_drain", lane="whe_1", worker="w", wakeup=1)
+    read = "select seq_scan, seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relname = 'deliveries'"
+    async with database.transaction() as tx:
+        await tx.connection.execute(f"set local plan_cache_mode = {mode}")
+        before = await (await tx.connection.execute(read)).fetchone()
+        values = {"lane": "whe_1", "epoch": drain.epoch, "worker": "w", "begins": begins, "most": 2}
+        assert len(await tx.all("take_deliveries", **values)) == 2
+        after = await (await tx.connection.execute(read)).fetchone()
+    assert before
+    assert after
+    assert after[0] == before[0]
+    assert after[1] - before[1] < 10
 
 
 @pytest.mark.parametrize("way", ["cut", "fenced"])

@@ -108,6 +108,8 @@ def test_what_is_missing_is_made_and_logged(
     assert schema.migrate(database_url) == [JOBS, HISTORY]
     told = [(vars(record)["event"], vars(record)["index"], vars(record)["table"]) for record in caplog.records]
     assert told == [("index.build", JOBS, "jobs"), ("index.build", HISTORY, "jobs_history")]
+    analyzed = "select last_analyze is not null from pg_stat_user_tables where relname = 'jobs'"
+    until(lambda: traffic.other.execute(analyzed).fetchone() == (True,))
     traffic.check_complete()
 
 

@@ -196,7 +196,7 @@ async def test_a_look_that_the_page_does_not_bear_waits_longer_each_time(
                 f"update jobs set {AS['submitting']}, submitted_at = now(), due_at = now() where id = %s", [job]
             )
         other = await it.send(account, "15557770002", "meanwhile")
-        waits = "select due_at - submitted_at > interval '15 seconds' from jobs where id = %s"
+        waits = "select look_at - submitted_at > interval '15 seconds' from jobs where id = %s"
         await until(it.database, waits, wanted=True, values=[job])
         assert looks <= 3
         assert (await it.ended(other))["sentAt"]

@@ -1,17 +1,21 @@
 """The code of before goes on beside this one, on the schema of this one, and takes over from it again."""
 
 import io
+import os
 import shutil
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
+import psycopg
 import pytest
 from fixtures_house import ROOT, Cluster, Program, cluster
 from fixtures_lanes import until, value
+from fixtures_postgres import with_database
 
 from bench.ports import held_ports
+from sql import schema
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.long]
 
@@ -30,6 +34,29 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tree:
         tree.extractall(folder, filter="data")
     return folder
+
+
+INDEXES = (
+    "select indexname, indexdef from pg_indexes where schemaname = 'public' and tablename !~ '_[0-9]{4}_[0-9]{2}$'"
+)
+
+
+def test_an_upgraded_database_has_the_indexes_of_a_new_one(
+    postgres: str, database_url: str, tmp_path: Path, before: Path
+) -> None:
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("drop database if exists upgraded with (force)")
+        connection.execute("create database upgraded")
+    url = with_database(postgres, "upgraded")
+    environment = {**os.environ, "DATABASE_URL": url, "DATA_DIR": str(tmp_path), "ENV": "development"}
+    migrate = [sys.executable, "-m", "cli", "migrate"]
+    subprocess.run(migrate, cwd=before, env=environment, check=True)
+    with psycopg.connect(url) as connection, psycopg.connect(database_url) as new:
+        wanted = set(new.execute(INDEXES).fetchall())
+        assert set(connection.execute(INDEXES).fetchall()) != wanted
+        connection.rollback()
+        schema.migrate(url)
+        assert set(connection.execute(INDEXES).fetchall()) == wanted
 
 
 async def worker(it: Cluster, home: Path, root: Path = ROOT) -> Program:

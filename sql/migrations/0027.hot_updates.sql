@@ -6,6 +6,7 @@
 
 alter table jobs add column look_at timestamptz;
 alter table jobs_history add column look_at timestamptz;
+-- A column that comes after these needs a new view, since this one ends with one of its own.
 create or replace view all_jobs as
     select *, false as in_history from jobs union all select *, true from jobs_history;
 comment on column all_jobs.in_history is 'It ended at least three days ago, and has moved to the history.';
@@ -24,7 +25,7 @@ end $$;
 alter table lanes add column settled_epoch bigint;
 alter table lanes alter column settled_epoch set default 0;
 comment on column lanes.settled_epoch is
-    'The last drain that ended in order, and so left no delivery half done. When that is not the drain before, the next one looks.';
+    'The last drain that ended in order, and so left no delivery half done. If that is not the one before, the next one looks.';
 
 -- Of attempts: room for their results, so that writing these touches no index either.
 do $$
@@ -43,7 +44,10 @@ comment on statistics jobs_unsent is 'How many jobs have ended and were not sent
 create function submitted_since(p_account text, p_since timestamptz)
 returns table (phone text, started_at timestamptz, submitted_at timestamptz) language sql stable as $$
     select phone, started_at, submitted_at from jobs
-    where account_id = p_account and ended_at >= p_since and submitted_at >= p_since
+    where account_id = p_account and sent_at is not null and ended_at >= p_since and submitted_at >= p_since
+    union all
+    select phone, started_at, submitted_at from jobs
+    where account_id = p_account and sent_at is null and ended_at >= p_since and submitted_at >= p_since
     union all
     select phone, started_at, submitted_at from jobs
     where account_id = p_account and claim is not null and ended_at is null and submitted_at >= p_since
@@ -59,13 +63,18 @@ comment on function submitted_since(text, timestamptz) is
 create function newest_sent(p_account text, p_most integer) returns setof jobs language sql stable
 -- Postgres knows only how many an account has on average. It would read and sort all of one that has many.
 set enable_bitmapscan = off set enable_sort = off as $$
-    select * from jobs
-    where account_id = p_account and ended_at is not null and (sent_at is not null or error_code = 'outcome_unknown')
-    order by ended_at desc nulls last
-    limit p_most
+    (select * from jobs
+     where account_id = p_account and sent_at is not null
+     order by ended_at desc nulls last
+     limit p_most)
+    union all
+    (select * from jobs
+     where account_id = p_account and error_code = 'outcome_unknown' and ended_at is not null
+     order by ended_at desc nulls last
+     limit p_most)
 $$;
 comment on function newest_sent(text, integer) is
-    'The messages of an account in the task table that were sent last, or may have been.';
+    'The messages of an account in the task table that were sent last, and as many of those that may have been.';
 
 create or replace function pace_of(p_account text, p_limits jsonb, p_at timestamptz)
 returns table (
@@ -155,11 +164,8 @@ begin
     if p_lane.attend_at is not null then
         return p_lane.attend_at;
     end if;
+    -- One that is half done has its time in the past, too.
     due := (select due_at from deliveries where endpoint_id = p_lane.id and ended_at is null order by due_at limit 1);
-    -- One that is half done has its time in the past, and is found when the gate opens. If it never opens, a drain has to look.
-    if p_lane.open_at = 'infinity' and p_lane.settled_epoch <> p_lane.epoch then
-        return coalesce(due, 'infinity');
-    end if;
     due := least(due, (
         select min(case when settled(begun_in, created_at) then '-infinity' else now() + interval '1 second' end)
         from recoveries where endpoint_id = p_lane.id and state in ('counting', 'running')));
@@ -188,13 +194,18 @@ begin
         group by account_id;
     else
         insert into lane_marks (due_at, lane_id, org_id)
-        select greatest(min(greatest(came.due_at, came.look_at)), now()), came.account_id, min(came.org_id)
-        from came
-        join went using (id)
-        where came.state in ('queued', 'sending', 'submitting')
-          and (greatest(came.due_at, came.look_at) < greatest(went.due_at, went.look_at)
-               or went.state not in ('queued', 'sending', 'submitting'))
-        group by came.account_id;
+        select greatest(min(is_at), now()), account_id, min(org_id)
+        from (
+            -- The next look is nothing to a job that waits.
+            select came.account_id, came.org_id, came.state, went.state as old_state,
+                   greatest(came.due_at, case when came.claim is not null then came.look_at end) as is_at,
+                   greatest(went.due_at, case when went.claim is not null then went.look_at end) as was_at
+            from came
+            join went using (id)
+        ) as moved
+        where state in ('queued', 'sending', 'submitting')
+          and (is_at < was_at or old_state not in ('queued', 'sending', 'submitting'))
+        group by account_id;
     end if;
     return null;
 end $$;

@@ -94,7 +94,7 @@ where account_id = %(account)s and phone = any (phone_forms(%(phone)s)) and bubb
 -- name: try_again
 -- Back to queued after an attempt that failed before the message left, or that was proved not to have sent it.
 update jobs
-set state = 'queued', claim = null, claimed_by = null, due_at = now() + %(seconds)s * interval '1 second',
+set state = 'queued', claim = null, claimed_by = null, due_at = now() + %(seconds)s * interval '1 second', look_at = null,
     error_code = %(code)s, error_detail = %(detail)s, error_reason = null,
     timeline = with_step(timeline, 'queued', %(code)s)
 where id = %(job)s and claim = %(claim)s and state in ('sending', 'submitting')
@@ -115,7 +115,7 @@ where id = %(job)s and claim = %(claim)s and state = 'sending'
 -- claim under which Enter was allowed (`submitter`): a newer drain may have re-claimed the job to settle it, and a
 -- submitting job's Enter is never pressed again. Does not count as an attempt unless `seconds` is given.
 update jobs
-set state = 'queued', claim = null, claimed_by = null, submitter = null,
+set state = 'queued', claim = null, claimed_by = null, submitter = null, look_at = null,
     attempts = case when %(seconds)s::float8 is null then greatest(attempts - 1, 0) else attempts end,
     due_at = case when %(seconds)s::float8 is not null then now() + %(seconds)s * interval '1 second'
                   -- Code before 0.6 wrote the time of the next look into due_at, and with it lost its place in the queue.

@@ -1,7 +1,7 @@
 -- name: take_deliveries
 -- Take the next due deliveries of the lane. Their attempts are written before the requests are made, so that a crash
 -- leaves a trace. `begins`: the drain has just begun. Deliveries that an earlier drain left under way may have arrived or
--- not: they are sent again, with the same webhook-id. They are looked for, among all that are due, unless the drain before
+-- not: they are sent again, with the same webhook-id. They are looked for, among all that are open, unless the drain before
 -- has ended in order. Each row has the endpoint's health and limits, which set how many requests it may get now; one without
 -- a delivery says that none was taken. No row when a drain has begun since, or begins for an endpoint that is not enabled.
 with lane as materialized (
@@ -9,8 +9,8 @@ with lane as materialized (
 ), lost as (
     update deliveries
     set state = 'pending', claim = null, claimed_by = null, due_at = now()
-    from lane
-    where %(begins)s and doubted and endpoint_id = lane.id and ended_at is null and deliveries.due_at <= now()
+    -- Not joined: Postgres expects few under way, and would look for these first, in all that is open.
+    where %(begins)s and (select doubted from lane) and endpoint_id = (select id from lane) and ended_at is null
       and state = 'sending'
     returning deliveries.id, attempts
 ), interrupted as (
@@ -39,8 +39,8 @@ with lane as materialized (
 ), taken as (
     update deliveries
     set state = 'sending', claim = gen_random_uuid(), claimed_by = %(worker)s, attempts = attempts + 1
-    from next
-    where deliveries.id = next.id
+    -- Not joined: Postgres cannot know how few they are, and would read the table.
+    where deliveries.id = any (array(select id from next))
     returning deliveries.*
 ), attempt as (
     insert into attempts (org_id, delivery_id, endpoint_id, number)
@@ -131,11 +131,12 @@ with waiting as materialized (
     from endpoints
     cross join lateral (
         select case when deleted_at is null then concat_ws(' ', 'The endpoint is disabled.', status_reason)
-                    else 'The endpoint was deleted.' end as reason
+                    else 'The endpoint was deleted.' end as reason,
+               exists (select from procrastinate_jobs where lock = endpoints.id and status = 'doing') as drains
     ) as why
     cross join lateral (
         select id from deliveries
-        where endpoint_id = endpoints.id and ended_at is null and state = 'pending'
+        where endpoint_id = endpoints.id and ended_at is null and (state = 'pending' or not drains)
         order by due_at, created_at
         limit %(most)s
         for update skip locked
@@ -144,7 +145,7 @@ with waiting as materialized (
       and (%(endpoints)s::text[] is null or endpoints.id = any (%(endpoints)s))
     limit %(most)s
 ), failed as (
-    update deliveries set state = 'failed', ended_at = now(), last_error = reason
+    update deliveries set state = 'failed', ended_at = now(), last_error = reason, claim = null, claimed_by = null
     from waiting
     where deliveries.id = waiting.id
     returning deliveries.id

@@ -79,7 +79,7 @@ select lanes from end_jobs(array(select id from waiting), 'cancelled')
 -- A job that confirms an opt-out is not retried: it would come too late. Nobody would send that of a deleted account.
 update jobs
 set state = 'queued', attempts = 0, due_at = now(), ended_at = null, error_code = null, error_detail = null, error_reason = null,
-    claim = null, claimed_by = null, anchor = null, profile_generation = null, bubble = null,
+    claim = null, claimed_by = null, anchor = null, profile_generation = null, bubble = null, look_at = null,
     expires_at = case when expires_at <= now() then now() + %(ttl)s::interval else expires_at end,
     timeline = with_step(timeline, 'queued', 'asked for again')
 from lanes

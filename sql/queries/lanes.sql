@@ -141,8 +141,7 @@ with used as (
     select lanes.id, lanes.queue, lane_due(lanes) as due_at,
            -- By the index on what is due, as in lane_due.
            coalesce(status = 'disabled' or deleted_at is not null, false) and coalesce((
-               select true from deliveries
-               where endpoint_id = endpoints.id and deliveries.ended_at is null and deliveries.state = 'pending'
+               select true from deliveries where endpoint_id = endpoints.id and deliveries.ended_at is null
                order by due_at limit 1), false) as gone
     from (select distinct lane_id from used) as marked
     join lanes on lanes.id = lane_id
