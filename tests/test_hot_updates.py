@@ -217,27 +217,55 @@ async def test_what_is_half_done_for_an_endpoint_that_is_disabled_fails_once_no_
         assert await value(database, failing) == 1
 
 
+MANY = 3000
+EVENTS = "select record_event('org_default', 'JobCompleted', '{}', null, null, 1) from generate_series(1, %s)"
+READ = "select seq_scan, seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relname = 'deliveries'"
+
+
+async def add_many(database: Database) -> None:
+    """Add an endpoint and many events for it, which fall due at once."""
+    await add_endpoint(database, "http://receiver.test/")
+    await run(database, EVENTS, MANY)
+
+
+async def rows_read(tx: Transaction, name: str, returned: int, **values: object) -> int:
+    """Return how many deliveries a query reads, none of them by going through the table."""
+    before = await (await tx.connection.execute(READ)).fetchone()
+    assert len(await tx.all(name, **values)) == returned
+    after = await (await tx.connection.execute(READ)).fetchone()
+    assert before
+    assert after
+    assert after[0] == before[0]
+    return int(after[1] - before[1])
+
+
 @pytest.mark.parametrize("begins", [True, False])
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
 async def test_taking_reads_no_more_than_it_takes_however_many_wait(
     database: Database, mode: str, *, begins: bool
 ) -> None:
-    await add_endpoint(database, "http://receiver.test/")
-    event = "select record_event('org_default', 'JobCompleted', '{}', null, null, 1) from generate_series(1, 3000)"
-    await run(database, event)
+    await add_many(database)
     await run(database, "analyze deliveries, outbox")
     (drain,) = await database.read(Drain, "begin_drain", lane="whe_1", worker="w", wakeup=1)
-    read = "select seq_scan, seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relname = 'deliveries'"
     async with database.transaction() as tx:
         await tx.connection.execute(f"set local plan_cache_mode = {mode}")
-        before = await (await tx.connection.execute(read)).fetchone()
         values = {"lane": "whe_1", "epoch": drain.epoch, "worker": "w", "begins": begins, "most": 2}
-        assert len(await tx.all("take_deliveries", **values)) == 2
-        after = await (await tx.connection.execute(read)).fetchone()
-    assert before
-    assert after
-    assert after[0] == before[0]
-    assert after[1] - before[1] < 10
+        assert await rows_read(tx, "take_deliveries", 2, **values) < 10
+
+
+@pytest.mark.parametrize("status", [None, "pending", "delivered", "failed"])
+async def test_a_list_of_deliveries_reads_about_a_page_however_many_there_are(
+    database: Database, status: str | None
+) -> None:
+    await add_many(database)
+    for state, error in (("delivered", None), ("failed", "x")):
+        ended = "update deliveries set state = %s, last_error = %s, ended_at = now() where ended_at is null"
+        await run(database, ended, state, error)
+        await run(database, EVENTS, MANY)
+    await run(database, "analyze deliveries, outbox")
+    values = {"endpoint": "whe_1", "type": None, "since": None, "after_at": None, "after_id": "", "limit": 50}
+    async with database.transaction() as tx:
+        assert await rows_read(tx, "list_deliveries", 50, status=status, **values) < 400
 
 
 @pytest.mark.parametrize("way", ["cut", "fenced"])

@@ -13,7 +13,7 @@ with recursive types (type) as (
         (
             select id, event_at from deliveries
             where endpoint_id = %(endpoint)s and type = types.type and ended_at is null
-              and coalesce(%(status)s, state) = state and coalesce(%(status)s, 'pending') in ('pending', 'sending')
+              and (%(status)s::text is null or state = %(status)s) and coalesce(%(status)s, 'pending') in ('pending', 'sending')
               and event_at >= coalesce(%(since)s::timestamptz, '-infinity')
               and (event_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
             order by event_at desc, id desc
