@@ -81,18 +81,19 @@ def drop(connection: psycopg.Connection[Any], lock_timeout: str) -> None:
     """
     found = connection.execute(queries()["indexes_of_these"], {"names": unwanted()}).fetchall()
     older = [version for (version,) in connection.execute(queries()["older_versions"]).fetchall()] if found else []
+    if older:
+        names = [name for name, _ in found]
+        log.warning(
+            "keeping %d indexes, which version %s uses: run `postrider migrate` again after the update", len(names),
+            ", ".join(older), extra={"event": "index.kept", "indexes": names, "versions": older},
+        )  # fmt: skip
+        return
     for name, partitioned in found:
-        if older:
-            log.warning(
-                "keeping the index %s, which version %s uses: run `postrider migrate` again after the update", name,
-                ", ".join(older), extra={"event": "index.kept", "index": name, "versions": older},
-            )  # fmt: skip
+        log.info("dropping the index %s", name, extra={"event": "index.drop", "index": name})
+        if partitioned:
+            _with_lock_timeout(connection, lock_timeout, SQL("drop index {}").format(Identifier(name)))
         else:
-            log.info("dropping the index %s", name, extra={"event": "index.drop", "index": name})
-            if partitioned:
-                _with_lock_timeout(connection, lock_timeout, SQL("drop index {}").format(Identifier(name)))
-            else:
-                connection.execute(SQL("drop index concurrently {}").format(Identifier(name)))
+            connection.execute(SQL("drop index concurrently {}").format(Identifier(name)))
 
 
 def _state(connection: psycopg.Connection[Any], index: Index) -> tuple[bool, bool | None]:

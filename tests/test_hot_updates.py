@@ -374,7 +374,7 @@ def test_they_are_dropped_once_no_process_of_an_older_version_runs(
             schema.migrate(database_url)
             assert connection.execute(MADE).fetchone() == (True,), "an API process of the older version"
         told = [(vars(record)["event"], vars(record)["versions"]) for record in caplog.records]
-        assert told == [("index.kept", [version]) for version in ("0.5.0", "0.5.1", "0.4") for _ in range(2)]
+        assert told == [("index.kept", [version]) for version in ("0.5.0", "0.5.1", "0.4")]
         schema.migrate(database_url)
         for name in (OLD, "attempts_created_at_idx"):
             assert connection.execute("select to_regclass(%s)", [name]).fetchone() == (None,)
