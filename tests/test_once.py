@@ -163,7 +163,8 @@ async def test_a_page_that_loads_itself_anew_right_after_enter_is_asked_again(
 async def test_a_message_at_the_clock_is_waited_for_while_the_network_is_away(running: House, account: str) -> None:
     phone = "15550000409"
     job = await running.send(account, phone, "hello")
-    await running.client.wait(f"/jobs/{job}", "status", {"submitting"}, 60)
+    # Before that, Enter may not have been pressed yet.
+    await lanes_until(running.database, "select bubble is not null from jobs where id = %s", wanted=True, values=[job])
     await running.client.post(f"/sandbox/accounts/{account}/show", {"screen": "offline"})
     await lanes_until(running.database, "select gate_reason from lanes where id = %s", "offline", values=[account])
     assert (await running.client.get(f"/jobs/{job}"))["status"] == "submitting"
