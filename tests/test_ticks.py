@@ -103,14 +103,14 @@ async def test_an_account_with_a_thousand_waiting_messages_hides_none_of_another
 
 async def test_messages_that_were_cancelled_hide_none_that_wait_for_a_tick(database: Database) -> None:
     await add_lanes(database, "a")
-    waiting = await sent(database, "a", 2, hours=1)
+    waiting = await sent(database, "a", 120, hours=1)
     await add_jobs(database, "a", 1100, wake=False)
     await run(database, f"update jobs set {AS['cancelled']} where state = 'queued'")
     (unknown,) = await add_jobs(database, "a", 1, wake=False)
     failed = f"{AS['failed']}, error_code = 'outcome_unknown', bubble = 'b', submitted_at = now()"
     await run(database, f"update jobs set {failed} where id = %s", unknown)
     rows = await database.all("awaiting_ticks", accounts=["a"])
-    assert [row["id"] for row in rows] == [unknown, *reversed(waiting)]
+    assert [row["id"] for row in rows] == [unknown, *reversed(waiting[-99:])], "the newest, sent or perhaps sent"
 
 
 async def test_only_the_newest_messages_of_each_account_are_read(database: Database) -> None:

@@ -174,6 +174,7 @@ cross join lateral (
     from newest_sent(given.id, 1000)
     where bubble is not null and (state in ('sent', 'delivered') or error_code = 'outcome_unknown')
       and submitted_at > now() - interval '3 days'
+    order by submitted_at desc
     limit 100
 ) as waiting
 order by waiting.submitted_at desc
