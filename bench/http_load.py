@@ -59,12 +59,19 @@ async def load(port: int, connections: int, seconds: float, request: Callable[[]
     return answers
 
 
-async def flood(port: int, per_second: float, seconds: float, request: Callable[[], bytes]) -> Answers:
-    """Send requests at a rate, whether or not those before have their answers, on as many connections as that takes."""
-    answers, began, sent = Answers(), time.perf_counter(), 0
+async def flood(
+    port: int, per_second: float, seconds: float, request: Callable[[], bytes], answers: Answers | None = None
+) -> Answers:
+    """Send requests at a rate, whether or not those before have their answers, on as many connections as that takes.
+
+    What has come stands in `answers.each`, and may be taken from there meanwhile.
+    """
+    answers, began, sent, came = answers or Answers(), time.perf_counter(), 0, 0
     idle: deque[_Connection] = deque()
 
     def answered(connection: _Connection, status: int, took: float, body: bytes) -> None:
+        nonlocal came
+        came += 1
         answers.each.append((status, took, body))
         idle.append(connection)
 
@@ -78,9 +85,9 @@ async def flood(port: int, per_second: float, seconds: float, request: Callable[
         await asyncio.sleep(TICK)
     answers.took = time.perf_counter() - began
     until = time.perf_counter() + PATIENCE
-    while len(answers.each) < sent and time.perf_counter() < until:  # noqa: ASYNC110  # as it sends
+    while came < sent and time.perf_counter() < until:  # noqa: ASYNC110  # as it sends
         await asyncio.sleep(TICK)
-    answers.each += [(0, PATIENCE, b"")] * (sent - len(answers.each))
+    answers.each += [(0, PATIENCE, b"")] * (sent - came)
     for connection in idle:
         connection.close()
     return answers

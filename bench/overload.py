@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.http_load import flood, load, post
+from bench.http_load import Answers, flood, load, post
 from bench.processes import running, serving
 from bench.results import Table
 from bench.send import MESSAGE, Lanes
@@ -25,7 +25,7 @@ from sql.database import Database
 MB = 2**20
 ACCEPTED = 202
 CONNECTIONS = 16  # with which it is measured how much is carried
-SECONDS = 10.0  # for which that is measured, and between two lines
+SECONDS = 10.0  # for which that is measured, and of one line
 SENDERS = 50  # accounts that send meanwhile
 CALM = 0.25  # of what is carried: the load under which it recovers
 CALM_MS = 250.0  # p99 of a second in which it has recovered
@@ -36,9 +36,10 @@ async def run(minutes: float, times: float, folder: Path) -> int:
     """Send `times` what is carried for so many minutes; return 1 if something was lost, ended or did not recover."""
     columns = (
         "second",
-        "asked a second",
+        "answered a second",
         "accepted",
         "shed",
+        "p50 of accepted, ms",
         "p99 of accepted, ms",
         "p99 of shed, ms",
         "API, MB",
@@ -50,15 +51,21 @@ async def run(minutes: float, times: float, folder: Path) -> int:
         carried = (await load(it.port, CONNECTIONS, SECONDS, it.request)).per_second
         print(f"{carried:.0f} messages a second are carried; {times * carried:.0f} are sent now.", flush=True)
         table.begin()
-        began = time.monotonic()
-        while (now := time.monotonic() - began) < minutes * 60:
-            answers = await flood(it.port, times * carried, SECONDS, it.request)
-            accepted = [each for each in answers.each if each[0] == ACCEPTED]
-            others = [each for each in answers.each if each[0] != ACCEPTED]
+        answers, began, seen = Answers(), time.monotonic(), 0.0
+        sending = asyncio.create_task(flood(it.port, times * carried, minutes * 60, it.request, answers))
+        while not sending.done():
+            await asyncio.wait((sending,), timeout=SECONDS)
+            now = time.monotonic() - began
+            each, answers.each = answers.each, []
+            accepted = [answer for answer in each if answer[0] == ACCEPTED]
+            others = [answer for answer in each if answer[0] != ACCEPTED]
             it.accepted += [json.loads(body)["jobId"] for _, _, body in accepted]
             shed.update(f"{status} {json.loads(body)['code'] if body else 'no answer'}" for status, _, body in others)
-            counts = [f"{len(each) / answers.took:.0f}" for each in (answers.each, accepted, others)]
-            table.add(f"{now:.0f}", *counts, _p99(accepted), _p99(others), *it.sizes())
+            counts = [f"{len(some) / (now - seen):.0f}" for some in (each, accepted, others)]
+            waits = [_percentile(accepted, 50), _percentile(accepted, 99), _percentile(others, 99)]
+            table.add(f"{now:.0f}", *counts, *waits, *it.sizes())
+            seen = now
+        await sending
         seconds = await _recovery(it, carried)
         lost, ended = await it.lost(), it.ended()
     table.write(folder)
@@ -68,9 +75,9 @@ async def run(minutes: float, times: float, folder: Path) -> int:
     return int(bool(lost or ended or seconds is None))
 
 
-def _p99(answers: Iterable[tuple[int, float, bytes]]) -> str:
+def _percentile(answers: Iterable[tuple[int, float, bytes]], percent: int) -> str:
     seconds = sorted(took for _, took, _ in answers)
-    return f"{seconds[int(len(seconds) * 0.99)] * 1000:.0f}" if seconds else ""
+    return f"{seconds[int(len(seconds) * percent / 100)] * 1000:.0f}" if seconds else ""
 
 
 async def _recovery(it: "Service", carried: float) -> int | None:
@@ -78,7 +85,7 @@ async def _recovery(it: "Service", carried: float) -> int | None:
     for second in range(1, RECOVERY + 1):
         answers = await flood(it.port, CALM * carried, 1, it.request)
         it.accepted += [json.loads(body)["jobId"] for status, _, body in answers.each if status == ACCEPTED]
-        if {status for status, *_ in answers.each} == {ACCEPTED} and float(_p99(answers.each)) < CALM_MS:
+        if {status for status, *_ in answers.each} == {ACCEPTED} and float(_percentile(answers.each, 99)) < CALM_MS:
             return second
     return None
 

@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 LIMIT = 15.0  # seconds a statement or a transaction may take, the wait for a connection included
 POOL_TIMEOUT = 3.0  # seconds a request waits for a connection
+#: A line that has not ended for so many seconds is no burst: it only makes each wait, and a third of it is admitted.
+BURST = 2.0
 #: Without these, a peer that vanished without closing the connection blocks a call for hours (procrastinate #1334).
 CONNECTION: dict[str, Any] = {
     "connect_timeout": 5,
@@ -157,7 +159,10 @@ class Database:
         patience: float = POOL_TIMEOUT,
         most_waiting: int = 0,
     ) -> None:
-        """Make a pool of `size` connections, for which `admit` lets `most_waiting` callers wait; 0 is any number."""
+        """Make a pool of `size` connections.
+
+        `admit` lets `most_waiting` callers wait for one in a burst (0 is any number), and a third of them after that.
+        """
         self.url = url
         self._most_waiting = most_waiting
         self._pool = Pool(
@@ -194,7 +199,8 @@ class Database:
 
         For the beginning of a request: turned away later, it would have kept others waiting for nothing.
         """
-        if self._most_waiting and self._pool.get_stats().get("requests_waiting", 0) >= self._most_waiting:
+        most = self._most_waiting if self._pool.backlog_seconds < BURST else self._most_waiting // 3
+        if self._most_waiting and self._pool.waiting >= most:
             with translated():
                 raise TooManyRequests("Too many wait for a connection.")
 

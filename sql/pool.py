@@ -63,18 +63,35 @@ class Pool(AsyncConnectionPool[Connection]):
     def __init__(self, conninfo: str, **options: Any) -> None:
         super().__init__(conninfo, connection_class=Connection, **{**options, "check": self._answers})
         self._lent = 0
+        self._asking = 0
+        self._asked_since = 0.0
         #: when one that was taken back last answered, by the monotonic clock
         self._answered = 0.0
 
     async def getconn(self, timeout: float | None = None) -> Connection:  # noqa: ASYNC109  # psycopg_pool's signature
         """Lend a connection. Raise PoolTimeout when all are in use, ConnectionTimeout when none could be opened."""
         began = time.monotonic()
+        if not self._asking:
+            self._asked_since = began
+        self._asking += 1
         try:
             connection = await super().getconn(timeout)
         except PoolTimeout as error:
             raise self.timed_out(self.max_size, began) from error
+        finally:
+            self._asking -= 1
         self._lent += 1
         return connection
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a connection."""
+        return int(self.get_stats().get("requests_waiting", 0))
+
+    @property
+    def backlog_seconds(self) -> float:
+        """For how long there has been somebody waiting without a break."""
+        return time.monotonic() - self._asked_since if self._asking else 0.0
 
     def timed_out(self, most: int, began: float) -> psycopg.OperationalError:
         """Return the error for a caller that got no connection since `began`: all are in use, or none could be opened.

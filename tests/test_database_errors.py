@@ -122,6 +122,27 @@ async def test_no_further_caller_is_admitted_while_many_wait(one: Database) -> N
     one.admit()
 
 
+async def test_fewer_callers_wait_when_the_line_does_not_end(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sql.database.BURST", 0.2)
+    async with Database(database_url, size=1, patience=5, most_waiting=6) as one:
+        await opened(one)
+        async with one.transaction():
+            waiting = [asyncio.create_task(one.all("database_time")) for _ in range(2)]
+            await asyncio.sleep(0)
+            one.admit()
+            await asyncio.sleep(0.25)
+            with pytest.raises(DatabaseBusy):
+                one.admit()
+        await asyncio.gather(*waiting)
+        async with one.transaction():
+            waiting = [asyncio.create_task(one.all("database_time")) for _ in range(2)]
+            await asyncio.sleep(0)
+            one.admit()
+        await asyncio.gather(*waiting)
+
+
 async def test_a_statement_that_postgres_stops_is_slow(one: Database) -> None:
     with pytest.raises(DatabaseSlow) as slow:
         async with one.transaction() as tx:

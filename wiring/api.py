@@ -26,7 +26,7 @@ from sql.database import Database
 from sql.ids import new_id
 from wiring.shared import VERSION, pace_limits
 
-#: Requests that wait for a connection; a further one would wait for a second or more, and is turned away at once.
+#: Requests that wait for a connection in a burst; a further one would wait for a second or more, and is turned away.
 MOST_WAITING = 300
 #: The part of the connections that lists and metrics use at most, so that slow ones leave some to /send.
 READING_SHARE = 0.4
