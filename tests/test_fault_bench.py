@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from faults import mistakes
-from faults.cluster import open_cluster
-from faults.kinds import KINDS
+from faults.cluster import Cluster, open_cluster
+from faults.kinds import KINDS, Missed, postmaster
 from faults.load import Order
 from faults.records import Records, Row, read_received
 from faults.run import Plan, run
@@ -125,6 +126,11 @@ async def test_a_wire_carries_loses_and_breaks(echo: Wire) -> None:
     with suppress(ConnectionError):
         assert await reader.read() == b""
     writer.close()
+
+
+def test_a_postgres_that_another_fault_has_stopped_is_missed(tmp_path: Path) -> None:
+    with pytest.raises(Missed):
+        postmaster(cast("Cluster", SimpleNamespace(disk=tmp_path)))
 
 
 @pytest.mark.parametrize("name", mistakes.read())

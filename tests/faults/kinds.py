@@ -146,9 +146,13 @@ def is_frozen(process: psutil.Process | None) -> bool:
 # --- Postgres --------------------------------------------------------------------------------------------------------
 
 
-def _postmaster(cluster: Cluster) -> psutil.Process:
-    text = (cluster.disk / embedded.FOLDER / "postmaster.pid").read_text()
-    return psutil.Process(int(text.splitlines()[0]))
+def postmaster(cluster: Cluster) -> psutil.Process:
+    """Return Postgres's first process. Raises Missed when another fault has stopped it."""
+    try:
+        text = (cluster.disk / embedded.FOLDER / "postmaster.pid").read_text()
+        return psutil.Process(int(text.splitlines()[0]))
+    except (FileNotFoundError, IndexError) as error:  # it has ended, or just begins
+        raise Missed from error
 
 
 async def _start_postgres(cluster: Cluster) -> None:
@@ -168,7 +172,7 @@ async def _start_postgres(cluster: Cluster) -> None:
 async def stop_postgres(cluster: Cluster, rng: random.Random, *, number: int, low: float, high: float) -> str:
     """Stop Postgres by a signal, and start it again after a while."""
     where, seconds = await aim(cluster, rng), rng.uniform(low, high)
-    process = _postmaster(cluster)
+    process = postmaster(cluster)
     process.send_signal(number)
     await asyncio.to_thread(process.wait, 30)
     await asyncio.sleep(seconds)
@@ -179,7 +183,7 @@ async def stop_postgres(cluster: Cluster, rng: random.Random, *, number: int, lo
 async def freeze_postgres(cluster: Cluster, rng: random.Random) -> str:
     """Stop every process of Postgres for a while."""
     where, seconds = await aim(cluster, rng), rng.uniform(2, 12)
-    process = _postmaster(cluster)
+    process = postmaster(cluster)
     await _freeze([process, *process.children(recursive=True)], seconds)
     return f"for {seconds:.0f} s{where}"
 
@@ -211,7 +215,7 @@ async def fill_disk(cluster: Cluster, rng: random.Random) -> str:
         filler.unlink(missing_ok=True)
     # It may have ended for want of room to write what it has to.
     with suppress(psutil.Error, FileNotFoundError):
-        if _postmaster(cluster).is_running():
+        if postmaster(cluster).is_running():
             await asyncio.sleep(1)
     await _start_postgres(cluster)
     return f"for {seconds:.0f} s{where}"
