@@ -312,15 +312,16 @@ def _deliveries(
 
 @bench_cli.command("fairness")
 def _fairness(
-    seconds: Annotated[float, typer.Option(min=10, help="Seconds of each of the two measurements.")] = 30,
+    seconds: Annotated[float, typer.Option(min=10, help="Seconds of each of the two measurements.")] = 20,
     waiting: Annotated[int, typer.Option(help="Events waiting for a dead endpoint.")] = 100_000,
     hanging: Annotated[int, typer.Option(help="Endpoints that never answer.")] = 500,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 3,
 ) -> None:
     """Measure the latency of a healthy endpoint, alone and beside endpoints that are dead or hang."""
     from bench import fairness
 
     _run(
-        lambda settings: asyncio.run(fairness.run(seconds, waiting, hanging, settings.data_dir / "bench")),
+        lambda settings: asyncio.run(fairness.run(seconds, waiting, hanging, rounds, settings.data_dir / "bench")),
         log_level="error",
     )
 

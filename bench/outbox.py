@@ -75,8 +75,7 @@ class Outbox:
         """Tell whether a delivery to one of these endpoints is still open."""
         async with self.database.transaction() as tx:
             cursor = await tx.connection.execute(
-                "select exists (select from deliveries"
-                " where state in ('pending', 'sending') and endpoint_id = any (%s))",
+                "select exists (select from deliveries where ended_at is null and endpoint_id = any (%s))",
                 [endpoints],
             )
             row = await cursor.fetchone()
