@@ -1,6 +1,7 @@
 """The fault bench itself: its records find what is wrong, its wires do what they say, and some runs of it."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
@@ -142,6 +143,18 @@ def test_each_mistake_can_still_be_made(name: str, tmp_path: Path) -> None:
     for path in changed:
         if path.endswith(".py"):
             compile((tmp_path / path).read_text(), path, "exec")
+
+
+def test_a_mistake_is_put_where_a_function_was_written_last() -> None:
+    files = sorted((mistakes.ROOT / "sql" / "migrations").glob("*.sql"))
+    for change in (change for mistake in mistakes.read().values() for change in mistake.changes):
+        file = mistakes.ROOT / change.path
+        if file not in files:
+            continue
+        before = file.read_text().partition(change.right)[0]
+        (name,) = re.findall(r"^create (?:or replace )?(function \w+)\(", before, re.MULTILINE)[-1:]
+        later = [other.name for other in files if other > file and f"{name}(" in other.read_text()]
+        assert later == [], f"{name} of {file.name}"
 
 
 @pytest.mark.long
