@@ -91,8 +91,10 @@ async def test_a_pool_whose_connections_pass_from_one_to_the_next_is_busy(databa
         await opened(database)
         asked = (database.all("database_time") for _ in range(5000))
         tried = await asyncio.gather(*asked, return_exceptions=True)
-    refused = [error for error in tried if isinstance(error, Exception)]
-    assert {type(error) for error in refused} == {DatabaseBusy}
+    refused = {type(error) for error in tried if isinstance(error, Exception)}
+    # On a machine that is busy with other things, some have a connection and no time to use it.
+    assert DatabaseBusy in refused
+    assert refused <= {DatabaseBusy, DatabaseSlow}
 
 
 async def test_a_share_in_use_is_busy_and_one_without_connections_is_away(database_url: str) -> None:
