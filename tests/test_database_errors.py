@@ -85,16 +85,18 @@ async def test_a_pool_in_use_is_busy_and_one_without_connections_is_away(one: Da
             await nowhere.all("database_time")
 
 
-async def test_a_pool_whose_connections_pass_from_one_to_the_next_is_busy(database_url: str) -> None:
+async def test_a_pool_whose_connections_pass_from_one_to_the_next_is_busy(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Between two callers a connection is lent to nobody, and so is one that is checked: Postgres is not away."""
+    # So many callers may take longer than one may, on a machine that is busy with other things.
+    monkeypatch.setattr("sql.database.LIMIT", 300.0)
     async with Database(database_url, size=2, patience=0.5) as database:
         await opened(database)
         asked = (database.all("database_time") for _ in range(5000))
         tried = await asyncio.gather(*asked, return_exceptions=True)
-    refused = {type(error) for error in tried if isinstance(error, Exception)}
-    # On a machine that is busy with other things, some have a connection and no time to use it.
-    assert DatabaseBusy in refused
-    assert refused <= {DatabaseBusy, DatabaseSlow}
+    refused = [error for error in tried if isinstance(error, Exception)]
+    assert {type(error) for error in refused} == {DatabaseBusy}
 
 
 async def test_a_share_in_use_is_busy_and_one_without_connections_is_away(database_url: str) -> None:
@@ -127,22 +129,18 @@ async def test_no_further_caller_is_admitted_while_many_wait(one: Database) -> N
 async def test_fewer_callers_wait_when_the_line_does_not_end(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sql.database.BURST", 0.2)
     async with Database(database_url, size=1, patience=5, most_waiting=6) as one:
         await opened(one)
         async with one.transaction():
             waiting = [asyncio.create_task(one.all("database_time")) for _ in range(2)]
             await asyncio.sleep(0)
             one.admit()
-            await asyncio.sleep(0.25)
-            with pytest.raises(DatabaseBusy):
+            with monkeypatch.context() as patch, pytest.raises(DatabaseBusy):
+                patch.setattr("sql.database.BURST", 0.0)
                 one.admit()
+            assert one._pool.backlog_seconds > 0
         await asyncio.gather(*waiting)
-        async with one.transaction():
-            waiting = [asyncio.create_task(one.all("database_time")) for _ in range(2)]
-            await asyncio.sleep(0)
-            one.admit()
-        await asyncio.gather(*waiting)
+        assert one._pool.backlog_seconds == 0, "the line has ended"
 
 
 async def test_a_statement_that_postgres_stops_is_slow(one: Database) -> None:
