@@ -63,6 +63,7 @@ class Pool(AsyncConnectionPool[Connection]):
     def __init__(self, conninfo: str, **options: Any) -> None:
         super().__init__(conninfo, connection_class=Connection, **{**options, "check": self._answers})
         self._lent = 0
+        #: how many ask for a connection, and since when, without a break, somebody does
         self._asking = 0
         self._asked_since = 0.0
         #: when one that was taken back last answered, by the monotonic clock
