@@ -17,6 +17,7 @@ from api.http.middleware import ResponseHeaders
 from api.http.operations import routes
 from api.openapi import document
 from api.operator import admin, health, metrics
+from api.operator import orgs as operator_orgs
 from api.orgs import orgs
 from api.sending import incoming, jobs, opt_outs, send
 from api.webhooks import actions as endpoint_actions
@@ -41,6 +42,7 @@ RESOURCES = (
     recoveries,
     qr_tokens,
     admin,
+    operator_orgs,
     qr_page,
     health,
     metrics,

@@ -1,4 +1,4 @@
-"""The commands: demo, up, api, worker, migrate, doctor, why, keys, selectors, bench.
+"""The commands: demo, up, api, worker, migrate, doctor, why, keys, orgs, selectors, bench.
 
 Each command imports its modules when it runs, so that --help and a mistyped name are answered at once.
 """
@@ -26,12 +26,16 @@ keys_cli = typer.Typer(
     no_args_is_help=True, help="Create, list and revoke keys of the HTTP API; change ENCRYPTION_KEY."
 )
 cli.add_typer(keys_cli, name="keys")
+orgs_cli = typer.Typer(no_args_is_help=True, help="Create and list orgs: tenants that see nothing of each other.")
+cli.add_typer(orgs_cli, name="orgs")
 selectors_cli = typer.Typer(no_args_is_help=True, help="Look at the selectors of WhatsApp's page, and replace them.")
 cli.add_typer(selectors_cli, name="selectors")
 bench_cli = typer.Typer(
     no_args_is_help=True, help="Measure speed and memory, each time on a separate embedded Postgres."
 )
 cli.add_typer(bench_cli, name="bench")
+
+ORG = "The org, org_…; not needed while there is one."
 
 
 def _run(work: "Callable[[Settings], int]", *, log_level: str | None = None, **values: object) -> None:
@@ -128,12 +132,9 @@ def _worker(
 def _migrate() -> None:
     """Update the database's schema to this version."""
     from commands import environment
-    from sql import schema
 
     def work(settings: "Settings") -> int:
-        url = environment.database_url(settings)
-        environment.wait_for_database(url)
-        applied = schema.migrate(url)
+        applied = environment.migrate(settings)
         typer.echo(f"Applied {', '.join(applied)}." if applied else "Nothing to do: the schema is up to date.")
         return 0
 
@@ -159,11 +160,14 @@ def _doctor(
 
 
 @cli.command("why")
-def _why(job: Annotated[str, typer.Argument(help="The jobId of a job: its idempotency key, or job_…")]) -> None:
+def _why(
+    job: Annotated[str, typer.Argument(help="The jobId of a job: its idempotency key, or job_…")],
+    org: Annotated[str | None, typer.Option(help=ORG)] = None,
+) -> None:
     """Explain why the webhook of a job did not arrive."""
     from commands import why
 
-    _run(lambda settings: why.run_why(settings, job))
+    _run(lambda settings: why.run_why(settings, job, org))
 
 
 @keys_cli.command("create")
@@ -171,11 +175,12 @@ def _create(
     name: Annotated[str, typer.Argument(help="A name for people.")],
     *,
     signed: Annotated[bool, typer.Option(help="Requests with this key must be signed.")] = False,
+    org: Annotated[str | None, typer.Option(help=ORG)] = None,
 ) -> None:
     """Create a key and print it, once."""
     from commands import keys
 
-    _run(lambda settings: keys.create(settings, name, signed=signed))
+    _run(lambda settings: keys.create(settings, name, signed=signed, org=org))
 
 
 @keys_cli.command("list")
@@ -200,6 +205,22 @@ def _reseal() -> None:
     from commands import reseal
 
     _run(reseal.run_reseal)
+
+
+@orgs_cli.command("create")
+def _create_org(name: Annotated[str, typer.Argument(help="A name for people.")]) -> None:
+    """Create an org, and print it with its first key, once."""
+    from commands import orgs
+
+    _run(lambda settings: orgs.create(settings, name))
+
+
+@orgs_cli.command("list")
+def _list_orgs() -> None:
+    """List the orgs."""
+    from commands import orgs
+
+    _run(orgs.show)
 
 
 @selectors_cli.command("list")

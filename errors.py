@@ -6,6 +6,7 @@ PostriderError
 │   ├── Unauthorized             401
 │   ├── Forbidden                403
 │   ├── NotFound                 404
+│   │   └── OutOfScope           the same to the caller; a fault of ours, which Postgres stopped
 │   ├── MethodNotAllowed         405
 │   ├── Conflict                 409
 │   ├── Gone                     410
@@ -45,7 +46,7 @@ PostriderError
 ├── SealError                    a profile was not sealed; its session goes on
 │   └── ProfileTooLarge · ProfileBusy · ProfileEmpty
 └── OperatorError                ends a command with one line and exit code 1
-    ├── SettingsWrong · DatabaseAway · SchemaWrong · TablesLocked
+    ├── SettingsWrong · DatabaseAway · SchemaWrong · RolesWrong · TablesLocked
     └── ChromiumMissing · SelectorsWrong
 
 A class docstring is the default message. `code` is what clients see, `status` what HTTP answers.
@@ -125,6 +126,12 @@ class NotFound(RequestError):
     """There is no such thing."""
 
     code, status, title = "not_found", 404, "Not found"
+
+
+class OutOfScope(NotFound):
+    """There is no such thing."""
+
+    # For this caller: Postgres has refused what a query of ours tried. The operator is told, the caller is not.
 
 
 class MethodNotAllowed(RequestError):
@@ -523,6 +530,10 @@ class DatabaseAway(OperatorError):
 
 class SchemaWrong(OperatorError):
     """The database's schema does not fit this version."""
+
+
+class RolesWrong(OperatorError):
+    """The roles of Postgres are not as they have to be."""
 
 
 class TablesLocked(OperatorError):

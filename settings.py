@@ -38,6 +38,10 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         default=None, description="Postgres. Unset: an embedded one under DATA_DIR. Required when ENV=production."
     )
+    migration_database_url: SecretStr | None = Field(
+        default=None,
+        description="The same database for `postrider migrate`, by a login that may make roles. Unset: DATABASE_URL.",
+    )
     env: Literal["development", "production"] = Field(
         default="development",
         description="development, or production, which refuses embedded Postgres, generated secrets and the sandbox.",

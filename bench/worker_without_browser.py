@@ -20,6 +20,7 @@ from browser.page.screens import Screen
 from commands import environment
 from commands.signals import on_signals
 from commands.worker import make_garbage_collection_rare
+from sql.roles import Role
 from tasks.web.seats import Seats, Session
 from tasks.web.sessions import Sessions
 from tasks.web.state_changes import Account
@@ -135,7 +136,7 @@ def make_free(seats: Seats, *, read: bool) -> None:
 async def _run() -> int:
     logging.disable(logging.WARNING)
     settings = environment.load()
-    url = environment.ready_database_url(settings)
+    url = environment.ready_database_url(settings, Role.WORKER)
     with environment.home(settings.profiles) as home:
         worker = make_worker(settings, url, home)
         for part in worker.parts:

@@ -13,6 +13,7 @@ from errors import DatabaseError, DatabaseUnavailable
 from server import config, running
 from settings import Settings
 from sql.database import Database
+from sql.roles import Role
 from wiring.api import make_api
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ def run_api(settings: Settings, sandbox: Starlette | None = None, *, end_with_st
 
     In development it serves a sandbox too: the given one, or a new one.
     """
-    url = environment.ready_database_url(settings)
+    url = environment.ready_database_url(settings, Role.API)
     return uvloop.run(_api(settings, url, sandbox or _sandbox(settings), end_with_stdin=end_with_stdin))
 
 
@@ -59,7 +60,7 @@ async def _away_for_long(url: str, grace: float) -> None:
     It asks on a connection of its own: a pool that is fully in use, or a slow query, is no outage.
     """
     seen = time.monotonic()
-    async with Database(url, size=1, name="postrider watch") as database:
+    async with Database(url, Role.API, size=1, name="postrider watch") as database:
         while not grace or time.monotonic() - seen < grace:
             await asyncio.sleep(POLL_SECONDS)
             try:

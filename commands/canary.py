@@ -4,6 +4,7 @@ import asyncio
 import time
 from datetime import datetime, timedelta
 
+from api.http.auth import Caller
 from api.http.models import iso
 from api.sending.enqueue import accept
 from api.sending.send_request import SendRequest
@@ -13,6 +14,7 @@ from errors import OperatorError, RequestError
 from settings import Settings
 from sql.database import Database, Row
 from sql.ids import new_id
+from sql.roles import Role
 from wiring.api import make_context
 
 LIMIT = 180.0  # seconds until the message expires
@@ -28,7 +30,11 @@ def run_canary(settings: Settings, account: str) -> str:
 
 async def _canary(settings: Settings, account: str) -> str:
     progress = Progress()
-    async with Database(environment.database_url(settings), size=2, name="postrider doctor") as database:
+    url, name = environment.database_url(settings), "postrider doctor"
+    async with (
+        Database(url, Role.WORKER, size=2, name=name) as database,
+        Database(url, Role.API, size=1, name=name) as api,
+    ):
         examined = await find(database, account)
         phone = _sends(examined)
         (time_row,) = await database.all("database_time")
@@ -43,7 +49,8 @@ async def _canary(settings: Settings, account: str) -> str:
                 "metadata": {"canary": True},
             }
         )
-        (answer,) = await accept(make_context(settings, database), examined.org_id, [order])
+        context = make_context(settings, api)
+        (answer,) = await accept(context, Caller.of(context, "canary", examined.org_id), [order])
         if isinstance(answer, RequestError):
             raise OperatorError(f"The message was not accepted: {answer.detail}")
         async with progress.kept():

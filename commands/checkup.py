@@ -22,6 +22,7 @@ from errors import DatabaseError, LoggedOut, OperatorError, ProfileElsewhere
 from settings import Settings
 from sql.database import Database
 from sql.ids import new_id
+from sql.roles import Role
 from tasks.web.checkups import Checkups
 from tasks.web.profiles import Profiles
 from tasks.web.seats import Seats
@@ -111,7 +112,7 @@ async def _stoppable(settings: Settings, account: str) -> str:
 
 async def _checkup(settings: Settings, account: str) -> str:
     url, progress = environment.database_url(settings), Progress()
-    async with Database(url, size=2, name="postrider doctor") as database:
+    async with Database(url, Role.WORKER, size=2, name="postrider doctor") as database:
         examined = await find(database, account)
         because = f": {examined.state_reason}" if examined.state_reason else ""
         progress.say(f"{examined.name} ({examined.id}) is {examined.state} since {iso(examined.state_since)}{because}")

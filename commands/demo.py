@@ -28,7 +28,7 @@ from commands.demo_timing import PATIENCE, TIMING
 from crypto import CryptoError, new_secret, verify
 from errors import OperatorError
 from settings import Settings
-from sql import embedded, schema
+from sql import embedded
 from sql.database import Database
 from tasks.web.sessions import seats_of
 from tasks.worker import Worker
@@ -144,9 +144,8 @@ async def _demo(settings: Settings, api: socket.socket, hook: socket.socket, pic
 
 
 def _database(settings: Settings) -> str:
-    url = environment.database_url(settings)
-    schema.migrate(url)
-    return url
+    environment.migrate(settings)
+    return environment.database_url(settings)
 
 
 @asynccontextmanager

@@ -15,8 +15,9 @@ from commands.canary import run_canary
 from commands.sealed import Survey, walk
 from errors import OperatorError, PostriderError
 from settings import Settings
-from sql import schema
+from sql import roles, schema
 from sql.database import Database
+from sql.roles import Role
 from wiring import shared
 
 FREE_DISK = 2**30  # bytes that should be free
@@ -36,6 +37,7 @@ def run_doctor(settings: Settings, account: str | None, *, canary: bool = False)
     checks: list[tuple[str, Callable[[Settings], str]]] = [
         ("database", _database),
         ("schema", _schema),
+        ("roles", _roles),
         ("workers", lambda it: asyncio.run(_workers(it))),
         ("clock", _clock),
         ("keys", lambda it: asyncio.run(_keys(it))),
@@ -72,6 +74,13 @@ def _schema(settings: Settings) -> str:
     return f"fits version {shared.VERSION}"
 
 
+def _roles(settings: Settings) -> str:
+    url = environment.database_url(settings)
+    for role in roles.TAKEN:
+        roles.check(url, role)
+    return f"{roles.login_of(url)} takes {' and '.join(roles.TAKEN)}, which the policies bind"
+
+
 def _clock(settings: Settings) -> str:
     with psycopg.connect(environment.database_url(settings), connect_timeout=5) as connection:
         began = time.monotonic()
@@ -84,7 +93,7 @@ def _clock(settings: Settings) -> str:
 
 
 async def _workers(settings: Settings) -> str:
-    async with Database(environment.database_url(settings), size=1) as database:
+    async with Database(environment.database_url(settings), Role.WORKER, size=1) as database:
         duties = await database.all("duties_done", most=MOST_COUNTED)
     for row in duties:
         if row["waiting"]:
@@ -99,7 +108,7 @@ async def _workers(settings: Settings) -> str:
 
 async def _keys(settings: Settings) -> str:
     survey = Survey()
-    async with Database(environment.database_url(settings), size=1) as database:
+    async with Database(environment.database_url(settings), Role.WORKER, size=1) as database:
         await walk(database, shared.sealer(settings), survey)
     wrong = []
     if survey.closed:

@@ -25,8 +25,9 @@ from addresses import Addresses, literal
 from crypto import CryptoError, decode_secret, new_secret
 from errors import DatabaseAway, OperatorError, SettingsWrong
 from settings import Settings, read
-from sql import embedded, schema
+from sql import embedded, roles, schema
 from sql.ids import new_id
+from sql.roles import Role
 from wiring.shared import VERSION
 
 log = logging.getLogger(__name__)
@@ -101,15 +102,25 @@ def database_url(settings: Settings) -> str:
     return embedded.start(settings.data_dir)
 
 
-def ready_database_url(settings: Settings) -> str:
-    """Return the URL of a database that answers and whose schema this code may use.
+def ready_database_url(settings: Settings, role: Role) -> str:
+    """Return the URL of a database that answers, whose schema this code may use, and whose connections take the role.
 
-    Raises DatabaseAway or SchemaWrong.
+    Raises DatabaseAway, SchemaWrong or RolesWrong.
     """
     url = database_url(settings)
     wait_for_database(url)
     check_schema(url)
+    roles.check(url, role)
     return url
+
+
+def migrate(settings: Settings) -> list[str]:
+    """Migrate the database as the login of MIGRATION_DATABASE_URL, if it is set, and as `schema.migrate` does."""
+    url = database_url(settings)
+    own = settings.migration_database_url
+    migrating = own.get_secret_value() if own else url
+    wait_for_database(migrating)
+    return schema.migrate(migrating, roles.login_of(url))
 
 
 def wait_for_database(url: str) -> None:

@@ -5,40 +5,41 @@ from collections.abc import Awaitable, Callable
 
 from api.operator import bootstrap
 from commands import environment
+from commands.orgs import chosen
 from crypto import hash_key, new_secret
 from errors import OperatorError
 from settings import Settings
 from sql.database import Database
 from sql.ids import new_id
+from sql.roles import Role
 from sql.sealing import admit
 from wiring import shared
 
-ORG = "org_default"
-
 
 def _run(settings: Settings, work: Callable[[Database], Awaitable[None]]) -> int:
-    url = environment.ready_database_url(settings)
+    url = environment.ready_database_url(settings, Role.WORKER)
 
     async def run() -> None:
-        async with Database(url, size=1) as database:
+        async with Database(url, Role.WORKER, size=1) as database:
             await work(database)
 
     asyncio.run(run())
     return 0
 
 
-def create(settings: Settings, name: str, *, signed: bool) -> int:
-    """Create a key and print it, once; with `signed`, also the secret for signing its requests."""
+def create(settings: Settings, name: str, *, signed: bool, org: str | None = None) -> int:
+    """Create a key of an org and print it, once; with `signed`, also the secret for signing its requests."""
 
     async def work(database: Database) -> None:
         key_id, key = new_id("key_"), new_secret("key_")
         secret = new_secret("sec_") if signed else None
         sealer = shared.sealer(settings)
         sealed = sealer.seal(secret.encode(), key_id.encode()) if secret else None
+        owner = await chosen(database, org)
         async with database.transaction() as tx:
             if sealed:
                 await admit(tx, sealer.fingerprints)
-            await tx.all("create_key", id=key_id, org=ORG, name=name, hash=hash_key(key), signing_secret=sealed)
+            await tx.all("create_key", id=key_id, org=owner, name=name, hash=hash_key(key), signing_secret=sealed)
         print(f"id      {key_id}\nkey     {key}" + (f"\nsecret  {secret}" if secret else ""))  # noqa: T201
         print("Store it now: it is not shown again.")  # noqa: T201
 
@@ -52,7 +53,8 @@ def show(settings: Settings) -> int:
         for row in await database.all("list_keys"):
             state = f"revoked {row['revoked_at']:%Y-%m-%d}" if row["revoked_at"] else "valid"
             signs = "signed" if row["signs"] else ""
-            print(f"{row['id']:31} {row['name']:20} {row['created_at']:%Y-%m-%d %H:%M} {state:20} {signs}")  # noqa: T201
+            said = f"{row['name']:20} {row['created_at']:%Y-%m-%d %H:%M} {state:20} {signs}"
+            print(f"{row['id']:31} {row['org_id']:31} {said}")  # noqa: T201
 
     return _run(settings, work)
 

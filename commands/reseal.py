@@ -12,6 +12,7 @@ from crypto import Sealer
 from errors import DatabaseError, OperatorError
 from settings import Settings
 from sql.database import Database, Row, Transaction
+from sql.roles import Role
 from wiring import shared
 
 RETRY_SECONDS = 0.5  # until rows that others had locked are tried again
@@ -24,7 +25,7 @@ def run_reseal(settings: Settings) -> int:
 
     It can be stopped at any moment and run again.
     """
-    url = environment.ready_database_url(settings)
+    url = environment.ready_database_url(settings, Role.WORKER)
     asyncio.run(_reseal(settings, url))
     return 0
 
@@ -33,7 +34,7 @@ async def _reseal(settings: Settings, url: str) -> None:
     sealer = shared.sealer(settings)
     first = sealer.fingerprints[0]
     silent = {"silent": max(SILENT, settings.lease_seconds + shared.TAKEOVER), "silent_api": SILENT}
-    async with Database(url, size=2, name="postrider reseal", patience=shared.PATIENCE) as database:
+    async with Database(url, Role.WORKER, size=2, name="postrider reseal", patience=shared.PATIENCE) as database:
         await database.transact(lambda tx: _begin(tx, first, silent))
         tell(f"The key has the fingerprint {first}. From now on no process starts without it.")
         run = Run(database, sealer)

@@ -17,7 +17,7 @@ from commands.signals import on_signals
 from commands.up_lock import Turn, turn
 from errors import OperatorError
 from settings import Settings
-from sql import embedded, schema
+from sql import embedded
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +32,7 @@ def run_up(settings: Settings) -> int:
         for name, port in (("PORT", settings.port), ("WORKER_PORT", settings.worker_port)):
             _check_free(name, settings.host, port)
         try:
-            url = environment.database_url(settings)
-            environment.wait_for_database(url)
-            schema.migrate(url)
+            environment.migrate(settings)
             return asyncio.run(_up(settings, ours))
         finally:
             # Still within the turn, so that the next `up` need not wait for a server that stops.

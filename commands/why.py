@@ -8,33 +8,34 @@ from operator import itemgetter
 
 from api.http.models import iso
 from commands import environment
-from commands.keys import ORG
+from commands.orgs import chosen
 from errors import OperatorError
 from settings import Settings
 from sql.database import Database, Row
+from sql.roles import Role
 
 LONGEST_ANSWER = 200  # characters of a receiver's answer that are printed
 
 
-def run_why(settings: Settings, job: str) -> int:
+def run_why(settings: Settings, job: str, org: str | None = None) -> int:
     """Print what became of a job's events. Raises OperatorError if there is no such job."""
-    url = environment.ready_database_url(settings)
+    url = environment.ready_database_url(settings, Role.WORKER)
 
     async def run() -> None:
-        async with Database(url, size=1) as database:
-            for sentence in await explain(database, job, settings.retention_days):
+        async with Database(url, Role.WORKER, size=1) as database:
+            for sentence in await explain(database, await chosen(database, org), job, settings.retention_days):
                 print(sentence)  # noqa: T201
 
     asyncio.run(run())
     return 0
 
 
-async def explain(database: Database, job: str, retention_days: float) -> list[str]:
+async def explain(database: Database, org: str, job: str, retention_days: float) -> list[str]:
     """Return sentences that say what became of a job's events. Raises OperatorError if there is no such job."""
     async with database.transaction() as tx:
-        found = await tx.one("why_job", org=ORG, job=job)
-        events = await tx.one("job_of_events", org=ORG, job=job)
-        rows = await tx.all("why_events", org=ORG, job=events["id"]) if events else []
+        found = await tx.one("why_job", org=org, job=job)
+        events = await tx.one("job_of_events", org=org, job=job)
+        rows = await tx.all("why_events", org=org, job=events["id"]) if events else []
         working = {row["duty"] for row in await tx.all("duties_done", most=1) if row["workers"]}
     if rows:
         return list(_events(rows, works="webhooks" in working))

@@ -21,6 +21,7 @@ from crypto import hash_key
 from errors import PostriderError
 from server import config, running
 from settings import Settings
+from sql.roles import Role
 from tasks.metrics import WORKER
 from tasks.worker import Worker
 from wiring.worker import make_worker
@@ -33,7 +34,7 @@ OPEN_FILES = 10_240  # of a worker, mostly connections; macOS allows no more
 
 def run_worker(settings: Settings, patience: "Patience | None" = None, *, end_with_stdin: bool = False) -> int:
     """Work until a signal or, with `end_with_stdin`, until standard input ends. Returns the exit code."""
-    url = environment.ready_database_url(settings)
+    url = environment.ready_database_url(settings, Role.WORKER)
     _allow_connections()
     with environment.home(settings.profiles) if "sessions" in settings.worker_duties else nullcontext() as home:
         return asyncio.run(_worker(settings, url, home, patience, end_with_stdin=end_with_stdin))

@@ -1,10 +1,11 @@
 """The database: named queries on a pool, and the only place that translates psycopg's errors to our own."""
 
 import asyncio
+import copy
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -13,9 +14,12 @@ from psycopg import errors as postgres
 from psycopg.rows import class_row, dict_row
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-from errors import DatabaseBusy, DatabaseError, DatabaseFull, DatabaseSlow, DatabaseUnavailable
+from errors import DatabaseBusy, DatabaseError, DatabaseFull, DatabaseSlow, DatabaseUnavailable, OutOfScope
+from sql import roles, scope
 from sql.loader import queries
 from sql.pool import Pool
+from sql.roles import Role
+from sql.scope import Scope, scope_of
 from sql.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -44,6 +48,13 @@ CONNECTION: dict[str, Any] = {
 #: fetch one took 0.2 s, and with 10,000 longer than a statement may. Before Postgres 18 what has no index would seem so
 #: dear that it would be compiled each time (`jit`).
 BY_INDEX = "-c enable_seqscan=off -c jit=off"
+
+
+def connection_options(role: Role | None, *more: str) -> dict[str, Any]:
+    """Return CONNECTION for connections that take a role as they begin, with further options of Postgres."""
+    taken = [roles.option(role)] if role else []
+    return {**CONNECTION, "options": " ".join([CONNECTION["options"], *more, *taken])}
+
 
 #: Two transactions conflicted: they are retried once, and mean nothing else.
 COLLISIONS: tuple[type[psycopg.Error], ...] = (postgres.DeadlockDetected, postgres.SerializationFailure)
@@ -100,6 +111,14 @@ def translated() -> Iterator[None]:
     """Translate what psycopg and its pool raise."""
     try:
         yield
+    except postgres.InsufficientPrivilege as error:
+        # A fence of Postgres has stopped what a query of ours tried: to the caller there is no such thing.
+        reason = error.diag.message_primary or type(error).__name__
+        log.error(  # noqa: TRY400  # the caller is answered as for what does not exist
+            "a query went beyond what its role and its org may: %s", reason,
+            extra={"event": "database.out_of_scope", "reason": reason},
+        )  # fmt: skip
+        raise OutOfScope from error
     except psycopg.Error as error:
         if ours := translate(error):
             _log_failure(ours, type(error).__name__)
@@ -120,17 +139,29 @@ def _log_failure(error: DatabaseError, reason: str) -> None:
 
 
 class Transaction:
-    """Named queries on one connection, in one transaction."""
+    """Named queries on one connection, in one transaction. Within a scope, the parameter `org` is the scope's."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any], *, prepare: bool | None = None) -> None:
-        """Leave it to psycopg which statements it prepares, unless `prepare` says so."""
+    def __init__(
+        self,
+        connection: psycopg.AsyncConnection[Any],
+        *,
+        prepare: bool | None = None,
+        scope: Scope | None = None,
+        alone: bool = False,
+    ) -> None:
+        """Leave it to psycopg which statements it prepares, unless `prepare` says so.
+
+        `alone`: no transaction is open, and each query brings its scope along.
+        """
         self.connection = connection
         self._prepare = prepare
+        self._scope = scope
+        self._alone = alone
 
     async def all(self, name: str, /, **values: object) -> list[Row]:
         """Return every row of the query."""
         async with self.connection.cursor(row_factory=dict_row) as cursor:
-            await cursor.execute(queries()[name], values, prepare=self._prepare)
+            await self._execute(cursor, name, values)
             return await cursor.fetchall() if cursor.description else []
 
     async def one(self, name: str, /, **values: object) -> Row | None:
@@ -141,25 +172,42 @@ class Transaction:
     async def read(self, shape: type[T], name: str, /, **values: object) -> list[T]:
         """Return every row of the query as `shape`, a dataclass with a field for each column."""
         async with self.connection.cursor(row_factory=class_row(shape)) as cursor:
-            await cursor.execute(queries()[name], values, prepare=self._prepare)
+            await self._execute(cursor, name, values)
             return await cursor.fetchall()
+
+    async def _execute(self, cursor: psycopg.AsyncCursor[Any], name: str, values: dict[str, object]) -> None:
+        if self._scope is None:
+            await cursor.execute(queries()[name], values, prepare=self._prepare)
+            return
+        values = {**values, "org": self._scope.org}
+        if not self._alone:
+            await cursor.execute(queries()[name], values, prepare=self._prepare)
+            return
+        # One message, and so one implicit transaction, at whose end the scope ends too. The cursor has its result only
+        # after the pipeline: inside, even its description is missing.
+        async with self.connection.pipeline():
+            await self.connection.execute(scope.SET, self._scope.values)
+            await cursor.execute(queries()[name], values, prepare=self._prepare)
 
 
 class Database:
     """A pool of connections that runs named queries. Each call raises a DatabaseError when Postgres does not do it."""
 
     _prepare: bool | None = None
+    #: whose rows its queries see, if the role is bound by policies
+    scope: Scope | None = None
 
     def __init__(
         self,
         url: str,
+        role: Role | None = None,
         *,
         size: int = 10,
         name: str = "postrider",
         patience: float = POOL_TIMEOUT,
         most_waiting: int = 0,
     ) -> None:
-        """Make a pool of `size` connections.
+        """Make a pool of `size` connections, which take a role; without one they are what the login is.
 
         `admit` lets `most_waiting` callers wait for one in a burst (0 is any number), and a third of them after that.
         """
@@ -175,7 +223,7 @@ class Database:
             # Give up a failed connection attempt soon: the next request then starts a new one at once. The pool's own
             # exponential backoff would go on for minutes after a long outage.
             reconnect_timeout=2.0,
-            kwargs={**CONNECTION, "application_name": name},
+            kwargs={**connection_options(role), "application_name": name},
             configure=_autocommit,
             open=False,
         )
@@ -193,6 +241,16 @@ class Database:
     def size(self) -> int:
         """How many connections it has at most."""
         return self._pool.max_size
+
+    def of(self, org: str, accounts: Sequence[str] | None = None, actor: str = "") -> Self:
+        """Return the same pool for a caller that acts for an org: its queries see the rows of that org and no others.
+
+        `accounts` are those of the org that it may see (None is all), `actor` is who it is. The role has to be one that
+        the policies bind.
+        """
+        scoped = copy.copy(self)
+        scoped.scope = scope_of(org, None if accounts is None else tuple(accounts), actor)
+        return scoped
 
     def admit(self) -> None:
         """Raise DatabaseBusy if so many wait for a connection that another one would wait for too long.
@@ -219,14 +277,14 @@ class Database:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Open a transaction; it commits at the end of the block, or rolls back when the block raises."""
         with translated():
-            async with bounded(LIMIT), self._pool.connection() as connection, connection.transaction():
-                yield Transaction(connection, prepare=self._prepare)
+            async with bounded(LIMIT), self._pool.connection() as connection, _begun(connection, self.scope):
+                yield Transaction(connection, prepare=self._prepare, scope=self.scope)
 
     @asynccontextmanager
     async def _statement(self) -> AsyncIterator[Transaction]:
         with translated():
             async with bounded(LIMIT), self._pool.connection() as connection:
-                yield Transaction(connection, prepare=self._prepare)
+                yield Transaction(connection, prepare=self._prepare, scope=self.scope, alone=True)
 
     async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `work` in a transaction, once more if it collided with another one; DatabaseBusy if it did so again."""
@@ -263,6 +321,25 @@ class Database:
                 return await run(statement)
 
 
+@asynccontextmanager
+async def _begun(connection: psycopg.AsyncConnection[Any], within: Scope | None) -> AsyncIterator[None]:
+    """Open a transaction for the block, in a scope if one is given."""
+    if within is None:
+        async with connection.transaction():
+            yield
+        return
+    try:
+        await connection.execute(within.begin, prepare=False)
+        yield
+    except BaseException:
+        with suppress(psycopg.Error):  # of a connection that broke; the error that ended the block counts
+            await connection.rollback()
+        raise
+    ended = await connection.execute("commit", prepare=False)
+    if ended.statusmessage != "COMMIT":
+        raise postgres.InFailedSqlTransaction("A statement has failed, and so has the transaction.")
+
+
 @contextmanager
 def _last_try() -> Iterator[None]:
     """Raise DatabaseBusy for a collision: callers that wait for a database that is away wait for this one too."""
@@ -287,14 +364,14 @@ class Share(Database):
         self._prepare = prepare
         self._pool = pool
         self._most = most
-        self._turns, self._group = Turns(most), ""
+        self._turns, self.group = Turns(most), ""
         self._patience = patience
         self._rest = rest
 
-    def of(self, group: str) -> "Share":
+    def for_group(self, group: str) -> "Share":
         """Return the same share for a group of callers: the groups take turns, however many each has waiting."""
-        share = Share(self.url, self._pool, self._most, self._patience, self._rest, prepare=self._prepare)
-        share._turns, share._group = self._turns, group
+        share = copy.copy(self)
+        share.group = group
         return share
 
     @asynccontextmanager
@@ -324,7 +401,7 @@ class Share(Database):
         with translated():
             try:
                 async with asyncio.timeout(self._patience):
-                    await self._turns.acquire(self._group)
+                    await self._turns.acquire(self.group)
             except TimeoutError as error:
                 raise self._pool.timed_out(self._most, began) from error
 

@@ -20,6 +20,7 @@ Prefix = Literal[
     "key_",  # API key
     "msg_",  # incoming message
     "opt_",  # opt-out
+    "org_",  # org
     "rec_",  # recovery
     "req_",  # request
     "visit_",  # `postrider doctor --account`

@@ -1,4 +1,4 @@
-"""Migrations: numbered files in migrations/, applied once by yoyo under an advisory lock, and then missing indexes."""
+"""Migrations: the roles, numbered files that yoyo applies once under an advisory lock, and then missing indexes."""
 
 import logging
 import re
@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg.sql import SQL, Identifier
 from yoyo import read_migrations
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import parse_uri
 from yoyo.migrations import default_migration_table
 
-from errors import DatabaseAway, SchemaWrong, TablesLocked
-from sql import concurrent_indexes
+from errors import DatabaseAway, RolesWrong, SchemaWrong, TablesLocked
+from sql import concurrent_indexes, roles
 from sql.loader import queries
+from sql.roles import Role
 
 log = logging.getLogger(__name__)
 
@@ -37,23 +39,31 @@ LIMITS = (
     "idle_in_transaction_session_timeout",
     "idle_session_timeout",
 )
+_TAKE_OWNER = SQL("set role {}").format(Identifier(Role.OWNER))
 
 
-def migrate(url: str) -> list[str]:
+def migrate(url: str, service: str | None = None) -> list[str]:
     """Apply the missing migrations, make the missing indexes and return their names; drop indexes of older versions.
 
-    Waits while another process does the same. Raises DatabaseAway, and TablesLocked when something else holds a table
-    locked for a minute. What was applied until then stays, each migration and each index whole.
+    `service` is the login of the processes, if it is another than that of the URL: it may take their roles then.
+
+    Waits while another process does the same. Raises DatabaseAway, RolesWrong when the login may not make the roles,
+    and TablesLocked when something else holds a table locked for a minute. What was applied until then stays, each
+    migration and each index whole.
     """
     done: list[str] = []
     try:
         with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
             _lift_limits(connection)
             _wait_for_lock(connection)
+            roles.make(connection, service or roles.login_of(url))
+            _beside_traffic(lambda: _adopt(connection))
             with warnings.catch_warnings():
                 # yoyo opens a transaction of its own around each step and warns about it.
                 warnings.filterwarnings("ignore", message="Nested transaction requested")
                 _beside_traffic(lambda: _apply(url, done))
+            # Again, for a partition that a process of an older version has made meanwhile.
+            _beside_traffic(lambda: _adopt(connection))
             # On the connection that holds the advisory lock. A process of an older version waits for that lock in one
             # long statement, and the index waits for that statement: a deadlock, which Postgres sees and ends only if
             # one connection holds the lock and makes the index.
@@ -62,6 +72,13 @@ def migrate(url: str) -> list[str]:
     except psycopg.OperationalError as error:
         raise DatabaseAway(f"Postgres cannot be reached: {str(error).strip().splitlines()[0]}") from error
     return done
+
+
+def _adopt(connection: psycopg.Connection[Any]) -> None:
+    """Give what is not the owner's yet to the owner, and go on as the owner."""
+    connection.execute("reset role")
+    roles.adopt(connection, FOLDER, LOCK_TIMEOUT)
+    connection.execute(_TAKE_OWNER)
 
 
 def _wait_for_lock(connection: psycopg.Connection[Any]) -> None:
@@ -108,11 +125,19 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no
         super().init_connection(connection)
         _lift_limits(connection)
         connection.execute("select set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
+        connection.execute(_TAKE_OWNER)
 
     def apply_one(self, migration: Any, force: bool = False, mark: bool = True) -> None:
         self.ensure_internal_schema_updated()
+        migration.load()
+        if not migration.use_transactions:
+            # Its steps can be repeated: each is committed by itself, so that none holds the locks of those before it.
+            for each in migration.steps:
+                with self.transaction():
+                    each.apply(self, force)
         with self.transaction():
-            migration.process_steps(self, "apply", force=force)
+            if migration.use_transactions:
+                migration.process_steps(self, "apply", force=force)
             self.log_migration(migration, "apply")
             if mark:
                 self.mark_one(migration, log=False)
@@ -135,6 +160,11 @@ def state(url: str) -> tuple[set[str], str]:
             row = connection.execute(queries()["schema_state"]).fetchone()
         except psycopg.errors.UndefinedTable:
             row = None
+        except psycopg.errors.InsufficientPrivilege:
+            raise RolesWrong(
+                f"The login {roles.login_of(url)} may not read this database: run `postrider migrate` with it in "
+                "DATABASE_URL, or grant it the role of its process (docs/tenancy.md)."
+            ) from None
     return (set(row[0]), row[1]) if row else (set(), "0")
 
 

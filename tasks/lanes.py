@@ -32,6 +32,7 @@ class Drain:
     """One turn of a lane. Its epoch is a fencing token: once a newer drain has begun, it can take and submit no row."""
 
     lane: str
+    org: str
     kind: str
     queue: str
     epoch: int
@@ -83,7 +84,7 @@ class Lanes:
             drains = await self.database.read(Drain, "begin_drain", lane=lane, worker=self.worker, wakeup=wakeup)
             for drain in drains:
                 self.draining.add(drain.lane)
-                with bind(worker=self.worker, lane=drain.lane):
+                with bind(worker=self.worker, lane=drain.lane, org=drain.org):
                     await self._work(drain)
         finally:
             self.in_hand.discard(wakeup)

@@ -13,8 +13,9 @@ from typing import Any
 
 import psycopg
 
-from sql.database import BY_INDEX, CONNECTION, LIMIT, Row, Transaction, bounded, translated
+from sql.database import BY_INDEX, LIMIT, Row, Transaction, bounded, connection_options, translated
 from sql.pool import Connection
+from sql.roles import Role
 from tasks.lanes import UNKNOWN_LIMIT, wake_returned
 
 log = logging.getLogger(__name__)
@@ -94,13 +95,12 @@ class Pulse:
         return Transaction(connection)
 
     async def _connect(self) -> psycopg.AsyncConnection:
-        options = f"{CONNECTION['options']} {BY_INDEX} -c idle_session_timeout=10s"
         return await Connection.connect(
             # A frozen process keeps its connection, and with it the lock, until Postgres ends the idle session.
             self.url,
             autocommit=True,
             application_name="postrider pulse",
-            **{**CONNECTION, "options": options},
+            **connection_options(Role.WORKER, BY_INDEX, "-c idle_session_timeout=10s"),
         )
 
     async def _leads(self, statement: Transaction) -> bool:

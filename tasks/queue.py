@@ -14,9 +14,10 @@ from procrastinate.job_context import JobContext
 from procrastinate.manager import JobManager
 from procrastinate.worker import Worker as ProcrastinateWorker
 
-from sql.database import BY_INDEX, CONNECTION
+from sql.database import BY_INDEX, connection_options
 from sql.loader import queries
 from sql.pool import Pool
+from sql.roles import Role
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def make_app(
         timeout=10.0,
         reconnect_timeout=2.0,
         configure=_autocommit,
-        kwargs={**CONNECTION, "options": f"{CONNECTION['options']} {BY_INDEX}", "application_name": "postrider queue"},
+        kwargs={**connection_options(Role.WORKER, BY_INDEX), "application_name": "postrider queue"},
     )
     app = procrastinate.App(connector=connector)
     app.job_manager = Wakeups(connector)

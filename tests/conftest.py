@@ -9,6 +9,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import hypothesis
 import psycopg
@@ -106,6 +107,15 @@ def postgres() -> Iterator[str]:
             connection.execute(f"create database {TEMPLATE}")
         schema.migrate(with_database(url, TEMPLATE))
         yield url
+
+
+@pytest.fixture
+def migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of all migrations, for a test to add one or to take some away."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(schema.FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(schema, "FOLDER", folder)
+    return folder
 
 
 @pytest.fixture

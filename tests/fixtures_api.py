@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 
 from settings import Settings, read
 from sql.database import Database
+from sql.roles import Role
 from wiring.api import create_app
 
 #: Where there is no Postgres.
@@ -41,7 +42,7 @@ def production(url: str) -> dict[str, str]:
 @asynccontextmanager
 async def running(url: str, mounts: Sequence[BaseRoute] = (), **values: str | float | None) -> AsyncIterator[Starlette]:
     """Run an app with its lifespan on a database."""
-    app = create_app(settings(**values), Database(url), mounts)
+    app = create_app(settings(**values), Database(url, Role.API), mounts)
     async with app.router.lifespan_context(app):
         yield app
 

@@ -120,7 +120,7 @@ async def house(
         worker = await stack.enter_async_context(all_in_one(settings, url, patience, timing, listener=api))
         client = await stack.enter_async_context(Client(f"http://127.0.0.1:{settings.port}", KEY))
         await client.wait_up(60)
-        yield House(settings, client, worker.database, receiver, worker)
+        yield House(settings, client, await stack.enter_async_context(Database(url)), receiver, worker)
 
 
 @dataclass

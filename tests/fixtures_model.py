@@ -23,6 +23,7 @@ from fixtures_lanes import add_worker
 from psycopg.rows import dict_row
 
 from api.accounts.actions import steer
+from api.http.auth import Caller
 from api.sending.enqueue import Accepted, accept
 from api.sending.send_request import SendRequest
 from browser.page.bubbles import Bubble, Side, Tick
@@ -42,6 +43,7 @@ from errors import (
     SendError,
 )
 from sql.database import Database, Row, Transaction
+from sql.scope import Scope
 from tasks.lanes import Drain, Lanes, LostWakeups, Unattended
 from tasks.pulse import Pulse
 from tasks.sending.claimed_job import Policy
@@ -183,7 +185,7 @@ class Stepped(Transaction):
     """Statements that stop before the first of them, and may lose the answer of the last."""
 
     def __init__(self, connection: psycopg.AsyncConnection[Any], stack: AsyncExitStack | None) -> None:
-        super().__init__(connection)
+        super().__init__(connection, scope=Scope(ORG))
         self.how: How | None = None
         self._stack = stack
 
@@ -595,6 +597,8 @@ class World:
         await self.connection.execute("begin")
         await self.tell_time()
         await self.connection.execute(SETUP)
+        # What the API asks a door for is of this org.
+        await self.connection.execute("select set_config('app.org', %s, true)", [ORG])
 
     async def close(self) -> None:
         """End every task, and forget everything."""
@@ -773,7 +777,9 @@ class World:
         """Accept an order; return its jobId."""
         context = SimpleNamespace(database=self.database, max_queued=0, job_ttl=TTL, dedupe=timedelta(seconds=DEDUPE))
         (answer,) = await accept(
-            cast("Context", context), ORG, [SendRequest.model_validate({"account": ACCOUNT, **fields})]
+            cast("Context", context),
+            Caller("key_1", ORG, self.database, self.database),
+            [SendRequest.model_validate({"account": ACCOUNT, **fields})],
         )
         assert isinstance(answer, Accepted), answer
         return answer.job_id

@@ -64,6 +64,12 @@ def with_database(url: str, name: str) -> str:
     return f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
 
 
+def as_login(url: str, name: str) -> str:
+    """Return the URL of the same database for another login."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{name}@{rest.rpartition('@')[2]}"
+
+
 @contextmanager
 def own_database(postgres: str) -> Iterator[str]:
     """Create a migrated database for the block and give its URL."""

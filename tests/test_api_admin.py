@@ -24,7 +24,7 @@ async def admin(database_url: str) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 async def test_only_the_admin_key_opens_admin_calls(database_url: str) -> None:
-    assert {operation.path for operation in ADMIN} == {TOKEN, "/admin/pause", "/admin/resume"}
+    assert {operation.path for operation in ADMIN} == {TOKEN, "/admin/pause", "/admin/resume", "/admin/orgs"}
     async with api(database_url) as client:
         for operation in ADMIN:
             for key in (b"", b"wrong", ADMIN_KEY.encode() + b" x", ADMIN_KEY.upper().encode(), b"\xff"):
@@ -141,11 +141,11 @@ async def test_a_bad_field_is_named(admin: httpx2.AsyncClient, path: str, body: 
 
 
 async def test_what_is_not_well_formed_is_refused(admin: httpx2.AsyncClient, database: Database) -> None:
-    for operation in ADMIN:
+    for operation in (each for each in ADMIN if each.method == "POST"):
         for body, status in ((b"{", 400), (b'{"reason": "\\u0000"}', 400), (b"[]", 422), (b'"x"', 422)):
             headers = {"content-type": "application/json"}
             answer = await admin.request(operation.method, operation.path, content=body, headers=headers)
             assert answer.status_code == status
         assert (await admin.request(operation.method, operation.path + "?now=1")).status_code == 422
-        assert (await admin.get(operation.path)).status_code == 405
+        assert (await admin.put(operation.path)).status_code == 405
     assert await rows(database, "select paused_at from orgs") == [(None,)]

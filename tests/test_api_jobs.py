@@ -191,7 +191,8 @@ async def test_a_round_that_cancels_fewer_than_it_may_is_the_last(
     account = (await client.get("/accounts")).json()["items"][0]["id"]
     for number in range(5):
         await send(client, str(number))
-    transact, rounds = database.transact, 0
+    scoped = database.of("org_default")
+    transact, rounds = scoped.transact, 0
 
     async def transact_and_send(work: Callable[[Transaction], Awaitable[int]]) -> int:
         nonlocal rounds
@@ -201,8 +202,8 @@ async def test_a_round_that_cancels_fewer_than_it_may_is_the_last(
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(database, "transact", transact_and_send)
-        cancelled = await jobs.cancel_queued(database, "org_default", account)
+        patch.setattr(scoped, "transact", transact_and_send)
+        cancelled = await jobs.cancel_queued(scoped, account)
     assert (rounds, cancelled) == (5, 9), "each round cancels two, and one is sent meanwhile"
 
 

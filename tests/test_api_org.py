@@ -4,12 +4,26 @@ from typing import Any
 
 import httpx2
 import pytest
-from fixtures_api import api, client_of, rows, running
+from fixtures_api import ADMIN_KEY, api, client_of, new_account, rows, running
+from fixtures_lanes import add_jobs, add_lanes, value
 
 from crypto import hash_key
 from sql.database import Database
 
-NOTHING: dict[str, Any] = {"id": "org_default", "stopWords": {"add": [], "ignore": []}, "optOutReply": None}
+NOTHING: dict[str, Any] = {
+    "id": "org_default",
+    "name": "Default",
+    "paused": False,
+    "stopWords": {"add": [], "ignore": []},
+    "optOutReply": None,
+}
+
+
+def shown(answer: httpx2.Response) -> dict[str, Any]:
+    """Return the org without the time at which its database was made."""
+    org: dict[str, Any] = answer.json()
+    assert org.pop("createdAt").startswith("20")
+    return org
 
 
 @pytest.fixture
@@ -20,7 +34,7 @@ async def client(database_url: str) -> AsyncIterator[httpx2.AsyncClient]:
 
 async def test_an_org_begins_with_the_listed_words(client: httpx2.AsyncClient) -> None:
     answer = await client.get("/org")
-    assert (answer.status_code, answer.json()) == (200, NOTHING)
+    assert (answer.status_code, shown(answer)) == (200, NOTHING)
 
 
 async def test_what_is_given_changes_and_the_rest_stays(client: httpx2.AsyncClient) -> None:
@@ -36,7 +50,7 @@ async def test_what_is_given_changes_and_the_rest_stays(client: httpx2.AsyncClie
     ):
         words |= after
         answer = await client.patch("/org", json=change)
-        assert (answer.status_code, answer.json()) == (200, NOTHING | {"stopWords": words}), change
+        assert (answer.status_code, shown(answer)) == (200, NOTHING | {"stopWords": words}), change
         assert (await client.get("/org")).json() == answer.json()
 
 
@@ -87,7 +101,7 @@ async def test_a_bad_word_is_named(client: httpx2.AsyncClient, words: object, fi
     [error] = answer.json()["errors"]
     assert error["field"] == field
     assert why in error["message"]
-    assert (await client.get("/org")).json() == NOTHING
+    assert shown(await client.get("/org")) == NOTHING
 
 
 async def test_what_is_kept_counts_when_a_word_is_both_added_and_ignored(client: httpx2.AsyncClient) -> None:
@@ -112,9 +126,9 @@ async def test_each_org_has_its_own(database_url: str, database: Database) -> No
             values = {"id": "key_o", "org": "org_other", "name": "", "hash": hash_key("other"), "signing_secret": None}
             await tx.all("create_key", **values)
         await other.patch("/org", json={"stopWords": {"add": ["shush"]}})
-        assert (await client.get("/org")).json() == NOTHING
-        shown = {"id": "org_other", "stopWords": {"add": ["shush"], "ignore": []}, "optOutReply": None}
-        assert (await other.get("/org")).json() == shown
+        assert shown(await client.get("/org")) == NOTHING
+        theirs = {"id": "org_other", "name": "Other", "stopWords": {"add": ["shush"], "ignore": []}}
+        assert shown(await other.get("/org")) == NOTHING | theirs
 
 
 async def test_the_confirmation_is_set_kept_and_taken_away(client: httpx2.AsyncClient) -> None:
@@ -128,7 +142,7 @@ async def test_the_confirmation_is_set_kept_and_taken_away(client: httpx2.AsyncC
         ({"optOutReply": None}, None),
     ):
         answer = await client.patch("/org", json=change)
-        assert (answer.status_code, answer.json()) == (200, NOTHING | {"optOutReply": after}), change
+        assert (answer.status_code, shown(answer)) == (200, NOTHING | {"optOutReply": after}), change
         assert (await client.get("/org")).json() == answer.json()
 
 
@@ -149,4 +163,40 @@ async def test_a_bad_confirmation_is_named(client: httpx2.AsyncClient, reply: ob
     assert answer.status_code == 422
     [error] = answer.json()["errors"]
     assert (error["field"], why in error["message"]) == ("optOutReply", True)
-    assert (await client.get("/org")).json() == NOTHING
+    assert shown(await client.get("/org")) == NOTHING
+
+
+async def test_an_org_is_paused_and_resumed_and_the_operator_s_stop_is_another(database_url: str) -> None:
+    async with running(database_url) as app, client_of(app, x_admin_key=ADMIN_KEY) as client:
+        for path, paused in (
+            ("/org/pause", True),
+            ("/org/pause", True),
+            ("/org/resume", False),
+            ("/org/resume", False),
+            ("/admin/pause", True),
+            ("/org/resume", True),
+            ("/org/pause", True),
+            ("/admin/resume", True),
+            ("/org/resume", False),
+        ):
+            assert (await client.post(path)).status_code == 200
+            assert (await client.get("/org")).json()["paused"] == paused, path
+            account = await new_account(client, path)
+            health = (await client.get(f"/accounts/{account}/health")).json()
+            assert (health["nextSendReason"] == "org_paused") == paused, path
+
+
+async def test_a_paused_org_sends_nothing_and_goes_on_by_itself(database: Database, database_url: str) -> None:
+    await add_lanes(database, "acc_1")
+    await add_jobs(database, "acc_1", 1)
+    due = "select lane_due(lanes) = 'infinity' from lanes"
+    async with api(database_url) as client:
+        assert await value(database, due) is False
+        await client.post("/org/pause")
+        assert await value(database, due) is True
+        assert await value(database, "select count(*) from fenced_if_open('acc_1', 0)") == 0
+        await rows(database, "delete from lane_marks returning lane_id")
+        await client.post("/org/resume")
+        assert await value(database, due) is False
+        assert await value(database, "select count(*) from fenced_if_open('acc_1', 0)") == 1
+        assert await value(database, "select lane_id from lane_marks where due_at <= now()") == "acc_1"

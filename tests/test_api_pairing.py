@@ -106,7 +106,7 @@ async def test_a_client_that_goes_away_ends_the_wait_and_no_connection_is_held(d
     body = b'{"phone": "15551230001"}'
     async with running(database_url) as app, client_of(app) as client:
         accounts = [await new_account(client, str(number)) for number in range(15)]
-        database = app.state.context.database
+        database = app.state.context.database.of("org_default")
         gone = asyncio.Event()
 
         async def ask(account: str) -> list[Message]:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import httpx2
 import psycopg
 import pytest
-from fixtures_api import client_of, new_account, settings
+from fixtures_api import ADMIN_KEY, client_of, new_account, settings
 from fixtures_lanes import until
 from starlette.applications import Starlette
 
@@ -16,6 +16,7 @@ from api.http.pagination import Page
 from app import OPERATIONS
 from errors import DatabaseBusy
 from sql.database import Database
+from sql.roles import Role
 from wiring import api
 
 LISTS = {
@@ -30,7 +31,7 @@ WAITING = "select count(*) from pg_locks where relation = 'incoming'::regclass a
 @pytest.fixture
 async def app(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Starlette]:
     monkeypatch.setattr(api, "READING_PATIENCE", 0.1)
-    made = api.create_app(settings(), Database(database_url))
+    made = api.create_app(settings(), Database(database_url, Role.API))
     async with made.router.lifespan_context(made):
         yield made
 
@@ -67,7 +68,7 @@ async def test_messages_are_accepted_while_lists_have_all_that_they_may_have(
 
 
 async def test_a_request_is_turned_away_at_its_beginning_or_answered(database_url: str) -> None:
-    made = api.create_app(settings(), Database(database_url, size=1, patience=30, most_waiting=3))
+    made = api.create_app(settings(), Database(database_url, Role.API, size=1, patience=30, most_waiting=3))
     async with made.router.lifespan_context(made), client_of(made) as client:
         account = await new_account(client)
         order = {"account": account, "phone": "15556660001", "message": "Hi"}
@@ -96,6 +97,7 @@ async def test_every_list_goes_by_the_share_and_nothing_else_does(app: Starlette
     async with AsyncExitStack() as stack:
         for _ in range(4):
             await stack.enter_async_context(reading.transaction())
+        client.headers["x-admin-key"] = ADMIN_KEY
         for operation in OPERATIONS:
             if operation.method == "GET":
                 answer = await client.get(re.sub(r"{\w+}", "none", operation.path))
@@ -107,7 +109,7 @@ async def test_lists_have_at_least_one_connection_and_never_all_of_several(
     database_url: str, monkeypatch: pytest.MonkeyPatch, size: int, share: int
 ) -> None:
     monkeypatch.setattr(api, "READING_PATIENCE", 0.01)
-    async with Database(database_url, size=size) as database, AsyncExitStack() as stack:
+    async with Database(database_url, Role.API, size=size) as database, AsyncExitStack() as stack:
         reading = api.make_context(settings(), database).reading
         for _ in range(share):
             await stack.enter_async_context(reading.transaction())

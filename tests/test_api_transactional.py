@@ -19,14 +19,14 @@ async def test_work_that_collided_is_done_again_and_nothing_of_the_first_time_st
 
     @retried_transaction(Wanted)
     async def rename(tx: Transaction, call: Call[Wanted]) -> Response:
-        """Name the org."""
+        """Let the org confirm."""
         tries.append(call.path["id"])
-        await tx.connection.execute("update orgs set name = name || %s", [call.body.name])
+        await tx.connection.execute("update orgs set opt_out_reply = concat(opt_out_reply, %s::text)", [call.body.name])
         if len(tries) == 1:
             raise DeadlockDetected
-        return JSONResponse({"org": call.org})
+        return JSONResponse({"org": call.caller.org})
 
-    assert (rename.__name__, rename.__doc__) == ("rename", "Name the org.")
+    assert (rename.__name__, rename.__doc__) == ("rename", "Let the org confirm.")
     async with (
         running(database_url, [Route("/rename/{id}", rename, methods=["POST"])]) as app,
         client_of(app) as client,
@@ -34,7 +34,7 @@ async def test_work_that_collided_is_done_again_and_nothing_of_the_first_time_st
         answer = await client.post("/rename/x", json={"name": "Shop"})
         assert (answer.status_code, answer.json()) == (200, {"org": "org_default"})
         assert tries == ["x", "x"]
-        assert await rows(database, "select name from orgs") == [("DefaultShop",)]
+        assert await rows(database, "select opt_out_reply from orgs") == [("Shop",)]
         refused = [
             await client.post("/rename/x", json={"name": "Shop"}, headers={"x-api-key": "no"}),
             await client.post("/rename/x", json={}),

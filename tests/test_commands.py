@@ -185,7 +185,8 @@ async def test_doctor_finds_everything_well_and_says_what_is_not(database_url: s
     code, output = await run("doctor", DATABASE_URL=database_url, DATA_DIR=str(tmp_path))
     assert code == 0, output
     assert [line.split()[:2] for line in output.splitlines()] == [
-        ["ok", name] for name in ("settings", "database", "schema", "workers", "clock", "keys", "chromium", "disk")
+        ["ok", name]
+        for name in ("settings", "database", "schema", "roles", "workers", "clock", "keys", "chromium", "disk")
     ]
     code, output = await run("doctor", DATABASE_URL="postgresql://127.0.0.1:1/x", DATA_DIR=str(tmp_path))
     assert code == 1

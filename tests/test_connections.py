@@ -16,6 +16,7 @@ from fixtures_server import living, own_server, wire_to
 from errors import DatabaseUnavailable
 from sql.database import Database
 from sql.pool import Connection
+from sql.roles import Role
 from wiring.api import create_app
 
 ROOT = Path(__file__).parent.parent
@@ -210,7 +211,7 @@ async def test_a_server_that_takes_no_writes_for_a_while_is_waited_for(observer:
     """Each session keeps what it found when it began: those of that time are closed, or would never write again."""
     name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
     await add_lanes(observer, "a")
-    app = create_app(settings(), Database(database_url, name="postrider api"))
+    app = create_app(settings(), Database(database_url, Role.API, name="postrider api"))
     async with app.router.lifespan_context(app), client_of(app) as client, living(database_url):
         account = await new_account(client)
         body = {"account": account, "phone": "+4915112345678", "message": "hello"}
@@ -277,7 +278,7 @@ async def test_more_drains_than_connections_take_turns(observer: Database, datab
 
 
 async def test_more_requests_than_connections_are_told_when_to_come_back(database_url: str) -> None:
-    database = Database(database_url, size=2)
+    database = Database(database_url, Role.API, size=2)
     app = create_app(settings(), database)
     async with app.router.lifespan_context(app), client_of(app) as client:
         body = {"account": await new_account(client), "phone": "+4915112345678", "message": "hello"}

@@ -11,6 +11,7 @@ from psycopg import errors as postgres
 
 from errors import DatabaseBusy, DatabaseFull, DatabaseSlow, DatabaseUnavailable
 from sql.database import COLLISIONS, Database, Transaction, bounded, translate, translated
+from sql.roles import Role
 from wiring.api import create_app
 
 AWAY = {
@@ -206,7 +207,7 @@ async def test_a_fault_of_ours_is_no_outage(one: Database) -> None:
 async def test_a_request_is_told_what_is_wrong(
     database_url: str, monkeypatch: pytest.MonkeyPatch, raised: Exception, code: str, retry_after: str | None
 ) -> None:
-    app = create_app(settings(), Database(database_url))
+    app = create_app(settings(), Database(database_url, Role.API))
     async with app.router.lifespan_context(app), client_of(app) as client:
 
         async def all_(*_: object, **__: object) -> None:

@@ -263,7 +263,14 @@ async def test_a_list_of_deliveries_reads_about_a_page_however_many_there_are(
         await run(database, ended, state, error)
         await run(database, EVENTS, MANY)
     await run(database, "analyze deliveries, outbox")
-    values = {"endpoint": "whe_1", "type": None, "since": None, "after_at": None, "after_id": "", "limit": 50}
+    values = {
+        "endpoint": "whe_1",
+        "type": None,
+        "since": "-infinity",
+        "after_at": "infinity",
+        "after_id": "",
+        "limit": 50,
+    }
     async with database.transaction() as tx:
         assert await rows_read(tx, "list_deliveries", 50, status=status, **values) < 400
 

@@ -13,13 +13,16 @@ from fixtures_postgres import own_database
 from psycopg.rows import tuple_row
 
 from api.http.pagination import Page
+from sql import scope
 from sql.database import Database
 from sql.loader import queries
+from sql.roles import Role
+from sql.scope import Scope
 from wiring.api import create_app
 
 PAGE = 51  # rows that a list of 50 asks for
 MOST = 700  # rows that a page may read: in `jobs`, ten for each of a page whose status a tenth has
-EMPTY = {"status": None, "account": None, "phone": None, "since": None, "after_at": None, "after_id": ""}
+EMPTY = {"status": None, "account": None, "phone": None, "since": "-infinity", "after_at": "infinity", "after_id": ""}
 #: The middle of what FILL makes.
 LATER = {"after_at": "2026-06-15T00:00:00Z", "after_id": "z"}
 
@@ -76,8 +79,10 @@ async def filled(postgres: str) -> AsyncIterator[Database]:
 
 
 async def explained(database: Database, name: str, **values: object) -> dict[str, Any]:
-    """Run a list as the API does, with values and unprepared, and return what Postgres did."""
+    """Run a list as the API does, bound by policies, with values and unprepared, and return what Postgres did."""
     async with database.transaction() as tx:
+        await tx.connection.execute(f"set local role {Role.API}")
+        await tx.connection.execute(scope.SET, Scope("org_default").values)
         cursor = tx.connection.cursor(row_factory=tuple_row)
         statement = b"explain (analyze, buffers, timing off, format json) " + queries()[name]
         await cursor.execute(statement, {"org": "org_default", "limit": PAGE, **EMPTY, **values}, prepare=False)
@@ -171,7 +176,7 @@ async def test_a_late_page_reads_no_more_than_the_first(filled: Database) -> Non
 
 async def test_a_list_is_planned_for_its_values_however_often_it_is_asked_for(database_url: str) -> None:
     """Postgres would plan a prepared statement for all values after some calls, and no index has `is null or`."""
-    database = Database(database_url, size=1)
+    database = Database(database_url, Role.API, size=1)
     app = create_app(settings(), database)
     async with app.router.lifespan_context(app), client_of(app) as client:
         for path in ("/jobs?account=a", "/incoming?phone=15551230001") * 12:

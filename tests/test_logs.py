@@ -19,6 +19,7 @@ import pytest
 from fixtures_api import ADMIN_KEY, KEY, api, client_of, new_account, rows, running, settings
 from fixtures_house import KEY as HOUSE_KEY
 from fixtures_house import house
+from fixtures_lanes import add_lanes
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -29,6 +30,7 @@ from api.http import request_log
 from api.sending.jobs import Job
 from commands.worker import health_app
 from sql.database import Database
+from tasks.lanes import Drain, Lanes
 from wiring.worker import make_worker
 
 ROOT = Path(__file__).parent.parent
@@ -318,3 +320,19 @@ def test_nor_is_what_does_not_fit_a_model() -> None:
     with pytest.raises(ValidationError) as caught:
         Job.model_validate({"message": 15551234567})
     assert "1555" not in str(caught.value)
+
+
+async def test_a_worker_s_lines_about_a_lane_have_its_org(database: Database) -> None:
+    class Talking:
+        async def begin(self, drain: Drain) -> bool:
+            logging.getLogger("tests").info("at work on %s", drain.lane)
+            return False
+
+        async def one(self, drain: Drain) -> bool:
+            raise AssertionError(drain)
+
+    await add_lanes(database, "acc_1")
+    with lines() as found:
+        await Lanes(database, "wrk_1", {"account": Talking()}).drain("acc_1", 1)
+    (line,) = [each for each in found if each["message"] == "at work on acc_1"]
+    assert (line["org"], line["lane"], line["worker"]) == ("org_default", "acc_1", "wrk_1")

@@ -60,7 +60,7 @@ PLACES = ("begin_drain", "release_typed", "lease_account", "take_submitted", "lo
 OLDER = ("take_job", "arm", "submit_job", "press_enter", "job_sent")
 NEWER = ("begin_drain", "release_typed", "look_for", "finish")
 #: what users do in the middle of a drain
-WISHES = ("cancel", "pause", "pause_all", "order again")
+WISHES = ("cancel", "pause", "stop_all", "order again")
 LONGEST = 60  # steps of one drain that are done at once
 #: seconds that pass until everything is quiet, a few at a time: death at 35, settling at 900, backoffs between
 QUIET = (0, 1, 2, 5, 10, 20, 40, 40, 60, 120, 300, 300, 300, 300, 300)
@@ -108,7 +108,7 @@ MOVES = st.one_of(
     move("order_again", PICK),
     move("ask", st.sampled_from(["cancel", "retry", "force"]), PICK),
     move("ask", st.sampled_from(["cancel", "retry", "force"]), PICK),
-    move("steer", st.sampled_from(["pause", "resume", "resume", "pause_all", "resume_all"])),
+    move("steer", st.sampled_from(["pause", "resume", "resume", "stop_all", "start_all"])),
 )  # fmt: skip
 
 JOBS = """
@@ -457,7 +457,7 @@ class Model(RuleBasedStateMachine):
         self.tell("recovery")
         for worker in self.world.alive:
             worker.frozen = False
-        self.steer("resume_all")
+        self.steer("start_all")
         self.steer("resume")
         for seconds in QUIET:
             self.advance(seconds)

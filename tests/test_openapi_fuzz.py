@@ -22,6 +22,7 @@ from api.http import rate_limit
 from errors import NameUnknown
 from resolver import Resolver
 from sql.database import Database
+from sql.roles import Role
 from wiring.api import create_app
 
 HEADERS = {"x-api-key": KEY, "x-admin-key": ADMIN_KEY}
@@ -53,7 +54,7 @@ def app(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Starlett
     """Make an API that waits for no page, asks no name server and counts no tokens."""
     monkeypatch.setattr(pairing, "PATIENCE", 0.0)
     monkeypatch.setattr(rate_limit, "QR_TOKENS_PER_HOUR", 1_000_000)
-    app = create_app(settings(webhook_allow_cidrs=",".join(NETWORKS)), Database(database_url))
+    app = create_app(settings(webhook_allow_cidrs=",".join(NETWORKS)), Database(database_url, Role.API))
     app.state.context = replace(app.state.context, resolver=Resolver(_unknown))
     yield app
     asgi.shutdown_lifespans()

@@ -43,6 +43,7 @@ COMMANDS = set(typer.main.get_command(cli).commands)  # type: ignore[attr-define
 #: what the files name besides our settings: Python's, pip's and Postgres's
 FOREIGN = {"PATH", "PYTHONUNBUFFERED", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"}
 OTHER_WORDS = {
+    "CREATEROLE",
     "POSTGRES_PASSWORD",
     "LISTEN",
     "SIGTERM",

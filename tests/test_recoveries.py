@@ -97,8 +97,9 @@ async def test_only_an_endpoint_that_takes_events_is_recovered(client: httpx2.As
     assert (await client.get(target)).status_code == 200
     assert (await client.get(target.replace("whe_1", "whe_other"))).status_code == 404
     assert (await client.get("/webhooks/whe_1/recoveries/rec_none")).status_code == 404
-    await run(database, "update recoveries set org_id = 'org_other'")
-    assert (await client.get(target)).status_code == 404
+    theirs = "insert into recoveries (id, org_id, endpoint_id, since, until, place_at) values "
+    await run(database, theirs + "('rec_other', 'org_other', 'whe_other', now(), now(), now())")
+    assert (await client.get("/webhooks/whe_other/recoveries/rec_other")).status_code == 404
     await run(database, "update endpoints set status = 'disabled' where id = 'whe_1'")
     answer = await client.post("/webhooks/whe_1/recover", json=PAST)
     assert (answer.status_code, "enable it first" in answer.json()["detail"]) == (409, True)

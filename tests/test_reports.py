@@ -1,12 +1,17 @@
 import json
+from pathlib import Path
 
 import psycopg
 import pytest
 from fixtures_api import rows
 from fixtures_history import run
 from fixtures_lanes import add_jobs, add_lanes, value
+from fixtures_postgres import as_login, with_database
+from fixtures_tenancy import fill
 from fixtures_webhooks import put_endpoint, put_events
 
+from errors import OutOfScope
+from sql import schema
 from sql.database import Database
 from tasks.lanes import Drain
 from tasks.sending.claimed_job import Job
@@ -40,10 +45,75 @@ async def test_the_role_reads_reports_and_nothing_else(database: Database) -> No
         await tx.connection.execute("set local role postrider_report")
         await tx.connection.execute("select * from report.jobs, report.daily_volume, report.queue_depth")
     for forbidden in ("select * from jobs", "select * from api_keys"):
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        with pytest.raises(OutOfScope):
             async with database.transaction() as tx:
                 await tx.connection.execute("set local role postrider_report")
                 await tx.connection.execute(forbidden)
+
+
+async def test_a_login_sees_the_reports_of_its_own_org_whatever_it_sets(postgres: str, database_url: str) -> None:
+    bakery, shop, nobody = (f"postrider_test_{name}" for name in ("bakery", "shop", "nobody"))
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        fill(connection)
+        for login in (bakery, shop, nobody):
+            connection.execute(f"drop role if exists {login}; create role {login} login in role postrider_report")
+        connection.execute(
+            "insert into report_logins (login, org_id) values (%s, 'org_alfa'), (%s, 'org_bravo')", [bakery, shop]
+        )
+        views = [
+            view
+            for (view,) in connection.execute(
+                "select viewname from pg_views where schemaname = 'report' order by 1"
+            ).fetchall()
+        ]
+    try:
+        seen = {}
+        for login in (bakery, shop, nobody):
+            with psycopg.connect(as_login(database_url, login), autocommit=True) as connection:
+                connection.execute("select set_config('app.org', 'org_bravo', false)")
+                for view in views:
+                    orgs = connection.execute(f"select distinct org_id from report.{view}").fetchall()
+                    seen[login, view] = [org for (org,) in orgs]
+                for forbidden in ("select * from jobs", "select * from report_logins", "set role postrider_views"):
+                    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                        connection.execute(forbidden.encode())
+        assert seen == {
+            (login, view): org
+            for login, org in ((bakery, ["org_alfa"]), (shop, ["org_bravo"]), (nobody, []))
+            for view in views
+        }
+    finally:
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            connection.execute(f"drop role {bakery}, {shop}, {nobody}")
+
+
+def test_who_read_reports_before_reads_those_of_the_first_org(postgres: str, migrations: Path) -> None:
+    """By the role itself, or by a group that is a member of it; and so does the login of the service."""
+    newer = {path: path.read_text() for path in migrations.iterdir() if path.name >= "0029"}
+    for path in newer:
+        path.unlink()
+    direct, group, indirect, other = (f"postrider_test_{name}" for name in ("direct", "group", "indirect", "other"))
+    url = with_database(postgres, "reports_before")
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("drop database if exists reports_before with (force)")
+        connection.execute("create database reports_before")
+        schema.migrate(url)
+        connection.execute(
+            f"create role {group} in role postrider_report; create role {direct} login in role postrider_report;"
+            f"create role {indirect} login in role {group}; create role {other} login"
+        )
+        try:
+            for path, text in newer.items():
+                path.write_text(text)
+            schema.migrate(url)
+            with psycopg.connect(url) as migrated:
+                logins = migrated.execute("select login, org_id from report_logins order by 1").fetchall()
+                me = migrated.execute("select session_user").fetchone()
+            assert me
+            assert logins == sorted((login, "org_default") for login in (direct, indirect, me[0]))
+        finally:
+            connection.execute("drop database reports_before with (force)")
+            connection.execute(f"drop role {direct}, {indirect}, {group}, {other}")
 
 
 @pytest.mark.parametrize("metadata", [None, HARD, {}])

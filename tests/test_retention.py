@@ -42,6 +42,7 @@ async def add_month(database: Database, parent: str, back: int) -> None:
             execute format('create table {parent}_{month(back)} partition of {parent} for values from (%L) to (%L)',
                 date_trunc('month', now() at time zone 'utc') - interval '{back} months',
                 date_trunc('month', now() at time zone 'utc') - interval '{back - 1} months');
+            alter table {parent}_{month(back)} owner to postrider_owner;
         end $$
         """,  # numbers and names of the test's own
     )

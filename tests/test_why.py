@@ -25,7 +25,7 @@ async def job(database: Database) -> str:
 
 
 async def why(database: Database, job: str = "order-42", days: float = 90) -> str:
-    return "\n".join(await explain(database, job, days))
+    return "\n".join(await explain(database, "org_default", job, days))
 
 
 async def sent(database: Database, job: str, kind: str = "JobCompleted") -> None:

@@ -24,6 +24,7 @@ from resolver import Resolver
 from settings import Settings
 from sql.database import Database
 from sql.ids import new_id
+from sql.roles import Role
 from wiring.shared import VERSION, pace_limits
 
 #: Requests that wait for a connection in a burst; a further one would wait for a second or more, and is turned away.
@@ -38,7 +39,7 @@ def make_api(settings: Settings, url: str, sandbox: Starlette | None = None) -> 
     """Return the API, in development with the sandbox mounted on it."""
     process = new_id("api_")
     # Older processes, which do not write down their keys, have the bare name; `keys reseal` finds them by it.
-    database = Database(url, name=f"postrider api {process}", most_waiting=MOST_WAITING)
+    database = Database(url, Role.API, name=f"postrider api {process}", most_waiting=MOST_WAITING)
     return create_app(settings, database, [Mount("/sandbox", sandbox)] if sandbox else [], process=process)
 
 

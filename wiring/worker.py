@@ -9,6 +9,7 @@ from errors import SettingsWrong
 from settings import Settings
 from sql.database import Database
 from sql.ids import new_id
+from sql.roles import Role
 from tasks.heartbeat import Heartbeat
 from tasks.lanes import Lanes
 from tasks.part import Part
@@ -33,7 +34,7 @@ def make_worker(settings: Settings, url: str, home: str | None, patience: "Patie
     """
     worker, duties = new_id("wrk_"), settings.worker_duties
     seats = settings.seats if "sessions" in duties else 0
-    database = Database(url, size=seats + CONNECTIONS, name="postrider worker", patience=PATIENCE)
+    database = Database(url, Role.WORKER, size=seats + CONNECTIONS, name="postrider worker", patience=PATIENCE)
     lanes, drains = Lanes(database, worker, {}), dict[str, OrgsDrainer]()
     upkeep = Upkeep(database, settings.keepalive_days, settings.retention_days, lanes.stopping)
     app = make_app(url, lanes.drain, upkeep.run_once, size=CONNECTIONS, drains=drains)
@@ -53,7 +54,7 @@ def make_worker(settings: Settings, url: str, home: str | None, patience: "Patie
             settings.breaker_seconds if settings.breaker_failures else 0,
         ),
         heartbeat=Heartbeat(
-            Database(url, size=1, name="postrider heartbeat", patience=PATIENCE),
+            Database(url, Role.WORKER, size=1, name="postrider heartbeat", patience=PATIENCE),
             worker,
             parts,
             sealer(settings).fingerprints,

@@ -94,7 +94,7 @@ async def show_health(request: Request) -> Response:
     caller = await permit(request)
     account = request.path_params["id"]
     context = of(request)
-    row = await context.database.one("account_health", org=caller.org, account=account, limits=context.pace.wire())
+    row = await caller.database.one("account_health", account=account, limits=context.pace.wire())
     if row is None:
         raise NotFound(f"There is no account {account}.")
     return AccountHealth.of(row, context.pace.quiet_hours).answer()

@@ -1,6 +1,6 @@
 """Accounts: create them, look at them, change and delete them."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import ConfigDict, Field
 from starlette.requests import Request
@@ -17,6 +17,7 @@ from api.http.operations import Operation
 from api.http.pagination import Cursor, Page
 from api.http.timezones import Zone, check_zone
 from api.http.transactional import Call, retried_transaction
+from api.http.validators import Name
 from api.sending.jobs import cancel_queued
 from crypto import Sealer
 from errors import Conflict, FieldError, Invalid, NotFound
@@ -24,7 +25,6 @@ from sql.database import Row, Transaction
 from sql.ids import new_id
 
 MOST = 10_000  # accounts per org
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]  # not blank
 
 
 class AccountChanges(Model):
@@ -145,14 +145,14 @@ async def create_account(tx: Transaction, call: Call[NewAccount]) -> Response:
     if given.transport == "sandbox" and call.context.production:
         message = "must not be sandbox in production"
         raise Invalid(f"transport {message}.", errors=[FieldError("transport", message)])
-    (row,) = await tx.all("count_accounts", org=call.org)
+    (row,) = await tx.all("count_accounts")
     if row["accounts"] >= MOST:
         raise Conflict(f"There are {row['accounts']:,} accounts already, and there may be {MOST:,}: delete one first.")
     columns = given.columns(call.context.sealer, account)
     if columns["zone"]:
         await check_zone(call.context, tx, given.time_zone)
-    await tx.all("create_account", id=account, org=call.org, transport=given.transport, **columns)
-    return (await show(call.request, tx, call.org, account)).answer(201, location=f"/accounts/{account}")
+    await tx.all("create_account", id=account, transport=given.transport, **columns)
+    return (await show(call.request, tx, account)).answer(201, location=f"/accounts/{account}")
 
 
 async def list_accounts(request: Request) -> Response:
@@ -160,15 +160,23 @@ async def list_accounts(request: Request) -> Response:
     caller = await permit(request)
     limits = of(request).pace.wire()
     return await listed(
-        request, caller.org, Page, "list_accounts", shape=AccountList, item=Account.of, account=None, limits=limits
+        request,
+        caller,
+        Page,
+        "list_accounts",
+        shape=AccountList,
+        item=Account.of,
+        oldest_first=True,
+        account=None,
+        limits=limits,
     )
 
 
 async def show_account(request: Request) -> Response:
     """Show an account."""
     caller = await permit(request)
-    async with of(request).database.transaction() as tx:
-        return (await show(request, tx, caller.org, request.path_params["id"])).answer()
+    async with caller.database.transaction() as tx:
+        return (await show(request, tx, request.path_params["id"])).answer()
 
 
 @retried_transaction(AccountChanges)
@@ -180,14 +188,14 @@ async def change_account(tx: Transaction, call: Call[AccountChanges]) -> Respons
     """
     given, account = call.body, call.path["id"]
     columns = given.columns(call.context.sealer, account)
-    row = _found(await tx.one("account_to_change", account=account, org=call.org), account)
+    row = _found(await tx.one("account_to_change", account=account), account)
     if columns["zone"] not in {None, row["time_zone"]}:
         _check_unseen(row)
         await check_zone(call.context, tx, given.time_zone)
     await tx.all("change_account", account=account, **columns)
     opened = await tx.all("open_paced_gate", lane=account) if columns["pace"] is False else []
-    changed = await show(call.request, tx, call.org, account)
-    await tx.all("wake", lanes=[row["id"] for row in opened])
+    changed = await show(call.request, tx, account)
+    await tx.all("wake_own", lanes=[row["id"] for row in opened])
     return changed.answer()
 
 
@@ -208,32 +216,32 @@ async def delete_account(request: Request) -> Response:
     """
     caller = await permit(request)
     await read(request, Nothing)
-    database = of(request).database
+    database = caller.database
     account = request.path_params["id"]
 
     async def begin(tx: Transaction) -> None:
-        _found(await tx.one("log_out_account", account=account, org=caller.org), account)
+        _found(await tx.one("log_out_account", account=account), account)
         await tx.all("close_gate", lane=account, seconds=None, reason="not_connected")
 
     async def end(tx: Transaction) -> Account:
-        deleted = await show(request, tx, caller.org, account)
+        deleted = await show(request, tx, account)
         await tx.all("delete_account", account=account)
         await tx.all("attend", lane=account, seconds=0)
-        await tx.all("wake", lanes=[account])
+        await tx.all("wake_own", lanes=[account])
         return deleted
 
     # Before, so that an interrupted call can be repeated; and after, for what was accepted meanwhile.
     await database.transact(begin)
-    await cancel_queued(database, caller.org, account)
+    await cancel_queued(database, account)
     deleted = await database.transact(end)
-    await cancel_queued(database, caller.org, account)
+    await cancel_queued(database, account)
     return deleted.answer(202)
 
 
-async def show(request: Request, tx: Transaction, org: str, account: str) -> Account:
+async def show(request: Request, tx: Transaction, account: str) -> Account:
     """Return an account of the org. Raises NotFound."""
-    limits = of(request).pace.wire()
-    row = await tx.one("list_accounts", org=org, account=account, after_at=None, after_id="", limit=1, limits=limits)
+    limits, page = of(request).pace.wire(), Page(limit=1).values(oldest_first=True)
+    row = await tx.one("list_accounts", account=account, limits=limits, **page)
     return Account.of(_found(row, account))
 
 

@@ -55,16 +55,16 @@ async def resume(tx: Transaction, call: Call[Nothing]) -> Response:
 async def _change(tx: Transaction, call: Call[Nothing], wish: str, *, attend: bool = True) -> Response:
     """Run the query `wish` on the account's row, set its gate and, with `attend`, ask for a drain of its lane."""
     account = call.path["id"]
-    row = await tx.one(wish, account=account, org=call.org)
+    row = await tx.one(wish, account=account)
     if row is None:
         raise NotFound(f"There is no account {account}.")
     if attend:
         await steer(tx, account, row)
     else:
         await tx.all("pause_gate", lane=account)
-    changed = await show(call.request, tx, call.org, account)
+    changed = await show(call.request, tx, account)
     if attend:
-        await tx.all("wake", lanes=[account])
+        await tx.all("wake_own", lanes=[account])
     return changed.answer(202)
 
 

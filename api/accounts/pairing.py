@@ -9,8 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from api.accounts.actions import steer
-from api.http.auth import permit
-from api.http.context import of
+from api.http.auth import Caller, permit
 from api.http.json_body import read
 from api.http.models import Model, Shown, Time
 from api.http.operations import Operation
@@ -46,15 +45,15 @@ async def ask_pairing_code(request: Request) -> Response:
     account = request.path_params["id"]
 
     async def work(tx: Transaction) -> None:
-        row = await tx.one("ask_pairing_code", account=account, org=caller.org, phone=given.phone)
+        row = await tx.one("ask_pairing_code", account=account, phone=given.phone)
         if row is None:
-            _awaited(await tx.one("show_pairing_code", account=account, org=caller.org), account)
+            _awaited(await tx.one("show_pairing_code", account=account), account)
             raise Conflict("No code was asked for; try again.")
         await steer(tx, account, row)
-        await tx.all("wake", lanes=[account])
+        await tx.all("wake_own", lanes=[account])
 
-    await of(request).database.transact(work)
-    row = await _coming(request, caller.org, account)
+    await caller.database.transact(work)
+    row = await _coming(request, caller, account)
     return PairingCode.model_validate(_split(row)).answer(200 if row["code"] else 202)
 
 
@@ -65,15 +64,15 @@ async def show_pairing_code(request: Request) -> Response:
     """
     caller = await permit(request)
     account = request.path_params["id"]
-    row = _awaited(await of(request).database.one("show_pairing_code", account=account, org=caller.org), account)
+    row = _awaited(await caller.database.one("show_pairing_code", account=account), account)
     return PairingCode.model_validate(_split(row)).answer()
 
 
-async def _coming(request: Request, org: str, account: str) -> Row:
+async def _coming(request: Request, caller: Caller, account: str) -> Row:
     """Poll the account's row until it has a code, or PATIENCE is over. No connection is held between two reads."""
     end = time.monotonic() + PATIENCE
     while True:
-        row = _awaited(await of(request).database.one("show_pairing_code", account=account, org=org), account)
+        row = _awaited(await caller.database.one("show_pairing_code", account=account), account)
         if row["code"] or time.monotonic() > end:
             return row
         if await request.is_disconnected():

@@ -8,7 +8,6 @@ from starlette.responses import Response
 
 from api.accounts import qr_drawing
 from api.http.auth import permit
-from api.http.context import of
 from api.http.models import Shown, Time
 from api.http.operations import Operation
 from errors import Conflict, Gone, NotFound
@@ -30,7 +29,7 @@ async def show_qr(request: Request) -> Response:
     """
     caller = await permit(request)
     account = request.path_params["id"]
-    row = await of(request).database.one("show_qr", org=caller.org, account=account)
+    row = await caller.database.one("show_qr", account=account)
     if row is None:
         raise NotFound(f"There is no account {account}.")
     return in_form(row, preferred(request, FORMS))

@@ -18,13 +18,12 @@ from api.http.models import Model, Shown, shown
 from api.http.operations import Operation
 from crypto import hash_key
 from errors import FieldError, Gone, Invalid, NotFound, RequestError, Unauthorized
-from sql.database import Row, Transaction
+from sql.database import Row
 
 PATH = "/qr"
 COOKIE = "postrider_qr"
 TOKEN_SECONDS = 60
 VISIT_SECONDS = 600
-ORG = "org_default"  # whose only account is used when none is named
 NEW_LINK = "Ask whoever sent you this link for a new one."
 
 
@@ -33,7 +32,7 @@ class QrTokenRequest(Model):
 
     account: str | None = Field(
         default=None,
-        description="Whose code is to be seen. It may be left out while the default org has exactly one account.",
+        description="Whose code is to be seen. It may be left out while there is exactly one account.",
     )
 
 
@@ -56,24 +55,20 @@ async def generate_qr_token(request: Request) -> Response:
     guest = await read(request, QrTokenRequest)
     token = secrets.token_urlsafe(32)
 
-    async def work(tx: Transaction) -> None:
-        account = guest.account if guest.account is not None else await _only_account(tx)
-        values = {"account": account, "hash": hash_key(token), "seconds": TOKEN_SECONDS}
-        if await tx.one("create_qr_token", **values) is None:
-            message = f"names no account: {shown(account)}"
-            raise NotFound(f"account {message}.", errors=[FieldError("account", message)])
-
-    await of(request).database.transact(work)
+    values = {"account": guest.account, "hash": hash_key(token), "seconds": TOKEN_SECONDS}
+    (row,) = await of(request).database.all("create_qr_token", **values)
+    if row["account_id"] is None:
+        raise _no_account(guest.account)
     url = f"{PATH}?token={token}"
     return QrToken(qr_access_token=token, expires_in_seconds=TOKEN_SECONDS, url=url).answer()
 
 
-async def _only_account(tx: Transaction) -> str:
-    some = await tx.all("first_senders", org=ORG)
-    if len(some) != 1:
+def _no_account(named: str | None) -> RequestError:
+    if named is None:
         message = "is required, since there is not exactly one account"
-        raise Invalid(f"account {message}.", errors=[FieldError("account", message)])
-    return str(some[0]["id"])
+        return Invalid(f"account {message}.", errors=[FieldError("account", message)])
+    message = f"names no account: {shown(named)}"
+    return NotFound(f"account {message}.", errors=[FieldError("account", message)])
 
 
 async def examine(request: Request, token: str) -> None:
@@ -89,7 +84,8 @@ async def trade(request: Request, token: str, press: str) -> str:
     The same `press` gets the same cookie again.
     """
     cookie, hashed, database = hash_key(f"{token} {press}").hex(), hash_key(token), of(request).database
-    if await database.one("trade_qr_token", hash=hashed, visit=hash_key(cookie), seconds=VISIT_SECONDS) is None:
+    (row,) = await database.all("trade_qr_token", hash=hashed, visit=hash_key(cookie), seconds=VISIT_SECONDS)
+    if not row["traded"]:
         raise _refused(await database.one("qr_token", hash=hashed))
     return cookie
 

@@ -3,6 +3,7 @@
 import hmac
 import re
 from dataclasses import dataclass
+from typing import Self
 
 from starlette.requests import Request
 
@@ -12,7 +13,7 @@ from api.http.unsealing import unseal
 from crypto import hash_key, sign_request
 from errors import Forbidden, Unauthorized
 from logs import bind_more
-from sql.database import Row
+from sql.database import Database, Row
 
 READING = {"GET", "HEAD"}  # methods that change nothing and need no signature
 OLDEST, NEWEST = 30, -5  # seconds of age that a signed request's x-timestamp may have
@@ -29,6 +30,16 @@ class Caller:
 
     key_id: str
     org: str
+    #: the database as this caller may see it: the only way to the rows of an org
+    database: Database
+    #: the same for lists, which may be slow
+    reading: Database
+
+    @classmethod
+    def of(cls, context: Context, key_id: str, org: str) -> Self:
+        """Make it for a key."""
+        actor = f"key:{key_id}"
+        return cls(key_id, org, context.database.of(org, actor=actor), context.reading.of(org, actor=actor))
 
 
 async def permit(request: Request) -> Caller:
@@ -47,7 +58,7 @@ async def permit(request: Request) -> Caller:
     context.rate_limit.count_address(request)
     if key["signing_secret"] is not None and request.method not in READING:
         await _check_signature(context, request, key)
-    return Caller(key["id"], key["org_id"])
+    return Caller.of(context, key["id"], key["org_id"])
 
 
 async def _find_key(context: Context, hashed: bytes) -> Row | None:
@@ -87,7 +98,7 @@ async def _check_signature(context: Context, request: Request, key: Row) -> None
     signature = bytes.fromhex(given)
     if not hmac.compare_digest(ours, signature):
         raise Unauthorized("x-signature does not fit this request.")
-    if await context.database.one("accept_signature", signature=signature, org=key["org_id"]) is None:
+    if await context.database.of(key["org_id"]).one("accept_signature", signature=signature) is None:
         raise Unauthorized("This signature was used before; sign each request anew.")
 
 

@@ -19,6 +19,7 @@ from sql.pace_limits import PaceLimits
 class Context:
     """One per app, at `app.state.context`."""
 
+    #: without a scope (`Database.of`) it sees no row of any org, and reaches only the functions of the schema door
     database: Database
     #: a share of its connections, for lists and metrics, which may be slow
     reading: Database

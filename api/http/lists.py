@@ -1,4 +1,4 @@
-"""Lists: one page of a query's rows for an org."""
+"""Lists: one page of a query's rows for a caller."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
@@ -6,9 +6,9 @@ from typing import Protocol, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.http.context import of
+from api.http.auth import Caller
 from api.http.models import Shown
-from api.http.pagination import Page
+from api.http.pagination import SOONEST, Page
 from api.http.query_params import parameters
 from sql.database import Row
 
@@ -24,22 +24,24 @@ class ListModel(Protocol[T]):
 
 async def listed(
     request: Request,
-    org: str,
+    caller: Caller,
     wanted: type[Page],
     query: str,
     *,
     shape: ListModel[T],
     item: Callable[[Row], T],
+    oldest_first: bool = False,
     **values: object,
 ) -> Response:
     """Answer with the page of a query that the request asks for.
 
-    The query's parameters are the fields of `wanted` by name, those of its page, `org` and the given `values`.
+    The query's parameters are the fields of `wanted` by name, those of its page, and the given `values`.
     """
     page = parameters(request, wanted)
     filters = page.model_dump(by_alias=False, exclude={*Page.model_fields})
-    bounds = page.values(filters.pop("until", None))
-    rows = await of(request).reading.all(query, org=org, **filters, **bounds, **values)
+    bounds = page.values(filters.pop("until", None), oldest_first=oldest_first)
+    bounds["since"] = filters.pop("since", None) or SOONEST
+    rows = await caller.reading.all(query, **filters, **bounds, **values)
     return page_of(page, rows, shape, item)
 
 

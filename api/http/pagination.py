@@ -23,6 +23,8 @@ OLD_CURSOR = re.compile(r"(\S+) ([a-z0-9_]+)", re.ASCII)
 AS_CURSOR = {"type": "string", "pattern": f"^{CURSOR.pattern}$"}
 Cursor = Annotated[str, WithJsonSchema(AS_CURSOR)]
 
+SOONEST, LATEST = "-infinity", "infinity"  # times of Postgres
+
 Place = tuple[datetime, str]  # time and id of the last row of the previous page
 
 
@@ -60,8 +62,11 @@ class Page(Model):
         description="`nextCursor` of the previous page.",
     )
 
-    def values(self, until: datetime | None = None) -> dict[str, object]:
+    def values(self, until: datetime | None = None, *, oldest_first: bool = False) -> dict[str, object]:
         """Return the parameters of a list's query; it has only rows from before `until`.
+
+        A bound that is not given is an infinite one, and no null: under a policy, Postgres looks up no index by
+        `coalesce`, of which it does not know whether it tells what others may not see.
 
         `until` and the last row of the previous page are one bound: given two, an index may begin at the wrong one and
         go through all that is newer. One more row is read, to see whether there is a next page.
@@ -69,7 +74,7 @@ class Page(Model):
         at, row_id = self.cursor or (None, "")
         if until and (at is None or until <= at):
             at, row_id = until, ""
-        return {"after_at": at, "after_id": row_id, "limit": self.limit + 1}
+        return {"after_at": at or (SOONEST if oldest_first else LATEST), "after_id": row_id, "limit": self.limit + 1}
 
     def next_cursor(self, rows: Sequence[Row], at: str = "created_at") -> str | None:
         """Return the cursor of the next page, or None on the last one; the list is ordered by the column `at`."""

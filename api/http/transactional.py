@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar, overload
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.http.auth import permit
+from api.http.auth import Caller, permit
 from api.http.context import Context, of
 from api.http.json_body import read
 from api.http.models import Model
@@ -21,10 +21,10 @@ B = TypeVar("B")
 
 @dataclass(frozen=True)
 class Call(Generic[B]):
-    """An authenticated request: the org of its key, and its body, None for handlers that take none."""
+    """An authenticated request: who calls, and its body, None for handlers that take none."""
 
     request: Request
-    org: str
+    caller: Caller
     body: B
 
     @property
@@ -56,8 +56,8 @@ def retried_transaction(takes: type[M] | None = None) -> Callable[[Work[Any]], H
         @wraps(work)
         async def handler(request: Request) -> Response:
             caller = await permit(request)
-            call = Call(request, caller.org, await read(request, takes) if takes else None)
-            return await of(request).database.transact(lambda tx: work(tx, call))
+            call = Call(request, caller, await read(request, takes) if takes else None)
+            return await caller.database.transact(lambda tx: work(tx, call))
 
         return handler
 

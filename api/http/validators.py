@@ -6,7 +6,7 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, JsonValue, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, WithJsonSchema
 
 from api.http.models import shown
 from api.http.patterns import READABLE
@@ -17,6 +17,10 @@ LONGEST_MESSAGE = 65_536  # UTF-16 units, which is how WhatsApp's page counts
 LARGEST_METADATA = 4096  # bytes, minified
 DEEPEST_METADATA = 5  # levels of nested objects and lists, the outermost included
 LONGEST_PHONE = 40  # characters, separators included
+
+
+#: What people call something: not blank.
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
 
 
 # --- phone -------------------------------------------------------------------------------------------------------

@@ -39,17 +39,17 @@ async def pause_all(request: Request) -> Response:
     """
     await permit_admin(request)
     why = await read(request, PauseRequest)
-    rows = await of(request).database.all("pause_all")
+    (row,) = await of(request).database.all("stop_all")
     reason = why.reason or "no reason was given"
     log.warning("all sending is stopped: %s", reason, extra={"event": "sending.stopped", "reason": reason})
-    return PauseState(paused=True, since=min(row["paused_at"] for row in rows)).answer()
+    return PauseState(paused=True, since=row["since"]).answer()
 
 
 async def resume_all(request: Request) -> Response:
     """Let all accounts send again that are not paused themselves."""
     await permit_admin(request)
     why = await read(request, PauseRequest)
-    await of(request).database.all("resume_all")
+    await of(request).database.all("start_all")
     reason = why.reason or "no reason was given"
     log.warning("all sending goes on: %s", reason, extra={"event": "sending.resumed", "reason": reason})
     return PauseState(paused=False, since=None).answer()

@@ -62,7 +62,7 @@ async def _write_later(context: Context, bootstrap: Bootstrap) -> None:
 
 async def _written(context: Context, bootstrap: Bootstrap) -> bool:
     try:
-        await context.database.transact(lambda tx: _write(context, tx, bootstrap))
+        await context.database.of(ORG, actor="settings").transact(lambda tx: _write(context, tx, bootstrap))
     except DatabaseError:
         return False
     return True
@@ -78,7 +78,7 @@ async def _write(context: Context, tx: Transaction, bootstrap: Bootstrap) -> Non
         secret = bootstrap.api_secret and context.sealer.seal(bootstrap.api_secret.encode(), KEY.encode())
         await tx.all("put_bootstrap_key", hash=hashed, signing_secret=secret)
     if bootstrap.webhook_url is None or bootstrap.webhook_secret is None:
-        await tx.all("delete_endpoint", org=ORG, endpoint=ENDPOINT)
+        await tx.all("delete_endpoint", endpoint=ENDPOINT)
     else:
         sealed = context.sealer.seal(bootstrap.webhook_secret.encode(), ENDPOINT.encode())
         await tx.all("put_bootstrap_endpoint", url=bootstrap.webhook_url, secret=sealed)

@@ -1,4 +1,4 @@
-"""The org that a key acts for: its stop words, and how it confirms an opt-out."""
+"""The org that a key acts for: its stop words, how it confirms an opt-out, and whether it is paused."""
 
 import unicodedata
 from typing import Annotated, Self
@@ -8,9 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http.auth import permit
-from api.http.context import of
 from api.http.json_body import KIB
-from api.http.models import Model, Shown, shown, without_defaults
+from api.http.models import Model, Nothing, Shown, Time, shown, without_defaults
 from api.http.operations import Operation
 from api.http.transactional import Call, retried_transaction
 from api.http.validators import Message, as_message
@@ -144,10 +143,15 @@ class Org(Shown):
     """The org that the key acts for."""
 
     id: str = Field(description="`org_…`.")
+    name: str = Field(description="What people call it.")
+    paused: bool = Field(
+        description="Whether nothing of it is sent: by `POST /org/pause`, or since the operator has stopped all."
+    )
     stop_words: OrgStopWords = Field(description="How its stop words differ from the listed ones.")
     opt_out_reply: str | None = Field(
         description="The text that is sent once to people who opt out by a stop word; null is none."
     )
+    created_at: Time = Field(description="When it was created.")
 
     @classmethod
     def of(cls, row: Row) -> Self:
@@ -159,7 +163,7 @@ class Org(Shown):
 async def show_org(request: Request) -> Response:
     """Show the org that the key acts for."""
     caller = await permit(request)
-    (row,) = await of(request).database.all("show_org", org=caller.org)
+    (row,) = await caller.database.all("show_org")
     return Org.of(row).answer()
 
 
@@ -170,12 +174,39 @@ async def change_org(tx: Transaction, call: Call[OrgChanges]) -> Response:
     The body is a merge patch (RFC 7396): a field that is left out stays as it is; null restores the default. Messages
     that come in from then on are read by the new words.
     """
-    (row,) = await tx.all("org_to_change", org=call.org)
-    (changed,) = await tx.all("change_org", org=call.org, **call.body.columns(row))
-    return Org.of(changed).answer()
+    (row,) = await tx.all("org_to_change")
+    await tx.all("change_org", **call.body.columns(row))
+    return await _answer(tx)
+
+
+@retried_transaction(Nothing)
+async def pause_org(tx: Transaction, _: Call[Nothing]) -> Response:
+    """Stop the sending of all the org's accounts.
+
+    What is queued waits; a message whose Enter is pressed is still settled.
+    """
+    await tx.all("pause_org")
+    return await _answer(tx)
+
+
+@retried_transaction(Nothing)
+async def resume_org(tx: Transaction, _: Call[Nothing]) -> Response:
+    """Let the org's accounts send again that are not paused themselves.
+
+    While the operator has stopped all sending, the org stays paused.
+    """
+    await tx.all("resume_org")
+    return await _answer(tx)
+
+
+async def _answer(tx: Transaction) -> Response:
+    (row,) = await tx.all("show_org")
+    return Org.of(row).answer()
 
 
 OPERATIONS = (
     Operation("GET", "/org", show_org, (200, Org)),
     Operation("PATCH", "/org", change_org, (200, Org), takes=OrgChanges, capacity=512 * KIB),
+    Operation("POST", "/org/pause", pause_org, (200, Org)),
+    Operation("POST", "/org/resume", resume_org, (200, Org)),
 )

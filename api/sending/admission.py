@@ -43,11 +43,9 @@ class NewJob:
         return None if self.request.metadata is None else minified(self.request.metadata)
 
 
-async def admit(
-    context: Context, tx: Transaction, org: str, requests: Mapping[N, SendRequest]
-) -> dict[N, NewJob | RequestError]:
+async def admit(context: Context, tx: Transaction, requests: Mapping[N, SendRequest]) -> dict[N, NewJob | RequestError]:
     """Return for each request its new job, or the error that refuses it."""
-    senders = await _senders(tx, org, {request.account for request in requests.values()})
+    senders = await _senders(tx, {request.account for request in requests.values()})
     now = await _now(tx)
     found: dict[N, NewJob | RequestError] = {}
     for name, request in requests.items():
@@ -64,14 +62,14 @@ async def admit(
 # --- account -----------------------------------------------------------------------------------------------------
 
 
-async def _senders(tx: Transaction, org: str, accounts: Iterable[str | None]) -> dict[str | None, SendingAccount]:
+async def _senders(tx: Transaction, accounts: Iterable[str | None]) -> dict[str | None, SendingAccount]:
     """Return the accounts that exist, by id; under None the org's only account, for requests that name none."""
     named = [account for account in accounts if account is not None]
     senders: dict[str | None, SendingAccount] = {}
     if named:
-        senders |= {sender.id: sender for sender in await tx.read(SendingAccount, "senders", org=org, accounts=named)}
+        senders |= {sender.id: sender for sender in await tx.read(SendingAccount, "senders", accounts=named)}
     if None in accounts:
-        some = await tx.read(SendingAccount, "first_senders", org=org)
+        some = await tx.read(SendingAccount, "first_senders")
         if len(some) == 1:
             senders[None] = some[0]
     return senders

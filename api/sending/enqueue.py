@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from api.http.auth import Caller
 from api.http.context import Context
 from api.http.middleware import request_id
 from api.sending.admission import NewJob, admit
@@ -39,24 +40,24 @@ class Accepted:
 Answer = Accepted | RequestError
 
 
-async def accept(context: Context, org: str, requests: Sequence[SendRequest]) -> list[Answer]:
+async def accept(context: Context, caller: Caller, requests: Sequence[SendRequest]) -> list[Answer]:
     """Return an answer for each request, in order, once all accepted ones are committed."""
-    return await context.database.transact(lambda tx: _accept(context, tx, org, requests))
+    return await caller.database.transact(lambda tx: _accept(context, tx, caller.org, requests))
 
 
 async def _accept(context: Context, tx: Transaction, org: str, requests: Sequence[SendRequest]) -> list[Answer]:
     names = [_name(request, place, by_content=bool(context.dedupe)) for place, request in enumerate(requests)]
     await _lock(tx, org, names)
-    known = await _look_up(context, tx, org, names)
+    known = await _look_up(context, tx, names)
     # Keys come first, before account, times and limits: a repeated request is answered as the first one was.
     fresh: dict[Name, SendRequest] = {}
     for name, request in zip(names, requests, strict=True):
         if name not in known:
             fresh.setdefault(name, request)
-    decided = await admit(context, tx, org, fresh)
+    decided = await admit(context, tx, fresh)
     admitted = {name: found for name, found in decided.items() if isinstance(found, NewJob)}
-    ours = await _insert(context, tx, org, admitted)
-    known |= await _look_up(context, tx, org, admitted.keys() - ours.keys())
+    ours = await _insert(context, tx, admitted)
+    known |= await _look_up(context, tx, admitted.keys() - ours.keys())
     await _wake(tx, admitted, ours)
 
     def answer(name: Name, request: SendRequest) -> Answer:
@@ -93,26 +94,25 @@ async def _lock(tx: Transaction, org: str, names: Iterable[Name]) -> None:
         await tx.all("lock_contents", buckets=sorted(buckets))
 
 
-async def _look_up(context: Context, tx: Transaction, org: str, names: Iterable[Name]) -> dict[Name, KnownJob]:
+async def _look_up(context: Context, tx: Transaction, names: Iterable[Name]) -> dict[Name, KnownJob]:
     keys = [name for name in names if isinstance(name, str)]
     contents = [name for name in names if isinstance(name, bytes)]
     found: dict[Name, KnownJob] = {}
     if keys:
-        found |= {job.key or job.id: job for job in await tx.read(KnownJob, "jobs_of_keys", org=org, keys=keys)}
+        found |= {job.key or job.id: job for job in await tx.read(KnownJob, "jobs_of_keys", keys=keys)}
     if contents:
-        jobs = await tx.read(KnownJob, "jobs_of_contents", org=org, contents=contents, within=context.dedupe)
+        jobs = await tx.read(KnownJob, "jobs_of_contents", contents=contents, within=context.dedupe)
         found |= {job.content_hash: job for job in jobs}
     return found
 
 
-async def _insert(context: Context, tx: Transaction, org: str, jobs: Mapping[Name, NewJob]) -> dict[Name, bool]:
+async def _insert(context: Context, tx: Transaction, jobs: Mapping[Name, NewJob]) -> dict[Name, bool]:
     """Insert the jobs; return the names of those that did not exist yet, and whether each is due now."""
     if not jobs:
         return {}
     rows = list(jobs.values())
     inserted = await tx.all(
         "insert_jobs",
-        org=org,
         ids=[row.id for row in rows],
         accounts=[row.sender.id for row in rows],
         keys=[row.request.idempotency_key for row in rows],
@@ -134,4 +134,4 @@ async def _wake(tx: Transaction, jobs: Mapping[Name, NewJob], ours: Mapping[Name
     """Wake the open lanes with due jobs. Must be the last statement: a conflicting one waits for our commit."""
     lanes = {jobs[name].sender.id for name, due in ours.items() if due and jobs[name].sender.open}
     if lanes:
-        await tx.all("wake", lanes=sorted(lanes))
+        await tx.all("wake_own", lanes=sorted(lanes))

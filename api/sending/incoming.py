@@ -52,7 +52,7 @@ async def list_incoming(request: Request) -> Response:
     caller = await permit(request)
     return await listed(
         request,
-        caller.org,
+        caller,
         IncomingFilter,
         "list_incoming",
         shape=IncomingMessageList,

@@ -7,7 +7,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http.auth import permit
-from api.http.context import of
 from api.http.lists import listed
 from api.http.models import Model, Shown, Time
 from api.http.operations import Operation
@@ -133,13 +132,13 @@ class RetryRequest(Model):
 async def list_jobs(request: Request) -> Response:
     """List the jobs, newest first."""
     caller = await permit(request)
-    return await listed(request, caller.org, JobFilter, "list_jobs", shape=JobList, item=Job.of)
+    return await listed(request, caller, JobFilter, "list_jobs", shape=JobList, item=Job.of)
 
 
 async def show_job(request: Request) -> Response:
     """Show a job with its timeline."""
     caller = await permit(request)
-    row = await of(request).database.one("show_job", org=caller.org, job=request.path_params["jobId"])
+    row = await caller.database.one("show_job", job=request.path_params["jobId"])
     return Job.of(_found(row)).answer()
 
 
@@ -150,11 +149,11 @@ async def cancel_job(tx: Transaction, call: Call[None]) -> Response:
     The answer is 409 if it is no longer `queued`.
     """
     job = call.path["jobId"]
-    cancelled = await tx.one("cancel_job", org=call.org, job=job)
-    row = _found(await tx.one("show_job", org=call.org, job=job))
+    cancelled = await tx.one("cancel_job", job=job)
+    row = _found(await tx.one("show_job", job=job))
     if cancelled is None:
         raise Conflict(f"Only a queued job can be cancelled, and this one is {row['state']}.")
-    await tx.all("wake", lanes=cancelled["lanes"])
+    await tx.all("wake_own", lanes=cancelled["lanes"])
     return Job.of(row).answer()
 
 
@@ -162,7 +161,7 @@ async def cancel_jobs(request: Request) -> Response:
     """Cancel all queued jobs of one account or of all."""
     caller = await permit(request)
     wanted = parameters(request, CancelFilter)
-    return CancelResult(cancelled=await cancel_queued(of(request).database, caller.org, wanted.account)).answer()
+    return CancelResult(cancelled=await cancel_queued(caller.database, wanted.account)).answer()
 
 
 @retried_transaction(RetryRequest)
@@ -173,27 +172,27 @@ async def retry_job(tx: Transaction, call: Call[RetryRequest]) -> Response:
     and for one of a deleted account. A job with an unknown outcome may have reached its recipient; it is sent again
     only with `force`.
     """
-    job = {"org": call.org, "job": call.path["jobId"]}
+    job = {"job": call.path["jobId"]}
     how = {"force": call.body.force, "ttl": call.context.job_ttl}
     retried = await tx.one("retry_job", **job, **how)
     if retried is None and await tx.one("bring_back", **job):
         retried = await tx.one("retry_job", **job, **how)
     row = _found(await tx.one("show_job", **job))
     if retried is None:
-        [forbids] = await tx.all("why_not_retried", org=call.org, job=row["id"])
+        [forbids] = await tx.all("why_not_retried", job=row["id"])
         raise Conflict(_why_not_again(row, forbids))
     if retried["open"]:
-        await tx.all("wake", lanes=[retried["lane"]])
+        await tx.all("wake_own", lanes=[retried["lane"]])
     return Job.of(row).answer(202)
 
 
-async def cancel_queued(database: Database, org: str, account: str | None) -> int:
-    """Cancel the queued jobs of an account, or of all, in several transactions; return their number."""
+async def cancel_queued(database: Database, account: str | None) -> int:
+    """Cancel the queued jobs of an account, or of all in the scope, in several transactions; return their number."""
 
     async def work(tx: Transaction) -> int:
-        cancelled = await tx.all("cancel_jobs", org=org, account=account, most=CANCELLED_AT_ONCE)
+        cancelled = await tx.all("cancel_jobs", account=account, most=CANCELLED_AT_ONCE)
         lanes = {lane for row in cancelled for lane in row["lanes"]}
-        await tx.all("wake", lanes=sorted(lanes))
+        await tx.all("wake_own", lanes=sorted(lanes))
         return len(cancelled)
 
     total, count = 0, CANCELLED_AT_ONCE

@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http.auth import permit
-from api.http.context import of
 from api.http.json_body import check, read
 from api.http.lists import listed
 from api.http.models import Model, Nothing, Shown, Time
@@ -70,7 +69,7 @@ class _Lifted(Model):
 async def list_opt_outs(request: Request) -> Response:
     """List the numbers on the opt-out list, newest first."""
     caller = await permit(request)
-    return await listed(request, caller.org, OptOutFilter, "list_opt_outs", shape=OptOutList, item=OptOut.of)
+    return await listed(request, caller, OptOutFilter, "list_opt_outs", shape=OptOutList, item=OptOut.of)
 
 
 @retried_transaction(NewOptOut)
@@ -81,10 +80,10 @@ async def create_opt_out(tx: Transaction, call: Call[NewOptOut]) -> Response:
     """
     phone, reason = call.body.phone, call.body.reason
     await tx.all("lock_opt_outs", phone=phone)
-    row = await tx.one("add_opt_out", id=new_id("opt_"), org=call.org, phone=phone, reason=reason)
+    row = await tx.one("add_opt_out", id=new_id("opt_"), phone=phone, reason=reason)
     if row:
         return OptOut.of(row).answer(201, location=f"/opt-outs/{phone}")
-    [row] = await tx.all("list_opt_outs", org=call.org, phone=phone, **Page(limit=1).values())
+    [row] = await tx.all("list_opt_outs", phone=phone, **Page(limit=1).values())
     return OptOut.of(row).answer(200)
 
 
@@ -97,7 +96,7 @@ async def lift_opt_out(request: Request) -> Response:
     caller = await permit(request)
     await read(request, Nothing)
     phone = check(_Lifted, {"phone": request.path_params["phone"]}).phone
-    if await of(request).database.one("lift_opt_out", org=caller.org, phone=phone) is None:
+    if await caller.database.one("lift_opt_out", phone=phone) is None:
         raise NotFound(f"{phone} is not on the opt-out list.")
     return Response(status_code=204)
 

@@ -57,7 +57,7 @@ async def send(request: Request) -> Response:
     """
     caller = await permit(request)
     wanted = await read(request, SendRequest)
-    [answer] = await accept(of(request), caller.org, [wanted])
+    [answer] = await accept(of(request), caller, [wanted])
     if isinstance(answer, RequestError):
         raise answer
     receipt = SendReceipt(status=answer.status, job_id=answer.job_id)
@@ -74,7 +74,7 @@ async def send_batch(request: Request) -> Response:
     batch = await read(request, SendBatch)
     checked = [_checked(item) for item in batch.jobs]
     valid = [item for item in checked if isinstance(item, SendRequest)]
-    answers = iter(await accept(of(request), caller.org, valid))
+    answers = iter(await accept(of(request), caller, valid))
     items = [_item(next(answers) if isinstance(item, SendRequest) else item) for item in checked]
     return SendBatchResult(items=items).answer()
 

@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http.auth import permit
-from api.http.context import of
 from api.http.json_body import read
 from api.http.models import Nothing, Shown
 from api.http.operations import Operation
@@ -68,15 +67,15 @@ async def enable_endpoint(request: Request) -> Response:
 async def _switch(request: Request, status: str, refused_when: str | None = None, instead: str = "") -> Response:
     caller = await permit(request)
     await read(request, Nothing)
-    database = of(request).database
+    database = caller.database
     endpoint = request.path_params["id"]
     if status == "enabled":
-        await database.transact(lambda tx: lock(tx, caller.org, endpoint))  # raises NotFound for another org's
+        await database.transact(lambda tx: lock(tx, endpoint))  # raises NotFound for another org's
         # A delivery that still waits from before it was disabled must not be sent now.
         await fail_waiting(database, endpoint)
 
     async def work(tx: Transaction) -> Endpoint:
-        row = await lock(tx, caller.org, endpoint)
+        row = await lock(tx, endpoint)
         if row["status"] == refused_when:
             raise Conflict(f"{endpoint} is {refused_when}: {instead}.")
         if row["status"] != status:
@@ -84,9 +83,9 @@ async def _switch(request: Request, status: str, refused_when: str | None = None
             await tx.all("switch_endpoint", endpoint=endpoint, status=status, reason=reason)
             if status == "enabled":
                 await tx.all("reset_health", endpoint=endpoint)
-        switched = Endpoint.of(await look(tx, caller.org, endpoint))
+        switched = Endpoint.of(await look(tx, endpoint))
         if status == "enabled":
-            await tx.all("wake", lanes=[endpoint])
+            await tx.all("wake_own", lanes=[endpoint])
         return switched
 
     switched = await database.transact(work)
@@ -103,11 +102,11 @@ async def send_test(tx: Transaction, call: Call[Nothing]) -> Response:
     endpoint is disabled.
     """
     endpoint = call.path["id"]
-    row = await lock(tx, call.org, endpoint)
+    row = await lock(tx, endpoint)
     if row["status"] == "disabled":
         raise Conflict(f"{endpoint} is disabled, and no events are kept for it: enable it first.")
     trial = await tx.one("test_endpoint", endpoint=endpoint)
-    await tx.all("wake", lanes=[endpoint])
+    await tx.all("wake_own", lanes=[endpoint])
     return TestEvent.model_validate(trial).answer(202)
 
 

@@ -7,11 +7,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http.auth import permit
-from api.http.context import of
 from api.http.lists import page_of
 from api.http.models import Shown, Time
 from api.http.operations import Operation
-from api.http.pagination import Cursor, Page
+from api.http.pagination import SOONEST, Cursor, Page
 from api.http.query_params import parameters
 from api.http.validators import Since, Until
 from api.webhooks.endpoint_models import EventType
@@ -111,15 +110,15 @@ async def list_deliveries(request: Request) -> Response:
     caller = await permit(request)
     wanted = parameters(request, DeliveryFilter)
     endpoint = request.path_params["id"]
-    async with of(request).reading.transaction() as tx:
-        if await tx.one("endpoint_exists", org=caller.org, endpoint=endpoint) is None:
+    async with caller.reading.transaction() as tx:
+        if await tx.one("endpoint_exists", endpoint=endpoint) is None:
             raise NotFound(f"There is no webhook {endpoint}.")
         rows = await tx.all(
             "list_deliveries",
             endpoint=endpoint,
             status=wanted.status,
             type=None if wanted.type == "*" else wanted.type,
-            since=wanted.since,
+            since=wanted.since or SOONEST,
             **wanted.values(wanted.until),
         )
     return page_of(wanted, rows, DeliveryList, Delivery.of, "event_at")
@@ -130,11 +129,11 @@ async def list_job_deliveries(request: Request) -> Response:
     caller = await permit(request)
     wanted = parameters(request, Page)
     job = request.path_params["jobId"]
-    async with of(request).reading.transaction() as tx:
-        found = await tx.one("job_of_events", org=caller.org, job=job)
+    async with caller.reading.transaction() as tx:
+        found = await tx.one("job_of_events", job=job)
         if found is None:
             raise NotFound("There is no such job.")
-        rows = await tx.all("list_job_deliveries", org=caller.org, job=found["id"], **wanted.values())
+        rows = await tx.all("list_job_deliveries", job=found["id"], **wanted.values())
     return page_of(wanted, rows, DeliveryList, Delivery.of, "event_at")
 
 
@@ -142,8 +141,8 @@ async def show_delivery(request: Request) -> Response:
     """Show a delivery, with what was sent and its attempts."""
     caller = await permit(request)
     delivery = request.path_params["id"]
-    async with of(request).database.transaction() as tx:
-        row = await tx.one("show_deliveries", org=caller.org, endpoint=None, deliveries=[delivery])
+    async with caller.database.transaction() as tx:
+        row = await tx.one("show_deliveries", endpoint=None, deliveries=[delivery])
         if row is None:
             raise NotFound(f"There is no delivery {delivery}.")
         attempts = await tx.all("list_attempts", delivery=delivery, most=MOST_ATTEMPTS)

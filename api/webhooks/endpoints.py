@@ -43,13 +43,12 @@ async def create_endpoint(request: Request) -> Response:
     secret = Secret.new(context, endpoint, given.signature)
 
     async def work(tx: Transaction) -> EndpointWithSecret:
-        (row,) = await tx.all("count_of_org", org=caller.org)
+        (row,) = await tx.all("count_of_org")
         if row["endpoints"] >= MOST:
             raise Conflict(f"There are {MOST:,} webhooks already, each of which gets every event: delete one first.")
         await tx.all(
             "create_endpoint",
             id=endpoint,
-            org=caller.org,
             url=given.url,
             events=given.events,
             description=given.description,
@@ -58,16 +57,16 @@ async def create_endpoint(request: Request) -> Response:
             per_second=given.per_second,
             **secret.columns(),
         )
-        return EndpointWithSecret.of(await look(tx, caller.org, endpoint), secret=secret.shown)
+        return EndpointWithSecret.of(await look(tx, endpoint), secret=secret.shown)
 
-    return (await context.database.transact(work)).answer(201, location=f"/webhooks/{endpoint}")
+    return (await caller.database.transact(work)).answer(201, location=f"/webhooks/{endpoint}")
 
 
 async def list_endpoints(request: Request) -> Response:
     """List the endpoints, oldest first."""
     caller = await permit(request)
     return await listed(
-        request, caller.org, Page, "list_endpoints", shape=EndpointList, item=Endpoint.of, endpoint=None
+        request, caller, Page, "list_endpoints", shape=EndpointList, item=Endpoint.of, oldest_first=True, endpoint=None
     )
 
 
@@ -75,8 +74,8 @@ async def show_endpoint(request: Request) -> Response:
     """Show an endpoint."""
     caller = await permit(request)
     endpoint = request.path_params["id"]
-    async with of(request).database.transaction() as tx:
-        return Endpoint.of(await look(tx, caller.org, endpoint)).answer()
+    async with caller.database.transaction() as tx:
+        return Endpoint.of(await look(tx, endpoint)).answer()
 
 
 async def change_endpoint(request: Request) -> Response:
@@ -93,7 +92,7 @@ async def change_endpoint(request: Request) -> Response:
         await admit(context, given.url)
 
     async def work(tx: Transaction) -> EndpointWithSecret:
-        row = await lock(tx, caller.org, endpoint)
+        row = await lock(tx, endpoint)
         refuse_of_settings(endpoint, given.model_fields_set & {"url", "signature"})
         columns = given.columns(row, context.sealer)
         await tx.all("change_endpoint", endpoint=endpoint, **columns)
@@ -101,9 +100,9 @@ async def change_endpoint(request: Request) -> Response:
             await tx.all("reset_health", endpoint=endpoint)
         other = "signature" in given.model_fields_set and given.signature != row["signature"]
         secret = await replace(context, tx, endpoint, given.signature) if other else None
-        return EndpointWithSecret.of(await look(tx, caller.org, endpoint), secret=secret and secret.shown)
+        return EndpointWithSecret.of(await look(tx, endpoint), secret=secret and secret.shown)
 
-    return (await context.database.transact(work)).answer()
+    return (await caller.database.transact(work)).answer()
 
 
 @retried_transaction(SecretRotation)
@@ -113,19 +112,19 @@ async def rotate_secret(tx: Transaction, call: Call[SecretRotation]) -> Response
     The present one signs too for a while. Five old ones may; with more it is answered 409.
     """
     endpoint = call.path["id"]
-    row = await lock(tx, call.org, endpoint)
+    row = await lock(tx, endpoint)
     refuse_of_settings(endpoint, {"secret"})
     secret = await replace(call.context, tx, endpoint, row["signature"], call.body.overlap_seconds)
-    return EndpointWithSecret.of(await look(tx, call.org, endpoint), secret=secret.shown).answer()
+    return EndpointWithSecret.of(await look(tx, endpoint), secret=secret.shown).answer()
 
 
 async def delete_endpoint(request: Request) -> Response:
     """Delete an endpoint: nothing more is sent to it, not even what waits."""
     caller = await permit(request)
     await read(request, Nothing)
-    database = of(request).database
+    database = caller.database
     endpoint = request.path_params["id"]
-    found(await database.one("delete_endpoint", org=caller.org, endpoint=endpoint), endpoint)
+    found(await database.one("delete_endpoint", endpoint=endpoint), endpoint)
     await fail_waiting(database, endpoint)
     return Response(status_code=204)
 
@@ -142,14 +141,14 @@ def refuse_of_settings(endpoint: str, fields: Collection[str]) -> None:
         )
 
 
-async def lock(tx: Transaction, org: str, endpoint: str) -> Row:
+async def lock(tx: Transaction, endpoint: str) -> Row:
     """Lock an endpoint of the org: id, url, status, signature, headers, retry. Raises NotFound."""
-    return found(await tx.one("endpoint_to_change", org=org, endpoint=endpoint), endpoint)
+    return found(await tx.one("endpoint_to_change", endpoint=endpoint), endpoint)
 
 
-async def look(tx: Transaction, org: str, endpoint: str) -> Row:
+async def look(tx: Transaction, endpoint: str) -> Row:
     """Return an endpoint of the org as it is shown. Raises NotFound."""
-    return found(await tx.one("list_endpoints", org=org, endpoint=endpoint, **Page(limit=1).values()), endpoint)
+    return found(await tx.one("list_endpoints", endpoint=endpoint, **Page(limit=1).values(oldest_first=True)), endpoint)
 
 
 def found(row: Row | None, endpoint: str) -> Row:

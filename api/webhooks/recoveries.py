@@ -7,7 +7,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http.auth import permit
-from api.http.context import of
 from api.http.models import Model, Shown, Time, iso
 from api.http.operations import Operation
 from api.http.transactional import Call, retried_transaction
@@ -63,11 +62,11 @@ async def recover(tx: Transaction, call: Call[RecoveryRequest]) -> Response:
     span, endpoint, recovery = call.body, call.path["id"], new_id("rec_")
     if span.until is not None and span.since >= span.until:
         raise _empty(span)
-    values = {"org": call.org, "endpoint": endpoint}
+    values = {"endpoint": endpoint}
     wanted = {"id": recovery, "since": span.since, "until": span.until, "most": MOST_OPEN}
     if await tx.one("create_recovery", **wanted, **values) is None:
         raise _refusal(endpoint, span, await tx.one("endpoint_exists", **values))
-    await tx.all("wake", lanes=[endpoint])
+    await tx.all("wake_own", lanes=[endpoint])
     location = f"/webhooks/{endpoint}/recoveries/{recovery}"
     return RecoveryStarted(recovery_id=recovery).answer(202, location=location)
 
@@ -76,7 +75,7 @@ async def show_recovery(request: Request) -> Response:
     """Show the progress of a recovery."""
     caller = await permit(request)
     endpoint, recovery = request.path_params["id"], request.path_params["recoveryId"]
-    row = await of(request).database.one("show_recovery", org=caller.org, endpoint=endpoint, recovery=recovery)
+    row = await caller.database.one("show_recovery", endpoint=endpoint, recovery=recovery)
     if row is None:
         raise NotFound(f"The webhook {endpoint} has no recovery {recovery}.")
     return Recovery.of(row).answer()

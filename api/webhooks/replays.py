@@ -46,8 +46,8 @@ async def replay_delivery(tx: Transaction, call: Call[Nothing]) -> Response:
     whose event is past its retention is answered 409.
     """
     delivery = call.path["id"]
-    replayed = await _replay(tx, call.org, [delivery])
-    row = await tx.one("show_deliveries", org=call.org, endpoint=None, deliveries=[delivery])
+    replayed = await _replay(tx, [delivery])
+    row = await tx.one("show_deliveries", endpoint=None, deliveries=[delivery])
     if row is None or delivery not in replayed:
         raise _refusal(delivery, row)
     return Delivery.of(row).answer(202)
@@ -60,11 +60,11 @@ async def replay_selection(tx: Transaction, call: Call[ReplayRequest]) -> Respon
     Each is answered for itself, as `POST /deliveries/{id}/replay` would.
     """
     wanted, endpoint = call.body.deliveries, call.path["id"]
-    if await tx.one("endpoint_exists", org=call.org, endpoint=endpoint) is None:
+    if await tx.one("endpoint_exists", endpoint=endpoint) is None:
         raise NotFound(f"There is no webhook {endpoint}.")
-    replayed = await _replay(tx, call.org, wanted, endpoint)
+    replayed = await _replay(tx, wanted, endpoint)
     others = [delivery for delivery in wanted if delivery not in replayed]
-    rows = await tx.all("show_deliveries", org=call.org, endpoint=endpoint, deliveries=others)
+    rows = await tx.all("show_deliveries", endpoint=endpoint, deliveries=others)
     found = {row["id"]: row for row in rows}
     items = [
         ReplayedDelivery(delivery_id=delivery)
@@ -75,10 +75,10 @@ async def replay_selection(tx: Transaction, call: Call[ReplayRequest]) -> Respon
     return ReplayResult(items=items).answer()
 
 
-async def _replay(tx: Transaction, org: str, deliveries: Iterable[str], endpoint: str | None = None) -> set[str]:
+async def _replay(tx: Transaction, deliveries: Iterable[str], endpoint: str | None = None) -> set[str]:
     """Replay the deliveries that can be replayed, and return their ids."""
-    rows = await tx.all("replay_deliveries", org=org, endpoint=endpoint, deliveries=list(deliveries))
-    await tx.all("wake", lanes=sorted({row["lane"] for row in rows}))
+    rows = await tx.all("replay_deliveries", endpoint=endpoint, deliveries=list(deliveries))
+    await tx.all("wake_own", lanes=sorted({row["lane"] for row in rows}))
     return {row["id"] for row in rows}
 
 

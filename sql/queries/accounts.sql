@@ -44,13 +44,13 @@ update accounts set deleted_at = now() where id = %(account)s
 -- anything is counted. A day is one of the account's time zone.
 with page as (
     select accounts.*, accounts as account, midnight((now() at time zone time_zone)::date, time_zone) as began_at,
-           case when orgs.paused_at is null then lanes.open_at else 'infinity' end as open_at
+           case when orgs.stopped then 'infinity' else lanes.open_at end as open_at
     from accounts
     join lanes using (id)
     join orgs on orgs.org_id = accounts.org_id
     where accounts.org_id = %(org)s and accounts.deleted_at is null
       and (%(account)s::text is null or accounts.id = %(account)s)
-      and (accounts.created_at, accounts.id) > (coalesce(%(after_at)s::timestamptz, '-infinity'), %(after_id)s::text)
+      and (accounts.created_at, accounts.id) > (%(after_at)s::timestamptz, %(after_id)s::text)
     order by accounts.created_at, accounts.id
     limit %(limit)s
 )

@@ -1,5 +1,5 @@
 -- name: find_key
-select id, org_id, key_hash, signing_secret, now() as now from api_keys where key_hash = %(hash)s and revoked_at is null
+select * from door.find_key(%(hash)s)
 
 -- name: accept_signature
 -- Each signature is accepted once in the cluster: no row means that it was used before. Upkeep deletes the old ones.
@@ -14,7 +14,7 @@ select id, name, revoked_at is not null as revoked from api_keys where key_hash 
 
 -- name: put_bootstrap_key
 insert into api_keys (id, org_id, name, key_hash, signing_secret)
-values ('key_bootstrap', 'org_default', 'API_KEY', %(hash)s, %(signing_secret)s)
+values ('key_bootstrap', %(org)s, 'API_KEY', %(hash)s, %(signing_secret)s)
 on conflict (id) do update
 set key_hash = excluded.key_hash, signing_secret = excluded.signing_secret, revoked_at = null
 

@@ -10,8 +10,8 @@ select accounts.id, accounts.org_id, accounts.name, transport, wanted, state, st
            where account_id = accounts.id and kept_since is null
              and (whole or profile_home is null or profile_home like 'visit\_%%')) as kept,
        profile_home,
-       orgs.paused_at is not null or open_at > now() as closed,
-       case when orgs.paused_at is not null then 'paused' else gate_reason end as closed_because,
+       orgs.stopped or open_at > now() as closed,
+       case when orgs.stopped then 'paused' else gate_reason end as closed_because,
        case when open_at between now() and '9999-01-01' then open_at end as opens_at,
        duty_is_done('sessions') as works
 from accounts

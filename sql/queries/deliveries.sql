@@ -132,7 +132,7 @@ with waiting as materialized (
     cross join lateral (
         select case when deleted_at is null then concat_ws(' ', 'The endpoint is disabled.', status_reason)
                     else 'The endpoint was deleted.' end as reason,
-               exists (select from procrastinate_jobs where lock = endpoints.id and status = 'doing') as drains
+               door.is_drained(endpoints.id) as drains
     ) as why
     cross join lateral (
         select id from deliveries

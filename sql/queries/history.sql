@@ -14,8 +14,8 @@ with recursive types (type) as (
             select id, event_at from deliveries
             where endpoint_id = %(endpoint)s and type = types.type and ended_at is null
               and (%(status)s::text is null or state = %(status)s) and coalesce(%(status)s, 'pending') in ('pending', 'sending')
-              and event_at >= coalesce(%(since)s::timestamptz, '-infinity')
-              and (event_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
+              and event_at >= %(since)s::timestamptz
+              and (event_at, id) < (%(after_at)s::timestamptz, %(after_id)s::text)
             order by event_at desc, id desc
             limit %(limit)s
         )
@@ -24,8 +24,8 @@ with recursive types (type) as (
             select id, event_at from deliveries
             where endpoint_id = %(endpoint)s and type = types.type and ended_at is not null and last_error is null
               and coalesce(%(status)s, 'delivered') = 'delivered'
-              and event_at >= coalesce(%(since)s::timestamptz, '-infinity')
-              and (event_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
+              and event_at >= %(since)s::timestamptz
+              and (event_at, id) < (%(after_at)s::timestamptz, %(after_id)s::text)
             order by event_at desc, id desc
             limit %(limit)s
         )
@@ -34,8 +34,8 @@ with recursive types (type) as (
             select id, event_at from deliveries
             where endpoint_id = %(endpoint)s and type = types.type and ended_at is not null and last_error is not null
               and coalesce(%(status)s, 'failed') = 'failed'
-              and event_at >= coalesce(%(since)s::timestamptz, '-infinity')
-              and (event_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
+              and event_at >= %(since)s::timestamptz
+              and (event_at, id) < (%(after_at)s::timestamptz, %(after_id)s::text)
             order by event_at desc, id desc
             limit %(limit)s
         )
@@ -62,7 +62,7 @@ from outbox
 join deliveries on deliveries.event_id = outbox.id
 join shown_deliveries on shown_deliveries.id = deliveries.id
 where outbox.org_id = %(org)s and outbox.job_id = %(job)s
-  and (outbox.created_at, deliveries.id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
+  and (outbox.created_at, deliveries.id) < (%(after_at)s::timestamptz, %(after_id)s::text)
 order by outbox.created_at desc, deliveries.id desc
 limit %(limit)s
 

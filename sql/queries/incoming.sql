@@ -100,8 +100,8 @@ from (
         where org_id = %(org)s
           and (%(phone)s::text is null or phone = %(phone)s)
           and (%(account)s::text is null or account_id = %(account)s)
-          and created_at >= coalesce(%(since)s::timestamptz, '-infinity')
-          and (created_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
+          and created_at >= %(since)s::timestamptz
+          and (created_at, id) < (%(after_at)s::timestamptz, %(after_id)s::text)
         order by created_at desc, id desc
         limit %(limit)s
     )
@@ -111,8 +111,8 @@ from (
         where org_id = %(org)s
           and phone = (phone_forms(%(phone)s))[2]
           and (%(account)s::text is null or account_id = %(account)s)
-          and created_at >= coalesce(%(since)s::timestamptz, '-infinity')
-          and (created_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
+          and created_at >= %(since)s::timestamptz
+          and (created_at, id) < (%(after_at)s::timestamptz, %(after_id)s::text)
         order by created_at desc, id desc
         limit %(limit)s
     )
@@ -126,7 +126,7 @@ select id, phone, account_id, reason, created_at
 from opt_outs
 where org_id = %(org)s and lifted_at is null
   and (%(phone)s::text is null or phone = any (phone_forms(%(phone)s)))
-  and (created_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
+  and (created_at, id) < (%(after_at)s::timestamptz, %(after_id)s::text)
 order by created_at desc, id desc
 limit %(limit)s
 

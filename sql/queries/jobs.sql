@@ -26,8 +26,8 @@ from (
                                       case when sent_at is null then ended_at end is not null
                                   else true end)
           and (%(account)s::text is null or account_id = %(account)s)
-          and created_at >= coalesce(%(since)s::timestamptz, '-infinity')
-          and (created_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
+          and created_at >= %(since)s::timestamptz
+          and (created_at, id) < (%(after_at)s::timestamptz, %(after_id)s::text)
         order by created_at desc, id desc
         limit %(limit)s
     )
@@ -44,8 +44,8 @@ from (
                                       case when sent_at is null then ended_at end is not null
                                   else true end)
           and (%(account)s::text is null or account_id = %(account)s)
-          and created_at >= coalesce(%(since)s::timestamptz, '-infinity')
-          and (created_at, id) < (coalesce(%(after_at)s::timestamptz, 'infinity'), %(after_id)s::text)
+          and created_at >= %(since)s::timestamptz
+          and (created_at, id) < (%(after_at)s::timestamptz, %(after_id)s::text)
         order by created_at desc, id desc
         limit %(limit)s
     )

@@ -8,6 +8,10 @@ where id = any (%(lanes)s)
 order by id
 on conflict (queueing_lock) where status = 'todo' do nothing
 
+-- name: wake_own
+-- As wake, for the API, which may not touch the queue: lanes of the caller's org. Must be the last statement before a commit.
+select door.wake(%(lanes)s)
+
 -- name: fetch_wakeups
 -- Begin several waiting wake-ups, the first of each org before the second of any, among those that have waited longest.
 -- As procrastinate_fetch_job_v2 does for one, a lane whose earlier wake-up still runs is left out.
@@ -64,7 +68,7 @@ set epoch = epoch + 1, drained_by = %(worker)s, wakeup_id = %(wakeup)s
 where id = %(lane)s
   and not exists (
       select from procrastinate_jobs where lock = lanes.id and status = 'doing' and procrastinate_jobs.id <> %(wakeup)s)
-returning id as lane, kind, queue, epoch, now() as began, attend_at, open_at > now() as closed,
+returning id as lane, org_id as org, kind, queue, epoch, now() as began, attend_at, open_at > now() as closed,
           open_at = 'infinity' as for_good, gate_reason
 
 -- name: end_drain

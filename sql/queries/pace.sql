@@ -88,9 +88,9 @@ select accounts.id as account, wanted, state, restriction, restricted_until, acc
        can_go_back(accounts) as can_go_back, duty_is_done('sessions') as is_served,
        pace.minute_limit, pace.minute_used, pace.hour_limit, pace.hour_used, pace.day_limit as daily_limit, pace.day_used,
        pace.resets_at, pace.quiet_until,
-       case when orgs.paused_at is not null or lanes.open_at = 'infinity' then null
+       case when orgs.stopped or lanes.open_at = 'infinity' then null
             else greatest(now(), lanes.open_at, pace.opens_at) end as next_send_at,
-       case when orgs.paused_at is not null then 'org_paused'
+       case when orgs.stopped then 'org_paused'
             when lanes.open_at > now() and lanes.open_at >= coalesce(pace.opens_at, '-infinity') then lanes.gate_reason
             else pace.reason end as next_send_reason
 from accounts

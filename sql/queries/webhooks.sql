@@ -23,7 +23,7 @@ select id, url, events, description, status, status_reason, signature, public_ke
 from endpoints
 where org_id = %(org)s and deleted_at is null
   and (%(endpoint)s::text is null or id = %(endpoint)s)
-  and (created_at, id) > (coalesce(%(after_at)s::timestamptz, '-infinity'), %(after_id)s::text)
+  and (created_at, id) > (%(after_at)s::timestamptz, %(after_id)s::text)
 order by created_at, id
 limit %(limit)s
 
@@ -124,11 +124,11 @@ returning lanes.id
 with old as (
     select url from endpoints where id = 'whe_bootstrap'
 ), lane as (
-    insert into lanes (id, org_id, kind, queue) values ('whe_bootstrap', 'org_default', 'endpoint', 'endpoint-slow')
+    insert into lanes (id, org_id, kind, queue) values ('whe_bootstrap', %(org)s, 'endpoint', 'endpoint-slow')
     on conflict do nothing
 ), endpoint as (
     insert into endpoints (id, org_id, url, events, description, secret)
-    values ('whe_bootstrap', 'org_default', %(url)s, '{*}', 'WEBHOOK_URL', %(secret)s)
+    values ('whe_bootstrap', %(org)s, %(url)s, '{*}', 'WEBHOOK_URL', %(secret)s)
     on conflict (id) do update
     set url = excluded.url, secret = excluded.secret, deleted_at = null,
         status = case when endpoints.url = excluded.url then endpoints.status else 'enabled' end,

@@ -26,7 +26,7 @@ class Crowd:
     def _of(self, org: str) -> Lanes:
         lanes = self._orgs.get(org)
         if lanes is None:
-            share = self.share.of(org)
+            share = self.share.for_group(org)
             # With a result writer of its own: a thousand requests that time out together must not delay other results.
             work = replace(self.work, database=share, results=ResultWriter(share))
             lanes = self._orgs[org] = replace(self.lanes, database=share, works={"endpoint": work})
