@@ -81,6 +81,21 @@ async def test_each_table_of_orgs_has_these_policies_and_no_others(catalog: Any)
     assert not policies
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        "create table next_month (id text, org_id text not null)",
+        "create table next_month (id text)",
+        "create policy wider on jobs to postrider_api using (true)",
+    ],
+)
+async def test_a_table_without_its_fence_is_found(database: Database, catalog: Any, made: LiteralString) -> None:
+    async with database.transaction() as tx:
+        await tx.connection.execute(made)
+    with pytest.raises((KeyError, AssertionError)):
+        await test_each_table_of_orgs_has_these_policies_and_no_others(catalog)
+
+
 async def test_each_of_them_is_fenced_and_each_row_has_an_org(catalog: Any) -> None:
     fenced = await catalog(
         """
