@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg import errors as postgres
+from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row, dict_row
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
@@ -335,9 +336,11 @@ async def _begun(connection: psycopg.AsyncConnection[Any], within: Scope | None)
         with suppress(psycopg.Error):  # of a connection that broke; the error that ended the block counts
             await connection.rollback()
         raise
-    ended = await connection.execute("commit", prepare=False)
-    if ended.statusmessage != "COMMIT":
+    if connection.info.transaction_status == TransactionStatus.INERROR:
+        # Postgres would answer COMMIT by a rollback, and without an error.
+        await connection.rollback()
         raise postgres.InFailedSqlTransaction("A statement has failed, and so has the transaction.")
+    await connection.commit()
 
 
 @contextmanager

@@ -170,7 +170,7 @@ def test_a_dump_is_whole_and_is_restored_on_another_server(
         fill(connection)
         before = [digest(connection, org) for org in (OURS, THEIRS)]
         connection.execute(f"grant {Role.OWNER} to {LOGIN}")
-    dump = [embedded.program("pg_dump"), "--format=custom"]
+    dump = [str(embedded.program("pg_dump")), "--format=custom"]
     subprocess.run([*dump, f"--file={file}", logins[LOGIN]], check=True)
     refused = subprocess.run([*dump, logins[OTHER]], check=False, capture_output=True)
     assert refused.returncode, "it would lack what its login does not see"
@@ -180,7 +180,7 @@ def test_a_dump_is_whole_and_is_restored_on_another_server(
             with psycopg.connect(url, autocommit=True) as connection:
                 for name in re.findall(r"for role in ([a-z ]+);", DEPLOY)[0].split():
                     connection.execute(f"create role postrider_{name} nologin")
-            restore = [embedded.program("pg_restore"), "--exit-on-error", "--dbname", url, file]
+            restore = [str(embedded.program("pg_restore")), "--exit-on-error", "--dbname", url, str(file)]
             subprocess.run(restore, check=True)
             assert schema.migrate(url) == []
             for role in roles.TAKEN:

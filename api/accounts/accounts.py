@@ -21,7 +21,7 @@ from api.http.validators import Name
 from api.sending.jobs import cancel_queued
 from crypto import Sealer
 from errors import Conflict, FieldError, Invalid, NotFound
-from sql.database import Row, Transaction
+from sql.database import Database, Row, Transaction
 from sql.ids import new_id
 
 MOST = 10_000  # accounts per org
@@ -175,8 +175,7 @@ async def list_accounts(request: Request) -> Response:
 async def show_account(request: Request) -> Response:
     """Show an account."""
     caller = await permit(request)
-    async with caller.database.transaction() as tx:
-        return (await show(request, tx, request.path_params["id"])).answer()
+    return (await show(request, caller.database, request.path_params["id"])).answer()
 
 
 @retried_transaction(AccountChanges)
@@ -238,7 +237,7 @@ async def delete_account(request: Request) -> Response:
     return deleted.answer(202)
 
 
-async def show(request: Request, tx: Transaction, account: str) -> Account:
+async def show(request: Request, tx: Transaction | Database, account: str) -> Account:
     """Return an account of the org. Raises NotFound."""
     limits, page = of(request).pace.wire(), Page(limit=1).values(oldest_first=True)
     row = await tx.one("list_accounts", account=account, limits=limits, **page)

@@ -74,8 +74,7 @@ async def show_endpoint(request: Request) -> Response:
     """Show an endpoint."""
     caller = await permit(request)
     endpoint = request.path_params["id"]
-    async with caller.database.transaction() as tx:
-        return Endpoint.of(await look(tx, endpoint)).answer()
+    return Endpoint.of(await look(caller.database, endpoint)).answer()
 
 
 async def change_endpoint(request: Request) -> Response:
@@ -146,7 +145,7 @@ async def lock(tx: Transaction, endpoint: str) -> Row:
     return found(await tx.one("endpoint_to_change", endpoint=endpoint), endpoint)
 
 
-async def look(tx: Transaction, endpoint: str) -> Row:
+async def look(tx: Transaction | Database, endpoint: str) -> Row:
     """Return an endpoint of the org as it is shown. Raises NotFound."""
     return found(await tx.one("list_endpoints", endpoint=endpoint, **Page(limit=1).values(oldest_first=True)), endpoint)
 
