@@ -120,7 +120,7 @@ def migrate(settings: Settings) -> list[str]:
     own = settings.migration_database_url
     migrating = own.get_secret_value() if own else url
     wait_for_database(migrating)
-    return schema.migrate(migrating, roles.login_of(url))
+    return schema.migrate(migrating, roles.login_of(url) if own else None)
 
 
 def wait_for_database(url: str) -> None:

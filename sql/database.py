@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -225,7 +226,7 @@ class Database:
             # exponential backoff would go on for minutes after a long outage.
             reconnect_timeout=2.0,
             kwargs={**connection_options(role), "application_name": name},
-            configure=_autocommit,
+            configure=partial(_configure, role),
             open=False,
         )
 
@@ -409,7 +410,9 @@ class Share(Database):
                 raise self._pool.timed_out(self._most, began) from error
 
 
-async def _autocommit(connection: psycopg.AsyncConnection[Any]) -> None:
+async def _configure(role: Role | None, connection: psycopg.AsyncConnection[Any]) -> None:
     # Saves BEGIN and COMMIT around single statements. Not set in the pool's kwargs: procrastinate's listener passes
     # autocommit itself and would fail on the duplicate argument.
     await connection.set_autocommit(True)
+    if role:
+        await roles.take(connection, role)

@@ -5,6 +5,7 @@ may do, and which rows it sees (docs/tenancy.md).
 """
 
 import getpass
+import os
 import re
 from collections.abc import Iterator
 from enum import StrEnum
@@ -44,9 +45,14 @@ def option(role: Role) -> str:
     return f"-c role={role}"
 
 
+async def take(connection: psycopg.AsyncConnection[Any], role: Role) -> None:
+    """Take the role, also where a pooler has dropped the option. Raises InsufficientPrivilege."""
+    await connection.execute(SQL("set role {}").format(Identifier(role)))
+
+
 def login_of(url: str) -> str:
     """Return the name that a URL logs in with."""
-    return str(conninfo_to_dict(url).get("user") or getpass.getuser())
+    return str(conninfo_to_dict(url).get("user") or os.environ.get("PGUSER") or getpass.getuser())
 
 
 # --- making them -------------------------------------------------------------------------------------------------
@@ -188,7 +194,8 @@ def check(url: str, role: Role) -> None:
             ) from error
         bound = connection.execute(
             """
-            select not (rolsuper or rolbypassrls), row_security_active('jobs'), exists (select from jobs)
+            select not (rolsuper or rolbypassrls), row_security_active('jobs'),
+                   exists (select from jobs) or current_setting('app.org', true) <> ''
             from pg_roles where rolname = current_user
             """
         ).fetchone()
@@ -202,8 +209,8 @@ def check(url: str, role: Role) -> None:
             )
         if role is Role.API and seen:
             raise RolesWrong(
-                f"The role {role} sees rows of `jobs` without naming an org: its policies were changed. "
-                "See docs/tenancy.md."
+                f"The role {role} sees rows without naming an org: its policies were changed, or app.org is set for "
+                f"the database or the login {login}. See docs/tenancy.md."
             )
 
 

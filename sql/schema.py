@@ -45,7 +45,7 @@ _TAKE_OWNER = SQL("set role {}").format(Identifier(Role.OWNER))
 def migrate(url: str, service: str | None = None) -> list[str]:
     """Apply the missing migrations, make the missing indexes and return their names; drop indexes of older versions.
 
-    `service` is the login of the processes, if it is another than that of the URL: it may take their roles then.
+    `service` is the login of the processes, if it is another than that of the URL. It may take their roles then.
 
     Waits while another process does the same. Raises DatabaseAway, RolesWrong when the login may not make the roles,
     and TablesLocked when something else holds a table locked for a minute. What was applied until then stays, each
@@ -56,7 +56,7 @@ def migrate(url: str, service: str | None = None) -> list[str]:
         with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
             _lift_limits(connection)
             _wait_for_lock(connection)
-            roles.make(connection, service or roles.login_of(url))
+            roles.make(connection, service or connection.info.user)
             _beside_traffic(lambda: _adopt(connection))
             with warnings.catch_warnings():
                 # yoyo opens a transaction of its own around each step and warns about it.

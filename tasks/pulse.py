@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 
+from sql import roles
 from sql.database import BY_INDEX, LIMIT, Row, Transaction, bounded, connection_options, translated
 from sql.pool import Connection
 from sql.roles import Role
@@ -95,13 +96,15 @@ class Pulse:
         return Transaction(connection)
 
     async def _connect(self) -> psycopg.AsyncConnection:
-        return await Connection.connect(
+        connection = await Connection.connect(
             # A frozen process keeps its connection, and with it the lock, until Postgres ends the idle session.
             self.url,
             autocommit=True,
             application_name="postrider pulse",
             **connection_options(Role.WORKER, BY_INDEX, "-c idle_session_timeout=10s"),
         )
+        await roles.take(connection, Role.WORKER)
+        return connection
 
     async def _leads(self, statement: Transaction) -> bool:
         if not self._led:

@@ -14,6 +14,7 @@ from procrastinate.job_context import JobContext
 from procrastinate.manager import JobManager
 from procrastinate.worker import Worker as ProcrastinateWorker
 
+from sql import roles
 from sql.database import BY_INDEX, connection_options
 from sql.loader import queries
 from sql.pool import Pool
@@ -62,7 +63,7 @@ def make_app(
         max_size=size,
         timeout=10.0,
         reconnect_timeout=2.0,
-        configure=_autocommit,
+        configure=_configure,
         kwargs={**connection_options(Role.WORKER, BY_INDEX), "application_name": "postrider queue"},
     )
     app = procrastinate.App(connector=connector)
@@ -133,9 +134,10 @@ class Wakeups(JobManager):
             )  # fmt: skip
 
 
-async def _autocommit(connection: psycopg.AsyncConnection[Any]) -> None:
+async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
     # Not in `kwargs`: the listener passes autocommit itself, and given it twice, it fails.
     await connection.set_autocommit(True)
+    await roles.take(connection, Role.WORKER)
 
 
 class Eager(ProcrastinateWorker):

@@ -18,6 +18,7 @@ from psycopg.sql import SQL, Identifier
 from commands import environment
 from errors import RolesWrong, SchemaWrong
 from sql import embedded, roles, schema
+from sql.database import Database
 from sql.roles import Role
 
 DEPLOY = (ROOT / "docs/deploy.md").read_text()
@@ -96,15 +97,27 @@ def test_no_process_starts_as_what_it_may_not_be(postgres: str, logins: dict[str
         environment.ready_database_url(settings(database_url=logins[OTHER]), Role.API)
 
 
+async def test_a_pooler_that_drops_the_options_of_a_connection_lets_no_one_be_more(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roles, "option", lambda _: "-c timezone=utc")
+    for role in roles.TAKEN:
+        async with Database(database_url, role) as database, database.transaction() as tx:
+            assert await (await tx.connection.execute("select current_user")).fetchone() == (role,)
+
+
 @pytest.mark.parametrize(
     ("mistake", "said"),
     [
         ("alter table jobs disable row level security", "bound by no policies"),
         (
             "alter database {database} set app.org = 'org_default'; alter database {database} set app.accounts = '*'",
-            "sees",
+            "app.org is set for",
         ),
-        ("alter policy tenant on jobs using (true); alter policy accounts on jobs using (true)", "sees rows of `jobs`"),
+        (
+            "alter policy tenant on jobs using (true); alter policy accounts on jobs using (true)",
+            "sees rows without naming an org",
+        ),
     ],
 )
 def test_an_api_that_would_be_bound_by_nothing_does_not_start(database_url: str, mistake: str, said: str) -> None:
