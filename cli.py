@@ -129,12 +129,20 @@ def _worker(
 
 
 @cli.command("migrate")
-def _migrate() -> None:
+def _migrate(
+    *,
+    roles: Annotated[
+        bool, typer.Option("--roles", help="Only make the roles, before a dump is restored on a new server.")
+    ] = False,
+) -> None:
     """Update the database's schema to this version."""
     from commands import environment
 
     def work(settings: "Settings") -> int:
-        applied = environment.migrate(settings)
+        applied = environment.migrate(settings, only_roles=roles)
+        if roles:
+            typer.echo("The roles are there.")
+            return 0
         typer.echo(f"Applied {', '.join(applied)}." if applied else "Nothing to do: the schema is up to date.")
         return 0
 

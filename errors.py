@@ -46,7 +46,7 @@ PostriderError
 ├── SealError                    a profile was not sealed; its session goes on
 │   └── ProfileTooLarge · ProfileBusy · ProfileEmpty
 └── OperatorError                ends a command with one line and exit code 1
-    ├── SettingsWrong · DatabaseAway · SchemaWrong · RolesWrong · TablesLocked
+    ├── SettingsWrong · DatabaseAway · SchemaWrong · RolesWrong (RoleRefused) · TablesLocked
     └── ChromiumMissing · SelectorsWrong
 
 A class docstring is the default message. `code` is what clients see, `status` what HTTP answers.
@@ -534,6 +534,10 @@ class SchemaWrong(OperatorError):
 
 class RolesWrong(OperatorError):
     """The roles of Postgres are not as they have to be."""
+
+
+class RoleRefused(RolesWrong):
+    """The login may not take a role."""
 
 
 class TablesLocked(OperatorError):

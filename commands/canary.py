@@ -12,6 +12,7 @@ from commands import environment
 from commands.checkup import ExaminedAccount, Progress, find
 from errors import OperatorError, RequestError
 from settings import Settings
+from sql import roles
 from sql.database import Database, Row
 from sql.ids import new_id
 from sql.roles import Role
@@ -31,6 +32,7 @@ def run_canary(settings: Settings, account: str) -> str:
 async def _canary(settings: Settings, account: str) -> str:
     progress = Progress()
     url, name = environment.database_url(settings), "postrider doctor"
+    roles.check(url, Role.API)  # which a login of the worker alone may not take
     async with (
         Database(url, Role.WORKER, size=2, name=name) as database,
         Database(url, Role.API, size=1, name=name) as api,

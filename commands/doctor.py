@@ -13,7 +13,7 @@ from browser.engine.chromium import check_driver, find_chromium
 from commands import checkup, environment
 from commands.canary import run_canary
 from commands.sealed import Survey, walk
-from errors import OperatorError, PostriderError
+from errors import OperatorError, PostriderError, RoleRefused
 from settings import Settings
 from sql import roles, schema
 from sql.database import Database
@@ -75,10 +75,17 @@ def _schema(settings: Settings) -> str:
 
 
 def _roles(settings: Settings) -> str:
-    url = environment.database_url(settings)
+    # With a login of its own, a process takes one of them.
+    url, taken, refused = environment.database_url(settings), list[str](), list[RoleRefused]()
     for role in roles.TAKEN:
-        roles.check(url, role)
-    return f"{roles.login_of(url)} takes {' and '.join(roles.TAKEN)}, which the policies bind"
+        try:
+            roles.check(url, role)
+            taken.append(role)
+        except RoleRefused as error:
+            refused.append(error)
+    if not taken:
+        raise refused[0]
+    return f"{roles.login_of(url)} takes {' and '.join(taken)}, and policies bind it"
 
 
 def _clock(settings: Settings) -> str:

@@ -114,13 +114,17 @@ def ready_database_url(settings: Settings, role: Role) -> str:
     return url
 
 
-def migrate(settings: Settings) -> list[str]:
-    """Migrate the database as the login of MIGRATION_DATABASE_URL, if it is set, and as `schema.migrate` does."""
+def migrate(settings: Settings, *, only_roles: bool = False) -> list[str]:
+    """Migrate the database, or only make its roles, as the login of MIGRATION_DATABASE_URL if it is set."""
     url = database_url(settings)
     own = settings.migration_database_url
     migrating = own.get_secret_value() if own else url
     wait_for_database(migrating)
-    return schema.migrate(migrating, roles.login_of(url) if own else None)
+    service = roles.login_of(url) if own else None
+    if only_roles:
+        schema.make_roles(migrating, service)
+        return []
+    return schema.migrate(migrating, service)
 
 
 def wait_for_database(url: str) -> None:

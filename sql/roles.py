@@ -8,6 +8,7 @@ import getpass
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, LiteralString
@@ -17,7 +18,7 @@ from psycopg import errors as postgres
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Composable, Identifier
 
-from errors import RolesWrong
+from errors import RoleRefused, RolesWrong
 
 
 class Role(StrEnum):
@@ -57,66 +58,83 @@ def login_of(url: str) -> str:
 
 # --- making them -------------------------------------------------------------------------------------------------
 
-#: For each statement that is still to be run, a row with its parts. In the order in which they have to be run.
+#: The statements that are still to be run, in their order.
 _MISSING: LiteralString = """
     with logins (login) as (
-        values (current_user::text) union select %(service)s
+        values (session_user::text) union select coalesce(%(service)s, session_user)
     ), wanted (role, login) as (
         select role, login from unnest(%(taken)s::text[]) as role, logins
-        union all
-        select %(owner)s, current_user
-        union all
+        union
+        select %(owner)s, session_user
+        union
+        -- Processes of older versions, which go on as the login that made the tables.
+        select %(owner)s, tableowner from pg_tables where schemaname = 'public' and tablename = 'jobs'
+        union
         select %(views)s, %(owner)s
+    ), rights (role, needed) as (
+        values (%(owner)s, array['usage', 'create']), (%(views)s, array['usage'])
+        union all
+        select role, array['usage'] from unnest(%(taken)s::text[]) as role
     )
-    select 1, format('create role %%I nologin', role)
+    select 1 as step, format('create role %%I nologin', role) as statement
     from unnest(%(roles)s::text[]) as role
     where not exists (select from pg_roles where rolname = role)
     union all
-    select 2, format('grant %%I to %%I', role, login)
+    select 2, format('grant %%I to %%I', role, login) || %(as_member)s
     from wanted
     left join pg_roles as member on member.rolname = login
     left join pg_roles as taken on taken.rolname = role
-    where login <> role and (taken.oid is null or member.oid is null or not (
-        member.rolsuper or pg_has_role(member.oid, taken.oid, 'usage') and pg_has_role(member.oid, taken.oid, %(set)s)))
+    where login <> role and (taken.oid is null or member.oid is null
+        or not member.rolsuper and not (select bool_and(pg_has_role(member.oid, taken.oid, privilege))
+                                        from unnest(%(membership)s::text[]) as privilege))
     union all
-    select 3, format('grant usage, create on schema public to %%I', %(owner)s)
-    where not coalesce((
-        select has_schema_privilege(oid, 'public', 'usage') and has_schema_privilege(oid, 'public', 'create')
-        from pg_roles where rolname = %(owner)s), false)
+    select 3, format('grant %%s on schema public to %%I', array_to_string(needed, ', '), role)
+    from rights
+    left join pg_roles on rolname = role
+    where oid is null or not (
+        select bool_and(has_schema_privilege(pg_roles.oid, 'public', privilege)) from unnest(needed) as privilege)
     union all
-    select 4, format('grant create on database %%I to %%I', current_database(), %(owner)s)
-    where not coalesce((
-        select has_database_privilege(oid, current_database(), 'create')
-        from pg_roles where rolname = %(owner)s), false)
+    select 4, format('grant create on database %%I to %%I', current_database(), role)
+    from (values (%(owner)s)) as owner (role)
+    left join pg_roles on rolname = role
+    where oid is null or not has_database_privilege(oid, current_database(), 'create')
+    union all
+    -- Since Postgres 15 a new database is so. The owner's functions might run one that somebody else has made there.
+    select 5, 'revoke create on schema public from public'
+    from pg_namespace, aclexplode(coalesce(nspacl, acldefault('n', nspowner))) as acl
+    where nspname = 'public' and grantee = 0 and privilege_type = 'CREATE'
     order by 1, 2
 """
 
 
-def make(connection: psycopg.Connection[Any], service: str) -> None:
+def make(connection: psycopg.Connection[Any], service: str | None) -> None:
     """Make the roles that are missing, and let this login and that of the service take them; in autocommit.
 
     Raises RolesWrong with the statements that are to be run when this login may not do that.
     """
+    # Since Postgres 16 a member may be one that cannot take the role.
+    newer = connection.info.server_version >= POSTGRES_16
     wanted = {
         "service": service,
         "roles": list(Role),
         "taken": list(TAKEN),
         "owner": Role.OWNER,
         "views": Role.VIEWS,
-        # Since Postgres 16 a member may be one that cannot take the role.
-        "set": "set" if connection.info.server_version >= POSTGRES_16 else "member",
+        "membership": ["usage", "set"] if newer else ["member"],
+        "as_member": " with inherit true, set true" if newer else "",
     }
     for _, statement in connection.execute(_MISSING, wanted).fetchall():
-        try:
+        # Made at the same moment for another database of this server, or not allowed, which is seen below. Some grants
+        # that are not allowed end with no more than a warning.
+        with suppress(
+            postgres.DuplicateObject, postgres.UniqueViolation, postgres.InsufficientPrivilege, postgres.UndefinedObject
+        ):
             connection.execute(statement)
-        except (postgres.DuplicateObject, postgres.UniqueViolation):
-            continue  # made at the same moment, for another database of this server
-        except (postgres.InsufficientPrivilege, postgres.UndefinedObject) as error:
-            left = [row[1] for row in connection.execute(_MISSING, wanted).fetchall()]
-            raise RolesWrong(
-                f"{connection.info.user} may not make the roles of this database. As an administrator of Postgres, run "
-                f"in the database {connection.info.dbname}: {'; '.join(left)};"
-            ) from error
+    if left := [statement for _, statement in connection.execute(_MISSING, wanted).fetchall()]:
+        raise RolesWrong(
+            f"The login {connection.info.user} may not make the roles of this database. As an administrator of "
+            f"Postgres, run in the database {connection.info.dbname}: {'; '.join(left)};"
+        )
 
 
 # --- what belongs to the owner -----------------------------------------------------------------------------------
@@ -124,51 +142,73 @@ def make(connection: psycopg.Connection[Any], service: str) -> None:
 _CREATED = re.compile(r"^create (?:or replace )?(?:table|view|function|type) (?:report\.)?(\w+)", re.MULTILINE)
 _RENAMED = re.compile(r"^alter function \w+\([^)]*\) rename to (\w+)", re.MULTILINE)
 
-#: What is not the owner's yet, of what migrations make. A partition is named after its table.
+#: What is not the owner's yet, of what migrations make: kind, name, who is to own it. A partition goes by its table.
 _NOT_OWNED: LiteralString = """
     with ours as (
         select oid from pg_roles where rolname in (%(owner)s, %(views)s)
     ), tables as (
-        select pg_class.oid, relkind, relowner from pg_class
+        select pg_class.oid, relkind, relowner, relnamespace from pg_class
         left join pg_inherits on inhrelid = pg_class.oid
         where relnamespace = any (array[to_regnamespace('public'), to_regnamespace('report')]::oid[])
           and relkind in ('r', 'p', 'v', 'c')
           and (relname = any (%(names)s) or relname ~ '^(procrastinate|_yoyo|yoyo)_'
                or inhparent::regclass::text = any (%(names)s))
     )
-    select case relkind when 'v' then 'view' when 'c' then 'type' else 'table' end, oid::regclass::text
-    from tables where relowner not in (select oid from ours)
-    union all
-    select 'function', pg_proc.oid::regprocedure::text
-    from pg_proc
-    where pronamespace = 'public'::regnamespace and proowner not in (select oid from ours)
-      and (proname = any (%(names)s) or proname ~ '^procrastinate_')
-    union all
-    select 'type', pg_type.oid::regtype::text
-    from pg_type
-    where typnamespace = 'public'::regnamespace and typtype = 'e' and typowner not in (select oid from ours)
-      and typname ~ '^procrastinate_'
-    union all
-    select 'schema', nspname from pg_namespace
-    where nspname = 'report' and nspowner not in (select oid from ours)
-    order by 1, 2
+    select kind, name, owner from (
+        select 'schema' as kind, nspname::text as name, %(owner)s as owner from pg_namespace
+        where nspname in ('report', 'door') and nspowner not in (select oid from ours)
+        union all
+        select case relkind when 'v' then 'view' when 'c' then 'type' else 'table' end, oid::regclass::text,
+               -- Views see what their owner sees. Since there are policies, theirs sees the org of the login.
+               case when relnamespace = to_regnamespace('report')
+                         and exists (select from pg_policy where polname = 'report')
+                    then %(views)s else %(owner)s end
+        from tables where relowner not in (select oid from ours)
+        union all
+        select 'function', pg_proc.oid::regprocedure::text, %(owner)s
+        from pg_proc
+        where proowner not in (select oid from ours)
+          and (pronamespace = to_regnamespace('door')
+               or pronamespace = 'public'::regnamespace and (proname = any (%(names)s) or proname ~ '^procrastinate_'))
+        union all
+        select 'type', pg_type.oid::regtype::text, %(owner)s
+        from pg_type
+        where typnamespace = 'public'::regnamespace and typtype = 'e' and typowner not in (select oid from ours)
+          and typname ~ '^procrastinate_'
+    ) as found
+    order by kind <> 'schema', kind, name
+"""
+#: What older versions let the role read of what their login would create.
+_DEFAULT_RIGHTS: LiteralString = """
+    select from pg_default_acl
+    where defaclnamespace = to_regnamespace('report')
+      and defaclrole = (select oid from pg_roles where rolname = current_user)
 """
 
 
 def adopt(connection: psycopg.Connection[Any], migrations: Path, lock_timeout: str) -> None:
     """Give the owner what migrations of older versions made as the login; in autocommit, one thing at a time.
 
-    Raises LockNotAvailable when a table's lock is not had within `lock_timeout`; it can be called again then.
+    Raises LockNotAvailable when a table's lock is not had within `lock_timeout`; it can be called again then. Raises
+    RolesWrong for what is another login's.
     """
     values = {"owner": Role.OWNER, "views": Role.VIEWS, "names": sorted(_names(migrations))}
     found = connection.execute(_NOT_OWNED, values).fetchall()
     if found:
         connection.execute("select set_config('lock_timeout', %s, false)", [lock_timeout])
-    for kind, name in found:
+    for kind, name, owner in found:
         # The name comes from Postgres, quoted.
-        statement = SQL("alter {} {} owner to {}").format(SQL(kind), SQL(name), Identifier(Role.OWNER))
-        connection.execute(statement)
+        statement = SQL("alter {} {} owner to {}").format(SQL(kind), SQL(name), Identifier(owner))
+        try:
+            connection.execute(statement)
+        except postgres.InsufficientPrivilege as error:
+            raise RolesWrong(
+                f"The {kind} {name} belongs to another login than {connection.info.user}: run `postrider migrate` once "
+                "as that login, or as an administrator of Postgres."
+            ) from error
     connection.execute("select set_config('lock_timeout', '0', false)")
+    if connection.execute(_DEFAULT_RIGHTS).rowcount:
+        connection.execute("alter default privileges in schema report revoke select on tables from postrider_report")
 
 
 def _names(migrations: Path) -> Iterator[str]:
@@ -181,6 +221,27 @@ def _names(migrations: Path) -> Iterator[str]:
 # --- taking them -------------------------------------------------------------------------------------------------
 
 
+#: What is wrong with the fence for the role that this connection has taken, one sentence a row.
+_HOLES: LiteralString = """
+    select format('The role %%s is bound by no policies: run alter role %%I nosuperuser nobypassrls;', rolname, rolname)
+    from pg_roles where rolname = current_user and (rolsuper or rolbypassrls)
+    union all
+    select format('The policies of the table %%s are switched off: run alter table %%s enable row level security;',
+                  polrelid::regclass, polrelid::regclass)
+    from pg_policy where polname = 'tenant' and not row_security_active(polrelid)
+    union all
+    select format('The policy tenant of the table %%s was changed.', polrelid::regclass)
+    from pg_policy where polname = 'tenant' and pg_get_expr(polqual, polrelid) not like '%%app.org%%'
+    union all
+    select 'The table jobs has no policies: run `postrider migrate`.'
+    where not exists (select from pg_policy where polname = 'tenant' and polrelid = 'jobs'::regclass)
+    union all
+    select format('The role %%s sees rows without naming an org: app.org is set for the database or the login.',
+                  current_user)
+    where %(bound)s and (current_setting('app.org', true) <> '' or exists (select from orgs))
+"""
+
+
 def check(url: str, role: Role) -> None:
     """Raise RolesWrong unless a connection with this URL takes the role, and the role is bound by the policies."""
     login = login_of(url)
@@ -188,30 +249,17 @@ def check(url: str, role: Role) -> None:
         try:
             connection.execute(SQL("set role {}").format(Identifier(role)))
         except (postgres.InsufficientPrivilege, postgres.InvalidParameterValue, postgres.UndefinedObject) as error:
-            raise RolesWrong(
+            raise RoleRefused(
                 f"The login {login} may not take the role {role}: run `postrider migrate`, or, as an administrator of "
                 f"Postgres, {_text(connection, SQL('grant {} to {}').format(Identifier(role), Identifier(login)))};"
             ) from error
-        bound = connection.execute(
-            """
-            select not (rolsuper or rolbypassrls), row_security_active('jobs'),
-                   exists (select from jobs) or current_setting('app.org', true) <> ''
-            from pg_roles where rolname = current_user
-            """
-        ).fetchone()
-        if bound is None:
-            raise RolesWrong(f"The role {role} is missing: run `postrider migrate`.")
-        ordinary, fenced, seen = bound
-        if not (ordinary and fenced):
-            raise RolesWrong(
-                f"The role {role} is bound by no policies: as an administrator of Postgres, run alter role {role} "
-                "nosuperuser nobypassrls; then `postrider migrate`."
-            )
-        if role is Role.API and seen:
-            raise RolesWrong(
-                f"The role {role} sees rows without naming an org: its policies were changed, or app.org is set for "
-                f"the database or the login {login}. See docs/tenancy.md."
-            )
+        try:
+            # Rows of `orgs`, which is small and never empty: to see no row of `jobs`, Postgres would have to read all.
+            holes = connection.execute(_HOLES, {"bound": role is Role.API}).fetchall()
+        except (postgres.InsufficientPrivilege, postgres.UndefinedTable) as error:
+            raise RolesWrong(f"The role {role} may not read the schema public: run `postrider migrate`.") from error
+    if holes:
+        raise RolesWrong(" ".join(sentence for (sentence,) in holes) + " See docs/tenancy.md.")
 
 
 def _text(connection: psycopg.Connection[Any], statement: Composable) -> str:

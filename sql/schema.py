@@ -56,7 +56,7 @@ def migrate(url: str, service: str | None = None) -> list[str]:
         with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
             _lift_limits(connection)
             _wait_for_lock(connection)
-            roles.make(connection, service or connection.info.user)
+            roles.make(connection, service)
             _beside_traffic(lambda: _adopt(connection))
             with warnings.catch_warnings():
                 # yoyo opens a transaction of its own around each step and warns about it.
@@ -72,6 +72,15 @@ def migrate(url: str, service: str | None = None) -> list[str]:
     except psycopg.OperationalError as error:
         raise DatabaseAway(f"Postgres cannot be reached: {str(error).strip().splitlines()[0]}") from error
     return done
+
+
+def make_roles(url: str, service: str | None = None) -> None:
+    """Make the roles that are missing, for a database that is about to be restored. Raises DatabaseAway, RolesWrong."""
+    try:
+        with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
+            roles.make(connection, service)
+    except psycopg.OperationalError as error:
+        raise DatabaseAway(f"Postgres cannot be reached: {str(error).strip().splitlines()[0]}") from error
 
 
 def _adopt(connection: psycopg.Connection[Any]) -> None:

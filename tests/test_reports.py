@@ -98,6 +98,9 @@ def test_who_read_reports_before_reads_those_of_the_first_org(postgres: str, mig
         connection.execute("drop database if exists reports_before with (force)")
         connection.execute("create database reports_before")
         schema.migrate(url)
+        with psycopg.connect(url) as old:
+            old.execute("insert into lanes (id, org_id, kind, queue) values ('a', 'org_default', 'account', 'account')")
+            old.execute("insert into accounts (id, org_id, name, transport) values ('a', 'org_default', 'a', 'web')")
         connection.execute(
             f"create role {group} in role postrider_report; create role {direct} login in role postrider_report;"
             f"create role {indirect} login in role {group}; create role {other} login"
@@ -111,6 +114,12 @@ def test_who_read_reports_before_reads_those_of_the_first_org(postgres: str, mig
                 me = migrated.execute("select session_user").fetchone()
             assert me
             assert logins == sorted((login, "org_default") for login in (direct, indirect, me[0]))
+            # They may be another service's on the same server.
+            connection.execute("drop database reports_before with (force)")
+            connection.execute("create database reports_before")
+            schema.migrate(url)
+            with psycopg.connect(url) as fresh:
+                assert fresh.execute("select login, org_id from report_logins").fetchall() == [(me[0], "org_default")]
         finally:
             connection.execute("drop database reports_before with (force)")
             connection.execute(f"drop role {direct}, {indirect}, {group}, {other}")

@@ -3,6 +3,7 @@
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,17 @@ from sql.database import Database
 from sql.roles import Role
 
 DEPLOY = (ROOT / "docs/deploy.md").read_text()
+#: Who owns each table, view and function.
+OWNERS = """
+    select relname, pg_get_userbyid(relowner) from pg_class
+    where relnamespace = any (array['public', 'report']::regnamespace[]) and relkind in ('r', 'p', 'v')
+    union all
+    select proname || oidvectortypes(proargtypes), pg_get_userbyid(proowner) from pg_proc
+    where pronamespace = any (array['public', 'door']::regnamespace[])
+    union all
+    select nspname, pg_get_userbyid(nspowner) from pg_namespace where nspname in ('report', 'door')
+    order by 1, 2
+"""
 LOGIN, OTHER, ADMIN = "postrider_test_login", "postrider_test_other", "postrider_test_admin"
 
 
@@ -109,14 +121,17 @@ async def test_a_pooler_that_drops_the_options_of_a_connection_lets_no_one_be_mo
 @pytest.mark.parametrize(
     ("mistake", "said"),
     [
-        ("alter table jobs disable row level security", "bound by no policies"),
+        (
+            "alter table jobs disable row level security",
+            "The policies of the table jobs are switched off: run alter table",
+        ),
         (
             "alter database {database} set app.org = 'org_default'; alter database {database} set app.accounts = '*'",
             "app.org is set for",
         ),
         (
             "alter policy tenant on jobs using (true); alter policy accounts on jobs using (true)",
-            "sees rows without naming an org",
+            "The policy tenant of the table jobs was changed",
         ),
     ],
 )
@@ -182,23 +197,85 @@ def test_a_dump_is_whole_and_is_restored_on_another_server(
     with psycopg.connect(with_database(postgres, LOGIN), autocommit=True) as connection:
         fill(connection)
         before = [digest(connection, org) for org in (OURS, THEIRS)]
+        owners = connection.execute(OWNERS).fetchall()
         connection.execute(f"grant {Role.OWNER} to {LOGIN}")
     dump = [str(embedded.program("pg_dump")), "--format=custom"]
     subprocess.run([*dump, f"--file={file}", logins[LOGIN]], check=True)
     refused = subprocess.run([*dump, logins[OTHER]], check=False, capture_output=True)
     assert refused.returncode, "it would lack what its login does not see"
+    with other_server() as url:
+        schema.make_roles(url)
+        (options,) = re.findall(r"^pg_restore (.*) --dbname", DEPLOY, re.MULTILINE)
+        restore = [str(embedded.program("pg_restore")), *options.split(), "--dbname", url, str(file)]
+        subprocess.run(restore, check=True)
+        assert schema.migrate(url) == []
+        for role in roles.TAKEN:
+            roles.check(url, role)
+        with psycopg.connect(as_login(url, "postgres")) as connection:
+            assert [digest(connection, org) for org in (OURS, THEIRS)] == before
+            assert connection.execute(OWNERS).fetchall() == owners
+
+
+@contextmanager
+def other_server() -> Iterator[str]:
+    """Start a server that has none of our roles; give the URL of a login that may make roles, on its own database."""
     with open_folder() as folder:
-        url = embedded.start(folder)
+        server = embedded.start(folder)
         try:
-            with psycopg.connect(url, autocommit=True) as connection:
-                for name in re.findall(r"for role in ([a-z ]+);", DEPLOY)[0].split():
-                    connection.execute(f"create role postrider_{name} nologin")
-            restore = [str(embedded.program("pg_restore")), "--exit-on-error", "--dbname", url, str(file)]
-            subprocess.run(restore, check=True)
-            assert schema.migrate(url) == []
-            for role in roles.TAKEN:
-                roles.check(url, role)
-            with psycopg.connect(url) as connection:
-                assert [digest(connection, org) for org in (OURS, THEIRS)] == before
+            with psycopg.connect(server, autocommit=True) as connection:
+                connection.execute(f"create role {ADMIN} login createrole")
+                connection.execute(f"create database {ADMIN} owner {ADMIN}")
+            yield as_login(with_database(server, ADMIN), ADMIN)
         finally:
             embedded.stop_server(folder)
+
+
+@pytest.mark.long
+def test_a_login_that_may_make_roles_migrates_on_a_server_that_has_none() -> None:
+    with other_server() as url:
+        assert schema.migrate(url)
+        assert schema.migrate(url) == []
+        for role in roles.TAKEN:
+            roles.check(url, role)
+        with psycopg.connect(url) as connection:
+            assert connection.execute("select rolsuper from pg_roles where rolname = current_user").fetchone() == (
+                False,
+            )
+
+
+@pytest.mark.long
+def test_processes_of_before_go_on_as_the_login_that_made_the_tables(migrations: Path) -> None:
+    """An administrator migrates, and not that login; it is no superuser, and the new policies bind it not."""
+    newer = {path: path.read_text() for path in migrations.iterdir() if path.name >= "0029"}
+    for path in newer:
+        path.unlink()
+    with other_server() as url:
+        admin = as_login(url, "postgres")
+        schema.migrate(url)
+        with psycopg.connect(url, autocommit=True) as before:
+            # As a version that knew no roles left it.
+            with psycopg.connect(admin, autocommit=True) as connection:
+                connection.execute(f"reassign owned by {Role.OWNER} to {ADMIN}")
+                for role in (Role.API, Role.WORKER, Role.OWNER):
+                    connection.execute(f"revoke {role} from {ADMIN} cascade")
+            before.execute("insert into orgs (org_id, name) values ('org_2', 'Two')")
+            for path, text in newer.items():
+                path.write_text(text)
+            assert schema.migrate(admin, service=ADMIN)
+            assert before.execute("select count(*) from orgs").fetchone() == (2,)
+            before.execute("update orgs set paused_at = now()")
+            before.execute("select ensure_partitions(), drop_old_partition('2000-01-01')")
+            before.execute("select count(*) from jobs, procrastinate_jobs, report.jobs")
+
+
+def test_what_another_login_owns_is_told(logins: dict[str, str], postgres: str) -> None:
+    schema.migrate(with_database(postgres, LOGIN), service=LOGIN)
+    with psycopg.connect(with_database(postgres, LOGIN), autocommit=True) as connection:
+        connection.execute(f"alter table jobs owner to {LOGIN}")
+        for role in (Role.OWNER, *roles.TAKEN):
+            connection.execute(f"grant {role} to {ADMIN}; grant {role} to {LOGIN}")
+    with pytest.raises(
+        RolesWrong, match=f"The table jobs belongs to another login than {ADMIN}: run `postrider migrate`"
+    ):
+        schema.migrate(logins[ADMIN])
+    schema.migrate(logins[LOGIN])

@@ -102,3 +102,41 @@ def test_a_delete_without_a_condition_wipes_one_s_own_org_alone(world: psycopg.C
     left = {table for table, rows in digest(world, OURS) if rows is not None}
     assert left == {"orgs"}
     assert digest(world, OURS) != before[OURS]
+
+
+#: table → the rows of it that are of an account
+OF_ACCOUNTS = {
+    "accounts": "true",
+    "account_changes": "true",
+    "incoming": "true",
+    "jobs": "true",
+    "jobs_history": "true",
+    "lane_depth": "true",
+    "lanes": "kind = 'account'",
+    "outbox": "account_id is not null",
+    "profiles": "true",
+}
+
+
+@pytest.mark.parametrize("table", OF_ACCOUNTS)
+def test_a_caller_that_is_bound_to_an_account_sees_no_row_of_another(
+    world: psycopg.Connection[Any], table: str
+) -> None:
+    def seen(accounts: tuple[str, ...] | None) -> int:
+        with world.transaction():
+            world.execute("set local role postrider_api")
+            world.execute(scope.SET, Scope(THEIRS, accounts).values)
+            count = SQL("select count(org_id) from {} where " + OF_ACCOUNTS[table]).format(Identifier(table))  # type: ignore[arg-type]
+            found = world.execute(count).fetchone()
+        return int(found[0]) if found else 0
+
+    assert seen(None) == seen(("acc_bravo",)) == seen(("acc_more", "acc_bravo")) > 0
+    assert seen(("acc_more",)) == seen(("acc_alfa",)) == seen(()) == 0
+
+
+def test_rows_of_no_account_are_the_whole_org_s(world: psycopg.Connection[Any]) -> None:
+    with world.transaction():
+        world.execute("set local role postrider_api")
+        world.execute(scope.SET, Scope(THEIRS, ("acc_more",)).values)
+        assert world.execute("select id from lanes").fetchall() == [("whe_bravo",)]
+        assert world.execute("select id from endpoints").fetchall() == [("whe_bravo",)]

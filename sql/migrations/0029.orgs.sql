@@ -70,10 +70,11 @@ comment on column report_logins.login is 'The login''s name.';
 comment on column report_logins.org_id is 'The org whose rows it sees.';
 comment on column report_logins.created_at is 'When it was allowed to.';
 
--- Until now every member of postrider_report saw all there is, and so did the login of the service: that of the one org.
+-- Until now every member of postrider_report saw all there is: that of the one org. So does the login that migrates. In a new
+-- database a member may be one of another service on the same server.
 insert into report_logins (login, org_id)
 select rolname, 'org_default' from pg_roles
-where rolcanlogin and (rolname = session_user or exists (
+where rolcanlogin and (rolname = session_user or exists (select from accounts) and exists (
     with recursive members (oid) as (
         select member from pg_auth_members where roleid = (select oid from pg_roles where rolname = 'postrider_report')
         union

@@ -30,7 +30,7 @@ TABLES = {
     "opt_outs": (None, "select, insert, update"),
     "checkups": ("account_id", ""),
     "qr_tokens": ("account_id", ""),
-    "profiles": ("account_id", "select, update"),
+    "profiles": ("account_id", "select (account_id, org_id, kept_since), update (kept_since)"),
     "account_changes": ("account_id", "select"),
     "incoming": ("account_id", "select"),
     "lane_depth": ("lane_id", "select, insert, update"),
@@ -46,7 +46,7 @@ TABLES = {
 #: Rows that are of no account: all callers of the org see them.
 OF_NO_ACCOUNT = {"lanes", "outbox"}
 #: What the views of the schema report read.
-REPORTED = {"jobs", "jobs_history", "lanes", "accounts", "endpoints", "deliveries", "attempts", "orgs"}
+REPORTED = {"jobs", "jobs_history", "lanes", "accounts", "endpoints", "deliveries", "attempts"}
 #: Here a plain `=` is right: no query of a report names an org, so it is what Postgres looks up in an index.
 OF_LOGIN = "org_id = (select report_org())"
 
@@ -77,7 +77,6 @@ def fence(table, account, rights):
 
 #: Tables of no org: of processes, and of keys that seal.
 SHARED = """
-    grant usage on schema public to postrider_api, postrider_worker, postrider_views;
     grant select, insert, update, delete on workers, api_processes, sealing_keys to postrider_worker;
     grant select, insert, update, delete on api_processes to postrider_api;
     grant select on sealing_keys to postrider_api;
@@ -117,8 +116,6 @@ begin
         execute format('grant select on report.%I to postrider_report', name);
         execute format('alter view report.%I owner to postrider_views', name);
     end loop;
-    -- Older versions let it read what they would create, too.
-    alter default privileges in schema report revoke select on tables from postrider_report;
 end $$
 """
 
