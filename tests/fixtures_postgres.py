@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +69,18 @@ def as_login(url: str, name: str) -> str:
     """Return the URL of the same database for another login."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{name}@{rest.rpartition('@')[2]}"
+
+
+def numbered(text: bytes) -> bytes:
+    """The query with $1, $2 … for its named parameters, as PREPARE wants it."""
+    names: list[bytes] = []
+
+    def number(match: re.Match[bytes]) -> bytes:
+        if match[1] not in names:
+            names.append(match[1])
+        return b"$%d" % (names.index(match[1]) + 1)
+
+    return re.sub(rb"%\((\w+)\)s", number, text).replace(b"%%", b"%")
 
 
 @contextmanager

@@ -3,6 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from fixtures_postgres import numbered
 
 from errors import DatabaseAway, SchemaWrong
 from sql import concurrent_indexes, schema
@@ -37,18 +38,6 @@ def test_missing_migrations_and_old_code_are_refused() -> None:
 def test_each_migration_names_the_oldest_code_that_may_run_on_it() -> None:
     for path in schema.FOLDER.glob("*.*"):
         assert "Oldest code that may run on it: " in path.read_text(), path.name
-
-
-def numbered(text: bytes) -> bytes:
-    """The query with $1, $2 … for its named parameters, as PREPARE wants it."""
-    names: list[bytes] = []
-
-    def number(match: re.Match[bytes]) -> bytes:
-        if match[1] not in names:
-            names.append(match[1])
-        return b"$%d" % (names.index(match[1]) + 1)
-
-    return re.sub(rb"%\((\w+)\)s", number, text).replace(b"%%", b"%")
 
 
 async def test_every_query_prepares_on_the_real_schema(database: Database) -> None:

@@ -126,7 +126,7 @@ def test_a_caller_that_is_bound_to_an_account_sees_no_row_of_another(
         with world.transaction():
             world.execute("set local role postrider_api")
             world.execute(scope.SET, Scope(THEIRS, accounts).values)
-            count = SQL("select count(org_id) from {} where " + OF_ACCOUNTS[table]).format(Identifier(table))  # type: ignore[arg-type]
+            count = SQL("select count(org_id) from {} where " + OF_ACCOUNTS[table]).format(Identifier(table))
             found = world.execute(count).fetchone()
         return int(found[0]) if found else 0
 
