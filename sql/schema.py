@@ -39,6 +39,8 @@ LIMITS = (
     "idle_in_transaction_session_timeout",
     "idle_session_timeout",
 )
+#: Views that see what their reader may see are new in it.
+OLDEST_POSTGRES = 150_000
 _TAKE_OWNER = SQL("set role {}").format(Identifier(Role.OWNER))
 
 
@@ -47,13 +49,14 @@ def migrate(url: str, service: str | None = None) -> list[str]:
 
     `service` is the login of the processes, if it is another than that of the URL. It may take their roles then.
 
-    Waits while another process does the same. Raises DatabaseAway, RolesWrong when the login may not make the roles,
-    and TablesLocked when something else holds a table locked for a minute. What was applied until then stays, each
-    migration and each index whole.
+    Waits while another process does the same. Raises DatabaseAway, SchemaWrong when Postgres is too old, RolesWrong
+    when the login may not make the roles, and TablesLocked when something else holds a table locked for a minute. What
+    was applied until then stays, each migration and each index whole.
     """
     done: list[str] = []
     try:
         with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
+            _check_version(connection)
             _lift_limits(connection)
             _wait_for_lock(connection)
             roles.make(connection, service)
@@ -72,6 +75,12 @@ def migrate(url: str, service: str | None = None) -> list[str]:
     except psycopg.OperationalError as error:
         raise DatabaseAway(f"Postgres cannot be reached: {str(error).strip().splitlines()[0]}") from error
     return done
+
+
+def _check_version(connection: psycopg.Connection[Any]) -> None:
+    if connection.info.server_version < OLDEST_POSTGRES:
+        found = connection.info.parameter_status("server_version")
+        raise SchemaWrong(f"Postgres must be {OLDEST_POSTGRES // 10_000} or newer, and this is {found}.")
 
 
 def make_roles(url: str, service: str | None = None) -> None:

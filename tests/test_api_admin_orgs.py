@@ -10,7 +10,7 @@ import pytest
 from fixtures_api import ADMIN_KEY, client_of, new_account, rows, running
 
 from commands import environment, keys, orgs, why
-from errors import OperatorError
+from errors import OperatorError, SettingsWrong
 from sql.database import Database
 
 
@@ -102,3 +102,18 @@ async def test_orgs_and_their_keys_are_made_by_commands(
     assert re.search(rf"key_\S+ +{org} +another", capsys.readouterr().out)
     owners = await rows(database, "select org_id, count(*) from api_keys group by 1 order by 1")
     assert owners == sorted([("org_default", 1), (org, 2)])
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+async def test_the_key_of_another_org_is_not_taken_for_api_key(
+    admin: httpx2.AsyncClient, database: Database, database_url: str, revoked: bool
+) -> None:
+    """The key that `postrider orgs create` prints may well be put into the settings."""
+    made = (await admin.post("/admin/orgs", json={"name": "Bakery"})).json()
+    if revoked:
+        await rows(database, "update api_keys set revoked_at = now() where name = 'first key' returning id")
+    before = await rows(database, "select api_keys::text from api_keys order by 1")
+    with pytest.raises(SettingsWrong, match=r"API_KEY is a key of another org.*set another API_KEY"):
+        async with running(database_url, api_key=made["key"]):
+            pass
+    assert await rows(database, "select api_keys::text from api_keys order by 1") == before

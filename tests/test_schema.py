@@ -95,3 +95,17 @@ def test_no_query_locks_an_account_so_that_nothing_can_refer_to_it() -> None:
     """Each accepted message refers to its account, which waits for `for update` and not for `for no key update`."""
     taken = re.compile(r"\bfrom accounts\b(?:(?!\bfrom\b).)*?\bfor update\b(?! of (?!accounts)| skip)", re.DOTALL)
     assert [name for name, query in queries().items() if taken.search(query.decode())] == []
+
+
+def test_a_postgres_that_is_too_old_is_refused_before_anything_is_changed(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("drop database if exists too_old")
+        connection.execute("create database too_old")
+    url = postgres.replace("/postgres?", "/too_old?")
+    monkeypatch.setattr(schema, "OLDEST_POSTGRES", 990_000)
+    with pytest.raises(SchemaWrong, match=r"Postgres must be 99 or newer, and this is \d+\.\d+"):
+        schema.migrate(url)
+    with psycopg.connect(url) as connection:
+        assert connection.execute("select count(*) from pg_tables where schemaname = 'public'").fetchone() == (0,)

@@ -6,6 +6,8 @@ import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from psycopg.errors import UniqueViolation
+
 from api.http.context import Context
 from crypto import hash_key
 from errors import DatabaseError, SettingsWrong
@@ -65,6 +67,11 @@ async def _written(context: Context, bootstrap: Bootstrap) -> bool:
         await context.database.of(ORG, actor="settings").transact(lambda tx: _write(context, tx, bootstrap))
     except DatabaseError:
         return False
+    except UniqueViolation:
+        # Of the keys' hashes, which are unique over all orgs; `other_key` sees those of this one.
+        raise SettingsWrong(
+            "API_KEY is a key of another org, see `postrider keys list`: set another API_KEY."
+        ) from None
     return True
 
 
