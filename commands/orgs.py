@@ -2,29 +2,31 @@
 
 import asyncio
 
-from api.operator.orgs import FIRST_KEY
+from api.http.json_body import check
+from api.operator.orgs import CreatedOrg, NewOrg, made
 from commands import environment
-from crypto import hash_key, new_secret
-from errors import OperatorError
+from errors import Invalid, OperatorError
 from settings import Settings
 from sql.database import Database
-from sql.ids import new_id
 from sql.roles import Role
 
 MOST = 1000  # orgs that are read at once
 
 
 def create(settings: Settings, name: str) -> int:
-    """Create an org, and print it with its first key, once."""
+    """Create an org, and print it with its first key, once. Raises OperatorError for a name that no org may have."""
+    try:
+        given = check(NewOrg, {"name": name})
+    except Invalid as error:
+        raise OperatorError(error.detail) from None
     url = environment.ready_database_url(settings, Role.WORKER)
-    org, key_id, key = new_id("org_"), new_id("key_"), new_secret("key_")
 
-    async def run() -> None:
+    async def run() -> CreatedOrg:
         async with Database(url, Role.WORKER, size=1) as database:
-            await database.all("create_org", id=org, name=name, key=key_id, key_name=FIRST_KEY, hash=hash_key(key))
+            return await made(database, given)
 
-    asyncio.run(run())
-    print(f"org     {org}\nid      {key_id}\nkey     {key}")  # noqa: T201
+    org = asyncio.run(run())
+    print(f"org     {org.id}\nkey     {org.key}")  # noqa: T201
     print("Store the key now: it is not shown again.")  # noqa: T201
     return 0
 

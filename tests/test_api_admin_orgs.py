@@ -91,6 +91,9 @@ async def test_orgs_and_their_keys_are_made_by_commands(
         await asyncio.to_thread(keys.create, of, "whose", signed=False)
     with pytest.raises(OperatorError, match="There is no org org_none: see `postrider orgs list`"):
         await asyncio.to_thread(keys.create, of, "whose", signed=False, org="org_none")
+    for wrong in ("", " ", "x" * 201):
+        with pytest.raises(OperatorError, match=r"^name must"):
+            await asyncio.to_thread(orgs.create, of, wrong)
     with pytest.raises(OperatorError, match="several orgs"):
         await asyncio.to_thread(why.run_why, of, "job_1")
     assert await asyncio.to_thread(keys.create, of, "another", signed=True, org=org) == 0

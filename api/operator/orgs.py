@@ -16,7 +16,7 @@ from api.http.pagination import Cursor, Page
 from api.http.query_params import parameters
 from api.http.validators import Name
 from crypto import hash_key, new_secret
-from sql.database import Row
+from sql.database import Database, Row
 from sql.ids import new_id
 
 FIRST_KEY = "first key"
@@ -76,11 +76,16 @@ async def create_org(request: Request) -> Response:
     """
     await permit_admin(request)
     given = await read(request, NewOrg)
+    return (await made(of(request).database, given)).answer(201)
+
+
+async def made(database: Database, given: NewOrg) -> CreatedOrg:
+    """Make an org and its first key."""
     org, key = new_id("org_"), new_secret("key_")
-    (row,) = await of(request).database.all(
+    (row,) = await database.all(
         "create_org", id=org, name=given.name, key=new_id("key_"), key_name=FIRST_KEY, hash=hash_key(key)
     )
-    return CreatedOrg(id=org, name=given.name, key=key, created_at=row["created_at"]).answer(201)
+    return CreatedOrg(id=org, name=given.name, key=key, created_at=row["created_at"])
 
 
 OPERATIONS = (
