@@ -1,4 +1,4 @@
-"""Rates: token buckets, keys that do not exist, and readiness probes that share one look at the database."""
+"""Rates: token buckets, and readiness probes that share one look at the database."""
 
 import asyncio
 
@@ -8,13 +8,12 @@ from fixtures_webhooks import put_org
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.http import rate_limit, unknown_keys
+from api.http import rate_limit
 from api.http.cached import Cached
 from api.http.rate_limit import Buckets
-from api.http.unknown_keys import UnknownKeys
 from crypto import hash_key
 from errors import DatabaseBusy
-from sql.database import Database, Row
+from sql.database import Database
 
 
 class Clock:
@@ -30,8 +29,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (rate_limit, unknown_keys):
-        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(rate_limit, "time", clock)
     return clock
 
 
@@ -75,35 +73,6 @@ def test_no_time_sees_more_than_its_share(pauses: list[float], size: int) -> Non
     for first, begin in enumerate(taken):
         for last, end in enumerate(taken[first:], first):
             assert last - first + 1 <= size + (end - begin) * size / 60 + 1e-6
-
-
-# --- keys --------------------------------------------------------------------------------------------------------
-
-
-def test_an_unknown_key_is_remembered_for_a_moment(clock: Clock) -> None:
-    keys = UnknownKeys(5.0, most=2)
-    keys.add(b"a")
-    assert b"a" in keys
-    clock.now += 5.1
-    assert b"a" not in keys
-    for key in (b"a", b"b", b"c"):
-        keys.add(key)
-    assert [key in keys for key in (b"a", b"b", b"c")] == [False, True, True]
-
-
-async def test_a_key_that_does_not_exist_costs_one_query(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running(database_url) as app, client_of(app, x_api_key="guess") as client:
-        database, asked = app.state.context.database, list[str]()
-        all_ = database.all
-
-        async def counted(name: str, /, **values: object) -> list[Row]:
-            asked.append(name)
-            found: list[Row] = await all_(name, **values)
-            return found
-
-        monkeypatch.setattr(database, "all", counted)
-        assert [(await client.get("/jobs")).status_code for _ in range(5)] == [401] * 5
-    assert asked.count("find_key") == 1
 
 
 async def test_what_one_key_has_too_much_does_not_count_for_its_address(database_url: str) -> None:

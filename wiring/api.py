@@ -14,15 +14,15 @@ from starlette.routing import BaseRoute, Mount
 import app
 from api.http.cached import Cached
 from api.http.context import Context
+from api.http.key_cache import KeyCache
 from api.http.rate_limit import RateLimit
-from api.http.unknown_keys import UnknownKeys
 from api.operator import bootstrap
 from api.operator.heartbeat import Heartbeat
 from crypto import Sealer, hash_key
 from errors import SettingsWrong
 from resolver import Resolver
 from settings import Settings
-from sql.database import Database
+from sql.database import Database, Row
 from sql.ids import new_id
 from sql.roles import Role
 from wiring.shared import VERSION, pace_limits
@@ -80,7 +80,7 @@ def make_context(settings: Settings, database: Database) -> Context:
         ),
         sealer=Sealer.from_text(settings.encryption_key.get_secret_value()),
         schema_state=Cached(partial(database.all, "schema_state"), PROBES_SHARE),
-        unknown_keys=UnknownKeys(),
+        keys=KeyCache(partial(_find_key, database)),
         rate_limit=RateLimit(settings.rate_limit_per_minute, settings.requests_of_an_org, settings.trust_proxy_hops),
         max_queued=settings.max_queued,
         production=settings.production,
@@ -93,6 +93,11 @@ def make_context(settings: Settings, database: Database) -> Context:
         dedupe=timedelta(seconds=settings.dedupe_seconds),
         pace=pace_limits(settings),
     )
+
+
+async def _find_key(database: Database, hashed: bytes) -> Row | None:
+    database.admit()
+    return await database.one("find_key", hash=hashed)
 
 
 def _bootstrap(settings: Settings) -> bootstrap.Bootstrap:

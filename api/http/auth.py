@@ -9,14 +9,17 @@ from starlette.requests import Request
 
 from api.http.context import Context, of
 from api.http.json_body import raw
+from api.http.key_cache import Key
 from api.http.unsealing import unseal
 from crypto import hash_key, sign_request
 from errors import Forbidden, Unauthorized
 from logs import bind_more
-from sql.database import Database, Row
+from sql.database import Database
 
 READING = {"GET", "HEAD"}  # methods that change nothing and need no signature
 OLDEST, NEWEST = 30, -5  # seconds of age that a signed request's x-timestamp may have
+
+SPENT = "This signature was used before; sign each request anew."
 
 ADMIN = "admin"  # logged as the key's id for ADMIN_KEY
 
@@ -44,31 +47,32 @@ class Caller:
 
 async def permit(request: Request) -> Caller:
     """Authenticate the caller. Raises Unauthorized, TooManyRequests, EncryptionKeyMissing, DatabaseBusy."""
+    caller, signature = await authenticate(request)
+    of(request).database.admit()
+    if signature and await caller.database.one("accept_signature", signature=signature) is None:
+        raise Unauthorized(SPENT)
+    return caller
+
+
+async def authenticate(request: Request) -> tuple[Caller, bytes | None]:
+    """Return the caller, and the signature of the request if there must be one, which nobody may have used before.
+
+    Raises Unauthorized, TooManyRequests, EncryptionKeyMissing, DatabaseBusy.
+    """
     context = of(request)
     context.rate_limit.check_address(request)
-    context.database.admit()
-    key = await _find_key(context, hash_key(request.headers.get("x-api-key", "")))
+    key = await context.keys.get(hash_key(request.headers.get("x-api-key", "")))
     if key is None:
         context.rate_limit.count_address(request)
         raise Unauthorized
-    bind_more(key_id=key["id"], org=key["org_id"])
+    bind_more(key_id=key.id, org=key.org)
     # The key first, then the org: what one has too much does not count for the others behind it.
-    context.rate_limit.count_key(key["id"])
-    context.rate_limit.count_org(key["org_id"])
+    context.rate_limit.count_key(key.id)
+    context.rate_limit.count_org(key.org)
     context.rate_limit.count_address(request)
-    if key["signing_secret"] is not None and request.method not in READING:
-        await _check_signature(context, request, key)
-    return Caller.of(context, key["id"], key["org_id"])
-
-
-async def _find_key(context: Context, hashed: bytes) -> Row | None:
-    if hashed in context.unknown_keys:
-        return None
-    key = await context.database.one("find_key", hash=hashed)
-    if key is None or not hmac.compare_digest(key["key_hash"], hashed):
-        context.unknown_keys.add(hashed)
-        return None
-    return key
+    sealed = None if request.method in READING else key.signing_secret
+    signature = await _signature(context, request, key, sealed) if sealed else None
+    return Caller.of(context, key.id, key.org), signature
 
 
 async def permit_admin(request: Request) -> None:
@@ -87,19 +91,19 @@ def check_admin(request: Request, admin: bytes | None) -> None:
         raise Unauthorized("The header x-admin-key is missing or is not ADMIN_KEY.")
 
 
-async def _check_signature(context: Context, request: Request, key: Row) -> None:
+async def _signature(context: Context, request: Request, key: Key, sealed: bytes) -> bytes:
+    """Return the signature of a request. Raises Unauthorized when it does not fit."""
     timestamp, given = (request.headers.get(name, "") for name in ("x-timestamp", "x-signature"))
     if not TIMESTAMP.fullmatch(timestamp) or not SIGNATURE.fullmatch(given):
         raise Unauthorized("This key's requests must be signed: x-timestamp in unix seconds, x-signature in hex.")
-    if not NEWEST <= key["now"].timestamp() - int(timestamp) <= OLDEST:
+    if not NEWEST <= key.database_time().timestamp() - int(timestamp) <= OLDEST:
         raise Unauthorized(f"x-timestamp must be at most {OLDEST} s old and {-NEWEST} s ahead.")
-    secret = unseal(context.sealer, key["signing_secret"], key["id"])
+    secret = unseal(context.sealer, sealed, key.id)
     ours = sign_request(secret, timestamp, request.method, _target(request), await raw(request))
     signature = bytes.fromhex(given)
     if not hmac.compare_digest(ours, signature):
         raise Unauthorized("x-signature does not fit this request.")
-    if await context.database.of(key["org_id"]).one("accept_signature", signature=signature) is None:
-        raise Unauthorized("This signature was used before; sign each request anew.")
+    return signature
 
 
 def _target(request: Request) -> bytes:

@@ -7,8 +7,8 @@ from starlette.requests import Request
 
 from addresses import Addresses
 from api.http.cached import Cached
+from api.http.key_cache import KeyCache
 from api.http.rate_limit import RateLimit
-from api.http.unknown_keys import UnknownKeys
 from crypto import Sealer
 from resolver import Resolver
 from sql.database import Database, Row
@@ -25,8 +25,8 @@ class Context:
     reading: Database
     #: the row of schema_state, which many probes ask for
     schema_state: Cached[list[Row]]
-    #: keys that were tried a moment ago and are none
-    unknown_keys: UnknownKeys
+    #: keys that were looked up a moment ago
+    keys: KeyCache
     sealer: Sealer
     rate_limit: RateLimit
     #: messages of one account that may wait; 0 is no bound
