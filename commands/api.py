@@ -47,7 +47,7 @@ async def _api(settings: Settings, url: str, sandbox: Starlette | None, *, end_w
     on_exit = sandbox.state.sandbox.stop if sandbox else None
     async with running(config(app, settings.host, settings.port), on_exit) as serving:
         fatal = asyncio.create_task(_away_for_long(url, settings.database_grace_seconds))
-        signs = [asyncio.create_task(event.wait()) for event in (stop, app.state.heartbeat.fatal)]
+        signs = [asyncio.create_task(event.wait()) for event in (stop, app.state.fatal)]
         await asyncio.wait([*signs, fatal, serving], return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set():
         log.info("the API has stopped", extra={"event": "api.stopped"})

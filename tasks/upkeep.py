@@ -21,9 +21,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Days that an ended job stays in the task table. Two readers look only there, and no further back: the search for
-#: ticks, which goes on for so many days after a submission (`awaiting_ticks`), and the recognition of equal requests
-#: without an idempotency key (DEDUPE_SECONDS). No job ends before its submission, so none is moved too early.
+#: Days that an ended job stays in the task table. The search for ticks looks only there, and goes on for so many days
+#: after a submission (`awaiting_ticks`). No job ends before its submission, so none is moved too early.
 SETTLED_DAYS = 3.0
 BATCH = 500  # rows of one statement
 RECOUNTS = 10  # lanes of one run whose waiting messages are counted anew
@@ -34,7 +33,7 @@ NAMED = 20  # rows without a parent that a line of the log names
 TURN = 300.0  # seconds of one run at most; half of them are pauses, for the work of others
 
 #: Queries that do not depend on RETENTION_DAYS, and queries that do.
-ALWAYS = ("purge_tokens", "purge_signatures", "purge_secrets", "purge_api_processes")
+ALWAYS = ("purge_tokens", "purge_signatures", "purge_contents", "purge_secrets", "purge_api_processes")
 BY_AGE = (
     "purge_jobs",
     "purge_history",
@@ -112,7 +111,7 @@ class Upkeep:
 
     async def _drop_partitions(self, end: float) -> None:
         """Drop the partitions in which every row is over age, each in a transaction of its own."""
-        while self._goes_on(end):
+        while self._goes_on(end) and await self._forget_keys(end):
             rows = await self.database.all("drop_old_partition", days=self.retention_days)
             if dropped := [row["partition"] for row in rows if row["dropped"]]:
                 log.info(
@@ -126,6 +125,18 @@ class Upkeep:
                     extra={"event": "partition.in_use", "partitions": busy},
                 )  # fmt: skip
             return
+
+    async def _forget_keys(self, end: float) -> bool:
+        """Delete the keys of the next partition to be dropped; return whether none is left."""
+        org = key = ""
+        while self._goes_on(end):
+            page = await self.database.one(
+                "forget_keys", days=self.retention_days, after_org=org, after_key=key, most=self.batch
+            )
+            if page is None or not page["read"]:
+                return True
+            org, key = page["last_org"], page["last_key"]
+        return False
 
     async def _rows(self, end: float) -> None:
         """Move and delete rows in rounds of one batch of each kind, so that a backlog of one kind blocks no other."""

@@ -15,16 +15,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import psycopg
 from fixtures_lanes import add_worker
 from psycopg.rows import dict_row
 
 from api.accounts.actions import steer
-from api.http.auth import Caller
-from api.sending.enqueue import Accepted, accept
+from api.sending.enqueue import Acceptance, Accepted, Order
 from api.sending.send_request import SendRequest
 from browser.page.bubbles import Bubble, Side, Tick
 from browser.page.evidence import Evidence as Taken
@@ -56,9 +54,6 @@ from tasks.web.seats import CLOSE_MARGIN, GUARD_MARGIN, Session
 from tasks.web.send import Sender
 from tasks.web.state_changes import Account
 
-if TYPE_CHECKING:
-    from api.http.context import Context
-
 T = TypeVar("T")
 
 ACCOUNT, ENDPOINT, ORG = "acc_model", "whe_model", "org_default"
@@ -86,10 +81,12 @@ begin
         execute format('alter table %I alter column %I set default model.now()', place.table_name, place.column_name);
     end loop;
 end $$;
+alter function door.accept(json, interval, interval, bigint) set search_path = model, pg_catalog, public, pg_temp;
 """
 SETUP = """
 insert into lanes (id, org_id, kind, queue)
 values ('acc_model', 'org_default', 'account', 'account'), ('whe_model', 'org_default', 'endpoint', 'endpoint');
+insert into api_keys (id, org_id, name, key_hash) values ('key_1', 'org_default', 'x', 'x');
 insert into accounts (id, org_id, name, transport, wanted, state, linked, profile_generation)
 values ('acc_model', 'org_default', 'x', 'sandbox', 'connected', 'hibernated', true, 1);
 insert into profiles (account_id, org_id, generation, whole, sealed, raw_bytes, worker)
@@ -775,12 +772,9 @@ class World:
 
     async def order(self, **fields: Any) -> str:
         """Accept an order; return its jobId."""
-        context = SimpleNamespace(database=self.database, max_queued=0, job_ttl=TTL, dedupe=timedelta(seconds=DEDUPE))
-        (answer,) = await accept(
-            cast("Context", context),
-            Caller("key_1", ORG, self.database, self.database),
-            [SendRequest.model_validate({"account": ACCOUNT, **fields})],
-        )
+        acceptance = Acceptance(self.database, ttl=TTL, dedupe=timedelta(seconds=DEDUPE), max_queued=0)
+        order = Order(SendRequest.model_validate({"account": ACCOUNT, **fields}), "key_1", "")
+        (answer,) = await acceptance.accept([order])
         assert isinstance(answer, Accepted), answer
         return answer.job_id
 

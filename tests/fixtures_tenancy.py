@@ -38,12 +38,13 @@ FIRST = {
 OF_NO_ORG = {
     "database_time": "the time",
     "known_zone": "time zones",
-    "lock_contents": "advisory locks",
     "lock_opt_outs": "advisory locks",
     "sign_api": "this process's own row",
     "unregister_api": "this process's own row",
     # --- doors: whoever has the secret
     "find_key": "the owner of the key",
+    "accept": "the owner of the key",
+    "wake_accepted": "nobody: it returns nothing",
     "qr_token": "whoever has the link",
     "trade_qr_token": "whoever has the link",
     "qr_visit": "whoever has the cookie",
@@ -111,7 +112,6 @@ OWN: dict[str, dict[str, Any]] = {
     "retry_job": {"job": "job_$x_failed"},
     "why_not_retried": {"job": "job_$x_failed"},
     "replace_secret": {"signature": "v1"},
-    "insert_jobs": {"contents": [b"new"], "keys": ["new"]},
     "switch_endpoint": {"status": "paused"},
     "put_bootstrap_key": {"hash": b"another hash"},
     "put_bootstrap_endpoint": {"secret": b"s"},

@@ -3,11 +3,12 @@ import itertools
 import logging
 from datetime import UTC, datetime, timedelta, timezone
 
+import httpx2
 import psycopg
 import pytest
 from fixtures_api import api, client_of, new_account, rows, running
 from fixtures_lanes import AS, add_jobs, add_worker
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Identifier
 
 from api.sending.send_request import SendRequest
 from sql.database import Database
@@ -56,7 +57,7 @@ async def test_equal_requests_are_two_jobs_when_deduplication_is_off_or_long_ago
         await new_account(client)
         batch = await client.post("/send/batch", json={"jobs": [order, order]})
         assert len({item["jobId"] for item in batch.json()["items"]}) == 2
-    await rows(database, "update jobs set created_at = now() - interval '11 seconds' returning id")
+    await rows(database, "update recent_contents set created_at = now() - interval '11 seconds' returning job_id")
     async with api(database_url) as client:
         answer = await client.post("/send", json=order)
     assert "idempotent-replayed" not in answer.headers
@@ -88,7 +89,9 @@ async def test_a_repeated_request_whose_time_has_passed_is_still_the_same(
         await new_account(client)
         await client.post("/send", json=order)
         hashed = SendRequest.model_validate(order | {"sendAt": past}).content
-        await rows(database, SQL("update jobs set content_hash = {} returning id").format(hashed))
+        for table, column in (("jobs", "id"), ("job_keys", "job_id")):
+            change = SQL("update {} set content_hash = {} returning {}")
+            await rows(database, change.format(Identifier(table), hashed, Identifier(column)))
         again = await client.post("/send", json=order | {"sendAt": past})
     assert (again.status_code, again.headers["idempotent-replayed"]) == (202, "true")
 
@@ -290,11 +293,14 @@ async def test_connections_that_break_never_leave_a_202_without_its_row(database
                 for _ in range(20):
                     await connection.execute(kill, [connection.info.backend_pid])
 
-        sends = (
-            client.post("/send", json={"phone": PHONE, "message": "Hello", "idempotencyKey": f"k{number}"})
-            for number in range(150)
-        )
-        answers, _ = await asyncio.gather(asyncio.gather(*sends), breaking())
+        async def sending() -> list[httpx2.Response]:
+            answers: list[httpx2.Response] = []
+            for wave in range(30):
+                orders = ({"phone": PHONE, "message": "Hello", "idempotencyKey": f"k{wave}_{n}"} for n in range(5))
+                answers += await asyncio.gather(*(client.post("/send", json=order) for order in orders))
+            return answers
+
+        answers, _ = await asyncio.gather(sending(), breaking())
     assert {answer.status_code for answer in answers} <= {202, 503}
     assert all("retry-after" in answer.headers for answer in answers if answer.status_code == 503)
     promised = {answer.json()["jobId"] for answer in answers if answer.status_code == 202}

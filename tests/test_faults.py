@@ -114,9 +114,9 @@ async def _stop_and_start(folder: Path) -> None:
         await it.client.wait_up(60)
         last = await it.send(account, "15553330001", "the last", idempotencyKey="last")
         assert (await it.ended(last, 60))["sentAt"]
-        rows = {
-            row["key"] for row in await it.database.all("jobs_of_keys", org="org_default", keys=[*accepted, "last"])
-        }
+        async with it.database.transaction() as tx:
+            cursor = await tx.connection.execute("select key from jobs where key = any (%s)", [[*accepted, "last"]])
+            rows = {key for (key,) in await cursor.fetchall()}
         assert rows == {*accepted, "last"}, "a 202 was answered for what is not in the table"
         await wait_sent(it, len(rows))
         assert len(await it.received("15553330001")) == len(rows)

@@ -135,6 +135,7 @@ ALLOWED = {
     "purge_endpoints": UPKEEP,
     "purge_accounts": UPKEEP,
     "purge_tokens": UPKEEP,
+    "purge_contents": UPKEEP,
     "purge_signatures": UPKEEP,
     "purge_secrets": UPKEEP,
     "purge_api_processes": UPKEEP,

@@ -3,19 +3,25 @@
 import logging
 
 import pytest
-from fixtures_api import api, new_account, rows
+from fixtures_api import api, new_account, rows, settings
 from fixtures_history import run
 from fixtures_lanes import add_jobs, add_lanes
 from fixtures_postgres import ALL_ROWS
 
+from api.sending.enqueue import Accepted, Order
+from api.sending.send_request import SendRequest
+from errors import NotFound
 from sql.database import Database
-from sql.ids import new_id
 from tasks.upkeep import Upkeep
+from wiring.api import make_acceptance
 
 PHONE = "15551230001"
 #: what breaks one reference of one row, and what the query then names
 BREAKS = {
     "jobs": "update jobs set account_id = 'acc_none' where id = %s",
+    "jobs without key": "delete from job_keys where job_id = %s",
+    "job_keys": "insert into job_keys (org_id, key_hash, job_id, content_hash, created_at)"
+    " select org_id, 'x', 'job_none', '', created_at from jobs where id = %s",
     "outbox": "update outbox set account_id = 'acc_none' where job_id = %s",
     "deliveries": "update deliveries set endpoint_id = 'whe_none'"
     " where event_id in (select id from outbox where job_id = %s)",
@@ -29,7 +35,9 @@ MADE = """
     insert into endpoints (id, org_id, url, events, secret) values ('whe_1', 'org_default', 'http://x', '{*}', '');
     select record_event(org_id, 'X', '{}', id, account_id, 1) from jobs;
     insert into attempts (org_id, delivery_id, endpoint_id, number) select org_id, id, endpoint_id, 1 from deliveries;
-    update jobs set created_at = now() - interval '10 minutes';
+    update jobs set created_at = now() - interval '10 minutes', key = 'k';
+    insert into job_keys (org_id, key_hash, job_id, content_hash)
+    select org_id, sha256('k'), id, content_hash from jobs;
     update attempts set created_at = now() - interval '10 minutes';
     update outbox set created_at = now() - interval '10 minutes';
     update deliveries set event_at = outbox.created_at from outbox where outbox.id = event_id
@@ -62,7 +70,7 @@ async def test_upkeep_names_a_row_that_lacks_its_parent(
     assert table in said.rows[0]  # type: ignore[attr-defined]
     await upkeep.run_once()
     assert len(caplog.records) == 1, "each run looks at what has come since the last one"
-    await run(database, "truncate jobs, outbox, deliveries, attempts")
+    await run(database, "truncate jobs, job_keys, outbox, deliveries, attempts")
     await run(database, "delete from lane_depth")
 
 
@@ -70,10 +78,9 @@ async def test_a_job_is_accepted_only_for_an_account_of_its_org(database_url: st
     async with api(database_url) as client:
         account = await new_account(client, "a")
     await run(database, "insert into orgs (org_id, name) values ('org_b', 'B')")
-    order = {
-        "ids": [new_id("job_")], "accounts": [account], "keys": ["k"], "contents": [b"c"], "phones": [PHONE],
-        "messages": ["Hi"], "priorities": [0], "metadata": [None], "send_at": [None], "expires_at": [None],
-        "ttl": "1 day", "request": None,
-    }  # fmt: skip
-    assert await database.all("insert_jobs", org="org_b", **order) == []
-    assert len(await database.all("insert_jobs", org="org_default", **order)) == 1
+    await database.all("create_key", id="key_b", org="org_b", name="b", hash=b"b", signing_secret=None)
+    acceptance = make_acceptance(settings(), database)
+    request = SendRequest.model_validate({"phone": PHONE, "message": "Hi", "account": account})
+    (refused, accepted) = await acceptance.accept([Order(request, key, "") for key in ("key_b", "key_bootstrap")])
+    assert isinstance(refused, NotFound)
+    assert isinstance(accepted, Accepted)

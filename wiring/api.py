@@ -1,5 +1,6 @@
 """The API, put together from the settings."""
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -18,6 +19,8 @@ from api.http.key_cache import KeyCache
 from api.http.rate_limit import RateLimit
 from api.operator import bootstrap
 from api.operator.heartbeat import Heartbeat
+from api.sending.enqueue import Acceptance
+from api.sending.flush import Flusher
 from crypto import Sealer, hash_key
 from errors import SettingsWrong
 from resolver import Resolver
@@ -51,26 +54,41 @@ def create_app(
     `process` is its id in Postgres. Its lifespan raises SettingsWrong for faults that only the database shows.
     """
     context = make_context(settings, database)
+    fatal = asyncio.Event()
+    flusher = Flusher(make_acceptance(settings, database), fatal)
     heartbeat = Heartbeat(
         database,
         process or new_id("api_"),
         f"{socket.gethostname()}:{os.getpid()}",
         context.version,
         context.sealer.fingerprints,
+        fatal=fatal,
     )
 
     @contextlib.asynccontextmanager
     async def kept() -> AsyncIterator[None]:
-        async with database, heartbeat.kept(), bootstrap.kept(context, _bootstrap(settings)):
+        async with database, heartbeat.kept(), bootstrap.kept(context, _bootstrap(settings)), flusher.kept():
             yield
 
     made = app.create_app(context, kept, mounts)
     made.state.heartbeat = heartbeat
+    made.state.flusher = flusher
+    made.state.fatal = fatal
     return made
 
 
+def make_acceptance(settings: Settings, database: Database) -> Acceptance:
+    """Return what accepts orders, of requests and others."""
+    return Acceptance(
+        database,
+        ttl=timedelta(seconds=settings.job_ttl_seconds),
+        dedupe=timedelta(seconds=settings.dedupe_seconds),
+        max_queued=settings.max_queued,
+    )
+
+
 def make_context(settings: Settings, database: Database) -> Context:
-    """Return the context of the handlers; with it jobs can also be accepted outside a request. Raises SettingsWrong."""
+    """Return the context of the handlers. Raises SettingsWrong."""
     if settings.encryption_key is None:
         raise SettingsWrong("ENCRYPTION_KEY must be set")
     return Context(
@@ -82,7 +100,6 @@ def make_context(settings: Settings, database: Database) -> Context:
         schema_state=Cached(partial(database.all, "schema_state"), PROBES_SHARE),
         keys=KeyCache(partial(_find_key, database)),
         rate_limit=RateLimit(settings.rate_limit_per_minute, settings.requests_of_an_org, settings.trust_proxy_hops),
-        max_queued=settings.max_queued,
         production=settings.production,
         proxied=settings.trust_proxy_hops > 0,
         admin=hash_key(settings.admin_key.get_secret_value()) if settings.admin_key else None,
@@ -90,7 +107,6 @@ def make_context(settings: Settings, database: Database) -> Context:
         addresses=settings.addresses,
         resolver=Resolver(),
         job_ttl=timedelta(seconds=settings.job_ttl_seconds),
-        dedupe=timedelta(seconds=settings.dedupe_seconds),
         pace=pace_limits(settings),
     )
 

@@ -29,8 +29,6 @@ class Context:
     keys: KeyCache
     sealer: Sealer
     rate_limit: RateLimit
-    #: messages of one account that may wait; 0 is no bound
-    max_queued: int
     production: bool
     #: whether a reverse proxy is in front (TRUST_PROXY_HOPS is above 0)
     proxied: bool
@@ -42,8 +40,6 @@ class Context:
     resolver: Resolver
     #: a job without expiresAt expires so long after sendAt
     job_ttl: timedelta
-    #: equal requests without idempotency key within this time are one job
-    dedupe: timedelta
     #: the limits of every account whose pace is switched on
     pace: PaceLimits
     #: time zones that Postgres was seen to know: to look for one it reads its whole directory of zones

@@ -1,36 +1,61 @@
-"""Acceptance of requests to send: repeats are one job, a batch is one transaction, and lanes are woken last."""
+"""Acceptance of orders: many of any org in one statement, each with its own outcome; then their lanes are woken."""
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
 
-from api.http.auth import Caller
-from api.http.context import Context
-from api.http.middleware import request_id
-from api.sending.admission import NewJob, admit
+from api.http.validators import minified
+from api.sending.refusals import REFUSALS, Refused
 from api.sending.send_request import SendRequest
-from errors import IdempotencyKeyReused, RequestError
-from sql.database import Transaction
+from errors import DatabaseBusy, DatabaseError, IdempotencyKeyReused, RequestError
+from sql.database import RETRY_AFTER, Database
+from sql.ids import new_id
 
-BUCKETS = 128  # advisory locks for all contents: few, since Postgres's lock table is small
-
-#: Identity of a request: its key, else its content's hash, else (DEDUPE_SECONDS is 0) its place in the batch.
-Name = str | bytes | int
+ROUNDS = 3  # times that an order is tried whose name an order had that was refused in the same statement
+AGAIN = "again"  # the outcome of such an order
 
 
 @dataclass(frozen=True)
-class KnownJob:
-    """The job that a request became."""
+class Order:
+    """A request to send, and the key that it was made with."""
 
-    id: str
-    key: str | None
-    content_hash: bytes
-    state: str
+    request: SendRequest
+    #: of the API key, from which Postgres takes the org
+    key_id: str
+    #: of the HTTP request
+    request_id: str
+    #: to be spent, for a key whose requests are signed
+    signature: bytes | None = None
+    id: str = field(default_factory=lambda: new_id("job_"))
+
+    @cached_property
+    def row(self) -> str:
+        """The order as door.accept takes it, in JSON: for so many columns far faster than arrays."""
+        request = self.request
+        columns = {
+            "api_key": self.key_id,
+            "id": self.id,
+            "account": request.account,
+            "key": request.idempotency_key,
+            "content": f"\\x{request.content.hex()}",
+            "phone": request.phone,
+            "message": request.message,
+            "priority": int(request.priority == "high"),
+            "metadata": None if request.metadata is None else minified(request.metadata),
+            "send_at": request.send_at and request.send_at.isoformat(),
+            "expires_at": request.expires_at and request.expires_at.isoformat(),
+            "request": self.request_id,
+            "signature": self.signature and f"\\x{self.signature.hex()}",
+        }
+        return json.dumps(columns, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """The answer to a request that is a job now, or was one already."""
+    """The answer to an order that is a job now, or was one already."""
 
     job_id: str
     status: str
@@ -40,98 +65,75 @@ class Accepted:
 Answer = Accepted | RequestError
 
 
-async def accept(context: Context, caller: Caller, requests: Sequence[SendRequest]) -> list[Answer]:
-    """Return an answer for each request, in order, once all accepted ones are committed."""
-    return await caller.database.transact(lambda tx: _accept(context, tx, caller.org, requests))
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an order: the columns that door.accept returns."""
+
+    outcome: str
+    job: str
+    state: str
+    content: bytes
+    account: str | None
+    #: whether its lane is open, and it is due
+    wake: bool | None
+    now: datetime
 
 
-async def _accept(context: Context, tx: Transaction, org: str, requests: Sequence[SendRequest]) -> list[Answer]:
-    names = [_name(request, place, by_content=bool(context.dedupe)) for place, request in enumerate(requests)]
-    await _lock(tx, org, names)
-    known = await _look_up(context, tx, names)
-    # Keys come first, before account, times and limits: a repeated request is answered as the first one was.
-    fresh: dict[Name, SendRequest] = {}
-    for name, request in zip(names, requests, strict=True):
-        if name not in known:
-            fresh.setdefault(name, request)
-    decided = await admit(context, tx, fresh)
-    admitted = {name: found for name, found in decided.items() if isinstance(found, NewJob)}
-    ours = await _insert(context, tx, admitted)
-    known |= await _look_up(context, tx, admitted.keys() - ours.keys())
-    await _wake(tx, admitted, ours)
+@dataclass(frozen=True)
+class Acceptance:
+    """Accepts orders."""
 
-    def answer(name: Name, request: SendRequest) -> Answer:
-        if name in known:
-            return _repeated(request, known[name])
-        if fresh[name].content != request.content:
-            return IdempotencyKeyReused()
-        found = decided[name]
-        if isinstance(found, RequestError):
-            return found
-        # The one answer that must never be wrong: 202 for a job that no row holds.
-        if name not in ours:
-            raise RuntimeError("An accepted job was neither inserted nor found.")
-        return Accepted(found.request.idempotency_key or found.id, "queued", replayed=fresh[name] is not request)
+    #: without a scope: each order has the org of its key
+    database: Database
+    #: a job without expiresAt expires so long after sendAt
+    ttl: timedelta
+    #: equal orders without idempotency key within this time are one job
+    dedupe: timedelta
+    #: messages of one account that may wait; 0 is no bound
+    max_queued: int
 
-    return [answer(name, request) for name, request in zip(names, requests, strict=True)]
+    async def accept(self, orders: Sequence[Order]) -> list[Answer]:
+        """Return an answer for each order, in order, once all accepted ones are committed. Raises DatabaseError."""
+        answers: dict[int, Answer] = {}
+        left = list(range(len(orders)))
+        for _ in range(ROUNDS):
+            outcomes = await self.insert([orders[place] for place in left])
+            await self.wake(outcomes)
+            for place, outcome in zip(left, outcomes, strict=True):
+                if outcome.outcome != AGAIN:
+                    answers[place] = self.answer(orders[place], outcome)
+            left = [place for place in left if place not in answers]
+            if not left:
+                break
+        busy = DatabaseBusy(retry_after=RETRY_AFTER[DatabaseBusy])
+        return [answers.get(place, busy) for place in range(len(orders))]
 
+    async def insert(self, orders: Sequence[Order]) -> list[Outcome]:
+        """Return what has become of each order, once that is committed. Raises DatabaseError, psycopg.Error."""
+        given = f"[{','.join(order.row for order in orders)}]"
+        return await self.database.read(
+            Outcome, "accept", orders=given, ttl=self.ttl, within=self.dedupe, most=self.max_queued
+        )
 
-def _name(request: SendRequest, place: int, *, by_content: bool) -> Name:
-    return request.idempotency_key or (request.content if by_content else place)
+    async def wake(self, outcomes: Sequence[Outcome]) -> None:
+        """Wake the lanes of what was accepted and is due.
 
+        If that fails, the marks that were committed with the messages wake them a second later.
+        """
+        if lanes := {outcome.account for outcome in outcomes if outcome.account and outcome.wake}:
+            with suppress(DatabaseError):
+                await self.database.all("wake_accepted", lanes=sorted(lanes))
 
-def _repeated(request: SendRequest, job: KnownJob) -> Answer:
-    if request.content != job.content_hash:
-        return IdempotencyKeyReused()
-    return Accepted(job.key or job.id, job.state, replayed=True)
-
-
-async def _lock(tx: Transaction, org: str, names: Iterable[Name]) -> None:
-    """Serialise equal requests without a key; sorted, so that two batches never deadlock."""
-    contents = (name for name in names if isinstance(name, bytes))
-    buckets = {hashlib.sha256(org.encode() + content).digest()[0] % BUCKETS for content in contents}
-    if buckets:
-        await tx.all("lock_contents", buckets=sorted(buckets))
-
-
-async def _look_up(context: Context, tx: Transaction, names: Iterable[Name]) -> dict[Name, KnownJob]:
-    keys = [name for name in names if isinstance(name, str)]
-    contents = [name for name in names if isinstance(name, bytes)]
-    found: dict[Name, KnownJob] = {}
-    if keys:
-        found |= {job.key or job.id: job for job in await tx.read(KnownJob, "jobs_of_keys", keys=keys)}
-    if contents:
-        jobs = await tx.read(KnownJob, "jobs_of_contents", contents=contents, within=context.dedupe)
-        found |= {job.content_hash: job for job in jobs}
-    return found
-
-
-async def _insert(context: Context, tx: Transaction, jobs: Mapping[Name, NewJob]) -> dict[Name, bool]:
-    """Insert the jobs; return the names of those that did not exist yet, and whether each is due now."""
-    if not jobs:
-        return {}
-    rows = list(jobs.values())
-    inserted = await tx.all(
-        "insert_jobs",
-        ids=[row.id for row in rows],
-        accounts=[row.sender.id for row in rows],
-        keys=[row.request.idempotency_key for row in rows],
-        contents=[row.request.content for row in rows],
-        phones=[row.request.phone for row in rows],
-        messages=[row.request.message for row in rows],
-        priorities=[int(row.request.priority == "high") for row in rows],
-        metadata=[row.metadata for row in rows],
-        send_at=[row.request.send_at for row in rows],
-        expires_at=[row.request.expires_at for row in rows],
-        ttl=context.job_ttl,
-        request=request_id.get(),
-    )
-    due = {row["id"]: bool(row["due"]) for row in inserted}
-    return {name: due[found.id] for name, found in jobs.items() if found.id in due}
-
-
-async def _wake(tx: Transaction, jobs: Mapping[Name, NewJob], ours: Mapping[Name, bool]) -> None:
-    """Wake the open lanes with due jobs. Must be the last statement: a conflicting one waits for our commit."""
-    lanes = {jobs[name].sender.id for name, due in ours.items() if due and jobs[name].sender.open}
-    if lanes:
-        await tx.all("wake_own", lanes=sorted(lanes))
+    def answer(self, order: Order, outcome: Outcome) -> Answer:
+        """Return the answer that tells the outcome of an order."""
+        name = order.request.idempotency_key
+        match outcome.outcome:
+            case "queued":
+                return Accepted(name or outcome.job, outcome.state, replayed=False)
+            case "known" if outcome.content == order.request.content:
+                return Accepted(name or outcome.job, outcome.state, replayed=True)
+            case "known":
+                return IdempotencyKeyReused()
+            # The one answer that must never be wrong: 202 for a job that no row holds. Anything else raises KeyError.
+            case refusal:
+                return REFUSALS[refusal](Refused(order.request, outcome.account, outcome.now, self.max_queued))

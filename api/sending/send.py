@@ -6,13 +6,14 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.http.auth import permit
-from api.http.context import of
+from api.http.auth import authenticate, permit
 from api.http.json_body import KIB, check, read
+from api.http.middleware import request_id
 from api.http.models import Model, Shown
 from api.http.operations import Operation
 from api.http.problems import ItemRefused
-from api.sending.enqueue import Accepted, Answer, accept
+from api.sending.enqueue import Accepted, Answer, Order
+from api.sending.flush import flusher_of
 from api.sending.send_request import SendRequest
 from errors import IdempotencyKeyReused, QueueFull, RequestError
 
@@ -55,9 +56,11 @@ async def send(request: Request) -> Response:
     job: the answer is 202 with the job's present status and the header `idempotent-replayed: true`. With other content
     it is refused (`idempotency_key_reused`). Without a key, equal requests within `DEDUPE_SECONDS` (10) are one job.
     """
-    caller = await permit(request)
+    flusher = flusher_of(request)
+    caller, signature = await authenticate(request)
+    flusher.admit(caller.org)
     wanted = await read(request, SendRequest)
-    [answer] = await accept(of(request), caller, [wanted])
+    answer = await flusher.accept(caller.org, Order(wanted, caller.key_id, request_id.get(), signature))
     if isinstance(answer, RequestError):
         raise answer
     receipt = SendReceipt(status=answer.status, job_id=answer.job_id)
@@ -73,8 +76,8 @@ async def send_batch(request: Request) -> Response:
     caller = await permit(request)
     batch = await read(request, SendBatch)
     checked = [_checked(item) for item in batch.jobs]
-    valid = [item for item in checked if isinstance(item, SendRequest)]
-    answers = iter(await accept(of(request), caller, valid))
+    orders = [Order(item, caller.key_id, request_id.get()) for item in checked if isinstance(item, SendRequest)]
+    answers = iter(await flusher_of(request).acceptance.accept(orders) if orders else [])
     items = [_item(next(answers) if isinstance(item, SendRequest) else item) for item in checked]
     return SendBatchResult(items=items).answer()
 

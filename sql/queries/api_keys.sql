@@ -32,3 +32,6 @@ order by created_at, id
 
 -- name: revoke_key
 update api_keys set revoked_at = now() where id = %(id)s and revoked_at is null returning id
+
+-- name: key_of_org
+select id from api_keys where org_id = %(org)s and revoked_at is null order by created_at, id limit 1

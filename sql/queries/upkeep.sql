@@ -4,6 +4,10 @@ select ensure_partitions()
 -- name: drop_old_partition
 select partition, dropped from drop_old_partition(now() - %(days)s * interval '1 day')
 
+-- name: forget_keys
+select read, last_org, last_key
+from forget_keys(now() - %(days)s * interval '1 day', %(after_org)s, %(after_key)s, %(most)s)
+
 -- name: database_time
 select now() as now
 
@@ -22,8 +26,8 @@ limit %(most)s
 select recount_depth(%(lane)s) as missed
 
 -- name: broken_references
--- Rows of a period whose account, endpoint, event or delivery is missing or of another org: there must be none. These four tables
--- have no foreign keys. A delivery outlives its event, and is looked at with it; an open one must have it.
+-- Rows of a period whose account, endpoint, event, delivery, job or key is missing or of another org: there must be none. These
+-- tables have no foreign keys. A delivery outlives its event, and is looked at with it; an open one must have it.
 with events as materialized (
     select id, created_at, org_id, account_id from outbox where created_at >= %(since)s and created_at < %(until)s
 )
@@ -31,6 +35,16 @@ select 'jobs' as "table", jobs.id
 from jobs
 left join accounts on accounts.id = account_id and accounts.org_id = jobs.org_id
 where jobs.created_at >= %(since)s and jobs.created_at < %(until)s and accounts.id is null
+union all
+select 'jobs', jobs.id
+from jobs
+left join job_keys on job_keys.org_id = jobs.org_id and key_hash = sha256(convert_to(key, 'UTF8')) and job_id = jobs.id
+where key is not null and jobs.created_at >= %(since)s and jobs.created_at < %(until)s and job_id is null
+union all
+select 'job_keys', job_id
+from job_keys
+where created_at >= %(since)s and created_at < %(until)s
+  and not exists (select from jobs where id = job_id) and not exists (select from jobs_history where id = job_id)
 union all
 select 'outbox', events.id
 from events
@@ -83,7 +97,10 @@ with old as materialized (
     limit %(most)s
     for update skip locked
 ), gone as (
-    delete from jobs using old where jobs.id = old.id returning jobs.id
+    delete from jobs using old where jobs.id = old.id returning jobs.id, org_id, key
+), forgotten as (
+    delete from job_keys using gone
+    where job_keys.org_id = gone.org_id and key_hash = sha256(convert_to(gone.key, 'UTF8')) and job_id = gone.id
 )
 select count(*) as rows from gone
 
@@ -98,7 +115,10 @@ with old as materialized (
     delete from jobs_history using old
     where jobs_history.id = old.id and jobs_history.ended_at = old.ended_at
       and jobs_history.ended_at < now() - %(days)s * interval '1 day'
-    returning jobs_history.id
+    returning jobs_history.id, org_id, key
+), forgotten as (
+    delete from job_keys using gone
+    where job_keys.org_id = gone.org_id and key_hash = sha256(convert_to(gone.key, 'UTF8')) and job_id = gone.id
 )
 select count(*) as rows from gone
 
@@ -189,6 +209,10 @@ select purge('qr_tokens', 'created_at', now() - interval '1 day', %(most)s) as r
 -- name: purge_signatures
 -- A request older than 30 seconds is refused anyway, so these signatures cannot be replayed.
 select purge('request_signatures', 'created_at', now() - interval '2 minutes', %(most)s) as rows
+
+-- name: purge_contents
+-- DEDUPE_SECONDS is at most three days.
+select purge('recent_contents', 'created_at', now() - interval '3 days', %(most)s) as rows
 
 -- name: purge_secrets
 -- Old secrets whose time of signing beside a newer one is over.
