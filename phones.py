@@ -62,6 +62,7 @@ _PATTERNS = [
     )
     for twins in TWINS
 ]
+_CODES = tuple(twins.code for twins in TWINS)
 
 
 def forms(number: str) -> tuple[str, ...]:
@@ -76,6 +77,8 @@ def forms(number: str) -> tuple[str, ...]:
 
 def subscriber(number: str) -> str:
     """Return the form that is dialled today: the same for both forms of one subscriber, and for no other number."""
+    if not number.startswith(_CODES):
+        return number
     for twins, longer, shorter in _PATTERNS:
         found = (longer if twins.gone else shorter).fullmatch(number)
         if found:

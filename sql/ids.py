@@ -7,7 +7,9 @@ from typing import Literal
 #: Crockford's base32 in lower case: in ASCII order, so that ids sort as their numbers do.
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 RANDOM_BITS = 80  # after 48 bits of milliseconds, as in a ULID
-LENGTH = 26  # characters of 5 bits for 128 bits
+#: 26 characters of 5 bits for 128 bits, made two at a time: each message has two ids.
+PAIRS = [one + other for one in ALPHABET for other in ALPHABET]
+SHIFTS = range(120, -1, -10)
 
 
 #: All kinds of ids. Those of events (evt_) and deliveries (dlv_) are made in SQL.
@@ -32,4 +34,4 @@ Prefix = Literal[
 def new_id(prefix: Prefix) -> str:
     """Make an id such as `job_01ktq3w8…`."""
     number = time.time_ns() // 1_000_000 << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
-    return prefix + "".join(ALPHABET[number >> 5 * place & 31] for place in reversed(range(LENGTH)))
+    return prefix + "".join([PAIRS[number >> shift & 1023] for shift in SHIFTS])

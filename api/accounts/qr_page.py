@@ -96,14 +96,14 @@ async def follow_qr_page(request: Request) -> Response:
 
     It needs the cookie of that page.
     """
-    of(request).rate_limit.count_address(request)
+    of(request).rate_limit.count_client(request)
     return scene(await visited(request, request.cookies.get(COOKIE))).answer()
 
 
 async def _answered(request: Request, work: Callable[[Request, str], Awaitable[Response]]) -> Response:
     form = preferred(request, (*FORMS, HTML))
     try:
-        of(request).rate_limit.count_address(request)
+        of(request).rate_limit.count_client(request)
         answer = await work(request, form)
     except RequestError as error:
         answer = _refusal(error, form)

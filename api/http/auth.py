@@ -2,8 +2,8 @@
 
 import hmac
 import re
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from starlette.requests import Request
 
@@ -33,16 +33,17 @@ class Caller:
 
     key_id: str
     org: str
-    #: the database as this caller may see it: the only way to the rows of an org
-    database: Database
-    #: the same for lists, which may be slow
-    reading: Database
+    context: Context = field(repr=False)
 
-    @classmethod
-    def of(cls, context: Context, key_id: str, org: str) -> Self:
-        """Make it for a key."""
-        actor = f"key:{key_id}"
-        return cls(key_id, org, context.database.of(org, actor=actor), context.reading.of(org, actor=actor))
+    @cached_property
+    def database(self) -> Database:
+        """The database as this caller may see it: the only way to the rows of an org."""
+        return self.context.database.of(self.org, actor=f"key:{self.key_id}")
+
+    @cached_property
+    def reading(self) -> Database:
+        """The same for lists, which may be slow."""
+        return self.context.reading.of(self.org, actor=f"key:{self.key_id}")
 
 
 async def permit(request: Request) -> Caller:
@@ -60,25 +61,27 @@ async def authenticate(request: Request) -> tuple[Caller, bytes | None]:
     Raises Unauthorized, TooManyRequests, EncryptionKeyMissing, DatabaseBusy.
     """
     context = of(request)
-    context.rate_limit.check_address(request)
+    limits = context.rate_limit
+    address = limits.address_of(request)
+    limits.check_address(address)
     key = await context.keys.get(hash_key(request.headers.get("x-api-key", "")))
     if key is None:
-        context.rate_limit.count_address(request)
+        limits.count_address(address)
         raise Unauthorized
     bind_more(key_id=key.id, org=key.org)
     # The key first, then the org: what one has too much does not count for the others behind it.
-    context.rate_limit.count_key(key.id)
-    context.rate_limit.count_org(key.org)
-    context.rate_limit.count_address(request)
+    limits.count_key(key.id)
+    limits.count_org(key.org)
+    limits.count_address(address)
     sealed = None if request.method in READING else key.signing_secret
     signature = await _signature(context, request, key, sealed) if sealed else None
-    return Caller.of(context, key.id, key.org), signature
+    return Caller(key.id, key.org, context), signature
 
 
 async def permit_admin(request: Request) -> None:
     """Require ADMIN_KEY, which acts for no single org. Raises Unauthorized, Forbidden, TooManyRequests."""
     context = of(request)
-    context.rate_limit.count_address(request)
+    context.rate_limit.count_client(request)
     check_admin(request, context.admin)
     bind_more(key_id=ADMIN)
 

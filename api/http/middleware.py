@@ -6,7 +6,6 @@ import time
 from contextvars import ContextVar
 
 from starlette.datastructures import Headers as ReadHeaders
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.problems import internal
@@ -41,7 +40,8 @@ class ResponseHeaders:
 
     def __init__(self, app: ASGIApp, *, production: bool) -> None:
         self._app = app
-        self._headers = SECURITY | (HSTS if production else {})
+        headers = SECURITY | (HSTS if production else {})
+        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, adding headers to its answer where it has none of its own."""
@@ -50,7 +50,7 @@ class ResponseHeaders:
             return
         given = ReadHeaders(scope=scope).get("x-request-id", "")
         token = request_id.set(given if SANE.fullmatch(given) else new_id("req_"))
-        answer = _Answer(send, self._headers | {"x-request-id": request_id.get()})
+        answer = _Answer(send, [*self._headers, (b"x-request-id", request_id.get().encode())])
         began = time.perf_counter()
         with bind(request_id=request_id.get()):
             try:
@@ -68,7 +68,7 @@ class ResponseHeaders:
 class _Answer:
     """Wraps `send` for one answer: adds the headers and remembers the status."""
 
-    def __init__(self, send: Send, headers: dict[str, str]) -> None:
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
         self._send = send
         self._headers = headers
         #: 0 until the answer begins
@@ -81,7 +81,6 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            for name, value in self._headers.items():
-                headers.setdefault(name, value)
+            own = {name for name, _ in message["headers"]}  # in lower case, as ASGI has them
+            message["headers"] += [header for header in self._headers if header[0] not in own]
         await self._send(message)

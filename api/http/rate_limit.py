@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from starlette.requests import Request
@@ -64,15 +65,23 @@ class RateLimit:
         self._qr_tokens = Buckets(QR_TOKENS_PER_HOUR, 3600.0)
         self._proxies = proxies
 
-    def check_address(self, request: Request) -> None:
-        """Raise TooManyRequests if a request of its client's address would be too many; count nothing."""
-        if self._per_minute:
-            _refuse(self._addresses.wait(self._address(request)), self._per_minute, "this address")
+    def address_of(self, request: Request) -> str:
+        """Return the client's address, as it is counted."""
+        return client_address(request, self._proxies)
 
-    def count_address(self, request: Request) -> None:
-        """Count a request for its client's address; raises TooManyRequests."""
+    def check_address(self, address: str) -> None:
+        """Raise TooManyRequests if a request of a client's address would be too many; count nothing."""
         if self._per_minute:
-            _refuse(self._addresses.take(self._address(request)), self._per_minute, "this address")
+            _refuse(self._addresses.wait(address), self._per_minute, "this address")
+
+    def count_address(self, address: str) -> None:
+        """Count a request for a client's address; raises TooManyRequests."""
+        if self._per_minute:
+            _refuse(self._addresses.take(address), self._per_minute, "this address")
+
+    def count_client(self, request: Request) -> None:
+        """Count a request for its client's address; raises TooManyRequests."""
+        self.count_address(self.address_of(request))
 
     def count_key(self, key_id: str) -> None:
         """Count a request of a key; raises TooManyRequests."""
@@ -86,12 +95,9 @@ class RateLimit:
 
     def count_qr_token(self, request: Request) -> None:
         """Count a token for the page /qr that this client's address makes; raises TooManyRequests."""
-        if wait := self._qr_tokens.take(self._address(request)):
+        if wait := self._qr_tokens.take(self.address_of(request)):
             detail = f"More than {QR_TOKENS_PER_HOUR} tokens an hour of this address."
             raise TooManyRequests(detail, retry_after=max(1, math.ceil(wait)))
-
-    def _address(self, request: Request) -> str:
-        return client_address(request, self._proxies)
 
 
 def _refuse(wait: float, most: int, whose: str) -> None:
@@ -110,16 +116,18 @@ def client_address(request: Request, proxies: int) -> str:
     lines = request.headers.getlist("x-forwarded-for")
     hops = [hop for line in lines for hop in line.split(",")][-proxies:] if proxies else []
     peer = request.client.host if request.client else ""
-    seen, *nearer = [_address(hop) for hop in (*hops, peer)]
-    if seen is not None:
-        return _counted(seen)
-    by = next((address for address in nearer if address is not None), None)
+    seen, *nearer = (*hops, peer)
+    if (counted := _counted(seen)) is not None:
+        return counted
+    by = next((address for address in map(_address, nearer) if address is not None), None)
     return f"unknown, by {by}" if by is not None else "local"
 
 
-def _counted(address: IPv4Address | IPv6Address) -> str:
-    if isinstance(address, IPv4Address):
-        return str(address)
+@lru_cache(maxsize=10_000)  # clients come again
+def _counted(entry: str) -> str | None:
+    address = _address(entry)
+    if not isinstance(address, IPv6Address):
+        return None if address is None else str(address)
     # All hosts on a link share the prefix fe80::/64 (RFC 4291, 2.5.6), so each address counts by itself.
     ignored = 0 if address.is_link_local else 128 - IPV6_PREFIX
     return str(IPv6Address(int(address) >> ignored << ignored))

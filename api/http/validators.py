@@ -34,6 +34,8 @@ FULL_WIDTH = {wide: wide - 0xFF01 + 0x21 for wide in range(0xFF01, 0xFF5F)}
 
 def _unpasted(text: str) -> str:
     """Return the digits of a number as it was typed or pasted: with direction marks or in full-width digits too."""
+    if len(text) <= LONGEST_PHONE and text.isascii() and text.isdecimal():
+        return text  # as programs write it
     wanted = f"must be a phone number with its country code, such as 15551234567, not {shown(text)}"
     if len(text) > LONGEST_PHONE:
         raise ValueError(wanted)

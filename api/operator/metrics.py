@@ -32,7 +32,7 @@ async def show_metrics(request: Request) -> Response:
     They want `ADMIN_KEY` in `x-admin-key`, except from this machine while no proxy is in between.
     """
     context = of(request)
-    context.rate_limit.count_address(request)
+    context.rate_limit.count_client(request)
     admit(request, context.admin, proxied=context.proxied)
     async with context.reading.transaction() as tx:
         waiting = await tx.all("waiting_deliveries", most=MOST_COUNTED)

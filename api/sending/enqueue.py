@@ -14,6 +14,7 @@ from errors import DatabaseBusy, DatabaseError, IdempotencyKeyReused, RequestErr
 from sql.database import RETRY_AFTER, Database
 from sql.ids import new_id
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 ROUNDS = 3  # times that an order is tried whose name an order had that was refused in the same statement
 AGAIN = "again"  # the outcome of such an order
 
@@ -50,7 +51,7 @@ class Order:
             "request": self.request_id,
             "signature": self.signature and f"\\x{self.signature.hex()}",
         }
-        return json.dumps(columns, ensure_ascii=False)
+        return _encode(columns)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from api.http.models import Model
 from api.http.validators import Key, Message, Metadata, Moment, Phone
 from phones import subscriber
 
+_encode = json.JSONEncoder(sort_keys=True).encode
+
 
 class SendRequest(Model):
     """One message to be sent."""
@@ -50,4 +52,4 @@ class SendRequest(Model):
         """SHA-256 of all given fields except the key, normalised: equal requests have equal content."""
         fields = self.model_dump(mode="json", exclude={"idempotency_key"})
         fields["phone"] = subscriber(self.phone)
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()
+        return hashlib.sha256(_encode(fields).encode()).digest()
