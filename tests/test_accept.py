@@ -196,6 +196,16 @@ async def test_the_names_of_jobs_that_are_inserted_by_hand_are_known(
     assert told(await acceptance.accept([keyed, bare])) == ["again a", "again job_2"]
 
 
+async def test_a_name_whose_job_an_older_version_has_deleted_is_free(
+    acceptance: Acceptance, database: Database
+) -> None:
+    orders = [order(idempotencyKey="a"), order(idempotencyKey="b"), order()]
+    await acceptance.accept(orders)
+    await run(database, "delete from jobs where key is distinct from 'b'")
+    again = [order(idempotencyKey="a"), order(idempotencyKey="b"), order()]
+    assert told(await acceptance.accept(again)) == ["a", "again b", again[2].id]
+
+
 async def test_an_older_api_that_overlooked_an_equal_order_tries_again(
     acceptance: Acceptance, database: Database
 ) -> None:

@@ -1,5 +1,6 @@
 """The code of before goes on beside this one, on the schema of this one, and takes over from it again."""
 
+import asyncio
 import io
 import os
 import shutil
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from fixtures_house import ROOT, Cluster, Program, cluster
+from fixtures_house import KEY, ROOT, Cluster, Program, cluster
 from fixtures_lanes import until, value
-from fixtures_postgres import with_database
+from fixtures_postgres import ALL_ROWS, with_database
 
 from bench.ports import held_ports
+from commands.client import Client
 from sql import schema
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.long]
@@ -99,6 +101,31 @@ async def test_a_worker_of_before_sends_beside_this_one_and_after_it(
         texts = [f"{when}, {account}" for when in ("beside", "upgraded", "rolled back") for account in (first, second)]
         assert await it.received("15556660001") == ["by the old one", *texts]
         assert await value(it.database, "select count(*) from deliveries where state = 'failed'") == 0
+
+
+async def test_the_same_keys_at_an_api_of_before_and_at_this_one_are_one_job_each(
+    database_url: str, tmp_path: Path, before: Path
+) -> None:
+    async with cluster(tmp_path, database_url, rate_limit_per_minute=0) as it:
+        (port,) = held_ports(1)
+        await it.start_from(before, "api", {"PORT": str(port)})
+        account = (await it.client.post("/accounts", {"name": "both", "transport": "sandbox"}))["id"]
+        async with Client(f"http://127.0.0.1:{port}", KEY) as old:
+            await old.wait_up(60)
+            order = {"account": account, "phone": "15556660001", "message": "Hello"}
+            orders = [{**order, "idempotencyKey": f"k{number}"} for number in range(1000)]
+            orders += [{**order, "message": f"{number}"} for number in range(20)]
+            limit = asyncio.Semaphore(16)
+
+            async def send(client: Client, body: dict[str, str]) -> str:
+                async with limit:
+                    return str((await client.post("/send", body))["jobId"])
+
+            both = [asyncio.gather(*(send(client, each) for each in orders)) for client in (old, it.client)]
+            by_old, by_new = await asyncio.gather(*both)
+        assert by_old == by_new
+        assert await value(it.database, "select count(*) from jobs") == len(orders)
+        assert await it.database.all("broken_references", **ALL_ROWS) == []
 
 
 def test_upkeep_of_before_finds_its_functions(database_url: str, before: Path) -> None:

@@ -128,7 +128,17 @@ begin
         from unnest(verdicts) as verdict;
         return;
     end if;
-    -- A statement of its own, which sees what others had committed when they let go of the name.
+    -- Statements of their own, which see what others had committed when they let go of the name. A name without a job was left
+    -- behind by an older version that deleted the job.
+    delete from job_keys using unnest(verdicts) as verdict
+    where verdict.outcome = 'held' and job_keys.org_id = verdict.org and job_keys.key_hash = verdict.key_hash
+      and not exists (select from jobs where id = job_keys.job_id)
+      and not exists (select from jobs_history where id = job_keys.job_id);
+    delete from recent_contents as recent using unnest(verdicts) as verdict
+    where verdict.outcome = 'held' and verdict.key_hash is null
+      and recent.org_id = verdict.org and recent.content_hash = verdict.content
+      and not exists (select from jobs where id = recent.job_id)
+      and not exists (select from jobs_history where id = recent.job_id);
     return query
     select case when verdict.outcome <> 'held' then verdict.outcome when jobs.state is null then 'again' else 'known' end,
            coalesce(holder.job_id, verdict.id), coalesce(jobs.state, 'queued'), coalesce(holder.content_hash, verdict.content),
