@@ -54,7 +54,7 @@ async def _canary(settings: Settings, account: str) -> str:
         key = await database.one("key_of_org", org=examined.org_id)
         if key is None:
             raise OperatorError(f"The org {examined.org_id} has no API key: make one (`postrider keys create`).")
-        (answer,) = await make_acceptance(settings, api).accept([Order(order, key["id"], "")])
+        (answer,) = await make_acceptance(settings, api).accept([Order(order, key["key_hash"], "")])
         if isinstance(answer, RequestError):
             raise OperatorError(f"The message was not accepted: {answer.detail}")
         async with progress.kept():

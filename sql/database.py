@@ -214,6 +214,7 @@ class Database:
         `admit` lets `most_waiting` callers wait for one in a burst (0 is any number), and a third of them after that.
         """
         self.url = url
+        self._role, self._name = role, name
         self._most_waiting = most_waiting
         self._pool = Pool(
             url,
@@ -243,6 +244,10 @@ class Database:
     def size(self) -> int:
         """How many connections it has at most."""
         return self._pool.max_size
+
+    def apart(self, size: int) -> "Database":
+        """Return another pool of `size` connections like these, for work that must not wait for what others do here."""
+        return Database(self.url, self._role, size=size, name=self._name)
 
     def of(self, org: str, accounts: Sequence[str] | None = None, actor: str = "") -> Self:
         """Return the same pool for a caller that acts for an org: its queries see the rows of that org and no others.

@@ -29,6 +29,7 @@ RECOUNTS = 10  # lanes of one run whose waiting messages are counted anew
 #: Rows are checked for their parents from this long before the first run on, a period a statement, and only once every
 #: transaction that may have written them has ended.
 CHECKED_FROM, CHECKED_AT_ONCE, UNFINISHED = timedelta(hours=1), timedelta(minutes=10), timedelta(minutes=1)
+SWEPT_PAGES = 100  # of one run, in which keys are looked for whose job is gone: ten million keys in a day and a half
 NAMED = 20  # rows without a parent that a line of the log names
 TURN = 300.0  # seconds of one run at most; half of them are pauses, for the work of others
 
@@ -65,6 +66,8 @@ class Upkeep:
     turn: float = TURN
     #: time and id of the last old event that was read; None before the first
     _place: tuple[datetime, str] | None = None
+    #: the last key that was looked at
+    _swept: tuple[str, bytes] = ("", b"")
     #: rows that were created before this have been checked for their parents
     _checked: datetime | None = None
 
@@ -80,6 +83,7 @@ class Upkeep:
         await _alone("fail_waiting", self.database.all("fail_waiting", endpoints=None, most=self.batch))
         await _alone("lanes_to_recount", self._recount(end))
         await _alone("broken_references", self._check_references(end))
+        await _alone("sweep_keys", self._sweep_keys(end))
         await self._rows(end)
 
     async def _recount(self, end: float) -> None:
@@ -111,7 +115,7 @@ class Upkeep:
 
     async def _drop_partitions(self, end: float) -> None:
         """Drop the partitions in which every row is over age, each in a transaction of its own."""
-        while self._goes_on(end) and await self._forget_keys(end):
+        while self._goes_on(end):
             rows = await self.database.all("drop_old_partition", days=self.retention_days)
             if dropped := [row["partition"] for row in rows if row["dropped"]]:
                 log.info(
@@ -126,17 +130,18 @@ class Upkeep:
                 )  # fmt: skip
             return
 
-    async def _forget_keys(self, end: float) -> bool:
-        """Delete the keys of the next partition to be dropped; return whether none is left."""
-        org = key = ""
-        while self._goes_on(end):
+    async def _sweep_keys(self, end: float) -> None:
+        """Go on through all idempotency keys, and delete those whose job is gone."""
+        for _ in range(SWEPT_PAGES):
+            if not self._goes_on(end):
+                return
             page = await self.database.one(
-                "forget_keys", days=self.retention_days, after_org=org, after_key=key, most=self.batch
+                "sweep_keys", after_org=self._swept[0], after_hash=self._swept[1], most=self.batch
             )
-            if page is None or not page["read"]:
-                return True
-            org, key = page["last_org"], page["last_key"]
-        return False
+            more = page is not None and page["read"] == self.batch
+            self._swept = (page["last_org"], page["last_hash"]) if page and more else ("", b"")
+            if not more:
+                return
 
     async def _rows(self, end: float) -> None:
         """Move and delete rows in rounds of one batch of each kind, so that a backlog of one kind blocks no other."""

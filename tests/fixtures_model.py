@@ -81,7 +81,7 @@ begin
         execute format('alter table %I alter column %I set default model.now()', place.table_name, place.column_name);
     end loop;
 end $$;
-alter function door.accept(json, interval, interval, bigint) set search_path = model, pg_catalog, public, pg_temp;
+alter function door.accept(json, interval, interval, bigint, text) set search_path = model, pg_catalog, public, pg_temp;
 """
 SETUP = """
 insert into lanes (id, org_id, kind, queue)
@@ -773,7 +773,7 @@ class World:
     async def order(self, **fields: Any) -> str:
         """Accept an order; return its jobId."""
         acceptance = Acceptance(self.database, ttl=TTL, dedupe=timedelta(seconds=DEDUPE), max_queued=0)
-        order = Order(SendRequest.model_validate({"account": ACCOUNT, **fields}), "key_1", "")
+        order = Order(SendRequest.model_validate({"account": ACCOUNT, **fields}), b"x", "")
         (answer,) = await acceptance.accept([order])
         assert isinstance(answer, Accepted), answer
         return answer.job_id

@@ -16,9 +16,10 @@ from api.sending.send_request import SendRequest
 from crypto import hash_key
 from sql.database import Database
 from sql.roles import Role
+from tasks.upkeep import Upkeep
 from wiring.api import make_acceptance
 
-OURS, THEIRS = "key_ours", "key_theirs"
+OURS, THEIRS = b"ours", b"theirs"
 PHONE = "15551230001"
 
 
@@ -27,7 +28,7 @@ async def acceptance(database_url: str, database: Database) -> AsyncIterator[Acc
     """Acceptance as the API has it, for two orgs that have a key and an account each."""
     await put_org(database, "org_other")
     for org, key, account in (("org_default", OURS, "acc_ours"), ("org_other", THEIRS, "acc_theirs")):
-        await database.all("create_key", id=key, org=org, name=key, hash=key.encode(), signing_secret=None)
+        await database.all("create_key", id=f"key_{org}", org=org, name="x", hash=key, signing_secret=None)
         await run(
             database, "insert into lanes (id, org_id, kind, queue) values (%s, %s, 'account', 'account')", account, org
         )
@@ -38,7 +39,7 @@ async def acceptance(database_url: str, database: Database) -> AsyncIterator[Acc
         yield make_acceptance(settings(max_queued=3), api)
 
 
-def order(key: str = OURS, signature: bytes | None = None, **fields: Any) -> Order:
+def order(key: bytes = OURS, signature: bytes | None = None, **fields: Any) -> Order:
     request = {"phone": PHONE, "message": "Hello", **fields}
     return Order(SendRequest.model_validate(request), key, "req_1", signature)
 
@@ -63,7 +64,7 @@ async def test_each_order_has_its_own_outcome(acceptance: Acceptance, database: 
     past = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
     orders = [
         order(idempotencyKey="a"),
-        order("key_none", idempotencyKey="b"),
+        order(b"none", idempotencyKey="b"),
         order(idempotencyKey="a"),
         order(idempotencyKey="a", message="other"),
         order(idempotencyKey="c", account="acc_none"),
@@ -112,6 +113,31 @@ async def test_an_order_behind_a_refused_one_of_its_name_is_judged_by_itself(acc
     """As if they had come one after the other."""
     orders = [order(idempotencyKey="a", account="acc_none"), order(idempotencyKey="a"), order(idempotencyKey="a")]
     assert told(await acceptance.accept(orders)) == ["not_found", "a", "again a"]
+
+
+async def test_equal_orders_are_refused_alike_however_many(acceptance: Acceptance) -> None:
+    for name in (None, "a"):
+        refused = [order(account="acc_none", idempotencyKey=name) for _ in range(6)]
+        assert told(await acceptance.accept(refused)) == ["not_found"] * 6
+
+
+async def test_an_order_that_is_tried_again_needs_its_signature_once(acceptance: Acceptance) -> None:
+    orders = [
+        order(signature=b"1", idempotencyKey="a", account="acc_none"),
+        order(signature=b"2", idempotencyKey="a"),
+    ]
+    assert told(await acceptance.accept(orders)) == ["not_found", "a"]
+    assert told(await acceptance.accept([order(signature=b"2", idempotencyKey="b")])) == ["unauthorized"]
+
+
+async def test_a_repeated_order_without_a_key_holds_nobody_up(acceptance: Acceptance, database: Database) -> None:
+    first = order()
+    await acceptance.accept([first])
+    async with database.transaction() as tx:
+        row = order().row.replace("%", "%%")
+        terms = {"ttl": timedelta(days=1), "within": timedelta(seconds=10), "most": 9, "patience": "0"}
+        assert [each["outcome"] for each in await tx.all("accept", orders=f"[{row}]", **terms)] == ["known"]
+        assert told(await asyncio.wait_for(acceptance.accept([order()]), 1)) == [f"again {first.id}"]
 
 
 async def test_equal_orders_without_a_key_are_one_job_for_a_while(acceptance: Acceptance, database: Database) -> None:
@@ -173,10 +199,21 @@ async def test_a_revoked_key_sends_nothing_from_that_moment(database_url: str, d
         await new_account(client)
         assert (await client.post("/send", json={"phone": PHONE, "message": "Hello"})).status_code == 202
         await run(database, "update api_keys set revoked_at = now() where id = 'key_o'")
-        refused = await client.post("/send", json={"phone": PHONE, "message": "Hello again"})
-        assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
-        assert refused.headers["www-authenticate"] == "ApiKey"
+        order = {"phone": PHONE, "message": "Hello again"}
+        for path, body in (("/send", order), ("/send/batch", {"jobs": [order]}), ("/accounts", {"name": "x"})):
+            refused = await client.post(path, json=body)
+            assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
+            assert refused.headers["www-authenticate"] == "ApiKey"
     assert await value(database, "select count(*) from jobs") == 1
+
+
+async def test_the_old_api_key_sends_nothing_once_it_was_replaced(database_url: str, database: Database) -> None:
+    async with running(database_url) as app, client_of(app) as client:
+        await new_account(client)
+        async with running(database_url, api_key="another-key-0123456789"):
+            refused = await client.post("/send", json={"phone": PHONE, "message": "Hello"})
+    assert refused.status_code == 401
+    assert await value(database, "select count(*) from jobs") == 0
 
 
 # --- jobs that are inserted in other ways ------------------------------------------------------------------------
@@ -194,6 +231,37 @@ async def test_the_names_of_jobs_that_are_inserted_by_hand_are_known(
     await run(database, INSERTED, "job_1", "a", keyed.request.content)
     await run(database, INSERTED, "job_2", None, bare.request.content)
     assert told(await acceptance.accept([keyed, bare])) == ["again a", "again job_2"]
+
+
+async def test_a_job_whose_key_nobody_has_written_down_keeps_its_key(
+    acceptance: Acceptance, database: Database
+) -> None:
+    keyed = order(idempotencyKey="a")
+    await run(database, INSERTED, "job_1", "a", keyed.request.content)
+    for stale in ("delete from job_keys", "update job_keys set job_id = 'job_none'"):
+        await run(database, stale)
+        orders = [order(idempotencyKey="a"), order(idempotencyKey="a", message="other"), order(THEIRS)]
+        assert told(await acceptance.accept(orders))[:2] == ["again a", "idempotency_key_reused"]
+    assert await rows(database, "select job_id, content_hash from job_keys") == [("job_1", keyed.request.content)]
+
+
+@pytest.mark.usefixtures("acceptance")
+async def test_a_key_that_is_left_over_goes_to_the_next_job_that_is_inserted(database: Database) -> None:
+    await run(database, INSERTED, "job_1", "a", b"1")
+    await run(database, "delete from jobs")
+    await run(database, INSERTED, "job_2", "a", b"2")
+    assert await rows(database, "select job_id, content_hash from job_keys") == [("job_2", b"2")]
+
+
+async def test_upkeep_deletes_keys_without_a_job(acceptance: Acceptance, database: Database) -> None:
+    acceptance = make_acceptance(settings(), acceptance.database)
+    await acceptance.accept([order(idempotencyKey=f"k{number}") for number in range(30)])
+    await run(database, "delete from jobs where right(key, 1) in ('3', '7')")
+    upkeep = Upkeep(database, keepalive_days=7, retention_days=0, batch=4)
+    await upkeep.run_once()
+    jobs, named = await names(database)
+    assert jobs == named
+    assert len(jobs) == 24
 
 
 async def test_a_name_whose_job_an_older_version_has_deleted_is_free(
@@ -215,4 +283,9 @@ async def test_an_older_api_that_overlooked_an_equal_order_tries_again(
         await tx.connection.execute("set local application_name = 'postrider api'")
         with pytest.raises(Exception, match="an equal request has just been accepted"):
             await tx.connection.execute(INSERTED, ["job_2", None, bare.request.content])
+    await run(database, "update recent_contents set created_at = now() - interval '2 seconds'")
+    async with database.transaction() as tx:
+        await tx.connection.execute("set local application_name = 'postrider api'")
+        await tx.connection.execute(INSERTED, ["job_3", None, bare.request.content])
+        await tx.connection.execute("rollback")
     assert await value(database, "select count(*) from jobs") == 1

@@ -136,6 +136,7 @@ ALLOWED = {
     "purge_accounts": UPKEEP,
     "purge_tokens": UPKEEP,
     "purge_contents": UPKEEP,
+    "sweep_keys": UPKEEP,
     "purge_signatures": UPKEEP,
     "purge_secrets": UPKEEP,
     "purge_api_processes": UPKEEP,

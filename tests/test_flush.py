@@ -1,21 +1,28 @@
 """The flusher: orders that come meanwhile go together, and none is answered for another."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
-from fixtures_api import client_of, new_account, rows, running, settings
+from fixtures_api import KEY, client_of, new_account, rows, running, settings
+from fixtures_history import run
 from fixtures_lanes import value
+from fixtures_webhooks import put_org
 
 from api.sending import flush
 from api.sending.enqueue import Acceptance, Accepted, Order, Outcome
 from api.sending.flush import FLUSHES, MOST_ORDERS, Flusher
 from api.sending.send_request import SendRequest
-from errors import DatabaseBusy, DatabaseUnavailable
+from crypto import hash_key
+from errors import DatabaseBusy, DatabaseSlow, DatabaseUnavailable
 from sql.database import Database
 from sql.roles import Role
 from wiring.api import make_acceptance
+
+pytestmark = pytest.mark.timeout(60)
 
 ORG, PHONE = "org_default", "15551230001"
 
@@ -32,12 +39,12 @@ class Watched(Acceptance):
     free: asyncio.Event
     fault: Exception | None
 
-    async def insert(self, orders: Sequence[Order]) -> list[Outcome]:
+    async def insert(self, orders: Sequence[Order], patience: float = 2.0) -> list[Outcome]:
         self.sizes.append(len(orders))
         await self.free.wait()
         if self.fault:
             raise self.fault
-        return await super().insert(orders)
+        return await super().insert(orders, patience)
 
 
 @asynccontextmanager
@@ -53,7 +60,7 @@ async def flushing(database_url: str) -> AsyncIterator[tuple[Flusher, Watched, a
 
 def order(name: str, message: str = "Hello") -> Order:
     fields = {"phone": PHONE, "message": message, "idempotency_key": name}
-    return Order(SendRequest.model_construct(None, **fields), "key_bootstrap", "req_1")
+    return Order(SendRequest.model_construct(None, **fields), hash_key(KEY), "req_1")
 
 
 async def test_what_comes_during_a_flush_goes_with_the_next_one(database_url: str, database: Database) -> None:
@@ -85,7 +92,7 @@ async def test_orders_of_one_size_go_together_up_to_a_mebibyte(
         watched.free.set()
         await asyncio.gather(*asking)
         assert watched.sizes == [3, 3, 1]
-        assert flusher._bytes == 0
+        assert flusher._all_bytes == 0
 
 
 async def test_orgs_take_turns(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,12 +150,13 @@ async def test_clients_that_go_away_end_no_flush(database_url: str, database: Da
         answers = await asyncio.gather(*asking, return_exceptions=True)
         assert [isinstance(answer, Accepted) for answer in answers] == [number % 2 == 1 for number in range(1000)]
         assert not fatal.is_set()
-        assert flusher._bytes == 0
+        assert flusher._all_bytes == 0
     kept = {key for (key,) in await rows(database, "select key from jobs")}
     assert kept >= {f"k{number}" for number in range(1, 1000, 2)}
 
 
-async def test_who_waits_too_long_is_told_so(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_waits_too_long_for_a_flush_is_told_so(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was taken is waited for, however long: it may be a job already."""
     monkeypatch.setattr(flush, "PATIENCE", 0.2)
     monkeypatch.setattr(flush, "LONGEST_LINE", 0.1)
     async with flushing(database_url) as (flusher, watched, _):
@@ -164,14 +172,67 @@ async def test_who_waits_too_long_is_told_so(database_url: str, monkeypatch: pyt
             flusher.admit(ORG)
         assert busy.value.retry_after
         flusher.admit("org_other")
-        answers = await asyncio.gather(*stuck, *asking, return_exceptions=True)
+        answers = await asyncio.gather(*asking, return_exceptions=True)
         assert {type(answer) for answer in answers} == {DatabaseBusy}
+        assert not any(task.done() for task in stuck)
         watched.free.set()
-        async with asyncio.timeout(5):
-            while not isinstance(await flusher.accept(ORG, order("last")), Accepted):
-                pass
-        assert flusher._bytes == 0
-        assert watched.sizes[FLUSHES:] == [1], "nobody waits any more for what was not taken in time"
+        assert all(isinstance(answer, Accepted) for answer in await asyncio.gather(*stuck))
+        assert isinstance(await flusher.accept(ORG, order("last")), Accepted)
+        assert flusher._all_bytes == 0
+        assert watched.sizes == [1] * (FLUSHES + 1), "what was refused is in no flush"
+
+
+async def test_an_org_that_fills_the_memory_is_turned_away_alone(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with flushing(database_url) as (flusher, watched, _):
+        monkeypatch.setattr(flush, "MOST_OF_AN_ORG", 3 * len(order("k1").row) + 1)
+        watched.free.clear()
+        asking = [asyncio.create_task(flusher.accept(ORG, order(f"k{number}"))) for number in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(DatabaseBusy):
+            await flusher.accept(ORG, order("k3"))
+        other = asyncio.create_task(flusher.accept("org_other", order("k4")))
+        watched.free.set()
+        assert all(isinstance(answer, Accepted) for answer in await asyncio.gather(*asking, other))
+
+
+async def test_a_name_that_somebody_holds_stops_no_other_org(database_url: str, database: Database) -> None:
+    await put_org(database, "org_other")
+    await database.all("create_key", id="key_o", org="org_other", name="", hash=b"other", signing_secret=None)
+    lane = "insert into lanes (id, org_id, kind, queue) values ('acc_o', 'org_other', 'account', 'account')"
+    await run(database, lane)
+    account = "insert into accounts (id, org_id, name, transport) values ('acc_o', 'org_other', 'x', 'sandbox')"
+    await run(database, account)
+    async with flushing(database_url) as (flusher, watched, _), database.transaction() as tx:
+        held = "insert into job_keys (org_id, key_hash, job_id, content_hash) values (%s, sha256('k'), 'x', '')"
+        await tx.connection.execute(held, [ORG])
+        watched.free.clear()
+        ours = asyncio.create_task(flusher.accept(ORG, order("k")))
+        theirs = [
+            asyncio.create_task(flusher.accept("org_other", replace(order(f"k{number}"), key_hash=b"other")))
+            for number in range(100)
+        ]
+        await asyncio.sleep(0.01)
+        began = time.monotonic()
+        watched.free.set()
+        assert all(isinstance(answer, Accepted) for answer in await asyncio.gather(*theirs))
+        took = time.monotonic() - began
+        with pytest.raises(DatabaseSlow):
+            await ours
+        assert took < time.monotonic() - began
+        assert watched.sizes == [101, 1, 100], "the statement, and then each org for itself"
+
+
+async def test_a_wake_up_that_somebody_holds_delays_no_message(database_url: str, database: Database) -> None:
+    async with flushing(database_url) as (flusher, _, fatal):
+        await run(database, "update lanes set open_at = '-infinity'")
+        async with database.transaction() as tx:
+            await tx.all("wake", lanes=[await value(database, "select id from accounts")])
+            for number in range(3):
+                assert isinstance(await flusher.accept(ORG, order(f"k{number}")), Accepted)
+            assert not fatal.is_set()
+            await tx.connection.execute("rollback")
 
 
 async def test_a_flusher_that_ends_ends_the_process(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,14 @@
 import logging
 
 import pytest
-from fixtures_api import api, new_account, rows, settings
+from fixtures_api import KEY, api, new_account, rows, settings
 from fixtures_history import run
 from fixtures_lanes import add_jobs, add_lanes
 from fixtures_postgres import ALL_ROWS
 
 from api.sending.enqueue import Accepted, Order
 from api.sending.send_request import SendRequest
+from crypto import hash_key
 from errors import NotFound
 from sql.database import Database
 from tasks.upkeep import Upkeep
@@ -20,8 +21,6 @@ PHONE = "15551230001"
 BREAKS = {
     "jobs": "update jobs set account_id = 'acc_none' where id = %s",
     "jobs without key": "delete from job_keys where job_id = %s",
-    "job_keys": "insert into job_keys (org_id, key_hash, job_id, content_hash, created_at)"
-    " select org_id, 'x', 'job_none', '', created_at from jobs where id = %s",
     "outbox": "update outbox set account_id = 'acc_none' where job_id = %s",
     "deliveries": "update deliveries set endpoint_id = 'whe_none'"
     " where event_id in (select id from outbox where job_id = %s)",
@@ -81,6 +80,6 @@ async def test_a_job_is_accepted_only_for_an_account_of_its_org(database_url: st
     await database.all("create_key", id="key_b", org="org_b", name="b", hash=b"b", signing_secret=None)
     acceptance = make_acceptance(settings(), database)
     request = SendRequest.model_validate({"phone": PHONE, "message": "Hi", "account": account})
-    (refused, accepted) = await acceptance.accept([Order(request, key, "") for key in ("key_b", "key_bootstrap")])
+    (refused, accepted) = await acceptance.accept([Order(request, key, "") for key in (b"b", hash_key(KEY))])
     assert isinstance(refused, NotFound)
     assert isinstance(accepted, Accepted)

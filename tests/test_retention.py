@@ -539,7 +539,7 @@ async def test_what_fails_stops_nothing_else(
     await Upkeep(database, 10, 30).run_once()
     first = {
         "ensure_partitions", "keep_alive", "drop_old_partition", "paused_for_long", "lanes_to_recount", "database_time",
-        "broken_references", "fail_waiting", "forget_keys",
+        "broken_references", "fail_waiting", "sweep_keys",
     }  # fmt: skip
     assert set(asked) == {*first, "move_ended_jobs", *BY_AGE, *ALWAYS}
     assert [vars(record)["kind"] for record in caplog.records if vars(record).get("event") == "upkeep.failed"] == [

@@ -22,7 +22,7 @@ ORG = "( SELECT current_setting('app.org'::text, true) AS current_setting)"
 TENANT = f"( CASE WHEN (org_id = {ORG}) THEN true ELSE NULL::boolean END IS NOT NULL)"
 OF_LOGIN = "(org_id = ( SELECT report_org() AS report_org))"
 #: Functions that run as the owner, besides those in the schema door.
-AS_OWNER = {"ensure_partitions", "drop_old_partition", "forget_keys", "keep_names", "report_org"}
+AS_OWNER = {"ensure_partitions", "drop_old_partition", "keep_names", "report_org"}
 
 
 @pytest.fixture

@@ -21,6 +21,11 @@ async def job(database: Database) -> str:
     await add_lanes(database, "acc_1")
     (job,) = await add_jobs(database, "acc_1")
     await run(database, "update jobs set key = 'order-42'")
+    await run(
+        database,
+        "insert into job_keys (org_id, key_hash, job_id, content_hash)"
+        " select org_id, sha256('order-42'), id, content_hash from jobs",
+    )
     return job
 
 

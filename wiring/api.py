@@ -20,7 +20,7 @@ from api.http.rate_limit import RateLimit
 from api.operator import bootstrap
 from api.operator.heartbeat import Heartbeat
 from api.sending.enqueue import Acceptance
-from api.sending.flush import Flusher
+from api.sending.flush import FLUSHES, Flusher
 from crypto import Sealer, hash_key
 from errors import SettingsWrong
 from resolver import Resolver
@@ -55,7 +55,8 @@ def create_app(
     """
     context = make_context(settings, database)
     fatal = asyncio.Event()
-    flusher = Flusher(make_acceptance(settings, database), fatal)
+    flushing = database.apart(FLUSHES + 1)  # one wakes lanes
+    flusher = Flusher(make_acceptance(settings, flushing), fatal)
     heartbeat = Heartbeat(
         database,
         process or new_id("api_"),
@@ -67,11 +68,12 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def kept() -> AsyncIterator[None]:
-        async with database, heartbeat.kept(), bootstrap.kept(context, _bootstrap(settings)), flusher.kept():
+        async with database, heartbeat.kept(), bootstrap.kept(context, _bootstrap(settings)), flushing, flusher.kept():
             yield
 
     made = app.create_app(context, kept, mounts)
     made.state.heartbeat = heartbeat
+    made.state.acceptance = make_acceptance(settings, database)
     made.state.flusher = flusher
     made.state.fatal = fatal
     return made

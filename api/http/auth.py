@@ -32,6 +32,8 @@ class Caller:
     """The key that a request was made with, and the org that it acts for."""
 
     key_id: str
+    #: SHA-256 of the key
+    key_hash: bytes
     org: str
     context: Context = field(repr=False)
 
@@ -48,15 +50,18 @@ class Caller:
 
 async def permit(request: Request) -> Caller:
     """Authenticate the caller. Raises Unauthorized, TooManyRequests, EncryptionKeyMissing, DatabaseBusy."""
-    caller, signature = await authenticate(request)
+    # What changes something is not for a key that was revoked a moment ago.
+    caller, signature = await authenticate(request, anew=request.method not in READING)
     of(request).database.admit()
     if signature and await caller.database.one("accept_signature", signature=signature) is None:
         raise Unauthorized(SPENT)
     return caller
 
 
-async def authenticate(request: Request) -> tuple[Caller, bytes | None]:
+async def authenticate(request: Request, *, anew: bool = False) -> tuple[Caller, bytes | None]:
     """Return the caller, and the signature of the request if there must be one, which nobody may have used before.
+
+    Unless `anew`, the key may have been revoked a second ago.
 
     Raises Unauthorized, TooManyRequests, EncryptionKeyMissing, DatabaseBusy.
     """
@@ -64,7 +69,7 @@ async def authenticate(request: Request) -> tuple[Caller, bytes | None]:
     limits = context.rate_limit
     address = limits.address_of(request)
     limits.check_address(address)
-    key = await context.keys.get(hash_key(request.headers.get("x-api-key", "")))
+    key = await context.keys.get(hash_key(request.headers.get("x-api-key", "")), anew=anew)
     if key is None:
         limits.count_address(address)
         raise Unauthorized
@@ -75,7 +80,7 @@ async def authenticate(request: Request) -> tuple[Caller, bytes | None]:
     limits.count_address(address)
     sealed = None if request.method in READING else key.signing_secret
     signature = await _signature(context, request, key, sealed) if sealed else None
-    return Caller(key.id, key.org, context), signature
+    return Caller(key.id, key.hash, key.org, context), signature
 
 
 async def permit_admin(request: Request) -> None:

@@ -20,11 +20,13 @@ class Key:
     """An API key that exists and is not revoked."""
 
     id: str
+    #: SHA-256 of it
+    hash: bytes
     #: the org that it acts for
     org: str
     #: sealed; None for a key whose requests need no signature
     signing_secret: bytes | None
-    #: Postgres's time when it was looked up, and the monotonic clock's before that
+    #: Postgres's time when it was looked up, and the monotonic clock's
     read_at: datetime
     clock: float
 
@@ -46,10 +48,13 @@ class KeyCache:
         self._found: OrderedDict[bytes, tuple[Key | None, float]] = OrderedDict()
         self._running: dict[bytes, asyncio.Task[Key | None]] = {}
 
-    async def get(self, hashed: bytes) -> Key | None:
-        """Return the key that has this hash, or None. A look-up that fails does so for all who wait for it."""
+    async def get(self, hashed: bytes, *, anew: bool = False) -> Key | None:
+        """Return the key that has this hash, or None; `anew` looks up again one that existed a moment ago.
+
+        A look-up that fails does so for all who wait for it.
+        """
         key, until = self._found.get(hashed, (None, 0.0))
-        if time.monotonic() < until:
+        if time.monotonic() < until and not (key and anew):
             return key
         task = self._running.get(hashed)
         if task is None:
@@ -64,7 +69,9 @@ class KeyCache:
         finally:
             del self._running[hashed]
         known = row is not None and hmac.compare_digest(row["key_hash"], hashed)
-        key = Key(row["id"], row["org_id"], row["signing_secret"], row["now"], began) if row and known else None
+        key = None
+        if row and known:
+            key = Key(row["id"], hashed, row["org_id"], row["signing_secret"], row["now"], time.monotonic())
         self._found[hashed] = key, began + (KNOWN if key else UNKNOWN)
         self._found.move_to_end(hashed)
         if len(self._found) > self._most:

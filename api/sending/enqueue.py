@@ -1,11 +1,13 @@
 """Acceptance of orders: many of any org in one statement, each with its own outcome; then their lanes are woken."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
+
+from starlette.requests import Request
 
 from api.http.validators import minified
 from api.sending.refusals import REFUSALS, Refused
@@ -15,8 +17,9 @@ from sql.database import RETRY_AFTER, Database
 from sql.ids import new_id
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
-ROUNDS = 3  # times that an order is tried whose name an order had that was refused in the same statement
+ROUNDS = 3  # times that an order is tried whose name went to one that was refused, or whose job is gone
 AGAIN = "again"  # the outcome of such an order
+PATIENCE = 2.0  # seconds that a statement waits for a name that another transaction holds
 
 
 @dataclass(frozen=True)
@@ -24,20 +27,24 @@ class Order:
     """A request to send, and the key that it was made with."""
 
     request: SendRequest
-    #: of the API key, from which Postgres takes the org
-    key_id: str
+    #: SHA-256 of the API key, from which Postgres takes the org
+    key_hash: bytes
     #: of the HTTP request
     request_id: str
     #: to be spent, for a key whose requests are signed
     signature: bytes | None = None
     id: str = field(default_factory=lambda: new_id("job_"))
 
+    def once_more(self) -> "Order":
+        """Return it to be tried again: its signature has been spent."""
+        return replace(self, signature=None)
+
     @cached_property
     def row(self) -> str:
         """The order as door.accept takes it, in JSON: for so many columns far faster than arrays."""
         request = self.request
         columns = {
-            "api_key": self.key_id,
+            "api_key": f"\\x{self.key_hash.hex()}",
             "id": self.id,
             "account": request.account,
             "key": request.idempotency_key,
@@ -80,6 +87,11 @@ class Outcome:
     now: datetime
 
 
+def to_wake(outcomes: Iterable[Outcome]) -> set[str]:
+    """Return the lanes with something that is due now."""
+    return {outcome.account for outcome in outcomes if outcome.account and outcome.wake}
+
+
 @dataclass(frozen=True)
 class Acceptance:
     """Accepts orders."""
@@ -99,29 +111,34 @@ class Acceptance:
         left = list(range(len(orders)))
         for _ in range(ROUNDS):
             outcomes = await self.insert([orders[place] for place in left])
-            await self.wake(outcomes)
+            await self.wake(to_wake(outcomes))
             for place, outcome in zip(left, outcomes, strict=True):
                 if outcome.outcome != AGAIN:
                     answers[place] = self.answer(orders[place], outcome)
             left = [place for place in left if place not in answers]
             if not left:
                 break
+            orders = [order.once_more() for order in orders]
         busy = DatabaseBusy(retry_after=RETRY_AFTER[DatabaseBusy])
         return [answers.get(place, busy) for place in range(len(orders))]
 
-    async def insert(self, orders: Sequence[Order]) -> list[Outcome]:
-        """Return what has become of each order, once that is committed. Raises DatabaseError, psycopg.Error."""
-        given = f"[{','.join(order.row for order in orders)}]"
-        return await self.database.read(
-            Outcome, "accept", orders=given, ttl=self.ttl, within=self.dedupe, most=self.max_queued
-        )
+    async def insert(self, orders: Sequence[Order], patience: float = PATIENCE) -> list[Outcome]:
+        """Return what has become of each order, once that is committed. Raises DatabaseError, psycopg.Error.
 
-    async def wake(self, outcomes: Sequence[Outcome]) -> None:
-        """Wake the lanes of what was accepted and is due.
-
-        If that fails, the marks that were committed with the messages wake them a second later.
+        It waits for `patience` seconds for a name that another transaction holds.
         """
-        if lanes := {outcome.account for outcome in outcomes if outcome.account and outcome.wake}:
+        given = f"[{','.join(order.row for order in orders)}]"
+        terms = {
+            "ttl": self.ttl,
+            "within": self.dedupe,
+            "most": self.max_queued,
+            "patience": f"{patience * 1000:.0f}ms",
+        }
+        return await self.database.read(Outcome, "accept", orders=given, **terms)
+
+    async def wake(self, lanes: Collection[str]) -> None:
+        """Wake lanes. If that fails, the marks that were committed with the messages wake them a second later."""
+        if lanes:
             with suppress(DatabaseError):
                 await self.database.all("wake_accepted", lanes=sorted(lanes))
 
@@ -138,3 +155,9 @@ class Acceptance:
             # The one answer that must never be wrong: 202 for a job that no row holds. Anything else raises KeyError.
             case refusal:
                 return REFUSALS[refusal](Refused(order.request, outcome.account, outcome.now, self.max_queued))
+
+
+def acceptance_of(request: Request) -> Acceptance:
+    """Return the acceptance of the app that serves this request."""
+    acceptance: Acceptance = request.app.state.acceptance
+    return acceptance

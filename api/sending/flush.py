@@ -8,15 +8,16 @@ import contextlib
 import logging
 import math
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import psycopg
 from psycopg import errors as postgres
 from starlette.requests import Request
 
-from api.sending.enqueue import AGAIN, ROUNDS, Acceptance, Answer, Order
+from api.sending.enqueue import AGAIN, ROUNDS, Acceptance, Answer, Order, to_wake
 from errors import DatabaseBusy, DatabaseSlow
 from sql.database import RETRY_AFTER
 
@@ -25,9 +26,11 @@ log = logging.getLogger(__name__)
 FLUSHES = 2  # under way at once: while Postgres writes one to its disk, the next is made
 MOST_ORDERS = 256  # of one flush
 MOST_BYTES = 1024 * 1024  # of one flush, unless a single order has more
-PATIENCE = 2.0  # seconds that an order waits for its answer
+PATIENCE = 2.0  # seconds that an order waits for its flush to begin
 LONGEST_LINE = 1.0  # seconds; while the first of an org's orders has waited for longer, no more of it are let in
-MOST_WAITING = 32 * 1024 * 1024  # bytes of all orders that wait
+MOST_OF_AN_ORG, MOST_WAITING = 8 * 1024 * 1024, 32 * 1024 * 1024  # bytes of the orders that wait
+#: Seconds that a flush waits for a name that another transaction holds, as all its orders do; one alone has more.
+NAME_PATIENCE, NAME_PATIENCE_ALONE = 0.1, 0.5
 
 
 @dataclass
@@ -39,6 +42,12 @@ class _Waiting:
     answer: asyncio.Future[Answer]
     since: float = field(default_factory=time.monotonic)
     rounds: int = 0
+    taken: bool = False
+
+    @cached_property
+    def size(self) -> int:
+        """Its bytes."""
+        return len(self.order.row.encode())
 
 
 class Flusher:
@@ -49,8 +58,12 @@ class Flusher:
         self.acceptance = acceptance
         self._fatal = fatal
         self._orgs: OrderedDict[str, deque[_Waiting]] = OrderedDict()
-        self._bytes = 0
+        self._bytes: Counter[str] = Counter()
+        self._all_bytes = 0
         self._wanted = asyncio.Event()
+        self._lanes: set[str] = set()
+        self._to_wake = asyncio.Event()
+        self._closing = False
 
     def admit(self, org: str) -> None:
         """Raise DatabaseBusy if a further order of this org would wait for too long.
@@ -58,39 +71,57 @@ class Flusher:
         For the beginning of a request: turned away later, it would have kept others waiting for nothing.
         """
         first = self._orgs[org][0].since if org in self._orgs else math.inf
-        if time.monotonic() - first > LONGEST_LINE or self._bytes > MOST_WAITING:
+        if time.monotonic() - first > LONGEST_LINE or not self._has_room(org, 0):
             raise _busy()
 
+    def _has_room(self, org: str, more: int) -> bool:
+        return self._bytes[org] + more <= MOST_OF_AN_ORG and self._all_bytes + more <= MOST_WAITING
+
     async def accept(self, org: str, order: Order) -> Answer:
-        """Return the answer to an order of an org, once it is committed. Raises DatabaseError."""
-        waiting = _Waiting(order, org, asyncio.get_running_loop().create_future())
+        """Return the answer to an order of an org, once it is committed. Raises DatabaseError.
+
+        After DatabaseBusy it is not accepted.
+        """
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(order, org, loop.create_future())
+        if not self._has_room(org, waiting.size):
+            raise _busy()
         self._put(waiting)
+        timer = loop.call_later(PATIENCE, _give_up, waiting)
         try:
-            async with asyncio.timeout(PATIENCE):
-                # A client that goes away, or has waited for too long, cancels this future and no flush.
-                return await waiting.answer
-        except TimeoutError:
-            raise _busy() from None
+            # A client that goes away cancels this future, and no flush.
+            return await waiting.answer
+        finally:
+            timer.cancel()
 
     @contextlib.asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Flush during the block."""
-        tasks = [asyncio.create_task(self._run()) for _ in range(FLUSHES)]
+        tasks = [asyncio.create_task(work()) for work in [*[self._run] * FLUSHES, self._wake]]
         for task in tasks:
             task.add_done_callback(self._ended)
         try:
             yield
         finally:
+            self._closing = True
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         # Without it, every order would wait in vain.
-        if not task.cancelled():
-            reason = repr(task.exception())
+        if not self._closing:
+            reason = "cancelled" if task.cancelled() else repr(task.exception())
             log.error("the API ends: a flush has ended: %s", reason, extra={"event": "api.failed", "reason": reason})
             self._fatal.set()
+
+    async def _wake(self) -> None:
+        """Wake lanes, apart from the flushes: a wake-up that somebody holds must delay no message."""
+        while True:
+            await self._to_wake.wait()
+            self._to_wake.clear()
+            lanes, self._lanes = self._lanes, set()
+            await self.acceptance.wake(lanes)
 
     async def _run(self) -> None:
         while True:
@@ -104,42 +135,46 @@ class Flusher:
 
     def _put(self, waiting: _Waiting) -> None:
         self._orgs.setdefault(waiting.org, deque()).append(waiting)
-        self._bytes += len(waiting.order.row)
+        self._bytes[waiting.org] += waiting.size
+        self._all_bytes += waiting.size
         self._wanted.set()
 
     def _take(self) -> list[_Waiting]:
         """Take the orders of the next flush, one of each org in turn."""
         taken, size = list[_Waiting](), 0
         while self._orgs and len(taken) < MOST_ORDERS:
-            org, queue = self._orgs.popitem(last=False)
-            more = len(queue[0].order.row)
-            if not queue[0].answer.done():
-                if taken and size + more > MOST_BYTES:
-                    self._orgs[org] = queue
-                    break
-                taken.append(queue[0])
-                size += more
+            org = next(iter(self._orgs))
+            queue = self._orgs[org]
+            first = queue[0]
+            if not first.answer.done():
+                size += first.size
+                if taken and size > MOST_BYTES:
+                    break  # it is the first of the next one
+                first.taken = True
+                taken.append(first)
             queue.popleft()
-            self._bytes -= more
-            if queue:
-                self._orgs[org] = queue
+            self._bytes[org] -= first.size
+            self._all_bytes -= first.size
+            self._orgs.move_to_end(org)
+            if not queue:
+                del self._orgs[org], self._bytes[org]
         return taken
 
     # --- a flush -----------------------------------------------------------------------------------------------------
 
     async def _flush(self, taken: Sequence[_Waiting]) -> None:
-        """Accept these orders, and answer each. If all fail for one of them, halves are tried until it stands alone."""
+        """Accept these orders, and answer each. If all fail for one of them, parts are tried until it stands alone."""
         taken = [each for each in taken if not each.answer.done()]
         if not taken:
             return
+        patience = NAME_PATIENCE if len(taken) > 1 else NAME_PATIENCE_ALONE
         try:
-            outcomes = await self.acceptance.insert([each.order for each in taken])
+            outcomes = await self.acceptance.insert([each.order for each in taken], patience)
             answered = list(zip(taken, outcomes, strict=True))
         except Exception as error:  # noqa: BLE001  # raised to each that waits
             if len(taken) > 1 and _rolled_back(error):
-                half = len(taken) // 2
-                await self._flush(taken[:half])
-                await self._flush(taken[half:])
+                for part in _parts(taken):
+                    await self._flush(part)
                 return
             for each in taken:
                 _fail(each, error)
@@ -147,13 +182,31 @@ class Flusher:
         for each, outcome in answered:
             each.rounds += 1
             if outcome.outcome == AGAIN and each.rounds < ROUNDS:
+                each.order = each.order.once_more()
                 self._put(each)
                 continue
             try:
                 _settle(each, _busy() if outcome.outcome == AGAIN else self.acceptance.answer(each.order, outcome))
             except Exception as error:  # noqa: BLE001  # raised to the one that waits
                 _fail(each, error)
-        await self.acceptance.wake(outcomes)
+        if lanes := to_wake(outcomes):
+            self._lanes |= lanes
+            self._to_wake.set()
+
+
+def _parts(taken: Sequence[_Waiting]) -> list[Sequence[_Waiting]]:
+    """Return the orders of each org, the fewest first, or halves of those of one: others must not wait for its name."""
+    orgs: dict[str, list[_Waiting]] = {}
+    for each in taken:
+        orgs.setdefault(each.org, []).append(each)
+    half = len(taken) // 2
+    return sorted(orgs.values(), key=len) if len(orgs) > 1 else [taken[:half], taken[half:]]
+
+
+def _give_up(waiting: _Waiting) -> None:
+    """Refuse an order whose flush has not begun; once it has, it may be a job."""
+    if not waiting.taken:
+        _fail(waiting, _busy())
 
 
 def _settle(waiting: _Waiting, answer: Answer) -> None:

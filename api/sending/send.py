@@ -12,7 +12,7 @@ from api.http.middleware import request_id
 from api.http.models import Model, Shown
 from api.http.operations import Operation
 from api.http.problems import ItemRefused
-from api.sending.enqueue import Accepted, Answer, Order
+from api.sending.enqueue import Accepted, Answer, Order, acceptance_of
 from api.sending.flush import flusher_of
 from api.sending.send_request import SendRequest
 from errors import IdempotencyKeyReused, QueueFull, RequestError
@@ -60,7 +60,7 @@ async def send(request: Request) -> Response:
     caller, signature = await authenticate(request)
     flusher.admit(caller.org)
     wanted = await read(request, SendRequest)
-    answer = await flusher.accept(caller.org, Order(wanted, caller.key_id, request_id.get(), signature))
+    answer = await flusher.accept(caller.org, Order(wanted, caller.key_hash, request_id.get(), signature))
     if isinstance(answer, RequestError):
         raise answer
     receipt = SendReceipt(status=answer.status, job_id=answer.job_id)
@@ -76,8 +76,8 @@ async def send_batch(request: Request) -> Response:
     caller = await permit(request)
     batch = await read(request, SendBatch)
     checked = [_checked(item) for item in batch.jobs]
-    orders = [Order(item, caller.key_id, request_id.get()) for item in checked if isinstance(item, SendRequest)]
-    answers = iter(await flusher_of(request).acceptance.accept(orders) if orders else [])
+    orders = [Order(item, caller.key_hash, request_id.get()) for item in checked if isinstance(item, SendRequest)]
+    answers = iter(await acceptance_of(request).accept(orders) if orders else [])
     items = [_item(next(answers) if isinstance(item, SendRequest) else item) for item in checked]
     return SendBatchResult(items=items).answer()
 

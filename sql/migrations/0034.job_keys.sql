@@ -9,7 +9,6 @@ create table job_keys (
     created_at   timestamptz not null default now(),
     primary key (org_id, key_hash)
 ) with (autovacuum_vacuum_scale_factor = 0.05);
-create index job_keys_created_at_idx on job_keys using brin (created_at) with (autosummarize = on);
 comment on table job_keys is 'The idempotency key of each job that has one, for as long as there is the job, in whichever table.';
 comment on column job_keys.org_id is 'The org of the job.';
 comment on column job_keys.key_hash is 'SHA-256 of the key.';
@@ -36,21 +35,25 @@ comment on column recent_contents.created_at is 'When the job was accepted.';
 
 create function keep_names() returns trigger language plpgsql security definer set search_path = public, pg_temp as $$
 begin
-    insert into job_keys (org_id, key_hash, job_id, content_hash)
+    insert into job_keys as held (org_id, key_hash, job_id, content_hash)
     select org_id, sha256(convert_to(key, 'UTF8')), id, content_hash from came where key is not null
     order by 1, 2
-    on conflict do nothing;
+    on conflict (org_id, key_hash) do update set job_id = excluded.job_id, content_hash = excluded.content_hash
+    where held.job_id <> excluded.job_id
+      and not exists (select from jobs where id = held.job_id)
+      and not exists (select from jobs_history where id = held.job_id);
     insert into recent_contents as recent (org_id, content_hash, job_id)
     select distinct on (org_id, content_hash) org_id, content_hash, id from came
-    where key is null and created_at > now() - interval '3 days'
+    where key is null and created_at > now() - interval '1 minute'
     order by org_id, content_hash
     on conflict (org_id, content_hash) do update set job_id = excluded.job_id, created_at = excluded.created_at
-    where recent.created_at <= now() - interval '10 seconds';
-    -- An API of an older version has looked for an equal request before a newer one inserted its own. It tries again, once, after
-    -- this error, and finds it.
+    where recent.created_at <= now() - interval '1 second';
+    -- An API of an older version has looked for an equal request just before a newer one inserted its own. It tries again, once,
+    -- after this error, and finds it.
     if current_setting('application_name') like 'postrider api%' and exists (
         select from came join recent_contents as recent using (org_id, content_hash)
-        where came.key is null and recent.job_id <> came.id and recent.created_at > now() - interval '10 seconds')
+        where came.key is null and came.created_at > now() - interval '1 minute'
+          and recent.created_at > now() - interval '1 second' and recent.job_id not in (select id from came))
     then
         raise serialization_failure using message = 'an equal request has just been accepted';
     end if;
@@ -81,42 +84,3 @@ begin
         execute format('grant select, insert, update, delete on %I to postrider_worker', name);
     end loop;
 end $$;
-
--- retention ----------------------------------------------------------------------------------------------------------
-
-create function forget_keys(p_before timestamptz, p_after_org text, p_after_key text, p_most integer)
-returns table (read bigint, last_org text, last_key text) language plpgsql security definer set search_path = public, pg_temp as $$
-declare
-    name text;
-begin
-    select inhrelid::regclass::text into name
-    from pg_inherits
-    join pg_class on pg_class.oid = inhrelid
-    where inhparent = 'jobs_history'::regclass
-      and substring(pg_get_expr(relpartbound, pg_class.oid) from 'TO \(''([^'']+)''\)')::timestamptz <= p_before
-    order by substring(pg_get_expr(relpartbound, pg_class.oid) from 'TO \(''([^'']+)''\)')::timestamptz
-    limit 1;
-    if name is null then
-        return query select 0::bigint, null::text, null::text;
-        return;
-    end if;
-    return query execute format('
-        with page as materialized (
-            select id, org_id, key from %s
-            where key is not null and (org_id, key) > ($1, $2)
-            order by org_id, key
-            limit $3
-        ), gone as (
-            delete from job_keys using page
-            where job_keys.org_id = page.org_id and job_keys.key_hash = sha256(convert_to(page.key, ''UTF8''))
-              and job_keys.job_id = page.id
-        )
-        select count(*), (array_agg(org_id order by org_id desc, key desc))[1], (array_agg(key order by org_id desc, key desc))[1]
-        from page', name)
-    using p_after_org, p_after_key, p_most;
-end $$;
-revoke execute on function forget_keys(timestamptz, text, text, integer) from public;
-grant execute on function forget_keys(timestamptz, text, text, integer) to postrider_worker;
-comment on function forget_keys(timestamptz, text, text, integer) is
-    'Of the oldest month of the history that ended before this moment, and that is about to be dropped, delete the keys that come '
-    'after a place, at most so many. Return how many jobs were read, and the new place.';

@@ -1,32 +1,33 @@
 -- Accepting messages: many requests of many orgs in one statement.
 -- Oldest code that may run on it: 0.3.0. It accepts by queries of its own.
 
-create type door.verdict as (place bigint, outcome text, id text, org text, key_hash bytea, content bytea, account text, wake boolean);
+create type door.verdict as (
+    place bigint, outcome text, id text, org text, key text, key_hash bytea, content bytea, account text, wake boolean);
 comment on type door.verdict is 'What door.accept has decided about a request.';
 
-create function door.accept(p_orders json, p_ttl interval, p_within interval, p_most bigint)
+create function door.accept(p_orders json, p_ttl interval, p_within interval, p_most bigint, p_patience text)
 returns table (outcome text, job text, state text, content bytea, account text, wake boolean, now timestamptz)
-language plpgsql security definer set search_path = public, pg_temp set lock_timeout = '500ms' as $$
+language plpgsql security definer set search_path = public, pg_temp as $$
 #variable_conflict use_column
 declare
     verdicts door.verdict[];
     refused bigint;
     held bigint;
 begin
-    perform set_config('app.named', 'yes', true);
-    -- Names come first, before account, times and room: a repeated request is answered as the first one was. Whoever has written
+    perform set_config('app.named', 'yes', true), set_config('lock_timeout', p_patience, true);
+    -- Names come first, before account, times and room: a repeated request is answered as the first one was. Who has written
     -- down a name has it until the end of this transaction, so that nobody is refused whose equal request is about to be
-    -- accepted elsewhere. All take names in the same order, and so never deadlock.
+    -- accepted elsewhere. All calls take names in the same order, and so never deadlock with each other.
     with given as materialized (
         select orders.*, api_keys.org_id as org, sha256(convert_to(orders.key, 'UTF8')) as key_hash,
                greatest(orders.send_at, now()) as starts,
                case when orders.account is null then '' else '=' || orders.account end as wanted
         from rows from (json_to_recordset(p_orders) as (
-            api_key text, id text, account text, key text, content bytea, phone text, message text, priority smallint,
+            api_key bytea, id text, account text, key text, content bytea, phone text, message text, priority smallint,
             metadata text, send_at timestamptz, expires_at timestamptz, request text, signature bytea))
         with ordinality as orders (
             api_key, id, account, key, content, phone, message, priority, metadata, send_at, expires_at, request, signature, place)
-        left join api_keys on api_keys.id = orders.api_key and api_keys.revoked_at is null
+        left join api_keys on api_keys.key_hash = orders.api_key and api_keys.revoked_at is null
     ), spent as (
         insert into request_signatures (signature, org_id)
         select distinct on (signature) signature, org from given
@@ -51,6 +52,10 @@ begin
         insert into recent_contents as recent (org_id, content_hash, job_id)
         select distinct on (org, content) org, content, id from permitted
         where key is null and p_within > interval '0'
+          -- An insert that conflicts locks the row: many that repeat one request would wait for each other.
+          and not exists (
+              select from recent_contents as held
+              where held.org_id = org and held.content_hash = content and held.created_at > now() - p_within)
         order by org, content, place
         on conflict (org_id, content_hash) do update set job_id = excluded.job_id, created_at = excluded.created_at
         where recent.created_at <= now() - p_within
@@ -93,25 +98,32 @@ begin
         from decided
         where refusal is null
         order by place
+        -- Of a job whose key nobody has written down.
+        on conflict (org_id, key) where key is not null do nothing
         returning id
     ), known as (
-        select given.place, given.id, given.org, given.key_hash, given.content,
+        select given.place, given.id, given.org, given.key, given.key_hash, given.content,
                case when given.org is null then 'key'
                     when permitted.id is null then 'signature'
-                    when decided.id is null then 'held'
+                    when decided.id is null then coalesce(twin.refusal, 'held')
+                    when decided.refusal is null and decided.id not in (select id from inserted) then 'held'
                     else coalesce(decided.refusal, 'queued') end as outcome,
-               decided.lane as account, refusal is null and decided.open and decided.starts <= now() as wake
+               coalesce(decided.lane, twin.lane) as account,
+               decided.refusal is null and decided.open and decided.starts <= now() as wake
         from given
         left join permitted using (place)
         left join decided using (place)
+        -- One that is refused, with the same name and content.
+        left join decided as twin
+            on decided.id is null and permitted.id is not null and twin.org = given.org and twin.content = given.content
+            and coalesce(twin.key, '') = coalesce(given.key, '')
     )
-    select array_agg((known.place, known.outcome, known.id, known.org, known.key_hash, known.content, known.account, known.wake)::door.verdict
-                     order by known.place),
+    select array_agg((place, known.outcome, id, org, key, key_hash, known.content, known.account, known.wake)::door.verdict
+                     order by place),
            count(*) filter (where known.outcome in ('account', 'time', 'room')),
            count(*) filter (where known.outcome = 'held')
     into verdicts, refused, held
-    from known
-    where known.outcome <> 'queued' or known.id in (select id from inserted);
+    from known;
 
     if refused > 0 then
         -- What is refused has no name.
@@ -119,7 +131,7 @@ begin
         where verdict.outcome in ('account', 'time', 'room')
           and job_keys.org_id = verdict.org and job_keys.key_hash = verdict.key_hash and job_keys.job_id = verdict.id;
         delete from recent_contents as recent using unnest(verdicts) as verdict
-        where verdict.outcome in ('account', 'time', 'room') and verdict.key_hash is null
+        where verdict.outcome in ('account', 'time', 'room') and verdict.key is null
           and recent.org_id = verdict.org and recent.content_hash = verdict.content and recent.job_id = verdict.id;
     end if;
     if held = 0 then
@@ -128,17 +140,31 @@ begin
         from unnest(verdicts) as verdict;
         return;
     end if;
-    -- Statements of their own, which see what others had committed when they let go of the name. A name without a job was left
-    -- behind by an older version that deleted the job.
-    delete from job_keys using unnest(verdicts) as verdict
+    -- Statements of their own, which see what others had committed when they let go of the name.
+    update job_keys set job_id = jobs.id, content_hash = jobs.content_hash
+    from unnest(verdicts) as verdict
+    join jobs on jobs.org_id = verdict.org and jobs.key = verdict.key
     where verdict.outcome = 'held' and job_keys.org_id = verdict.org and job_keys.key_hash = verdict.key_hash
-      and not exists (select from jobs where id = job_keys.job_id)
-      and not exists (select from jobs_history where id = job_keys.job_id);
-    delete from recent_contents as recent using unnest(verdicts) as verdict
-    where verdict.outcome = 'held' and verdict.key_hash is null
-      and recent.org_id = verdict.org and recent.content_hash = verdict.content
-      and not exists (select from jobs where id = recent.job_id)
-      and not exists (select from jobs_history where id = recent.job_id);
+      and job_keys.job_id = verdict.id and jobs.id <> verdict.id;
+    -- A name without a job is free: the job went with its month, or an older version deleted it.
+    with held as materialized (
+        select job_keys.* from unnest(verdicts) as verdict
+        join job_keys on job_keys.org_id = verdict.org and job_keys.key_hash = verdict.key_hash
+        where verdict.outcome = 'held'
+    )
+    delete from job_keys using held
+    where job_keys.org_id = held.org_id and job_keys.key_hash = held.key_hash and job_keys.job_id = held.job_id
+      and not exists (select from jobs where id = held.job_id)
+      and not exists (select from jobs_history where id = held.job_id);
+    with held as materialized (
+        select recent.* from unnest(verdicts) as verdict
+        join recent_contents as recent on recent.org_id = verdict.org and recent.content_hash = verdict.content
+        where verdict.outcome = 'held' and verdict.key is null
+    )
+    delete from recent_contents as recent using held
+    where recent.org_id = held.org_id and recent.content_hash = held.content_hash and recent.job_id = held.job_id
+      and not exists (select from jobs where id = held.job_id)
+      and not exists (select from jobs_history where id = held.job_id);
     return query
     select case when verdict.outcome <> 'held' then verdict.outcome when jobs.state is null then 'again' else 'known' end,
            coalesce(holder.job_id, verdict.id), coalesce(jobs.state, 'queued'), coalesce(holder.content_hash, verdict.content),
@@ -149,7 +175,7 @@ begin
         where verdict.outcome = 'held' and org_id = verdict.org and key_hash = verdict.key_hash
         union all
         select job_id, content_hash from recent_contents
-        where verdict.outcome = 'held' and verdict.key_hash is null and org_id = verdict.org and content_hash = verdict.content
+        where verdict.outcome = 'held' and verdict.key is null and org_id = verdict.org and content_hash = verdict.content
     ) as holder on true
     left join lateral (
         select state from jobs where id = holder.job_id
@@ -159,15 +185,16 @@ begin
     ) as jobs on true
     order by verdict.place;
 end $$;
-comment on function door.accept(json, interval, interval, bigint) is
+comment on function door.accept(json, interval, interval, bigint, text) is
     'Insert a job for each request that may have one, and return for each, in order: its outcome (queued; known: a job has its name; '
-    'key, signature, account, time, room: refused; again: an equal one before it was refused, so ask again), the job, its state and '
+    'key, signature, account, time, room: refused; again: ask again), the job, its state and '
     'content, the account, whether its lane is to be woken, and the time.';
 
 create function door.wake_accepted(p_lanes text[]) returns void language plpgsql security definer set search_path = public, pg_temp as $$
 begin
-    -- A wake-up that is lost in a crash is made up for by the lane's mark, which was committed with the messages.
-    perform set_config('synchronous_commit', 'off', true);
+    -- A wake-up that is lost, in a crash or because somebody holds the lane's, is made up for by the lane's mark, which was
+    -- committed with the messages.
+    perform set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '200ms', true);
     insert into procrastinate_jobs (queue_name, task_name, lock, queueing_lock, args)
     select queue, 'drain', id, id, jsonb_build_object('lane', id)
     from lanes
@@ -180,5 +207,5 @@ comment on function door.wake_accepted(text[]) is
 
 revoke execute on function door.wake_accepted(text[]) from public;
 grant execute on function door.wake_accepted(text[]) to postrider_api;
-revoke execute on function door.accept(json, interval, interval, bigint) from public;
-grant execute on function door.accept(json, interval, interval, bigint) to postrider_api;
+revoke execute on function door.accept(json, interval, interval, bigint, text) from public;
+grant execute on function door.accept(json, interval, interval, bigint, text) to postrider_api;

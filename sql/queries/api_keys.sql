@@ -34,4 +34,4 @@ order by created_at, id
 update api_keys set revoked_at = now() where id = %(id)s and revoked_at is null returning id
 
 -- name: key_of_org
-select id from api_keys where org_id = %(org)s and revoked_at is null order by created_at, id limit 1
+select key_hash from api_keys where org_id = %(org)s and revoked_at is null order by created_at, id limit 1

@@ -4,10 +4,6 @@ select ensure_partitions()
 -- name: drop_old_partition
 select partition, dropped from drop_old_partition(now() - %(days)s * interval '1 day')
 
--- name: forget_keys
-select read, last_org, last_key
-from forget_keys(now() - %(days)s * interval '1 day', %(after_org)s, %(after_key)s, %(most)s)
-
 -- name: database_time
 select now() as now
 
@@ -40,11 +36,6 @@ select 'jobs', jobs.id
 from jobs
 left join job_keys on job_keys.org_id = jobs.org_id and key_hash = sha256(convert_to(key, 'UTF8')) and job_id = jobs.id
 where key is not null and jobs.created_at >= %(since)s and jobs.created_at < %(until)s and job_id is null
-union all
-select 'job_keys', job_id
-from job_keys
-where created_at >= %(since)s and created_at < %(until)s
-  and not exists (select from jobs where id = job_id) and not exists (select from jobs_history where id = job_id)
 union all
 select 'outbox', events.id
 from events
@@ -209,6 +200,24 @@ select purge('qr_tokens', 'created_at', now() - interval '1 day', %(most)s) as r
 -- name: purge_signatures
 -- A request older than 30 seconds is refused anyway, so these signatures cannot be replayed.
 select purge('request_signatures', 'created_at', now() - interval '2 minutes', %(most)s) as rows
+
+-- name: sweep_keys
+-- Delete the keys, among the next ones, whose job is gone: with its month, or by an older version. A key without a job is free,
+-- so none of them does any harm meanwhile.
+with page as materialized (
+    select org_id, key_hash, job_id from job_keys
+    where (org_id, key_hash) > (%(after_org)s, %(after_hash)s)
+    order by org_id, key_hash
+    limit %(most)s
+), gone as (
+    delete from job_keys using page
+    where job_keys.org_id = page.org_id and job_keys.key_hash = page.key_hash and job_keys.job_id = page.job_id
+      and not exists (select from jobs where id = page.job_id) and not exists (select from jobs_history where id = page.job_id)
+    returning job_keys.job_id
+)
+select (select count(*) from page) as read, (select count(*) from gone) as deleted,
+       (select org_id from page order by org_id desc, key_hash desc limit 1) as last_org,
+       (select key_hash from page order by org_id desc, key_hash desc limit 1) as last_hash
 
 -- name: purge_contents
 -- DEDUPE_SECONDS is at most three days.
