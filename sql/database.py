@@ -259,13 +259,13 @@ class Database:
         scoped.scope = scope_of(org, None if accounts is None else tuple(accounts), actor)
         return scoped
 
-    def admit(self) -> None:
-        """Raise DatabaseBusy if so many wait for a connection that another one would wait for too long.
+    def admit(self, others: int = 0) -> None:
+        """Raise DatabaseBusy if so many wait for a connection, or `others` behind them, that one more waits too long.
 
         For the beginning of a request: turned away later, it would have kept others waiting for nothing.
         """
         most = self._most_waiting if self._pool.backlog_seconds < BURST else self._most_waiting // 3
-        if self._most_waiting and self._pool.waiting >= most:
+        if self._most_waiting and max(self._pool.waiting, others) >= most:
             with translated():
                 raise TooManyRequests("Too many wait for a connection.")
 

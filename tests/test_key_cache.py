@@ -27,6 +27,10 @@ class Door:
     def monotonic(self) -> float:
         return self.now
 
+    def admit(self, waiting: int) -> None:
+        if waiting >= 6:
+            raise DatabaseBusy
+
     async def find(self, hashed: bytes) -> Row | None:
         self.looks += 1
         await self.free.wait()
@@ -52,7 +56,7 @@ async def looks(door: Door, cache: KeyCache, hashed: bytes) -> tuple[bool, int]:
 
 @pytest.mark.parametrize(("hashed", "seconds"), [(b"ours", KNOWN), (b"guess", UNKNOWN)])
 async def test_a_key_is_looked_up_again_when_its_time_has_passed(door: Door, hashed: bytes, seconds: float) -> None:
-    cache, found = KeyCache(door.find), hashed == b"ours"
+    cache, found = KeyCache(door.find, door.admit), hashed == b"ours"
     assert [await looks(door, cache, hashed) for _ in range(2)] == [(found, 1)] * 2
     door.now += seconds - 0.01
     assert await looks(door, cache, hashed) == (found, 1)
@@ -62,24 +66,24 @@ async def test_a_key_is_looked_up_again_when_its_time_has_passed(door: Door, has
 
 async def test_the_time_counts_from_the_beginning_of_the_look_up(door: Door) -> None:
     """A key that is revoked while its look-up waits for Postgres must not work for a second after that."""
-    cache, door.takes = KeyCache(door.find), KNOWN + 0.1
+    cache, door.takes = KeyCache(door.find, door.admit), KNOWN + 0.1
     assert [await looks(door, cache, b"ours") for _ in range(2)] == [(True, 1), (True, 2)]
 
 
 async def test_a_row_with_another_hash_is_no_key(door: Door) -> None:
     door.keys[b"near"] = b"ours"
-    assert await KeyCache(door.find).get(b"near") is None
+    assert await KeyCache(door.find, door.admit).get(b"near") is None
 
 
 async def test_the_key_that_was_looked_up_least_recently_is_dropped(door: Door) -> None:
-    cache = KeyCache(door.find, most=2)
+    cache = KeyCache(door.find, door.admit, most=2)
     for hashed in (b"a", b"b", b"ours", b"b", b"ours", b"a"):
         await cache.get(hashed)
     assert door.looks == 4
 
 
 async def test_it_tells_the_time_of_postgres(door: Door) -> None:
-    cache = KeyCache(door.find)
+    cache = KeyCache(door.find, door.admit)
     await cache.get(b"ours")
     door.now += 0.5
     key = await cache.get(b"ours")
@@ -88,11 +92,13 @@ async def test_it_tells_the_time_of_postgres(door: Door) -> None:
 
 
 async def test_all_who_come_meanwhile_share_a_look_up(door: Door) -> None:
-    cache = KeyCache(door.find)
+    cache = KeyCache(door.find, door.admit)
     door.free.clear()
     impatient = asyncio.create_task(cache.get(b"ours"))
     asking = [asyncio.create_task(cache.get(b"ours")) for _ in range(5)]
     await asyncio.sleep(0)
+    with pytest.raises(DatabaseBusy):
+        await cache.get(b"ours")
     impatient.cancel()
     door.free.set()
     assert all(await asyncio.gather(*asking))
@@ -101,7 +107,7 @@ async def test_all_who_come_meanwhile_share_a_look_up(door: Door) -> None:
 
 
 async def test_a_look_up_that_fails_is_not_kept(door: Door) -> None:
-    cache, door.fault = KeyCache(door.find), DatabaseBusy()
+    cache, door.fault = KeyCache(door.find, door.admit), DatabaseBusy()
     failed = await asyncio.gather(cache.get(b"ours"), cache.get(b"ours"), return_exceptions=True)
     assert [type(each) for each in failed] == [DatabaseBusy] * 2
     door.fault = None

@@ -25,7 +25,7 @@ from crypto import Sealer, hash_key
 from errors import SettingsWrong
 from resolver import Resolver
 from settings import Settings
-from sql.database import Database, Row
+from sql.database import Database
 from sql.ids import new_id
 from sql.roles import Role
 from wiring.shared import VERSION, pace_limits
@@ -100,7 +100,7 @@ def make_context(settings: Settings, database: Database) -> Context:
         ),
         sealer=Sealer.from_text(settings.encryption_key.get_secret_value()),
         schema_state=Cached(partial(database.all, "schema_state"), PROBES_SHARE),
-        keys=KeyCache(partial(_find_key, database)),
+        keys=KeyCache(lambda hashed: database.one("find_key", hash=hashed), database.admit),
         rate_limit=RateLimit(settings.rate_limit_per_minute, settings.requests_of_an_org, settings.trust_proxy_hops),
         production=settings.production,
         proxied=settings.trust_proxy_hops > 0,
@@ -111,11 +111,6 @@ def make_context(settings: Settings, database: Database) -> Context:
         job_ttl=timedelta(seconds=settings.job_ttl_seconds),
         pace=pace_limits(settings),
     )
-
-
-async def _find_key(database: Database, hashed: bytes) -> Row | None:
-    database.admit()
-    return await database.one("find_key", hash=hashed)
 
 
 def _bootstrap(settings: Settings) -> bootstrap.Bootstrap:

@@ -41,9 +41,14 @@ class KeyCache:
     Those that were looked up least recently are dropped when there are too many.
     """
 
-    def __init__(self, find: Callable[[bytes], Awaitable[Row | None]], most: int = MOST) -> None:
+    def __init__(
+        self, find: Callable[[bytes], Awaitable[Row | None]], admit: Callable[[int], None], most: int = MOST
+    ) -> None:
+        """`admit` is told how many wait already, and raises when one more is too many."""
         self._find = find
+        self._admit = admit
         self._most = most
+        self._waiting = 0
         #: hash → the key if there is one, and when it is to be looked up again, by the monotonic clock
         self._found: OrderedDict[bytes, tuple[Key | None, float]] = OrderedDict()
         self._running: dict[bytes, asyncio.Task[Key | None]] = {}
@@ -56,11 +61,16 @@ class KeyCache:
         key, until = self._found.get(hashed, (None, 0.0))
         if time.monotonic() < until and not (key and anew):
             return key
+        self._admit(self._waiting)
         task = self._running.get(hashed)
         if task is None:
             task = self._running[hashed] = asyncio.create_task(self._look_up(hashed))
-        # Shielded: a client that goes away must not end the look-up of the others.
-        return await asyncio.shield(task)
+        self._waiting += 1
+        try:
+            # Shielded: a client that goes away must not end the look-up of the others.
+            return await asyncio.shield(task)
+        finally:
+            self._waiting -= 1
 
     async def _look_up(self, hashed: bytes) -> Key | None:
         began = time.monotonic()  # before the look-up, which may be slow: what it finds is as old as its beginning

@@ -121,7 +121,10 @@ class Flusher:
             await self._to_wake.wait()
             self._to_wake.clear()
             lanes, self._lanes = self._lanes, set()
-            await self.acceptance.wake(lanes)
+            try:
+                await self.acceptance.wake(lanes)
+            except Exception:
+                log.exception("lanes were not woken, and wait for their marks", extra={"event": "wakeup.failed"})
 
     async def _run(self) -> None:
         while True:
