@@ -16,7 +16,7 @@ PostriderError
 │   │   └── IdempotencyKeyReused
 │   ├── TooManyRequests          429
 │   │   └── QueueFull
-│   ├── DatabaseError            503, ours; nothing was accepted
+│   ├── DatabaseError            503, ours
 │   │   └── DatabaseUnavailable · DatabaseBusy · DatabaseSlow · DatabaseFull
 │   └── EncryptionKeyMissing     503, ours
 ├── SendError                    why a message was not sent, or may not have been
@@ -189,13 +189,13 @@ class QueueFull(TooManyRequests):
 
 
 class DatabaseError(RequestError):
-    """The database did not do what it was asked for; nothing was accepted."""
+    """The database did not do what it was asked for."""
 
     code, status, title = "database_unavailable", 503, "Service unavailable"
 
 
 class DatabaseUnavailable(DatabaseError):
-    """The database is away; nothing was accepted."""
+    """The database is away; a request that came just before it went may have been accepted."""
 
 
 class DatabaseBusy(DatabaseError):
