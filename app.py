@@ -13,6 +13,7 @@ from api.accounts import account_health, accounts, pairing, qr, qr_page, qr_toke
 from api.accounts import actions as account_actions
 from api.http import problems
 from api.http.context import Context
+from api.http.direct import Direct
 from api.http.middleware import ResponseHeaders
 from api.http.operations import routes
 from api.openapi import document
@@ -66,9 +67,13 @@ def create_app(
             await stack.enter_async_context(kept())
             yield
 
+    ours = routes(OPERATIONS)
     app = Starlette(
-        routes=[*routes(OPERATIONS), Mount("/qr/static", StaticFiles(packages=[("api.accounts", "static")])), *mounts],
-        middleware=[Middleware(ResponseHeaders, production=context.production)],
+        routes=[*ours, Mount("/qr/static", StaticFiles(packages=[("api.accounts", "static")])), *mounts],
+        middleware=[
+            Middleware(ResponseHeaders, production=context.production),
+            Middleware(Direct, routes=ours, handlers=problems.HANDLERS),
+        ],
         exception_handlers=problems.HANDLERS,
         lifespan=lifespan,
     )

@@ -217,7 +217,7 @@ async def _lanes(cluster: Cluster, before: State) -> list[str]:
         *(f"FORGOTTEN: {row.id} has work at {row.due_at} and its first mark at {row.marked}" for row in forgotten),
         *(f"FORGOTTEN: {line}" for line in _swept(cluster)[len(before.swept) :]),
         *(f"STATE: {row.id} is {row.state}, and has a claim or an end that is not of it" for row in contradictions),
-        *(f"REFERENCE: {row['table']} {row['id']} lacks its account, endpoint or event" for row in broken),
+        *(f"REFERENCE: {row['table']} {row['id']} lacks its account, endpoint, event or key" for row in broken),
     ]
 
 
