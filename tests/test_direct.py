@@ -1,13 +1,16 @@
 """The direct way answers as the router does, byte for byte, whatever is asked."""
 
+import asyncio
 import json
 import random
+from collections import Counter
 from typing import Any
 
 import pytest
 from fixtures_api import KEY, client_of, new_account, running
 from starlette.applications import Starlette
 
+from api.http import direct
 from api.http.direct import Direct
 
 Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
@@ -94,3 +97,18 @@ def told(answer: Answer) -> Answer:
     """Return an answer without what every request to /metrics and lists changes by itself."""
     status, _, body = answer
     return (status, [], b"") if b"postrider_" in body else answer
+
+
+async def test_more_requests_than_can_be_answered_soon_are_turned_away_at_once(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(direct, "MOST_AT_ONCE", 3)
+    async with running(database_url) as app, client_of(app) as client:
+        account = await new_account(client)
+        orders = ({"account": account, "phone": "15551230001", "message": f"{n}"} for n in range(20))
+        asked = [client.post("/send", json=order) for order in orders]
+        *answers, health = await asyncio.gather(*asked, client.get("/healthz"))
+        assert Counter(answer.status_code for answer in answers) == {202: 3, 503: 17}
+        assert {answer.headers["retry-after"] for answer in answers if answer.status_code == 503} == {"1"}
+        assert health.status_code == 200
+        assert (await client.get("/jobs")).status_code == 200, "it is free again"

@@ -7,6 +7,15 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
+from api.http.problems import problem
+from api.http.request_log import QUIET
+from errors import DatabaseBusy
+from sql.database import RETRY_AFTER
+
+#: Requests under way. Each has its turn before any has its next one: with thousands, a flush that needs a few turns
+#: takes seconds, and all of them wait too long.
+MOST_AT_ONCE = 300
+
 
 class Direct:
     """ASGI middleware that answers requests to such routes itself, as the router would, and passes on all others.
@@ -18,6 +27,7 @@ class Direct:
         """`handlers` are those of the app, for exceptions by their class."""
         self._app = app
         self._handlers = handlers
+        self._running = 0
         self._routes = {
             (method, route.path): route for route in routes if "{" not in route.path for method in route.methods or ()
         }
@@ -32,6 +42,16 @@ class Direct:
             return
         scope["route"], scope["endpoint"], scope["path_params"] = route, route.endpoint, {}
         request = Request(scope, receive, send)
+        if self._running >= MOST_AT_ONCE and route.path not in QUIET:
+            await problem(DatabaseBusy(retry_after=RETRY_AFTER[DatabaseBusy]))(scope, receive, send)
+            return
+        self._running += 1
+        try:
+            await self._answer(route, request, scope, receive, send)
+        finally:
+            self._running -= 1
+
+    async def _answer(self, route: Route, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             response = await route.endpoint(request)
         except Exception as error:
