@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stopwords import StopWords, is_listed
 from stopwords.folding import folded
-from stopwords.lists import LISTS, WISHES, Kind, Language, file_of, languages, names, spelled_out
+from stopwords.lists import LISTS, WISHES, Kind, Language, file_of, languages, names, signatures, spelled_out
 from stopwords.matching import MAX_LENGTH, MAX_REASON, Rule, cut, is_made_by
 
 TABLE: dict[str, dict[str, list[str]]] = tomllib.loads((Path(__file__).parent / "stopwords.toml").read_text("utf-8"))
@@ -173,7 +173,12 @@ messages = st.sampled_from(names()).flatmap(messages_of)
 every_courtesy = st.sampled_from([one for name in names() for one in written(name)["courtesy"] if name != "vi"])
 mixed = st.lists(every_courtesy, min_size=1, max_size=3).flatmap(lambda some: st.permutations([*some, "STOP"]))
 ordinary = st.sampled_from(
-    [text for name, text in of_table("other") if name != "any" and not set(folded(text).split()) <= KNOWN]
+    [
+        text
+        for name, text in of_table("other")
+        # Nor a signature, which may stand below a wish.
+        if name != "any" and not set(folded(text).split()) <= KNOWN and folded(text) not in signatures()
+    ]
 )
 random_letters = st.text("bcdfgkmqxz", min_size=2).filter(lambda word: folded(word) not in KNOWN)
 
