@@ -99,9 +99,8 @@ async def test_each_request_sees_its_own_org_and_leaves_none_behind(pool: Databa
     wanted = [(DICE.choice(ORGS), kinds[number % len(kinds)]) for number in range(200)]
     ended = await asyncio.gather(*(one(pool, org, kind) for org, kind in wanted))
     outcomes = {kind: {end for (_, each), end in zip(wanted, ended, strict=True) if each == kind} for kind in kinds}
-    for kind in set(kinds) - {"slow"}:
-        # What cancels a statement may come after its end, and then ends the next one of the same connection.
-        outcomes[kind].discard(DatabaseSlow.__name__)
+    # Postgres may say first that it has ended the statement; either way nobody waits for the answer.
+    outcomes["cancelled"].discard(DatabaseSlow.__name__)
     assert outcomes == {
         "alone": {"well"},
         "transaction": {"well"},
