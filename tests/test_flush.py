@@ -13,7 +13,7 @@ from fixtures_lanes import value
 from fixtures_webhooks import put_org
 
 from api.sending import flush
-from api.sending.enqueue import Acceptance, Accepted, Order, Outcome
+from api.sending.acceptance import Acceptance, Accepted, Order, Outcome
 from api.sending.flush import FLUSHES, MOST_ORDERS, Flusher
 from api.sending.send_request import SendRequest
 from crypto import hash_key
@@ -58,6 +58,13 @@ async def flushing(database_url: str) -> AsyncIterator[tuple[Flusher, Watched, a
             yield flusher, watched, fatal
 
 
+async def begun(watched: Watched, flushes: int) -> None:
+    """Wait until so many flushes have begun."""
+    async with asyncio.timeout(10):
+        while len(watched.sizes) < flushes:
+            await asyncio.sleep(0)
+
+
 def order(name: str, message: str = "Hello") -> Order:
     fields = {"phone": PHONE, "message": message, "idempotency_key": name}
     return Order(SendRequest.model_construct(None, **fields), hash_key(KEY), "req_1")
@@ -70,8 +77,8 @@ async def test_what_comes_during_a_flush_goes_with_the_next_one(database_url: st
         for number in range(MOST_ORDERS + FLUSHES + 10):
             asking.append(asyncio.create_task(flusher.accept(ORG, order(f"k{number}"))))
             if number < FLUSHES:
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(0.01)
+                await begun(watched, number + 1)
+        await asyncio.sleep(0)
         watched.free.set()
         answers = await asyncio.gather(*asking)
         assert watched.sizes == [*[1] * FLUSHES, MOST_ORDERS, 10]
@@ -88,7 +95,7 @@ async def test_orders_of_one_size_go_together_up_to_a_mebibyte(
         monkeypatch.setattr(flush, "MOST_BYTES", 3 * len(order("k1").row) + 1)
         watched.free.clear()
         asking = [asyncio.create_task(flusher.accept(ORG, order(f"k{number}"))) for number in range(7)]
-        await asyncio.sleep(0.01)
+        await begun(watched, 1)
         watched.free.set()
         await asyncio.gather(*asking)
         assert watched.sizes == [3, 3, 1]
@@ -100,7 +107,7 @@ async def test_orgs_take_turns(database_url: str, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(flush, "MOST_ORDERS", 4)
         watched.free.clear()
         first = [asyncio.create_task(flusher.accept(ORG, order(f"first{number}"))) for number in range(8)]
-        await asyncio.sleep(0.01)
+        await begun(watched, 1)
         many = [asyncio.create_task(flusher.accept(ORG, order(f"k{number}"))) for number in range(8)]
         await asyncio.sleep(0)
         few = [asyncio.create_task(flusher.accept(org, order(f"{org}{number}"))) for org in "ab" for number in range(2)]
@@ -118,7 +125,7 @@ async def test_an_order_that_postgres_cannot_store_fails_alone(database_url: str
         watched.free.clear()
         orders = [order(f"k{number}", "\x00" if number == 5 else "Hello") for number in range(20)]
         asking = [asyncio.create_task(flusher.accept(ORG, each)) for each in orders]
-        await asyncio.sleep(0.01)
+        await begun(watched, 1)
         watched.free.set()
         answers = await asyncio.gather(*asking, return_exceptions=True)
         assert [isinstance(answer, Accepted) for answer in answers] == [number != 5 for number in range(20)]
@@ -143,7 +150,7 @@ async def test_clients_that_go_away_end_no_flush(database_url: str, database: Da
     async with flushing(database_url) as (flusher, watched, fatal):
         watched.free.clear()
         asking = [asyncio.create_task(flusher.accept(ORG, order(f"k{number}"))) for number in range(1000)]
-        await asyncio.sleep(0.01)
+        await begun(watched, 1)
         for task in asking[::2]:
             task.cancel()
         watched.free.set()
@@ -164,7 +171,7 @@ async def test_who_waits_too_long_for_a_flush_is_told_so(database_url: str, monk
         stuck = []
         for number in range(FLUSHES):
             stuck.append(asyncio.create_task(flusher.accept(ORG, order(f"stuck{number}"))))
-            await asyncio.sleep(0.01)
+            await begun(watched, number + 1)
         flusher.admit(ORG)
         asking = [asyncio.create_task(flusher.accept(ORG, order(f"k{number}"))) for number in range(3)]
         await asyncio.sleep(0.12)
@@ -213,7 +220,7 @@ async def test_a_name_that_somebody_holds_stops_no_other_org(database_url: str, 
             asyncio.create_task(flusher.accept("org_other", replace(order(f"k{number}"), key_hash=b"other")))
             for number in range(100)
         ]
-        await asyncio.sleep(0.01)
+        await begun(watched, 1)
         began = time.monotonic()
         watched.free.set()
         assert all(isinstance(answer, Accepted) for answer in await asyncio.gather(*theirs))
