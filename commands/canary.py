@@ -5,7 +5,7 @@ import time
 from datetime import datetime, timedelta
 
 from api.http.models import iso
-from api.sending.enqueue import Order
+from api.sending.acceptance import Order
 from api.sending.send_request import SendRequest
 from commands import environment
 from commands.checkup import ExaminedAccount, Progress, find

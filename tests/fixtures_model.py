@@ -22,7 +22,7 @@ from fixtures_lanes import add_worker
 from psycopg.rows import dict_row
 
 from api.accounts.actions import steer
-from api.sending.enqueue import Acceptance, Accepted, Order
+from api.sending.acceptance import Acceptance, Accepted, Order
 from api.sending.send_request import SendRequest
 from browser.page.bubbles import Bubble, Side, Tick
 from browser.page.evidence import Evidence as Taken

@@ -11,7 +11,7 @@ from fixtures_history import run
 from fixtures_lanes import value
 from fixtures_webhooks import put_org
 
-from api.sending.enqueue import Acceptance, Accepted, Answer, Order
+from api.sending.acceptance import Acceptance, Accepted, Answer, Order
 from api.sending.send_request import SendRequest
 from crypto import hash_key
 from sql.database import Database

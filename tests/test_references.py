@@ -8,7 +8,7 @@ from fixtures_history import run
 from fixtures_lanes import add_jobs, add_lanes
 from fixtures_postgres import ALL_ROWS
 
-from api.sending.enqueue import Accepted, Order
+from api.sending.acceptance import Accepted, Order
 from api.sending.send_request import SendRequest
 from crypto import hash_key
 from errors import NotFound

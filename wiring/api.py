@@ -19,7 +19,7 @@ from api.http.key_cache import KeyCache
 from api.http.rate_limit import RateLimit
 from api.operator import bootstrap
 from api.operator.heartbeat import Heartbeat
-from api.sending.enqueue import Acceptance
+from api.sending.acceptance import Acceptance
 from api.sending.flush import FLUSHES, Flusher
 from crypto import Sealer, hash_key
 from errors import SettingsWrong

@@ -20,7 +20,8 @@ MOST_AT_ONCE = 300
 class Direct:
     """ASGI middleware that answers requests to such routes itself, as the router would, and passes on all others.
 
-    A quarter of the time that a request to `/send` takes is the router's.
+    It answers MOST_AT_ONCE at a time, besides health checks and metrics, and turns further ones away (503). What the
+    router costs is in docs/performance.md.
     """
 
     def __init__(self, app: ASGIApp, *, routes: Iterable[Route], handlers: Mapping[Any, ExceptionHandler]) -> None:

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import errors as postgres
 from starlette.requests import Request
 
-from api.sending.enqueue import AGAIN, ROUNDS, Acceptance, Answer, Order, to_wake
+from api.sending.acceptance import AGAIN, ROUNDS, Acceptance, Answer, Order, to_wake
 from errors import DatabaseBusy, DatabaseSlow
 from sql.database import RETRY_AFTER
 

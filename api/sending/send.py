@@ -12,7 +12,7 @@ from api.http.middleware import request_id
 from api.http.models import Model, Shown
 from api.http.operations import Operation
 from api.http.problems import ItemRefused
-from api.sending.enqueue import Accepted, Answer, Order, acceptance_of
+from api.sending.acceptance import Accepted, Answer, Order, acceptance_of
 from api.sending.flush import flusher_of
 from api.sending.send_request import SendRequest
 from errors import IdempotencyKeyReused, QueueFull, RequestError
