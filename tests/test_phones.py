@@ -3,9 +3,11 @@
 import random
 import re
 
+import phonenumbers
 import pytest
 
-from phones import TWINS, Twins, forms, same_number, subscriber
+import phones
+from phones import MAX_DIGITS, TWINS, Twins, dialled, forms, same_number, subscriber
 from sql.database import Database
 
 #: the form that is dialled today, the other one
@@ -83,3 +85,47 @@ def test_every_form_leads_to_one_subscriber_and_no_stranger() -> None:
             assert subscriber(form) == subscriber(number)
             assert set(forms(form)) == set(forms(number))
             assert owners.setdefault(form, subscriber(number)) == subscriber(number)
+
+
+# --- the fast way --------------------------------------------------------------------------------------------------
+
+
+def any_numbers(count: int) -> list[str]:
+    """Numbers of all countries and of none, with any number of digits."""
+    dice = random.Random(17)  # noqa: S311  # no secret
+    codes = ["", *map(str, phonenumbers.COUNTRY_CODE_TO_REGION_CODE)]
+    return [
+        dice.choice(codes) + "".join(dice.choices("0123456789", k=dice.choice([3, 5, 6, 7, 8, 9, 10, 10, 11, 13])))
+        for _ in range(count)
+    ]
+
+
+def answer(number: str) -> str:
+    try:
+        return dialled(number)
+    except ValueError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("count", [10_000, pytest.param(1_000_000, marks=pytest.mark.long)])
+def test_the_fast_way_says_what_phonenumbers_says(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = any_numbers(count)
+    fast = [answer(number) for number in asked]
+    taken = sum(map(phones._is_plain, asked))
+    monkeypatch.setattr(phones, "_is_plain", lambda _: False)
+    assert fast == [answer(number) for number in asked]
+    assert count / 10 < taken < count * 9 / 10
+
+
+def test_all_countries_have_a_fast_way() -> None:
+    lacking = {
+        code
+        for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE
+        if not any(
+            phones._is_plain(f"{code}{digit * length}")
+            for digit in "2345678"
+            for length in range(4, MAX_DIGITS + 1 - len(str(code)))
+        )
+    }
+    # What is removed from numbers of Argentina may be nothing, so that none is plain.
+    assert lacking == {54}
