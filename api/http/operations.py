@@ -62,9 +62,10 @@ def _route(path: str, operations: Mapping[str, Operation]) -> Route:
     async def endpoint(request: Request) -> Response:
         operation = operations["GET" if request.method == "HEAD" else request.method]
         request.state.capacity = operation.capacity
-        if "\x00" in request.url.path or "%00" in request.url.query:
+        query = request.scope["query_string"]
+        if "\x00" in request.scope["path"] or b"%00" in query:
             raise Malformed("The address contains a NUL character.")
-        if operation.query is Nothing:
+        if query and operation.query is Nothing:
             parameters(request, Nothing)
         return await operation.handler(request)
 
