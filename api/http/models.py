@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema, field_validator
+from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from starlette.responses import Response
 
@@ -12,7 +12,7 @@ LONGEST_VALUE = 60  # characters of a refused value that an error repeats
 
 
 class Model(BaseModel):
-    """A request. Unknown fields are refused, and nothing is converted except 438.0 to 438."""
+    """A request. Unknown fields are refused, and nothing is converted except 438.0 to 438 (`WHOLE`)."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -23,12 +23,6 @@ class Model(BaseModel):
         # An unexpected error is logged as it is; it must contain no message texts and phone numbers.
         hide_input_in_errors=True,
     )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _whole(cls, value: object) -> object:
-        """Return a number without a fraction as an integer, as JSON Schema counts it (validation, 6.1.1)."""
-        return int(value) if isinstance(value, float) and value.is_integer() else value
 
     @classmethod
     def is_required(cls) -> bool:

@@ -23,6 +23,14 @@ LONGEST_PHONE = 40  # characters, separators included
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
 
 
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+#: For an integer, behind its bounds: a number without a fraction is one too, as JSON Schema counts (validation, 6.1.1).
+WHOLE = BeforeValidator(_whole)
+
+
 # --- phone -------------------------------------------------------------------------------------------------------
 
 PHONE = re.compile(r"\(?\+?[0-9][0-9 ().\-/]*", re.ASCII)

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from api.http.models import Model, Shown, Time, without_defaults
 from api.http.pagination import Cursor
-from api.http.validators import minified
+from api.http.validators import WHOLE, minified
 from api.webhooks.custom_headers import ExtraChanges, Extras, merged, opened, sealed
 from api.webhooks.webhook_secrets import Signature
 from api.webhooks.webhook_urls import ReceiverUrl
@@ -47,7 +47,7 @@ Events = Annotated[
     AfterValidator(_events),
 ]
 Description = Annotated[str, Field(max_length=500, description="For people.")]
-Attempts = Annotated[int, Field(ge=1, le=50)]
+Attempts = Annotated[int, Field(ge=1, le=50), WHOLE]
 BaseSeconds = Annotated[float, Field(gt=0, le=86_400)]
 Factor = Annotated[float, Field(ge=1, le=10)]
 CapSeconds = Annotated[float, Field(gt=0, le=604_800)]

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from api.http.context import Context
 from api.http.models import Model
+from api.http.validators import WHOLE
 from crypto import WEBHOOK_PREFIX, new_secret, new_webhook_keys
 from errors import Conflict
 from sql.database import Transaction
@@ -20,7 +21,7 @@ MOST_OLD = 5  # older secrets that still sign besides the newest
 class SecretRotation(Model):
     """How long the present secret goes on signing beside the new one."""
 
-    overlap_seconds: Annotated[int, Field(ge=0, le=LONGEST_OVERLAP)] = Field(
+    overlap_seconds: Annotated[int, Field(ge=0, le=LONGEST_OVERLAP), WHOLE] = Field(
         default=OVERLAP,
         description="For how long the present secret signs beside the new one; 0 ends it, and all before it, at once.",
     )
