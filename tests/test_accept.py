@@ -134,7 +134,7 @@ async def test_a_repeated_order_without_a_key_holds_nobody_up(acceptance: Accept
     first = order()
     await acceptance.accept([first])
     async with database.transaction() as tx:
-        row = order().row.replace("%", "%%")
+        row = order().row.decode().replace("%", "%%")
         terms = {"ttl": timedelta(days=1), "within": timedelta(seconds=10), "most": 9, "patience": "0"}
         assert [each["outcome"] for each in await tx.all("accept", orders=f"[{row}]", **terms)] == ["known"]
         assert told(await asyncio.wait_for(acceptance.accept([order()]), 1)) == [f"again {first.id}"]

@@ -1,12 +1,12 @@
 """Acceptance of orders: many of any org in one statement, each with its own outcome; then their lanes are woken."""
 
-import json
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from pydantic_core import to_json
 from starlette.requests import Request
 
 from api.http.validators import minified
@@ -16,7 +16,6 @@ from errors import DatabaseBusy, DatabaseError, IdempotencyKeyReused, RequestErr
 from sql.database import RETRY_AFTER, Database
 from sql.ids import new_id
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode
 ROUNDS = 3  # times that an order is tried whose name went to one that was refused, or whose job is gone
 AGAIN = "again"  # the outcome of such an order
 PATIENCE = 2.0  # seconds that a statement waits for a name that another transaction holds
@@ -40,7 +39,7 @@ class Order:
         return replace(self, signature=None)
 
     @cached_property
-    def row(self) -> str:
+    def row(self) -> bytes:
         """The order as door.accept takes it, in JSON: for so many columns far faster than arrays."""
         request = self.request
         columns = {
@@ -58,7 +57,7 @@ class Order:
             "request": self.request_id,
             "signature": self.signature and f"\\x{self.signature.hex()}",
         }
-        return _encode(columns)
+        return to_json(columns)
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ class Acceptance:
 
         It waits for `patience` seconds for a name that another transaction holds.
         """
-        given = f"[{','.join(order.row for order in orders)}]"
+        given = (b"[%b]" % b",".join([order.row for order in orders])).decode()
         terms = {
             "ttl": self.ttl,
             "within": self.dedupe,

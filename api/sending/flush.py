@@ -47,7 +47,7 @@ class _Waiting:
     @cached_property
     def size(self) -> int:
         """Its bytes."""
-        return len(self.order.row.encode())
+        return len(self.order.row)
 
 
 class Flusher:
