@@ -13,9 +13,9 @@ import psycopg
 from addresses import LOOPBACK
 from bench.ports import held_ports
 from bench.processes import serving
-from commands.worker import make_garbage_collection_rare
 from crypto import Sealer, new_secret
 from resolver import Resolver
+from server import make_garbage_collection_rare
 from sql import embedded, schema
 from sql.database import Database
 from sql.ids import new_id

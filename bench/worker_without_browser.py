@@ -19,7 +19,7 @@ from browser.page.own_account import OwnAccount
 from browser.page.screens import Screen
 from commands import environment
 from commands.signals import on_signals
-from commands.worker import make_garbage_collection_rare
+from server import make_garbage_collection_rare
 from sql.roles import Role
 from tasks.web.seats import Seats, Session
 from tasks.web.sessions import Sessions

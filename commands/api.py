@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from commands import environment
 from commands.signals import on_signals, on_stdin_ended
 from errors import DatabaseError, DatabaseUnavailable
-from server import config, running
+from server import config, make_garbage_collection_rare, running
 from settings import Settings
 from sql.database import Database
 from sql.roles import Role
@@ -45,6 +45,7 @@ async def _api(settings: Settings, url: str, sandbox: Starlette | None, *, end_w
         on_stdin_ended(stop.set)
     app = make_api(settings, url, sandbox)
     on_exit = sandbox.state.sandbox.stop if sandbox else None
+    make_garbage_collection_rare()
     async with running(config(app, settings.host, settings.port), on_exit) as serving:
         fatal = asyncio.create_task(_away_for_long(url, settings.database_grace_seconds))
         signs = [asyncio.create_task(event.wait()) for event in (stop, app.state.fatal)]

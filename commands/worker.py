@@ -1,7 +1,6 @@
 """`postrider worker`: a worker, and its health and metrics over HTTP, until a signal."""
 
 import asyncio
-import gc
 import resource
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from commands import environment
 from commands.signals import on_signals, on_stdin_ended
 from crypto import hash_key
 from errors import PostriderError
-from server import config, running
+from server import config, make_garbage_collection_rare, running
 from settings import Settings
 from sql.roles import Role
 from tasks.metrics import WORKER
@@ -38,12 +37,6 @@ def run_worker(settings: Settings, patience: "Patience | None" = None, *, end_wi
     _allow_connections()
     with environment.home(settings.profiles) if "sessions" in settings.worker_duties else nullcontext() as home:
         return asyncio.run(_worker(settings, url, home, patience, end_with_stdin=end_with_stdin))
-
-
-def make_garbage_collection_rare() -> None:
-    """Make full garbage collections rare: with a thousand running requests each one stops the process up to 0.1 s."""
-    gc.freeze()  # imported modules are not searched any more
-    gc.set_threshold(10_000, 20, 50)
 
 
 def _allow_connections() -> None:
