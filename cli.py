@@ -393,6 +393,28 @@ def _send(
     )
 
 
+@bench_cli.command("lane")
+def _lane(
+    single: Annotated[int, typer.Option(min=100, help="Messages that are sent one at a time.")] = 300,
+    row: Annotated[int, typer.Option(min=1, help="Messages that fall due at once.")] = 2000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of these; medians are reported.")] = 5,
+) -> None:
+    """Measure one lane whose browser takes no time: from acceptance to the first key, and messages in a row."""
+    from bench import lane
+
+    _run(lambda settings: asyncio.run(lane.run(single, row, rounds, settings.data_dir / "bench")), log_level="error")
+
+
+@bench_cli.command("start")
+def _start(
+    rounds: Annotated[int, typer.Option(min=1, help="Starts of each program; medians are reported.")] = 5,
+) -> None:
+    """Measure how long API and workers take until they are ready, and their memory then."""
+    from bench import start
+
+    _run(lambda settings: asyncio.run(start.run(rounds, settings.data_dir / "bench")), log_level="error")
+
+
 @bench_cli.command("pulse")
 def _pulse(
     lanes: Annotated[

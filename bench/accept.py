@@ -7,7 +7,6 @@ requests from the same client.
 import asyncio
 import itertools
 import json
-import re
 import shutil
 import time
 from collections.abc import Awaitable, Callable
@@ -15,21 +14,19 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
-
 from bench.http_load import load, post
-from bench.peers import procrastinate_jobs
+from bench.peers import handler, pgbench, procrastinate_jobs
+from bench.peers.pgbench import MESSAGE
 from bench.ports import held_ports
 from bench.processes import serving
 from bench.results import Cell, Spread, Table
 from bench.service import ENCRYPTION_KEY, LIMITS, own_postgres
 from commands.client import Client
 from crypto import Sealer, hash_key, new_secret, sign_request
-from sql import embedded, schema
+from sql import schema
 from sql.database import Database
 from sql.ids import new_id
 
-MESSAGE = "Your order has left our warehouse and should reach you on Thursday between 9 and 12. Track it in our app."
 PEERS = Path(__file__).parent / "peers"
 
 
@@ -48,9 +45,7 @@ Measure = Callable[[int, float], Awaitable[Round]]
 
 async def run(connections: list[int], seconds: float, rounds: int, waiting: int, folder: Path) -> int:
     """Measure each number of connections; `waiting` messages of one account wait in one of the measurements."""
-    table = Table(
-        "accept", ("connections", "what", "messages a second", "p50, ms", "p99, ms", "of the bare server", "of pgbench")
-    )
+    table = Table("accept", ("connections", "what", "messages a second", "p50, ms", "p99, ms", *MEASURES))
     async with AsyncExitStack() as stack:
         contenders = await _contenders(stack, waiting)
         for measure in contenders.values():
@@ -62,12 +57,18 @@ async def run(connections: list[int], seconds: float, rounds: int, waiting: int,
                 for name, measure in contenders.items():
                     told[name].append(await measure(count, seconds))
             for name, measured in told.items():
-                table.add(count, name, *_cells(measured), _ratio(measured, told[BARE]), _ratio(measured, told[PGBENCH]))
+                table.add(
+                    count, name, *_cells(measured), *(_ratio(measured, told.get(each)) for each in MEASURES.values())
+                )
     table.write(folder)
     return 0
 
 
+NOTHING, PLAIN = "our API, which keeps nothing", "our API, with a plain INSERT and commit each"
 BARE, PGBENCH = "the bare server, which keeps nothing", "pgbench, one row and commit each"
+BULLMQ = "Express and a BullMQ job each"
+#: column → what all are compared with in it
+MEASURES = {"of ours that keeps nothing": NOTHING, "of ours with a plain INSERT": PLAIN, "of BullMQ": BULLMQ}
 
 
 def _cells(rounds: list[Round]) -> tuple[Cell, ...]:
@@ -78,8 +79,10 @@ def _cells(rounds: list[Round]) -> tuple[Cell, ...]:
     )
 
 
-def _ratio(rounds: list[Round], others: list[Round]) -> float:
-    """Return the median of the ratios of rounds that followed each other."""
+def _ratio(rounds: list[Round], others: list[Round] | None) -> Cell:
+    """Return the median of the ratios of rounds that followed each other; nothing if there are no others."""
+    if others is None:
+        return ""
     return Spread([one.per_second / other.per_second for one, other in zip(rounds, others, strict=True)]).median
 
 
@@ -90,12 +93,17 @@ async def _contenders(stack: AsyncExitStack, waiting: int) -> dict[str, Measure]
     found[BARE] = await _server(stack, "-m", "bench.peers", "bare")
     peer = await asyncio.to_thread(procrastinate_jobs.make_database, url)
     found["a procrastinate job each"] = await _server(stack, "-m", "bench.peers", "jobs", "{port}", peer)
-    found[PGBENCH] = await _pgbench(peer, folder)
+    commits = await asyncio.to_thread(pgbench.make, peer, folder)
+
+    async def commit(connections: int, seconds: float) -> Round:
+        return Round(await commits(connections, seconds))
+
+    found[PGBENCH] = commit
     if missing := [name for name in ("node", "npm", "redis-server") if shutil.which(name) is None]:
         print(f"Express with BullMQ is left out: {', '.join(missing)} not found.")
         print("Install them with `apt-get install nodejs npm redis-server`.")
     else:
-        found["Express and a BullMQ job each"] = await _bullmq(stack, folder)
+        found[BULLMQ] = await _bullmq(stack, folder)
     return found
 
 
@@ -103,12 +111,17 @@ async def _contenders(stack: AsyncExitStack, waiting: int) -> dict[str, Measure]
 
 
 async def _ours(stack: AsyncExitStack, url: str, folder: Path, waiting: int) -> dict[str, Measure]:
-    (port,), key, secret = held_ports(1), new_secret("key_"), new_secret("sec_")
+    (port, *ports), key, secret = held_ports(3), new_secret("key_"), new_secret("sec_")
     variables = {
         "DATABASE_URL": url, "DATA_DIR": str(folder / "api"), "PORT": str(port), "ENV": "development", "API_KEY": key,
         "ENCRYPTION_KEY": ENCRYPTION_KEY, "LOG_LEVEL": "error", **LIMITS,
     }  # fmt: skip
     await stack.enter_async_context(serving(port, "-m", "cli", "api", variables=variables))
+    await asyncio.to_thread(handler.make_table, url)
+    ceilings = dict(zip(("nothing", "insert"), ports, strict=True))
+    for kind, at in ceilings.items():
+        command = ("-m", "bench.peers", kind, str(at))
+        await stack.enter_async_context(serving(at, *command, variables=variables))
     async with Client(f"http://127.0.0.1:{port}", key) as client, Database(url) as database:
         await client.wait_up(60)
         accounts = [
@@ -137,10 +150,11 @@ async def _ours(stack: AsyncExitStack, url: str, folder: Path, waiting: int) -> 
         signature = sign_request(secret, now, "POST", b"/send", body).hex()
         return post("/send", body, x_api_key=signed_key, x_timestamp=now, x_signature=signature)
 
+    def with_key() -> bytes:
+        return post("/send", order(accounts[0], keyed=True), x_api_key=key)
+
     return {
-        "Postrider, with idempotency keys": _over_http(
-            port, lambda: post("/send", order(accounts[0], keyed=True), x_api_key=key)
-        ),
+        "Postrider, with idempotency keys": _over_http(port, with_key),
         "Postrider, without keys": _over_http(
             port, lambda: post("/send", order(accounts[0], keyed=False), x_api_key=key)
         ),
@@ -148,6 +162,8 @@ async def _ours(stack: AsyncExitStack, url: str, folder: Path, waiting: int) -> 
         f"Postrider, with keys, {waiting:,} of the account waiting": _over_http(
             port, lambda: post("/send", order(accounts[1], keyed=True), x_api_key=key)
         ),
+        NOTHING: _over_http(ceilings["nothing"], with_key),
+        PLAIN: _over_http(ceilings["insert"], with_key),
     }
 
 
@@ -200,32 +216,6 @@ async def _server(stack: AsyncExitStack, *command: str) -> Measure:
     arguments = command if "{port}" in command else (*command, "{port}")
     await stack.enter_async_context(serving(port, *(each.replace("{port}", str(port)) for each in arguments)))
     return _over_http(port, _plain_order())
-
-
-async def _pgbench(url: str, folder: Path) -> Measure:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(
-            "create table orders (id text primary key, account text, phone text, message text,"
-            " created_at timestamptz not null default now())"
-        )
-    script = folder / "order.sql"
-    values = f"(gen_random_uuid()::text, 'acc_1', '15551234567', '{MESSAGE}')"
-    script.write_text(f"insert into orders (id, account, phone, message) values {values};\n")  # noqa: S608  # our own
-
-    async def measure(connections: int, seconds: float) -> Round:
-        options = ("--no-vacuum", "--protocol", "prepared", "--file", script)
-        extent = ("--client", str(connections), "--time", str(max(1, round(seconds))))
-        process = await asyncio.create_subprocess_exec(
-            embedded.program("pgbench"), *options, *extent, url, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        told, wrong = await process.communicate()
-        found = re.search(rb"tps = ([\d.]+)", told)
-        if not found:
-            raise RuntimeError(wrong.decode())
-        return Round(float(found[1]))
-
-    return measure
 
 
 async def _bullmq(stack: AsyncExitStack, folder: Path) -> Measure:

@@ -15,10 +15,10 @@ import psycopg
 from bench import fill
 from bench.fill import Size, fill_database
 from bench.http_load import load, post
+from bench.lanes import Lanes
 from bench.outbox import Outbox, receiving
 from bench.processes import running, serving
 from bench.results import Cell, Spread, Table
-from bench.send import Lanes
 from bench.service import own_postgres, variables
 from commands.client import Client
 from crypto import new_secret

@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 
 from bench.http_load import Answers, flood, load, post
+from bench.lanes import MESSAGE, Lanes
 from bench.processes import running, serving
 from bench.results import Table
-from bench.send import MESSAGE, Lanes
 from bench.service import own_postgres, variables
 from crypto import new_secret
 from sql import schema

@@ -6,8 +6,13 @@ import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from bench.lanes import Lanes
 from bench.ports import held_ports
-from sql import embedded
+from bench.processes import running, serving
+from commands.client import Client
+from crypto import new_secret
+from sql import embedded, schema
+from sql.database import Database
 
 SLOTS = 20  # seats of a worker, and concurrent jobs of a procrastinate worker
 #: no request of a benchmark is refused, but each is counted
@@ -32,3 +37,18 @@ def variables(url: str, home: Path, key: str, **more: str) -> dict[str, str]:
         "ENCRYPTION_KEY": ENCRYPTION_KEY, "ENV": "development", "LOG_LEVEL": "error", "MAX_SESSIONS": str(SLOTS),
         "WEBHOOK_ALLOW_CIDRS": "127.0.0.0/8", **LIMITS, **more,
     }  # fmt: skip
+
+
+async def service(stack: AsyncExitStack, senders: int, *worker: str) -> tuple[Client, Database, Lanes]:
+    """Start an API and a worker whose browser takes no time, with arguments of its own, and so many accounts."""
+    home, url = await own_postgres(stack)
+    await asyncio.to_thread(schema.migrate, url)
+    database = await stack.enter_async_context(Database(url))
+    lanes = Lanes(database, [f"acc_{number}" for number in range(senders)], 0)
+    await lanes.add()
+    key = new_secret("key_")
+    settings = variables(url, home / "data", key)
+    port = int(settings["PORT"])
+    await stack.enter_async_context(serving(port, "-m", "cli", "api", variables=settings))
+    await stack.enter_async_context(running("-m", "bench.worker_without_browser", *worker, variables=settings))
+    return await stack.enter_async_context(Client(f"http://127.0.0.1:{port}", key)), database, lanes

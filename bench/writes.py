@@ -11,14 +11,12 @@ from typing import Any, LiteralString
 
 import psycopg
 
+from bench.lanes import MESSAGE, Lanes
 from bench.outbox import receiving
-from bench.processes import running, serving
 from bench.results import Table
-from bench.send import MESSAGE, Lanes
-from bench.service import own_postgres, variables
+from bench.service import service
 from commands.client import Client
-from crypto import new_secret
-from sql import embedded, schema
+from sql import embedded
 from sql.database import Database
 from sql.ids import new_id
 
@@ -60,7 +58,9 @@ async def run(messages: int, folder: Path) -> int:
     """Send messages one by one, and read the write-ahead log of that time."""
     table = Table("writes", ("table", "WAL, bytes a message", "index entries", "updates", "of these HOT"))
     async with AsyncExitStack() as stack:
-        client, database, lanes = await _service(stack)
+        client, database, lanes = await service(stack, SENDERS, "read")
+        hook = await stack.enter_async_context(receiving())
+        await client.post("/webhooks", {"url": hook, "events": ["JobCompleted", "JobDelivered", "JobRead"]})
         await _send(client, database, lanes, SENDERS)  # statements are prepared, pages and partitions are there
         async with await psycopg.AsyncConnection.connect(database.url, autocommit=True) as connection:
             await connection.execute("checkpoint")
@@ -133,20 +133,3 @@ async def _send(client: Client, database: Database, lanes: Lanes, messages: int)
         await client.post("/send", order)
     while (await database.all("bench_unfinished"))[0]["unfinished"]:  # noqa: ASYNC110  # the state is in Postgres
         await asyncio.sleep(0.5)
-
-
-async def _service(stack: AsyncExitStack) -> tuple[Client, Database, Lanes]:
-    home, url = await own_postgres(stack)
-    await asyncio.to_thread(schema.migrate, url)
-    hook = await stack.enter_async_context(receiving())
-    database = await stack.enter_async_context(Database(url))
-    lanes = Lanes(database, [f"acc_{number}" for number in range(SENDERS)], 0)
-    await lanes.add()
-    key = new_secret("key_")
-    settings = variables(url, home / "data", key)
-    port = int(settings["PORT"])
-    await stack.enter_async_context(serving(port, "-m", "cli", "api", variables=settings))
-    await stack.enter_async_context(running("-m", "bench.worker_without_browser", "read", variables=settings))
-    client = await stack.enter_async_context(Client(f"http://127.0.0.1:{port}", key))
-    await client.post("/webhooks", {"url": hook, "events": ["JobCompleted", "JobDelivered", "JobRead"]})
-    return client, database, lanes

@@ -1,1 +1,4 @@
-"""Programs that `bench accept` and `bench send` are compared with: bare server, procrastinate, BullMQ."""
+"""Programs that `bench accept` and `bench send` are compared with.
+
+They are a bare server, our own API without its database, procrastinate and BullMQ.
+"""

@@ -1,4 +1,4 @@
-"""Run one of the peers: python -m bench.peers bare PORT | jobs PORT URL | worker URL SLOTS."""
+"""Run one of the peers: python -m bench.peers bare|nothing|insert PORT | jobs PORT URL | worker URL SLOTS."""
 
 import asyncio
 import sys
@@ -7,7 +7,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 import server
-from bench.peers import bare, procrastinate_jobs
+from bench.peers import bare, handler, procrastinate_jobs
 
 
 def _serve(app: Starlette, port: str) -> None:
@@ -20,6 +20,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["bare", port]:
             _serve(bare.make(), port)
+        case ["nothing" | "insert" as kind, port]:
+            _serve(handler.make(kind), port)
         case ["jobs", port, url]:
             _serve(procrastinate_jobs.make(url), port)
         case ["worker", url, slots]:

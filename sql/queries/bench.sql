@@ -21,6 +21,20 @@ select exists (
     or exists (
         select from jobs where account_id = any (%(accounts)s::text[]) and claim is not null and ended_at is null) as open
 
+-- name: bench_insert
+insert into bench_orders (id, account, phone, message, key)
+values (%(id)s, %(account)s, %(phone)s, %(message)s, %(key)s)
+
+-- name: bench_steps
+-- Milliseconds from the acceptance of each job until it had each state.
+select step ->> 'status' as state,
+       extract(epoch from (step ->> 'at')::timestamptz - (timeline -> 0 ->> 'at')::timestamptz)::float8 * 1000 as ms
+from jobs, jsonb_array_elements(timeline) as step
+where key = any (%(keys)s::text[])
+
+-- name: bench_commits
+select xact_commit as commits from pg_stat_database where datname = current_database()
+
 -- name: bench_lost
 select count(*) as lost from unnest(%(keys)s::text[]) as given (key)
 where not exists (select from all_jobs where org_id = 'org_default' and all_jobs.key = given.key)

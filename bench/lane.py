@@ -1,0 +1,86 @@
+"""One lane whose browser takes no time: all that a message takes besides typing, one at a time and many in a row."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from statistics import median, quantiles
+from tempfile import TemporaryDirectory
+
+from bench.lanes import MESSAGE, Lanes
+from bench.peers import pgbench
+from bench.results import Spread, Table
+from bench.service import service
+from commands.client import Client
+from sql.database import Database
+
+PAUSE = 0.05  # seconds between messages that go one at a time
+PGBENCH_SECONDS = 3.0
+STATISTICS_SECONDS = 2.0  # until Postgres has counted what others did
+WARM_UP = 20  # messages until the session is live, and statements are prepared
+#: state of a job → what has happened until then
+STEPS = {"sending": "taken by the worker", "submitting": "Enter may be pressed", "sent": "its result is written"}
+
+
+async def run(single: int, row: int, rounds: int, folder: Path) -> int:
+    """Send `single` messages one at a time, and `row` of them at once in each round."""
+    async with AsyncExitStack() as stack:
+        client, database, lanes = await service(stack, 1)
+        scripts = Path(stack.enter_context(TemporaryDirectory()))
+        commits = await asyncio.to_thread(pgbench.make, database.url, scripts)
+        await _send(client, database, lanes, WARM_UP)
+        await _one_at_a_time(client, database, lanes, single, folder)
+        await _in_a_row(database, replace(lanes, each=row), rounds, commits, folder)
+    return 0
+
+
+async def _one_at_a_time(client: Client, database: Database, lanes: Lanes, messages: int, folder: Path) -> None:
+    """Time messages to an idle worker on a live session, by Postgres's clock, from the statement that inserts each."""
+    table = Table("lane_latency", ("from its acceptance until", "messages", "p50, ms", "p99, ms"))
+    table.begin()
+    keys = await _send(client, database, lanes, messages)
+    steps = await database.all("bench_steps", keys=keys)
+    for state, name in STEPS.items():
+        took = [float(row["ms"]) for row in steps if row["state"] == state]
+        table.add(name, len(took), median(took), quantiles(took, n=100)[98])
+    table.write(folder)
+
+
+async def _send(client: Client, database: Database, lanes: Lanes, messages: int) -> list[str]:
+    (account,), keys = lanes.accounts, []
+    for number in range(messages):
+        keys.append(f"lane-{messages}-{number}")
+        order = {
+            "account": account, "phone": f"1555{number:07}", "message": MESSAGE, "idempotencyKey": keys[-1],
+        }  # fmt: skip
+        await client.post("/send", order)
+        await asyncio.sleep(PAUSE)
+    while (await database.all("bench_open", accounts=lanes.accounts))[0]["open"]:  # noqa: ASYNC110  # in Postgres
+        await asyncio.sleep(PAUSE)
+    return keys
+
+
+async def _in_a_row(
+    database: Database, lanes: Lanes, rounds: int, commits: Callable[[int, float], Awaitable[float]], folder: Path
+) -> None:
+    """Compare the messages of one lane with commits one after the other."""
+    columns = ("messages", "a second", "commits a message", "pgbench, one row and commit each, a second", "ratio")
+    table = Table("lane", columns)
+    table.begin()
+    ours, theirs, each = list[float](), list[float](), list[float]()
+    for _ in range(rounds):
+        before = await _committed(database)
+        ours.append(await lanes.measure(analyzed=True))
+        each.append((await _committed(database) - before) / lanes.each)
+        theirs.append(await commits(1, PGBENCH_SECONDS))
+    possible = [one / count for one, count in zip(theirs, each, strict=True)]
+    ratio = Spread([one / other for one, other in zip(ours, possible, strict=True)], 2)
+    table.add(lanes.each, Spread(ours), Spread(each, 1), Spread(theirs), ratio)
+    table.write(folder)
+
+
+async def _committed(database: Database) -> int:
+    await asyncio.sleep(STATISTICS_SECONDS)
+    row = await database.one("bench_commits")
+    return int(row["commits"]) if row else 0
