@@ -1,7 +1,10 @@
 """The flusher: orders that come meanwhile go together, and none is answered for another."""
 
 import asyncio
+import json
+import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,15 +15,17 @@ from fixtures_history import run
 from fixtures_lanes import value
 from fixtures_webhooks import put_org
 
+import server
 from api.sending import flush
 from api.sending.acceptance import Acceptance, Accepted, Order, Outcome
 from api.sending.flush import FLUSHES, MOST_ORDERS, Flusher
 from api.sending.send_request import SendRequest
+from bench.http_load import post
 from crypto import hash_key
 from errors import DatabaseBusy, DatabaseSlow, DatabaseUnavailable
 from sql.database import Database
 from sql.roles import Role
-from wiring.api import make_acceptance
+from wiring.api import create_app, make_acceptance
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -160,6 +165,40 @@ async def test_clients_that_go_away_end_no_flush(database_url: str, database: Da
         assert flusher._all_bytes == 0
     kept = {key for (key,) in await rows(database, "select key from jobs")}
     assert kept >= {f"k{number}" for number in range(1, 1000, 2)}
+
+
+async def test_a_thousand_clients_that_hang_up_and_come_again_have_a_job_each(
+    database_url: str, database: Database
+) -> None:
+    """They hang up within the request, right behind it, or when they have waited a little, with or without a reset."""
+    told: list[str | None] = []
+    dice, app = random.Random(17), create_app(settings(), Database(database_url, Role.API))  # noqa: S311  # no secret
+
+    async def hang_up(body: bytes) -> None:
+        _, writer = await asyncio.open_connection(host, port)
+        whole = post("/send", body, x_api_key=KEY)
+        writer.write(whole[: dice.choice([len(whole) // 2, len(whole) - 1, len(whole), len(whole)])])
+        await asyncio.sleep(dice.choice([0, 0.001, 0.01]))
+        (writer.transport.abort if dice.random() < 0.5 else writer.close)()
+
+    with server.listen() as listener:
+        host, port = listener.getsockname()
+        async with server.running(server.config(app, host, port), listener=listener), client_of(app) as client:
+            account = await new_account(client)
+            orders = [
+                {"phone": PHONE, "message": "Hello", "account": account, "idempotencyKey": f"k{number}"}
+                for number in range(1000)
+            ]
+            for first in range(0, 1000, 100):
+                some = orders[first : first + 100]
+                await asyncio.gather(*(hang_up(json.dumps(order).encode()) for order in some))
+                answers = await asyncio.gather(*(client.post("/send", json=order) for order in some))
+                assert Counter(answer.status_code for answer in answers) == {202: 100}
+                told += [answer.headers.get("idempotent-replayed") for answer in answers]
+        assert (app.state.flusher._orgs, app.state.flusher._all_bytes) == ({}, 0)
+    assert 100 < told.count("true") < 900
+    assert await value(database, "select count(*) from jobs") == 1000
+    assert await value(database, "select count(*) from job_keys") == 1000
 
 
 async def test_who_waits_too_long_for_a_flush_is_told_so(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
