@@ -46,6 +46,7 @@ create index lanes_of_workers_idx on lanes (queue) where queue like 'account@%';
 
 -- Dropped once no process of a version before 0.6 runs: its queries would be slow without them.
 drop index jobs_due_idx;
+drop index jobs_content_idx;
 drop index jobs_tried_idx;
 drop index jobs_half_done_idx;
 drop index jobs_expiry_idx;
