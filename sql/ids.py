@@ -1,6 +1,6 @@
 """Ids: a prefix for the kind, then time and random bits (as a ULID), so that ids sort by age and never collide."""
 
-import secrets
+import os
 import time
 from typing import Literal
 
@@ -33,5 +33,5 @@ Prefix = Literal[
 
 def new_id(prefix: Prefix) -> str:
     """Make an id such as `job_01ktq3w8…`."""
-    number = time.time_ns() // 1_000_000 << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
+    number = time.time_ns() // 1_000_000 << RANDOM_BITS | int.from_bytes(os.urandom(RANDOM_BITS // 8))
     return prefix + "".join([PAIRS[number >> shift & 1023] for shift in SHIFTS])

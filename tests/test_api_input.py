@@ -198,7 +198,7 @@ BAD_BODIES = [
     (b'{"phone": "1", "phone": "2"}', 'the field "phone" stands twice'),
     (b'{"message": "\xff"}', "not UTF-8 at byte 13"),
     (b'{"message": "\xed\xa0\x80"}', "not UTF-8"),
-    (b'\xef\xbb\xbf{"message": "x"}', "not JSON"),
+    (b'\xef\xbb\xbf{"message": "x"}', "not JSON at line 1, column 1: a byte order mark"),
     (b'{"message": "\x00"}', "not JSON at line 1"),
     (b'{"message": "a\\u0000"}', "message contains a NUL character"),
     (b'{"metadata": {"a": [1, "\\u0000"]}}', "metadata.a.1 contains a NUL character"),

@@ -8,6 +8,7 @@ from functools import cached_property
 from starlette.requests import Request
 
 from api.http.context import Context, of
+from api.http.headers import header
 from api.http.json_body import raw
 from api.http.key_cache import Key
 from api.http.unsealing import unseal
@@ -69,7 +70,7 @@ async def authenticate(request: Request, *, anew: bool = False) -> tuple[Caller,
     limits = context.rate_limit
     address = limits.address_of(request)
     limits.check_address(address)
-    key = await context.keys.get(hash_key(request.headers.get("x-api-key", "")), anew=anew)
+    key = await context.keys.get(hash_key(header(request.scope, b"x-api-key")), anew=anew)
     if key is None:
         limits.count_address(address)
         raise Unauthorized
@@ -95,13 +96,13 @@ def check_admin(request: Request, admin: bytes | None) -> None:
     """Require the ADMIN_KEY that has the SHA-256 `admin`. Raises Unauthorized, Forbidden."""
     if admin is None:
         raise Forbidden(f"Nobody may call {request.url.path}: ADMIN_KEY is not set. Set it and start again.")
-    if not hmac.compare_digest(admin, hash_key(request.headers.get("x-admin-key", ""))):
+    if not hmac.compare_digest(admin, hash_key(header(request.scope, b"x-admin-key"))):
         raise Unauthorized("The header x-admin-key is missing or is not ADMIN_KEY.")
 
 
 async def _signature(context: Context, request: Request, key: Key, sealed: bytes) -> bytes:
     """Return the signature of a request. Raises Unauthorized when it does not fit."""
-    timestamp, given = (request.headers.get(name, "") for name in ("x-timestamp", "x-signature"))
+    timestamp, given = (header(request.scope, name) for name in (b"x-timestamp", b"x-signature"))
     if not TIMESTAMP.fullmatch(timestamp) or not SIGNATURE.fullmatch(given):
         raise Unauthorized("This key's requests must be signed: x-timestamp in unix seconds, x-signature in hex.")
     if not NEWEST <= key.database_time().timestamp() - int(timestamp) <= OLDEST:

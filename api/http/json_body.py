@@ -3,13 +3,15 @@
 import json
 import math
 import re
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
+from api.http.headers import header
 from api.http.models import Model, shown
 from api.http.problems import invalid
 from errors import FieldError, Malformed, TooLarge, UnsupportedMediaType
@@ -21,25 +23,44 @@ CAPACITY = 64 * KIB  # bytes of a body, unless its operation takes more
 JSON_TYPE = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?', re.IGNORECASE)
 
 
+def limit(request: Request, capacity: int) -> None:
+    """Say how many bytes the body may have."""
+    _state(request)["capacity"] = capacity
+
+
 async def raw(request: Request) -> bytes:
     """Return the body, read once. Raise TooLarge as soon as it is too large, also when it comes in chunks."""
-    read: bytes | None = getattr(request.state, "body", None)
-    if read is None:
-        read = request.state.body = await _read(request, getattr(request.state, "capacity", CAPACITY))
-    return read
+    state = _state(request)
+    body: bytes | None = state.get("body")
+    if body is None:
+        body = state["body"] = await _read(request, state.get("capacity", CAPACITY))
+    return body
 
 
-async def _read(request: Request, cap: int) -> bytes:
-    too_large = TooLarge(f"The body may have {cap:,} bytes.")
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > cap:
-        raise too_large
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > cap:
-            raise too_large
-    return bytes(body)
+def _state(request: Request) -> dict[str, Any]:
+    state: dict[str, Any] = request.scope.setdefault("state", {})
+    return state
+
+
+async def _read(request: Request, capacity: int) -> bytes:
+    announced = header(request.scope, b"content-length")
+    if announced.isdecimal() and int(announced) > capacity:
+        raise _too_large(capacity)
+    chunks, size, more = list[bytes](), 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > capacity:
+            raise _too_large(capacity)
+        more = message.get("more_body", False)
+    return b"".join(chunks)
+
+
+def _too_large(capacity: int) -> TooLarge:
+    return TooLarge(f"The body may have {capacity:,} bytes.")
 
 
 async def read(request: Request, model: type[M]) -> M:
@@ -47,7 +68,7 @@ async def read(request: Request, model: type[M]) -> M:
     data = await raw(request)
     if not data and not model.is_required():
         return model()
-    if not JSON_TYPE.fullmatch(request.headers.get("content-type", "").strip()):
+    if not JSON_TYPE.fullmatch(header(request.scope, b"content-type").strip()):
         raise UnsupportedMediaType
     return check(model, parse(data))
 
@@ -66,13 +87,12 @@ def check(model: type[M], value: object) -> M:
 def parse(data: bytes) -> object:
     """Parse JSON as RFC 8259 defines it, without extensions. Raise Malformed, which says what is wrong and where."""
     try:
-        value = json.loads(
-            data.decode(), parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_without_duplicates
-        )
+        value = _DECODER.decode(data.decode())
     except UnicodeDecodeError as error:
         raise Malformed(f"The body is not UTF-8 at byte {error.start}.") from None
     except json.JSONDecodeError as error:
-        raise Malformed(f"The body is not JSON at line {error.lineno}, column {error.colno}: {error.msg}.") from None
+        fault = "a byte order mark" if data.startswith(BOM_UTF8) else error.msg
+        raise Malformed(f"The body is not JSON at line {error.lineno}, column {error.colno}: {fault}.") from None
     except RecursionError:
         raise Malformed("The body is nested too deeply.") from None
     except _NotJsonError as error:
@@ -107,6 +127,10 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
         [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
         raise _NotJsonError(f"the field {shown(twice)} stands twice in one object")
     return found
+
+
+#: Made once: json.loads would make one for each body.
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_without_duplicates)
 
 
 def _texts(value: object) -> Iterator[tuple[str, str]]:

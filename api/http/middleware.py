@@ -5,9 +5,9 @@ import re
 import time
 from contextvars import ContextVar
 
-from starlette.datastructures import Headers as ReadHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.http.headers import header
 from api.http.problems import internal
 from api.http.request_log import log_request
 from logs import bind
@@ -48,11 +48,12 @@ class ResponseHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = ReadHeaders(scope=scope).get("x-request-id", "")
-        token = request_id.set(given if SANE.fullmatch(given) else new_id("req_"))
-        answer = _Answer(send, [*self._headers, (b"x-request-id", request_id.get().encode())])
+        given = header(scope, b"x-request-id")
+        name = given if SANE.fullmatch(given) else new_id("req_")
+        token = request_id.set(name)
+        answer = _Answer(send, [*self._headers, (b"x-request-id", name.encode())])
         began = time.perf_counter()
-        with bind(request_id=request_id.get()):
+        with bind(request_id=name):
             try:
                 await self._app(scope, receive, answer.send)
             except Exception:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api.http.json_body import CAPACITY
+from api.http.json_body import CAPACITY, limit
 from api.http.models import Model, Nothing, Shown
 from api.http.query_params import parameters
 from errors import Malformed, RequestError
@@ -61,7 +61,7 @@ def routes(operations: Iterable[Operation]) -> list[Route]:
 def _route(path: str, operations: Mapping[str, Operation]) -> Route:
     async def endpoint(request: Request) -> Response:
         operation = operations["GET" if request.method == "HEAD" else request.method]
-        request.state.capacity = operation.capacity
+        limit(request, operation.capacity)
         query = request.scope["query_string"]
         if "\x00" in request.scope["path"] or b"%00" in query:
             raise Malformed("The address contains a NUL character.")

@@ -113,9 +113,10 @@ def client_address(request: Request, proxies: int) -> str:
     the client may have forged any further left. Clients whose entry is not an address are counted together, under the
     nearest proxy that has one, and apart from that proxy's own requests.
     """
-    lines = request.headers.getlist("x-forwarded-for")
-    hops = [hop for line in lines for hop in line.split(",")][-proxies:] if proxies else []
-    peer = request.client.host if request.client else ""
+    lines = request.headers.getlist("x-forwarded-for") if proxies else []
+    hops = [hop for line in lines for hop in line.split(",")][-proxies:]
+    client = request.scope.get("client")
+    peer = client[0] if client else ""
     seen, *nearer = (*hops, peer)
     if (counted := _counted(seen)) is not None:
         return counted
