@@ -91,8 +91,8 @@ def parse(data: bytes) -> object:
     except UnicodeDecodeError as error:
         raise Malformed(f"The body is not UTF-8 at byte {error.start}.") from None
     except json.JSONDecodeError as error:
-        fault = "a byte order mark" if data.startswith(BOM_UTF8) else error.msg
-        raise Malformed(f"The body is not JSON at line {error.lineno}, column {error.colno}: {fault}.") from None
+        wrong = "a byte order mark" if data.startswith(BOM_UTF8) else error.msg
+        raise Malformed(f"The body is not JSON at line {error.lineno}, column {error.colno}: {wrong}.") from None
     except RecursionError:
         raise Malformed("The body is nested too deeply.") from None
     except _NotJsonError as error:
