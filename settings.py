@@ -13,7 +13,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-import psutil
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -378,6 +377,9 @@ MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/
 
 def _memory() -> int:
     """Return the bytes of memory that this process may use: the host's, or its container's where that is less."""
+    # Imported here, since an API process never asks.
+    import psutil  # noqa: PLC0415
+
     limits = [psutil.virtual_memory().total]
     for path in MEMORY_LIMITS:
         with suppress(OSError, ValueError):  # none here, or "max"

@@ -25,7 +25,7 @@ from addresses import Addresses, literal
 from crypto import CryptoError, decode_secret, new_secret
 from errors import DatabaseAway, OperatorError, SettingsWrong
 from settings import Settings, read
-from sql import embedded, roles, schema
+from sql import roles, schema
 from sql.ids import new_id
 from sql.roles import Role
 from wiring.shared import VERSION
@@ -99,6 +99,9 @@ def database_url(settings: Settings) -> str:
     """Return DATABASE_URL, or start the embedded Postgres and return its URL."""
     if settings.database_url:
         return settings.database_url.get_secret_value()
+    # Imported here, since a process with DATABASE_URL never needs it.
+    from sql import embedded  # noqa: PLC0415
+
     return embedded.start(settings.data_dir)
 
 

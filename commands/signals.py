@@ -6,14 +6,15 @@ import os
 import signal
 from collections.abc import Callable
 
-from sql import embedded
-
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 60  # for a process whose standard input has ended; then it is killed
 
 
 def _die() -> None:
+    # Imported here, since a process with DATABASE_URL never needs it.
+    from sql import embedded  # noqa: PLC0415
+
     embedded.leave()
     os._exit(1)
 

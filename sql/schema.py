@@ -10,10 +10,6 @@ from typing import Any
 
 import psycopg
 from psycopg.sql import SQL, Identifier
-from yoyo import read_migrations
-from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
-from yoyo.connections import parse_uri
-from yoyo.migrations import default_migration_table
 
 from errors import DatabaseAway, RolesWrong, SchemaWrong, TablesLocked
 from sql import concurrent_indexes, roles
@@ -41,7 +37,7 @@ LIMITS = (
 )
 #: Views that see what their reader may see are new in it.
 OLDEST_POSTGRES = 150_000
-_TAKE_OWNER = SQL("set role {}").format(Identifier(Role.OWNER))
+TAKE_OWNER = SQL("set role {}").format(Identifier(Role.OWNER))
 
 
 def migrate(url: str, service: str | None = None) -> list[str]:
@@ -53,18 +49,21 @@ def migrate(url: str, service: str | None = None) -> list[str]:
     when the login may not make the roles, and TablesLocked when something else holds a table locked for a minute. What
     was applied until then stays, each migration and each index whole.
     """
+    # Imported here, since a process that only serves never needs it.
+    from sql import migrating  # noqa: PLC0415
+
     done: list[str] = []
     try:
         with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
             _check_version(connection)
-            _lift_limits(connection)
+            lift_limits(connection)
             _wait_for_lock(connection)
             roles.make(connection, service)
             _beside_traffic(lambda: _adopt(connection))
             with warnings.catch_warnings():
                 # yoyo opens a transaction of its own around each step and warns about it.
                 warnings.filterwarnings("ignore", message="Nested transaction requested")
-                _beside_traffic(lambda: _apply(url, done))
+                _beside_traffic(lambda: migrating.apply(url, done))
             # Again, for a partition that a process of an older version has made meanwhile.
             _beside_traffic(lambda: _adopt(connection))
             # On the connection that holds the advisory lock. A process of an older version waits for that lock in one
@@ -96,7 +95,7 @@ def _adopt(connection: psycopg.Connection[Any]) -> None:
     """Give what is not the owner's yet to the owner, and go on as the owner."""
     connection.execute("reset role")
     roles.adopt(connection, FOLDER, LOCK_TIMEOUT)
-    connection.execute(_TAKE_OWNER)
+    connection.execute(TAKE_OWNER)
 
 
 def _wait_for_lock(connection: psycopg.Connection[Any]) -> None:
@@ -120,48 +119,8 @@ def _beside_traffic(work: Callable[[], None]) -> None:
     return None
 
 
-def _apply(url: str, applied: list[str]) -> None:
-    """Apply the missing migrations one by one, and add the name of each to `applied`."""
-    backend = _Backend(parse_uri(re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)), default_migration_table)
-    try:
-        backend.init_database()
-        for migration in backend.to_apply(read_migrations(str(FOLDER))):
-            backend.apply_one(migration)
-            applied.append(migration.id)
-    finally:
-        backend.connection.close()
-
-
-class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no types
-    """yoyo on a connection that waits for locks in short turns, and marks a migration in the migration's transaction.
-
-    yoyo itself marks it afterwards: a process that ends in between leaves a migration that is applied and counts as
-    missing.
-    """
-
-    def init_connection(self, connection: psycopg.Connection[Any]) -> None:
-        super().init_connection(connection)
-        _lift_limits(connection)
-        connection.execute("select set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
-        connection.execute(_TAKE_OWNER)
-
-    def apply_one(self, migration: Any, force: bool = False, mark: bool = True) -> None:
-        self.ensure_internal_schema_updated()
-        migration.load()
-        if not migration.use_transactions:
-            # Its steps can be repeated: each is committed by itself, so that none holds the locks of those before it.
-            for each in migration.steps:
-                with self.transaction():
-                    each.apply(self, force)
-        with self.transaction():
-            if migration.use_transactions:
-                migration.process_steps(self, "apply", force=force)
-            self.log_migration(migration, "apply")
-            if mark:
-                self.mark_one(migration, log=False)
-
-
-def _lift_limits(connection: psycopg.Connection[Any]) -> None:
+def lift_limits(connection: psycopg.Connection[Any]) -> None:
+    """Lift LIMITS for a connection that migrates."""
     # Not every release of Postgres has all of them.
     connection.execute("select set_config(name, '0', false) from pg_settings where name = any (%s)", [list(LIMITS)])
 

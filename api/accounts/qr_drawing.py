@@ -6,8 +6,10 @@ code is drawn once.
 
 import io
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import segno
+if TYPE_CHECKING:
+    import segno
 
 SCALE = 8  # pixels of a module
 RECENT = 128  # drawings that are kept, of each form; a code is shown for 20 to 60 seconds
@@ -17,7 +19,7 @@ RECENT = 128  # drawings that are kept, of each form; a code is shown for 20 to 
 def png(code: str) -> bytes:
     """Draw it as a PNG."""
     picture = io.BytesIO()
-    segno.make_qr(code).save(picture, kind="png", scale=SCALE)
+    _drawn(code).save(picture, kind="png", scale=SCALE)
     return picture.getvalue()
 
 
@@ -25,19 +27,26 @@ def png(code: str) -> bytes:
 def svg(code: str) -> bytes:
     """Draw it as an SVG."""
     picture = io.BytesIO()
-    segno.make_qr(code).save(picture, kind="svg", scale=SCALE)
+    _drawn(code).save(picture, kind="svg", scale=SCALE)
     return picture.getvalue()
 
 
 @lru_cache(RECENT)
 def data_url(code: str) -> str:
     """Draw it as an SVG on white, in a `data:` URL."""
-    return segno.make_qr(code).svg_data_uri(light="#fff")
+    return _drawn(code).svg_data_uri(light="#fff")
 
 
 @lru_cache(RECENT)
 def text(code: str) -> str:
     """Draw it with half blocks, for a terminal with light text on a dark background."""
     picture = io.StringIO()
-    segno.make_qr(code).terminal(picture, compact=True)
+    _drawn(code).terminal(picture, compact=True)
     return picture.getvalue()
+
+
+def _drawn(code: str) -> "segno.QRCode":
+    # Imported here, since most API processes never draw one.
+    import segno  # noqa: PLC0415
+
+    return segno.make_qr(code)

@@ -2,9 +2,9 @@
 
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import ConfigDict, Field, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -21,6 +21,9 @@ from api.http.problems import problem
 from api.http.query_params import FORM, form_fields, parameters
 from errors import Forbidden, MethodNotAllowed, RequestError
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 HTML = "text/html"
 SHORTEST_PRESS, LONGEST_PRESS = 20, 100  # characters
 #: The page's own script and style and nothing else; pictures come as data: URLs.
@@ -31,13 +34,6 @@ POLICY = (
 #: The page with the button, which has a form and no script.
 BUTTON_POLICY = (
     "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; img-src data:; style-src 'self'"
-)
-PAGES = Environment(
-    loader=PackageLoader("api.accounts"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
 )
 
 
@@ -165,7 +161,7 @@ def _refusal(error: RequestError, form: str) -> Response:
 
 
 def _page(name: str, policy: str, **values: Any) -> HTMLResponse:
-    text = PAGES.get_template(name).render(values)
+    text = _pages().get_template(name).render(values)
     return HTMLResponse(text, headers={"content-security-policy": policy})
 
 
@@ -180,3 +176,17 @@ OPERATIONS = (
     ),
     Operation("GET", "/qr/state", follow_qr_page, (200, QrPageState), refuses=(401, 410, 429, 503), open=True),
 )  # fmt: skip
+
+
+@cache
+def _pages() -> "Environment":
+    # Imported here, since most API processes never show the page, and it would take a tenth of their start.
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415
+
+    return Environment(
+        loader=PackageLoader("api.accounts"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -2,15 +2,17 @@
 
 import logging
 import re
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import httpx2
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from api.http.context import Context
 from api.http.models import shown
 from api.http.patterns import PORT_NUMBER
 from errors import FieldError, Invalid, LookupFailed, NameUnknown
+
+if TYPE_CHECKING:
+    import httpx2
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ def well_formed(text: str) -> str:
     """Return a URL that can receive deliveries. Raise ValueError, which says what it must be like."""
     try:
         host, port = place(text) if FORM.fullmatch(text) else ("", 0)
-    except httpx2.InvalidURL:
+    except ValueError:
         host, port = "", 0
     if not host or not 0 < port <= HIGHEST_PORT:
         raise ValueError(f"{FAULT}, not {shown(text)}")
@@ -44,9 +46,22 @@ def well_formed(text: str) -> str:
 
 
 def place(url: str) -> tuple[str, int]:
-    """Return host and port, parsed by the HTTP client of deliveries: another parser might find another host."""
-    parts = httpx2.URL(url)
+    """Return host and port, parsed by the HTTP client of deliveries: another parser might find another host.
+
+    Raises ValueError.
+    """
+    parts = _parsed(url)
     return parts.raw_host.decode(), PORTS[parts.scheme] if parts.port is None else parts.port
+
+
+def _parsed(url: str) -> "httpx2.URL":
+    # Imported here, since most API processes are never given one, and it would take a tenth of their start.
+    import httpx2  # noqa: PLC0415
+
+    try:
+        return httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise ValueError(str(error)) from None
 
 
 ReceiverUrl = Annotated[
@@ -66,7 +81,7 @@ async def admit(context: Context, url: str) -> None:
 
     A host without an address is accepted: each connection of a delivery checks again (tasks/delivery/dialer.py).
     """
-    if context.production and httpx2.URL(url).scheme != "https":
+    if context.production and _parsed(url).scheme != "https":
         raise _refused(f"must begin with https in production, not {shown(url)}")
     host, port = place(url)
     try:

@@ -21,10 +21,6 @@ select exists (
     or exists (
         select from jobs where account_id = any (%(accounts)s::text[]) and claim is not null and ended_at is null) as open
 
--- name: bench_insert
-insert into bench_orders (id, account, phone, message, key)
-values (%(id)s, %(account)s, %(phone)s, %(message)s, %(key)s)
-
 -- name: bench_steps
 -- Milliseconds from the acceptance of each job until it had each state.
 select step ->> 'status' as state,
