@@ -47,6 +47,8 @@ newcomer: ## Clone the last commit and run its demo, without any cache, as a new
 bench: install ## Measure speed and memory, compared with other ways to do the same; most of an hour on an idle machine
 	@$(BIN)/postrider bench accept
 	@$(BIN)/postrider bench send
+	@$(BIN)/postrider bench lane
+	@$(BIN)/postrider bench start
 	@$(BIN)/postrider bench pulse
 	@$(BIN)/postrider bench growth
 	@$(BIN)/postrider bench writes

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.http_load import load, post
+from bench.lanes import Lanes
 from bench.peers import handler, pgbench, procrastinate_jobs
 from bench.peers.pgbench import MESSAGE
 from bench.ports import held_ports
-from bench.processes import serving
+from bench.processes import running, serving
 from bench.results import Cell, Spread, Table
-from bench.service import ENCRYPTION_KEY, LIMITS, own_postgres
+from bench.service import ENCRYPTION_KEY, LIMITS, SLOTS, own_postgres
 from commands.client import Client
 from crypto import Sealer, hash_key, new_secret, sign_request
 from sql import schema
@@ -28,6 +29,8 @@ from sql.database import Database
 from sql.ids import new_id
 
 PEERS = Path(__file__).parent / "peers"
+SENDERS = 1000  # accounts of the measurement in which a worker sends meanwhile, to a browser that takes no time
+WORKER_SECONDS = 3.0  # until it sends
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,8 @@ async def _ours(stack: AsyncExitStack, url: str, folder: Path, waiting: int) -> 
             "create_key", id=signing, org="org_default", name="signed", hash=hash_key(signed_key), signing_secret=sealed
         )
         await _fill(database, accounts[1], waiting)
+        senders = [f"acc_{number}" for number in range(SENDERS)]
+        await Lanes(database, senders, 0).add()
 
     numbers = itertools.count()
 
@@ -153,6 +158,15 @@ async def _ours(stack: AsyncExitStack, url: str, folder: Path, waiting: int) -> 
     def with_key() -> bytes:
         return post("/send", order(accounts[0], keyed=True), x_api_key=key)
 
+    worker = {**variables, "DATA_DIR": str(folder / "worker"), "WORKER_DUTIES": "sessions", "MAX_SESSIONS": str(SLOTS)}
+    turns = itertools.cycle(senders)
+    to_senders = _over_http(port, lambda: post("/send", order(next(turns), keyed=True), x_api_key=key))
+
+    async def while_sent(connections: int, seconds: float) -> Round:
+        async with running("-m", "bench.worker_without_browser", variables=worker):
+            await asyncio.sleep(WORKER_SECONDS)
+            return await to_senders(connections, seconds)
+
     return {
         "Postrider, with idempotency keys": _over_http(port, with_key),
         "Postrider, without keys": _over_http(
@@ -162,6 +176,7 @@ async def _ours(stack: AsyncExitStack, url: str, folder: Path, waiting: int) -> 
         f"Postrider, with keys, {waiting:,} of the account waiting": _over_http(
             port, lambda: post("/send", order(accounts[1], keyed=True), x_api_key=key)
         ),
+        f"Postrider, with keys, to {SENDERS:,} accounts, while a worker sends": while_sent,
         NOTHING: _over_http(ceilings["nothing"], with_key),
         PLAIN: _over_http(ceilings["insert"], with_key),
     }
