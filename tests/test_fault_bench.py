@@ -163,7 +163,7 @@ async def test_some_runs_lose_and_double_nothing(capsys: pytest.CaptureFixture[s
     with open_folder() as folder:
         async with open_cluster(folder, 2, dom="2026-08", harsh=False) as cluster:
             for seed in (1, 2):
-                outcome = await run(cluster, seed, Plan(list(KINDS), jobs=10, over=8))
+                outcome = await run(cluster, seed, Plan(list(KINDS), jobs=10, over=8, crowd=64))
                 with capsys.disabled():
                     print(f"\n{outcome}")  # noqa: T201  # what a person wants to see
                 assert outcome.wrong == []

@@ -36,6 +36,9 @@ def main(  # noqa: PLR0917  # options, not arguments
     jobs: Annotated[int, typer.Option(min=1, help="Messages of a run.")] = 15,
     over: Annotated[float, typer.Option(min=1, help="Seconds in which they fall due and the faults strike.")] = 10,
     accounts: Annotated[int, typer.Option(min=1, help="Accounts that send them.")] = 3,
+    crowd: Annotated[
+        int, typer.Option(min=0, help="Clients that send without a break meanwhile, for an account that is not linked.")
+    ] = 64,
     dom: Annotated[str, typer.Option(help=f"Which generation of the page: {', '.join(DOMS)}.")] = DOMS[-1],
     harsh: Annotated[bool, typer.Option(help="Do what real pages do now and then.")] = False,
     until_wrong: Annotated[bool, typer.Option(help="End after the first run with something wrong.")] = False,
@@ -52,7 +55,7 @@ def main(  # noqa: PLR0917  # options, not arguments
     first = random.randrange(10**6) if seed is None else seed  # noqa: S311  # no secret
     with _kept(folder) as path:
         bench = Bench(path, accounts, dom, harsh=harsh, until_wrong=until_wrong)
-        outcomes = asyncio.run(bench.all(range(first, first + runs), Plan(kinds, jobs, over)))
+        outcomes = asyncio.run(bench.all(range(first, first + runs), Plan(kinds, jobs, over, crowd)))
     sys.exit(report(outcomes))
 
 
@@ -106,7 +109,8 @@ def report(outcomes: list[Outcome]) -> int:
     faults = Counter(name for outcome in outcomes for name, what in outcome.faults if what != "missed")
     wrong = Counter(line.partition(":")[0] for outcome in outcomes for line in outcome.wrong)
     recovery = sorted(outcome.recovery for outcome in outcomes)
-    tell(f"\n{len(outcomes)} runs, {sum(faults.values())} faults, {sum(ends.values())} jobs")
+    crowd = sum(outcome.crowd for outcome in outcomes)
+    tell(f"\n{len(outcomes)} runs, {sum(faults.values())} faults, {sum(ends.values())} jobs, {crowd:,} of the crowd")
     tell("faults: " + ", ".join(f"{count} {name}" for name, count in faults.most_common()))
     tell("jobs: " + ", ".join(f"{count} {end}" for end, count in ends.most_common()))
     tell(f"of those whose outcome is unknown, {sum(outcome.unknown_arrived for outcome in outcomes)} had arrived")

@@ -40,6 +40,7 @@ SHORT = {
     "LEASE_SECONDS": "15", "CONFIRM_SECONDS": "20", "SETTLE_SECONDS": "60", "SEND_BACKOFF_SECONDS": "0.5",
     "BREAKER_SECONDS": "5", "DATABASE_GRACE_SECONDS": "20", "TYPING_DELAY_MS": "0-5", "MAX_SESSIONS": "2",
     "LOG_LEVEL": "info", "DEDUPE_SECONDS": "0", "RATE_LIMIT_PER_MINUTE": "0",
+    "MAX_QUEUED": "0",
 }  # fmt: skip
 
 
@@ -118,6 +119,8 @@ class Cluster:
     whatsapp: Client
     client: Client
     accounts: list[str] = field(default_factory=list)
+    #: an account that nobody links, for what is only accepted
+    unlinked: str = ""
 
     @property
     def workers(self) -> list[Part]:
@@ -191,6 +194,8 @@ async def open_cluster(folder: Path, accounts: int, *, dom: str, harsh: bool) ->
                 drawn: dict[str, object] = {"dom": dom, "harsh": harsh}
                 for _ in range(accounts):
                     await cluster.link(drawn)
+                unlinked = await cluster.client.post("/accounts", {"name": "unlinked", "transport": "sandbox"})
+                cluster.unlinked = str(unlinked["id"])
                 yield cluster
         finally:
             await asyncio.to_thread(embedded.stop_server, disk)

@@ -1,6 +1,7 @@
 """The clients: orders in a known number, each with a text of its own, and what they were told."""
 
 import asyncio
+import itertools
 import math
 import random
 from dataclasses import dataclass, field
@@ -11,7 +12,9 @@ import httpx2
 
 PATIENCE = 5.0  # seconds that a client waits for an answer
 AGAIN = 0.5  # seconds until it asks again
+ASK = 60.0  # seconds for which a client goes on asking after the time of its order
 CLIENTS = 3
+PAUSE = 0.25  # seconds between the orders of one client of the crowd
 
 #: "202", a refusal for good, or no answer that says
 Told = Literal["accepted", "refused", "unknown"]
@@ -90,6 +93,33 @@ async def place(url: str, key: str, orders: list[Order], over: float) -> None:
         began = asyncio.get_running_loop().time()
         for order in orders:
             group.create_task(_place(http, order, began, over))
+
+
+async def crowd(url: str, key: str, name: str, account: str, *, clients: int, over: float) -> list[Order]:
+    """Have so many clients place one order after the other for `over` seconds, and ask again until told."""
+    orders: list[Order] = []
+    clock = asyncio.get_running_loop().time
+    end = clock() + over
+    limits = httpx2.Limits(max_connections=clients, max_keepalive_connections=clients)
+    async with httpx2.AsyncClient(
+        base_url=url, headers={"x-api-key": key}, trust_env=False, timeout=PATIENCE, limits=limits
+    ) as http, asyncio.TaskGroup() as group:  # fmt: skip
+
+        async def one(client: int) -> None:
+            for number in itertools.count():
+                if clock() > end:
+                    return
+                which = f"{client}-{number}"
+                order = Order(
+                    f"{name} crowd {which}", account, "15557990000", f"{name.replace(' ', '-')}-crowd-{which}", 0.0
+                )
+                orders.append(order)
+                await _place(http, order, clock(), ASK)
+                await asyncio.sleep(PAUSE)
+
+        for client in range(clients):
+            group.create_task(one(client))
+    return orders
 
 
 async def _place(http: httpx2.AsyncClient, order: Order, began: float, over: float) -> None:

@@ -51,14 +51,15 @@ class Records:
     def wrong(self) -> list[str]:
         """Return everything in which they do not agree, a sentence each."""
         return [
-            *self._accepted(),
+            *self.accepted(),
             *(line for row in self.rows for line in self._ended(row)),
             *(line for row in self.rows for line in self._events(row)),
             *self._strangers(),
             *self._swapped(),
         ]
 
-    def _accepted(self) -> Iterable[str]:
+    def accepted(self) -> Iterable[str]:
+        """Yield what clients were told and the tables do not have, or the other way round."""
         rows = Counter(row.text for row in self.rows)
         states = {row.text: row.state for row in self.rows}
         for order in self.orders:

@@ -15,11 +15,10 @@ from bench.house import most_at_once
 from errors import DatabaseUnavailable, OperatorError
 from faults.cluster import Cluster
 from faults.kinds import KINDS, Missed
-from faults.load import make_orders, place
+from faults.load import ASK, crowd, make_orders, place
 from faults.records import ENDS, Records, Row, read_received
 
 MOST_FAULTS = 4
-ASK = 60.0  # seconds after its time that a client goes on asking
 QUIET = 180.0  # seconds after the last fault until what is open is stuck
 LOOK = 0.5  # seconds between looks
 LIVE = {"ready", "hibernated"}
@@ -37,6 +36,8 @@ class Outcome:
     #: of those whose outcome is unknown, how many had arrived
     unknown_arrived: int = 0
     orders: int = 0
+    #: messages of the crowd that were accepted
+    crowd: int = 0
     wrong: list[str] = field(default_factory=list)
     #: seconds from the last fault until all was quiet, and of the whole
     recovery: float = 0.0
@@ -47,7 +48,7 @@ class Outcome:
         ends = ", ".join(f"{count} {end}" for end, count in sorted(self.ends.items()))
         faults = "; ".join(f"{name} {what}".strip() for name, what in self.faults)
         verdict = "ok" if not self.wrong else f"WRONG ({len(self.wrong)})"
-        times = f"{self.seconds:.0f} s, quiet after {self.recovery:.0f} s"
+        times = f"{self.seconds:.0f} s, quiet after {self.recovery:.0f} s, {self.crowd} of the crowd"
         return f"seed {self.seed}: {verdict} in {times} | {ends} | {faults}"
 
 
@@ -86,6 +87,8 @@ class Plan:
     #: messages, and seconds in which they fall due and the faults strike
     jobs: int
     over: float
+    #: clients that send without a break meanwhile, for an account that is not linked
+    crowd: int
 
 
 async def run(cluster: Cluster, seed: int, plan: Plan) -> Outcome:
@@ -96,8 +99,10 @@ async def run(cluster: Cluster, seed: int, plan: Plan) -> Outcome:
     orders = make_orders(name, cluster.accounts, plan.jobs, plan.over, rng)
     outcome.orders = len(orders)
     chosen = [(rng.uniform(0, plan.over), rng.choice(plan.kinds)) for _ in range(rng.randint(1, MOST_FAULTS))]
+    url = f"http://127.0.0.1:{cluster.wires['client-api'].port}"
     async with asyncio.TaskGroup() as group:
-        group.create_task(place(f"http://127.0.0.1:{cluster.wires['client-api'].port}", cluster.key, orders, ASK))
+        group.create_task(place(url, cluster.key, orders, ASK))
+        others = group.create_task(crowd(url, cluster.key, name, cluster.unlinked, clients=plan.crowd, over=plan.over))
         harm = [
             group.create_task(_strike(cluster, kind, at, random.Random(f"{seed} {number}")))  # noqa: S311
             for number, (at, kind) in enumerate(chosen)
@@ -109,7 +114,14 @@ async def run(cluster: Cluster, seed: int, plan: Plan) -> Outcome:
     outcome.recovery = time.monotonic() - healed
     records = await _collect(cluster, name, received)
     records.orders = orders
-    outcome.wrong = [*records.wrong(), *await _accounts(cluster, before), *await _lanes(cluster, before)]
+    accepted = Records(others.result(), await cluster.read(Row, ROWS, list(ENDS), f"{name} crowd %"), {}, [])
+    outcome.crowd = len(accepted.rows)
+    outcome.wrong = [
+        *records.wrong(),
+        *accepted.accepted(),
+        *await _accounts(cluster, before),
+        *await _lanes(cluster, before),
+    ]
     outcome.ends = Counter(map(_end, records.rows))
     outcome.unknown_arrived = sum(
         row.text in records.got.get(row.phone, []) for row in records.rows if row.error == "outcome_unknown"
