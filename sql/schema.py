@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent / "migrations"
 LOCK = 0x706F7374  # "post"; held while migrations are applied, and freed by Postgres when the process dies
-#: How long a migration waits for a lock. Whoever comes to the table meanwhile waits behind it, even if the lock that is
-#: in the way would let them in. Longer than deadlock_timeout (1 s unless changed), after which Postgres ends an
+#: How long a migration waits for a lock. Others that come to the table meanwhile wait behind it, even where the lock in
+#: the way would let them in. Longer than deadlock_timeout (1 s unless changed), after which Postgres ends an
 #: autovacuum that is in the way.
 LOCK_TIMEOUT = "1200ms"
 PAUSE = 0.8  # seconds between tries, in which those go on who waited behind the migration

@@ -24,7 +24,7 @@ PATH = "/qr"
 COOKIE = "postrider_qr"
 TOKEN_SECONDS = 60
 VISIT_SECONDS = 600
-NEW_LINK = "Ask whoever sent you this link for a new one."
+NEW_LINK = "Ask the person who sent you this link for a new one."
 
 
 class QrTokenRequest(Model):

@@ -25,7 +25,7 @@ LINKED = {
 STOPPED = {
     "auth_failed": (
         "WhatsApp refused the link",
-        "Tell whoever sent you this link; the account has to be connected again.",
+        "Tell the person who sent you this link; the account has to be connected again.",
     ),
     "suspected_ban": (
         "WhatsApp shows a warning",
@@ -41,7 +41,7 @@ SCAN = ("Scan this code", "It is replaced every 20 to 60 seconds; this page foll
 KEPT = ("Already linked", "No code is needed. You may close this page.")
 ENDED = (
     "There is no code to scan",
-    "The codes end after three minutes without a scan. Ask whoever sent you this link to connect the account again.",
+    "Codes end after three minutes without a scan. Ask the person who sent you this link to connect the account again.",
 )
 
 

@@ -96,4 +96,4 @@ def _taken(other: Row) -> str:
     made = f"the key {other['id']} ({other['name']}) of `postrider keys create`"
     if other["revoked"]:
         return f"API_KEY is {made}, which was revoked: set another API_KEY."
-    return f"API_KEY is {made}, which works by itself: set another API_KEY, and leave that one to whoever has it."
+    return f"API_KEY is {made}, which works by itself: set another API_KEY, and leave that one to its owner."

@@ -116,7 +116,7 @@ class Seats:
     #: accounts whose seat waits for a phone to scan
     _linking: set[str] = field(default_factory=set)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
-    #: lock for choosing a seat: whoever asked first chooses first, and again when the session that was chosen stays
+    #: lock for choosing a seat: the first that asked chooses first, and again when the session that was chosen stays
     _choosing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _boots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONCURRENT_BOOTS))
 
