@@ -13,12 +13,18 @@ import pytest
 from faults import mistakes
 from faults.cluster import Cluster, open_cluster
 from faults.kinds import KINDS, Missed, postmaster
-from faults.load import Order
+from faults.load import Order, place
 from faults.records import Records, Row, read_received
 from faults.run import Plan, run
 from faults.wire import Peer, Wire
 from fixtures_postgres import open_folder
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from test_rooms import FILES
+
+import server
 
 ORDER = Order("hello", "acc_1", "1555", "k1", 0.0, told="accepted", job="k1", told_at=1.0, answers=[202])
 ROW = Row("job_1", "k1", "hello", "1555", "sent", None, None, 1, ["JobCompleted"])
@@ -127,6 +133,32 @@ async def test_a_wire_carries_loses_and_breaks(echo: Wire) -> None:
     with suppress(ConnectionError):
         assert await reader.read() == b""
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("codes", "told"),
+    [
+        (["database_busy", "database_full", None], "accepted"),
+        (["database_unavailable", None], "unknown"),
+        (["database_slow", None], "unknown"),
+    ],
+)
+async def test_a_client_without_a_key_asks_again_only_when_nothing_was_accepted(
+    codes: list[str | None], told: str
+) -> None:
+    left = list(codes)
+
+    async def send(_: Request) -> Response:
+        code = left.pop(0)
+        return JSONResponse({"code": code} if code else {"jobId": "job_1"}, 503 if code else 202)
+
+    app, order = Starlette(routes=[Route("/send", send, methods=["POST"])]), replace(ORDER, key=None, told="unknown")
+    with server.listen() as listener:
+        host, port = listener.getsockname()
+        async with server.running(server.config(app, host, port), listener=listener):
+            await place(f"http://{host}:{port}", "key", [order], 10)
+    assert order.told == told
+    assert left == ([] if told == "accepted" else [None])
 
 
 def test_a_postgres_that_another_fault_has_stopped_is_missed(tmp_path: Path) -> None:

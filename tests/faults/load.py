@@ -16,6 +16,9 @@ ASK = 60.0  # seconds for which a client goes on asking after the time of its or
 CLIENTS = 3
 PAUSE = 0.25  # seconds between the orders of one client of the crowd
 
+#: codes of answers that say that nothing was accepted
+REFUSED_FOR_NOW = {"database_busy", "database_full", "too_many_requests", "queue_full"}
+
 #: "202", a refusal for good, or no answer that says
 Told = Literal["accepted", "refused", "unknown"]
 
@@ -134,7 +137,7 @@ async def _place(http: httpx2.AsyncClient, order: Order, began: float, over: flo
             order.told, order.job, order.told_at = "accepted", str(answer["jobId"]), clock()
         elif 400 <= status < 500 and status != 429:
             order.told = "refused"
-        elif order.key is None and status != 503:
+        elif order.key is None and answer.get("code") not in REFUSED_FOR_NOW:
             break  # it may have been accepted: asking again could send it twice
         else:
             await asyncio.sleep(AGAIN)
