@@ -67,6 +67,18 @@ async def test_a_doing_wake_up_that_nobody_runs_is_buried(database: Database, da
         await until(database, SENT, 1)
 
 
+async def test_upkeep_that_takes_long_is_no_lost_wake_up(database: Database, database_url: str) -> None:
+    async with lane_worker(database_url, "wrk_a") as worker:
+        await until(database, "select count(*) from procrastinate_workers", 1)
+        async with database.transaction() as tx:
+            await tx.connection.execute(
+                "insert into procrastinate_jobs (queue_name, task_name, queueing_lock, status, worker_id) "
+                "select 'upkeep', 'upkeep', 'upkeep', 'doing', id from procrastinate_workers"
+            )
+        await worker.renew()
+        assert [await worker.lost.run_once() for _ in range(2)] == [[], []]
+
+
 async def test_a_doing_wake_up_of_a_vanished_procrastinate_worker_is_buried(
     database: Database, database_url: str
 ) -> None:

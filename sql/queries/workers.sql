@@ -103,11 +103,11 @@ select procrastinate_finish_job_v1(id, 'failed', true), lane from orphans
 
 -- name: wakeups_in_hand
 -- The wake-ups that procrastinate has as running on this worker, under any id it ever had there, and those that its
--- drains began.
+-- drains began. Upkeep is none of them.
 select wakeup.id
 from procrastinate_jobs as wakeup
 left join lanes on lanes.id = wakeup.lock
-where wakeup.status = 'doing'
+where wakeup.status = 'doing' and wakeup.task_name = 'drain'
   and (wakeup.worker_id = any (array(select unnest(procrastinate_ids) from workers where id = %(worker)s))
        or lanes.drained_by = %(worker)s and lanes.wakeup_id = wakeup.id)
 
