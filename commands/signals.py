@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable
 
 log = logging.getLogger(__name__)
@@ -12,10 +13,9 @@ STOP_SECONDS = 60  # for a process whose standard input has ended; then it is ki
 
 
 def _die() -> None:
-    # Imported here, since a process with DATABASE_URL never needs it.
-    from sql import embedded  # noqa: PLC0415
-
-    embedded.leave()
+    # Only a process that started the embedded Postgres has loaded this.
+    if embedded := sys.modules.get("sql.embedded"):
+        embedded.leave()
     os._exit(1)
 
 

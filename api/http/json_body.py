@@ -46,17 +46,16 @@ async def _read(request: Request, capacity: int) -> bytes:
     announced = header(request.scope, b"content-length")
     if announced.isdecimal() and int(announced) > capacity:
         raise _too_large(capacity)
-    chunks, size, more = list[bytes](), 0, True
+    body, more = bytearray(), True
     while more:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > capacity:
+        body += message.get("body", b"")
+        if len(body) > capacity:
             raise _too_large(capacity)
         more = message.get("more_body", False)
-    return b"".join(chunks)
+    return bytes(body)
 
 
 def _too_large(capacity: int) -> TooLarge:
