@@ -163,9 +163,13 @@ async def _ours(stack: AsyncExitStack, url: str, folder: Path, waiting: int) -> 
     to_senders = _over_http(port, lambda: post("/send", order(next(turns), keyed=True), x_api_key=key))
 
     async def while_sent(connections: int, seconds: float) -> Round:
-        async with running("-m", "bench.worker_without_browser", variables=worker):
+        async with running("-m", "bench.worker_without_browser", variables=worker), Database(url) as database:
+            before = await _sent(database)
             await asyncio.sleep(WORKER_SECONDS)
-            return await to_senders(connections, seconds)
+            told = await to_senders(connections, seconds)
+            if await _sent(database) == before:
+                raise RuntimeError("the worker has sent nothing meanwhile")
+            return told
 
     return {
         "Postrider, with idempotency keys": _over_http(port, with_key),
@@ -180,6 +184,10 @@ async def _ours(stack: AsyncExitStack, url: str, folder: Path, waiting: int) -> 
         NOTHING: _over_http(ceilings["nothing"], with_key),
         PLAIN: _over_http(ceilings["insert"], with_key),
     }
+
+
+async def _sent(database: Database) -> int:
+    return sum(row["jobs"] for row in await database.all("bench_states") if row["state"] == "sent")
 
 
 async def _fill(database: Database, account: str, waiting: int) -> None:

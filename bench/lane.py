@@ -8,6 +8,9 @@ from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
 
+import psycopg
+
+from bench import wal
 from bench.lanes import MESSAGE, Lanes
 from bench.peers import pgbench
 from bench.results import Spread, Table
@@ -17,7 +20,7 @@ from sql.database import Database
 
 PAUSE = 0.05  # seconds between messages that go one at a time
 PGBENCH_SECONDS = 3.0
-STATISTICS_SECONDS = 2.0  # until Postgres has counted what others did
+COMMIT = "desc: COMMIT"  # in a record of pg_waldump
 WARM_UP = 20  # messages until the session is live, and statements are prepared
 #: state of a job → what has happened until then
 STEPS = {"sending": "taken by the worker", "submitting": "Enter may be pressed", "sent": "its result is written"}
@@ -65,22 +68,18 @@ async def _in_a_row(
     database: Database, lanes: Lanes, rounds: int, commits: Callable[[int, float], Awaitable[float]], folder: Path
 ) -> None:
     """Compare the messages of one lane with commits one after the other."""
-    columns = ("messages", "a second", "commits a message", "pgbench, one row and commit each, a second", "ratio")
+    columns = ("messages", "a second", "commits of each", "pgbench, one row and commit each, a second", "ratio")
     table = Table("lane", columns)
     table.begin()
     ours, theirs, each = list[float](), list[float](), list[float]()
     for _ in range(rounds):
-        before = await _committed(database)
-        ours.append(await lanes.measure(analyzed=True))
-        each.append((await _committed(database) - before) / lanes.each)
+        async with await psycopg.AsyncConnection.connect(database.url, autocommit=True) as connection:
+            began = await wal.place(connection)
+            ours.append(await lanes.measure(analyzed=True))
+            written = await wal.records(connection, began, await wal.place(connection))
+        each.append(sum(COMMIT in record for record in written) / lanes.each)
         theirs.append(await commits(1, PGBENCH_SECONDS))
     possible = [one / count for one, count in zip(theirs, each, strict=True)]
     ratio = Spread([one / other for one, other in zip(ours, possible, strict=True)], 2)
     table.add(lanes.each, Spread(ours), Spread(each, 1), Spread(theirs), ratio)
     table.write(folder)
-
-
-async def _committed(database: Database) -> int:
-    await asyncio.sleep(STATISTICS_SECONDS)
-    row = await database.one("bench_commits")
-    return int(row["commits"]) if row else 0

@@ -11,12 +11,12 @@ from typing import Any, LiteralString
 
 import psycopg
 
+from bench import wal
 from bench.lanes import MESSAGE, Lanes
 from bench.outbox import receiving
 from bench.results import Table
 from bench.service import service
 from commands.client import Client
-from sql import embedded
 from sql.database import Database
 from sql.ids import new_id
 
@@ -77,14 +77,12 @@ async def run(messages: int, folder: Path) -> int:
 
 
 async def _written(connection: psycopg.AsyncConnection, work: Callable[[], Awaitable[None]]) -> Written:
-    before, began = await _updates(connection), await _place(connection)
+    before, began = await _updates(connection), await wal.place(connection)
     await work()
-    ended, after = await _place(connection), await _updates(connection)
+    ended, after = await wal.place(connection), await _updates(connection)
     relations = {str(node): (name, index) for node, name, index in await _rows(connection, RELATIONS)}
-    ((folder,),) = await _rows(connection, "show data_directory")
-    await connection.execute("select pg_switch_wal()")
     found = Written()
-    for line in await _dump(Path(folder) / "pg_wal", began, ended):
+    for line in await wal.records(connection, began, ended):
         record = RECORD.search(line)
         if record is None or record[4] not in relations:
             continue
@@ -98,24 +96,8 @@ async def _written(connection: psycopg.AsyncConnection, work: Callable[[], Await
     return found
 
 
-async def _dump(folder: Path, began: str, ended: str) -> list[str]:
-    process = await asyncio.create_subprocess_exec(
-        embedded.program("pg_waldump"), "--path", folder, "--start", began, "--end", ended,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    told, wrong = await process.communicate()
-    if process.returncode:
-        raise RuntimeError(wrong.decode())
-    return told.decode().splitlines()
-
-
 async def _rows(connection: psycopg.AsyncConnection, query: LiteralString) -> list[tuple[Any, ...]]:
     return await (await connection.execute(query)).fetchall()
-
-
-async def _place(connection: psycopg.AsyncConnection) -> str:
-    ((place,),) = await _rows(connection, "select pg_current_wal_insert_lsn()::text")
-    return str(place)
 
 
 async def _updates(connection: psycopg.AsyncConnection) -> dict[str, tuple[int, int]]:

@@ -1,4 +1,4 @@
 """Programs that `bench accept` and `bench send` are compared with.
 
-They are a bare server, our own API without its database, procrastinate and BullMQ.
+They are a bare server, our own API with another acceptance, procrastinate, BullMQ and pgbench.
 """

@@ -11,6 +11,7 @@ from bench.peers import bare, handler, procrastinate_jobs
 
 
 def _serve(app: Starlette, port: str) -> None:
+    server.make_garbage_collection_rare()  # as ours does
     config = server.config(app, "127.0.0.1", int(port))
     config.lifespan = "on"
     uvicorn.Server(config).run()

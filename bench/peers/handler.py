@@ -1,16 +1,12 @@
 """Ceilings of our own: the same API, which keeps nothing of a message, or has one plain INSERT and commit for each."""
 
-import asyncio
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
 
-from api.sending.acceptance import PATIENCE, Acceptance, Order, Outcome
+from api.sending.acceptance import Accepted, Answer, Order
 from commands import environment
 from wiring.api import make_api
 
@@ -29,36 +25,35 @@ def make_table(url: str) -> None:
         connection.execute(TABLE)
 
 
-class KeepsNothing(Acceptance):
-    """Says that each order is queued."""
+class KeepsNothing:
+    """In place of the flusher: says that each order is queued."""
 
-    async def insert(self, orders: Sequence[Order], patience: float = PATIENCE) -> list[Outcome]:  # noqa: ARG002
-        """Return what has become of each order, as if it were a job."""
-        now = datetime.now(UTC)
-        return [Outcome("queued", order.id, "queued", order.request.content, None, None, now) for order in orders]
+    def admit(self, org: str) -> None:
+        """Let it in."""
 
-    async def wake(self, lanes: Collection[str]) -> None:
-        """Wake nothing."""
+    async def accept(self, _: str, order: Order) -> Answer:
+        """Return the answer of a new job."""
+        return Accepted(order.request.idempotency_key or order.id, "queued", replayed=False)
 
 
-@dataclass(frozen=True)
 class InsertsPlainly(KeepsNothing):
-    """Inserts each order by a statement and a commit of its own."""
+    """Inserts each order by a statement and a commit of its own, and answers it then."""
 
-    pool: AsyncConnectionPool[Any]
+    def __init__(self, url: str) -> None:
+        self._pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+            url, min_size=CONNECTIONS, max_size=CONNECTIONS, open=False, kwargs={"autocommit": True}
+        )
 
-    async def insert(self, orders: Sequence[Order], patience: float = PATIENCE) -> list[Outcome]:
-        """Return that each order is queued, once all are committed."""
-        if self.pool.closed:
-            await self.pool.open()
-        await asyncio.gather(*(self._insert(order) for order in orders))
-        return await super().insert(orders, patience)
-
-    async def _insert(self, order: Order) -> None:
+    async def accept(self, org: str, order: Order) -> Answer:
+        """Return the answer of a new job once its row is committed."""
+        if self._pool.closed:
+            await self._pool.open()
         wanted = order.request
-        values = [order.id, wanted.account, wanted.phone, wanted.message, wanted.idempotency_key]
-        async with self.pool.connection() as connection:
-            await connection.execute(INSERT, values)
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                INSERT, [order.id, wanted.account, wanted.phone, wanted.message, wanted.idempotency_key]
+            )
+        return await super().accept(org, order)
 
 
 def make(kind: str) -> Starlette:
@@ -66,13 +61,5 @@ def make(kind: str) -> Starlette:
     settings = environment.load()
     url = environment.database_url(settings)
     app = make_api(settings, url)
-    flusher = app.state.flusher
-    terms = {field.name: getattr(flusher.acceptance, field.name) for field in fields(flusher.acceptance)}
-    if kind == "insert":
-        pool = AsyncConnectionPool(
-            url, min_size=CONNECTIONS, max_size=CONNECTIONS, open=False, kwargs={"autocommit": True}
-        )
-        flusher.acceptance = InsertsPlainly(**terms, pool=pool)
-    else:
-        flusher.acceptance = KeepsNothing(**terms)
+    app.state.flusher = InsertsPlainly(url) if kind == "insert" else KeepsNothing()
     return app

@@ -28,9 +28,6 @@ select step ->> 'status' as state,
 from jobs, jsonb_array_elements(timeline) as step
 where key = any (%(keys)s::text[])
 
--- name: bench_commits
-select xact_commit as commits from pg_stat_database where datname = current_database()
-
 -- name: bench_lost
 select count(*) as lost from unnest(%(keys)s::text[]) as given (key)
 where not exists (select from all_jobs where org_id = 'org_default' and all_jobs.key = given.key)
