@@ -78,6 +78,23 @@ def test_records_that_do_not_agree(changes: dict[str, Any], wrong: set[str]) -> 
     assert kinds(records(**changes)) == wrong
 
 
+@pytest.mark.parametrize(
+    ("order", "rows", "wrong"),
+    [
+        ({}, [ROW], []),
+        ({}, [], ["LOST"]),
+        ({}, [ROW, replace(ROW, id="job_2")], ["DOUBLED"]),
+        ({}, [ROW, replace(ROW, text="other")], ["LIED"]),
+        ({"job": "k2"}, [ROW], ["LIED"]),
+        ({"told": "refused", "answers": [404]}, [], ["LIED"]),
+        ({"told": "unknown", "answers": [0, 503]}, [ROW], ["STUCK"]),
+    ],
+)
+def test_what_the_crowd_was_told(order: dict[str, Any], rows: list[Row], wrong: list[str]) -> None:
+    found = Records([replace(ORDER, **order)], rows, {}, []).crowd_wrong()
+    assert [line.partition(":")[0] for line in found] == wrong
+
+
 def test_messages_that_swapped_places() -> None:
     later = replace(ORDER, text="later", key="k2", job="k2", asked_at=2.0, told_at=3.0)
     rows = [ROW, replace(ROW, id="job_2", key="k2", text="later")]

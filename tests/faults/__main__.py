@@ -37,7 +37,7 @@ def main(  # noqa: PLR0917  # options, not arguments
     over: Annotated[float, typer.Option(min=1, help="Seconds in which they fall due and the faults strike.")] = 10,
     accounts: Annotated[int, typer.Option(min=1, help="Accounts that send them.")] = 3,
     crowd: Annotated[
-        int, typer.Option(min=0, help="Clients that send without a break meanwhile, for an account that is not linked.")
+        int, typer.Option(min=0, help="Clients that order message after message meanwhile, for an account not linked.")
     ] = 64,
     dom: Annotated[str, typer.Option(help=f"Which generation of the page: {', '.join(DOMS)}.")] = DOMS[-1],
     harsh: Annotated[bool, typer.Option(help="Do what real pages do now and then.")] = False,

@@ -51,15 +51,28 @@ class Records:
     def wrong(self) -> list[str]:
         """Return everything in which they do not agree, a sentence each."""
         return [
-            *self.accepted(),
+            *self._accepted(),
             *(line for row in self.rows for line in self._ended(row)),
             *(line for row in self.rows for line in self._events(row)),
             *self._strangers(),
             *self._swapped(),
         ]
 
-    def accepted(self) -> Iterable[str]:
-        """Yield what clients were told and the tables do not have, or the other way round."""
+    def crowd_wrong(self) -> list[str]:
+        """Return what is wrong with valid orders that had a key each, and were asked for until told."""
+        known = {order.text for order in self.orders}
+        wrong = [*self._accepted()]
+        for order in self.orders:
+            if order.told == "refused":
+                wrong.append(f"LIED: {order.text} was refused with {order.answers[-1]}, and nothing is wrong with it")
+            if order.told == "unknown":
+                wrong.append(f"STUCK: {order.text} was not answered: {order.answers}")
+            if order.told == "accepted" and order.job != order.key:
+                wrong.append(f"LIED: {order.text} with the key {order.key} was answered with the job {order.job}")
+        wrong += [f"LIED: {row.text} is a job, and nobody asked for it" for row in self.rows if row.text not in known]
+        return wrong
+
+    def _accepted(self) -> Iterable[str]:
         rows = Counter(row.text for row in self.rows)
         states = {row.text: row.state for row in self.rows}
         for order in self.orders:

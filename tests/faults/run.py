@@ -87,7 +87,7 @@ class Plan:
     #: messages, and seconds in which they fall due and the faults strike
     jobs: int
     over: float
-    #: clients that send without a break meanwhile, for an account that is not linked
+    #: clients that order message after message meanwhile, for an account that is not linked
     crowd: int
 
 
@@ -114,11 +114,11 @@ async def run(cluster: Cluster, seed: int, plan: Plan) -> Outcome:
     outcome.recovery = time.monotonic() - healed
     records = await _collect(cluster, name, received)
     records.orders = orders
-    accepted = Records(others.result(), await cluster.read(Row, ROWS, list(ENDS), f"{name} crowd %"), {}, [])
-    outcome.crowd = len(accepted.rows)
+    told = Records(others.result(), await cluster.read(Row, ROWS, list(ENDS), f"{name} crowd %"), {}, [])
+    outcome.crowd = len(told.rows)
     outcome.wrong = [
         *records.wrong(),
-        *accepted.accepted(),
+        *told.crowd_wrong(),
         *await _accounts(cluster, before),
         *await _lanes(cluster, before),
     ]
