@@ -364,7 +364,7 @@ def _accept(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 5,
     waiting: Annotated[int, typer.Option(min=0, help="Messages that wait in one of the measurements.")] = 100_000,
 ) -> None:
-    """Measure messages accepted a second, compared with a bare server, pgbench, procrastinate and BullMQ."""
+    """Measure messages accepted a second, compared with our API without its database, procrastinate and BullMQ."""
     import uvloop
 
     from bench import accept
@@ -399,7 +399,7 @@ def _lane(
     row: Annotated[int, typer.Option(min=1, help="Messages that fall due at once.")] = 2000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of these; medians are reported.")] = 5,
 ) -> None:
-    """Measure one lane whose browser takes no time: from acceptance to the first key, and messages in a row."""
+    """Measure one lane whose browser takes no time: what a message takes besides typing, and messages in a row."""
     from bench import lane
 
     _run(lambda settings: asyncio.run(lane.run(single, row, rounds, settings.data_dir / "bench")), log_level="error")
