@@ -107,6 +107,14 @@ def test_rooms_load_no_library_of_another(path: Path) -> None:
     assert not {name.split(".")[0] for name in imports(path)} & FOREIGN.get(module(path).split(".")[0], set())
 
 
+def test_an_api_loads_no_library_that_it_may_never_use() -> None:
+    """They were a fifth of its start, and of its memory."""
+    code = "import sys, cli, commands.api; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    never = {"httpx2", "jinja2", "playwright", "procrastinate", "psutil", "segno", "yoyo"}
+    assert {name.partition(".")[0] for name in loaded.split()} & never == set()
+
+
 # --- the list of rooms -------------------------------------------------------------------------------------------
 
 
