@@ -108,7 +108,7 @@ def test_rooms_load_no_library_of_another(path: Path) -> None:
 
 
 def test_an_api_loads_no_library_that_it_may_never_use() -> None:
-    """They were a fifth of its start, and of its memory."""
+    """Without them it starts a sixth faster, and has 6 MB less."""
     code = "import sys, cli, commands.api; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     never = {"httpx2", "jinja2", "playwright", "procrastinate", "psutil", "segno", "yoyo"}
