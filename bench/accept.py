@@ -30,7 +30,7 @@ from sql.ids import new_id
 
 PEERS = Path(__file__).parent / "peers"
 SENDERS = 1000  # accounts of the measurement in which a worker sends meanwhile, to a browser that takes no time
-WORKER_SECONDS = 3.0  # until it sends
+WORKER_SECONDS = 60.0  # within which it sends its first message
 
 
 @dataclass(frozen=True)
@@ -165,11 +165,11 @@ async def _ours(stack: AsyncExitStack, url: str, folder: Path, waiting: int) -> 
     async def while_sent(connections: int, seconds: float) -> Round:
         async with running("-m", "bench.worker_without_browser", variables=worker), Database(url) as database:
             before = await _sent(database)
-            await asyncio.sleep(WORKER_SECONDS)
-            told = await to_senders(connections, seconds)
-            if await _sent(database) == before:
-                raise RuntimeError("the worker has sent nothing meanwhile")
-            return told
+            await to_senders(1, 0.1)
+            async with asyncio.timeout(WORKER_SECONDS):
+                while await _sent(database) == before:  # noqa: ASYNC110  # the state is in Postgres
+                    await asyncio.sleep(0.1)
+            return await to_senders(connections, seconds)
 
     return {
         "Postrider, with idempotency keys": _over_http(port, with_key),
