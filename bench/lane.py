@@ -10,11 +10,10 @@ from tempfile import TemporaryDirectory
 
 import psycopg
 
-from bench import wal
+from bench import service, wal
 from bench.lanes import MESSAGE, Lanes
 from bench.peers import pgbench
 from bench.results import Spread, Table
-from bench.service import service
 from commands.client import Client
 from sql.database import Database
 
@@ -29,7 +28,8 @@ STEPS = {"sending": "taken by the worker", "submitting": "Enter may be pressed",
 async def run(single: int, row: int, rounds: int, folder: Path) -> int:
     """Send `single` messages one at a time, and `row` of them at once in each round."""
     async with AsyncExitStack() as stack:
-        client, database, lanes = await service(stack, 1)
+        it = await service.start(stack, 1)
+        client, database, lanes = await stack.enter_async_context(it.client()), it.database, it.lanes
         scripts = Path(stack.enter_context(TemporaryDirectory()))
         commits = await asyncio.to_thread(pgbench.make, database.url, scripts)
         await _send(client, database, lanes, WARM_UP)

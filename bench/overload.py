@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import json
 import time
-from asyncio.subprocess import Process
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
@@ -13,14 +12,10 @@ from pathlib import Path
 
 import psutil
 
+from bench import service
 from bench.http_load import Answers, flood, load, post
-from bench.lanes import MESSAGE, Lanes
-from bench.processes import running, serving
+from bench.lanes import MESSAGE
 from bench.results import Table
-from bench.service import own_postgres, variables
-from crypto import new_secret
-from sql import schema
-from sql.database import Database
 
 MB = 2**20
 ACCEPTED = 202
@@ -47,7 +42,7 @@ async def run(minutes: float, times: float, folder: Path) -> int:
     )
     table, shed = Table("overload", columns), Counter[str]()
     async with AsyncExitStack() as stack:
-        it = await _service(stack)
+        it = Load(**vars(await service.start(stack, SENDERS, WORKER_DUTIES="sessions")))
         carried = (await load(it.port, CONNECTIONS, SECONDS, it.request)).per_second
         print(f"{carried:.0f} messages a second are carried; {times * carried:.0f} are sent now.", flush=True)
         table.begin()
@@ -80,7 +75,7 @@ def _percentile(answers: Iterable[tuple[int, float, bytes]], percent: int) -> st
     return f"{seconds[int(len(seconds) * percent / 100)] * 1000:.0f}" if seconds else ""
 
 
-async def _recovery(it: "Service", carried: float) -> int | None:
+async def _recovery(it: "Load", carried: float) -> int | None:
     """Return the seconds until one passes in which all messages of a small load are accepted, and soon."""
     for second in range(1, RECOVERY + 1):
         answers = await flood(it.port, CALM * carried, 1, it.request)
@@ -91,15 +86,9 @@ async def _recovery(it: "Service", carried: float) -> int | None:
 
 
 @dataclass
-class Service:
-    """An API and a worker whose browser takes no time, whose accounts send what the API accepts."""
+class Load(service.Service):
+    """A service, what is asked of it, and what it has accepted."""
 
-    database: Database
-    port: int
-    key: str
-    lanes: Lanes
-    api: Process
-    worker: Process
     #: keys of the accepted messages
     accepted: list[str] = field(default_factory=list)
     numbers: "itertools.count[int]" = field(default_factory=itertools.count)
@@ -127,17 +116,3 @@ class Service:
     async def lost(self) -> int:
         """Return how many of the accepted messages have no job."""
         return int((await self.database.all("bench_lost", keys=self.accepted))[0]["lost"])
-
-
-async def _service(stack: AsyncExitStack) -> Service:
-    home, url = await own_postgres(stack)
-    await asyncio.to_thread(schema.migrate, url)
-    database = await stack.enter_async_context(Database(url))
-    lanes = Lanes(database, [f"acc_{number}" for number in range(SENDERS)], 0)
-    await lanes.add()
-    key = new_secret("key_")
-    settings = variables(url, home / "data", key, WORKER_DUTIES="sessions")
-    port = int(settings["PORT"])
-    api = await stack.enter_async_context(serving(port, "-m", "cli", "api", variables=settings))
-    worker = await stack.enter_async_context(running("-m", "bench.worker_without_browser", variables=settings))
-    return Service(database, port, key, lanes, api, worker)

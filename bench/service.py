@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import tempfile
+from asyncio.subprocess import Process
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.lanes import Lanes
@@ -39,16 +41,32 @@ def variables(url: str, home: Path, key: str, **more: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-async def service(stack: AsyncExitStack, senders: int, *worker: str) -> tuple[Client, Database, Lanes]:
-    """Start an API and a worker whose browser takes no time, with arguments of its own, and so many accounts."""
+@dataclass
+class Service:
+    """An API and a worker whose browser takes no time, with accounts that send."""
+
+    database: Database
+    port: int
+    key: str
+    lanes: Lanes
+    api: Process
+    worker: Process
+
+    def client(self) -> Client:
+        """Return a client of the API."""
+        return Client(f"http://127.0.0.1:{self.port}", self.key)
+
+
+async def start(stack: AsyncExitStack, senders: int, *arguments: str, **settings: str) -> Service:
+    """Start a service with so many accounts; the worker has arguments of its own, and both have these settings."""
     home, url = await own_postgres(stack)
     await asyncio.to_thread(schema.migrate, url)
     database = await stack.enter_async_context(Database(url))
     lanes = Lanes(database, [f"acc_{number}" for number in range(senders)], 0)
     await lanes.add()
     key = new_secret("key_")
-    settings = variables(url, home / "data", key)
-    port = int(settings["PORT"])
-    await stack.enter_async_context(serving(port, "-m", "cli", "api", variables=settings))
-    await stack.enter_async_context(running("-m", "bench.worker_without_browser", *worker, variables=settings))
-    return await stack.enter_async_context(Client(f"http://127.0.0.1:{port}", key)), database, lanes
+    given = variables(url, home / "data", key, **settings)
+    port = int(given["PORT"])
+    api = await stack.enter_async_context(serving(port, "-m", "cli", "api", variables=given))
+    worker = await stack.enter_async_context(running("-m", "bench.worker_without_browser", *arguments, variables=given))
+    return Service(database, port, key, lanes, api, worker)

@@ -11,11 +11,10 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from bench import wal
+from bench import service, wal
 from bench.lanes import MESSAGE, Lanes
 from bench.outbox import receiving
 from bench.results import Table
-from bench.service import service
 from commands.client import Client
 from sql.database import Database
 from sql.ids import new_id
@@ -58,7 +57,8 @@ async def run(messages: int, folder: Path) -> int:
     """Send messages one by one, and read the write-ahead log of that time."""
     table = Table("writes", ("table", "WAL, bytes a message", "index entries", "updates", "of these HOT"))
     async with AsyncExitStack() as stack:
-        client, database, lanes = await service(stack, SENDERS, "read")
+        it = await service.start(stack, SENDERS, "read")
+        client, database, lanes = await stack.enter_async_context(it.client()), it.database, it.lanes
         hook = await stack.enter_async_context(receiving())
         await client.post("/webhooks", {"url": hook, "events": ["JobCompleted", "JobDelivered", "JobRead"]})
         await _send(client, database, lanes, SENDERS)  # statements are prepared, pages and partitions are there
