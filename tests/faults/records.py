@@ -66,7 +66,7 @@ class Records:
             if order.told == "refused":
                 wrong.append(f"LIED: {order.text} was refused with {order.answers[-1]}, and nothing is wrong with it")
             if order.told == "unknown":
-                wrong.append(f"STUCK: {order.text} was not answered: {order.answers}")
+                wrong.append(f"STUCK: {order.text} was asked {len(order.answers)} times, at last {order.answers[-1:]}")
             if order.told == "accepted" and order.job != order.key:
                 wrong.append(f"LIED: {order.text} with the key {order.key} was answered with the job {order.job}")
         wrong += [f"LIED: {row.text} is a job, and nobody asked for it" for row in self.rows if row.text not in known]
