@@ -165,6 +165,20 @@ def _page(name: str, policy: str, **values: Any) -> HTMLResponse:
     return HTMLResponse(text, headers={"content-security-policy": policy})
 
 
+@cache
+def _pages() -> "Environment":
+    # Imported here, since most API processes never show the page: it takes 35 ms.
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415
+
+    return Environment(
+        loader=PackageLoader("api.accounts"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
 OPERATIONS = (
     Operation(
         "GET", "/qr", open_qr_page, (200, QrCode), query=QrPageQuery, forms=(*DRAWN, HTML),
@@ -176,17 +190,3 @@ OPERATIONS = (
     ),
     Operation("GET", "/qr/state", follow_qr_page, (200, QrPageState), refuses=(401, 410, 429, 503), open=True),
 )  # fmt: skip
-
-
-@cache
-def _pages() -> "Environment":
-    # Imported here, since most API processes never show the page, and it would take a tenth of their start.
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415
-
-    return Environment(
-        loader=PackageLoader("api.accounts"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

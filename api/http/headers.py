@@ -1,4 +1,4 @@
-"""Headers of a request, read from the list that the server gives: a fifth of what Starlette's mapping costs."""
+"""Headers of a request, read from the list that the server gives, without the mapping that Starlette makes of it."""
 
 from starlette.types import Scope
 
