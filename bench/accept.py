@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.http_load import load, post
-from bench.lanes import Lanes
+from bench.lanes_without_browser import Lanes
 from bench.peers import handler, pgbench, procrastinate_jobs
 from bench.peers.pgbench import MESSAGE
 from bench.ports import held_ports

@@ -15,7 +15,7 @@ import psycopg
 from bench import fill
 from bench.fill import Size, fill_database
 from bench.http_load import load, post
-from bench.lanes import Lanes
+from bench.lanes_without_browser import Lanes
 from bench.outbox import Outbox, receiving
 from bench.processes import running, serving
 from bench.results import Cell, Spread, Table

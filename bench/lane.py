@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import psycopg
 
 from bench import service, wal
-from bench.lanes import MESSAGE, Lanes
+from bench.lanes_without_browser import MESSAGE, Lanes
 from bench.peers import pgbench
 from bench.results import Spread, Table
 from commands.client import Client

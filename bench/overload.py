@@ -14,7 +14,7 @@ import psutil
 
 from bench import service
 from bench.http_load import Answers, flood, load, post
-from bench.lanes import MESSAGE
+from bench.lanes_without_browser import MESSAGE
 from bench.results import Table
 
 MB = 2**20

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench.lanes import MESSAGE, Lanes
+from bench.lanes_without_browser import MESSAGE, Lanes
 from bench.peers import procrastinate_jobs
 from bench.processes import running
 from bench.results import Spread, Table

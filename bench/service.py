@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.lanes import Lanes
+from bench.lanes_without_browser import Lanes
 from bench.ports import held_ports
 from bench.processes import running, serving
 from commands.client import Client

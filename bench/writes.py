@@ -12,7 +12,7 @@ from typing import Any, LiteralString
 import psycopg
 
 from bench import service, wal
-from bench.lanes import MESSAGE, Lanes
+from bench.lanes_without_browser import MESSAGE, Lanes
 from bench.outbox import receiving
 from bench.results import Table
 from commands.client import Client
