@@ -33,6 +33,30 @@ async def test_what_was_only_typed_is_given_back_though_the_account_is_to_be_dis
     assert await value(database, "select leased_by from accounts") is None
 
 
+async def test_an_account_whose_circuit_is_open_stays_closed_until_its_gate_opens(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    """The watchdog asks for a drain at once when it finds a browser gone that a message has found gone, too."""
+    await add_lanes(database, "acc_1")
+    async with database.transaction() as tx:
+        await tx.connection.execute("update accounts set state = 'circuit_open', linked = true")
+        await tx.connection.execute(
+            "update lanes set open_at = now() + interval '5 minutes', gate_reason = 'page_crashed', attend_at = now()"
+        )
+    worker = make_worker(make_settings(tmp_path, database_url, 1, 1), database_url, "home_1")
+    async with worker.opened():
+        await worker.lanes.drain("acc_1", 1)
+        assert await value(database, "select state from accounts") == "circuit_open"
+        assert await value(database, "select leased_by from accounts") is None
+        assert await value(database, "select attend_at = open_at from lanes"), "it is not opened after the pause"
+    # Once a person has opened the gate, there is nothing to wait for.
+    await database.all("open_gate", lane="acc_1")
+    async with database.transaction() as tx:
+        await tx.connection.execute("update lanes set attend_at = now()")
+    await database.all("attend_when_open", lane="acc_1")
+    assert await value(database, "select attend_at <= now() from lanes")
+
+
 class GivesWay:
     """A page whose list gives way to another screen once; its notice of a restriction is closed by then."""
 

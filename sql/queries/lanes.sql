@@ -127,6 +127,10 @@ set attend_at = case when attend_at > now() then least(attend_at, now() + %(seco
                      else now() + %(seconds)s * interval '1 second' end
 where id = %(lane)s
 
+-- name: attend_when_open
+-- Ask for a drain when the gate opens, unless it is open or opens explicitly only.
+update lanes set attend_at = open_at where id = %(lane)s and open_at > now() and open_at < 'infinity'
+
 -- name: use_marks
 -- Use the marks whose time has come, and wake their lanes that have work and no wake-up. A lane that still has work is
 -- marked anew, also while a drain runs: whatever becomes of that, it is looked at again. This is the clock of the lanes

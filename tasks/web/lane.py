@@ -115,9 +115,12 @@ class AccountWork:
         return rows[0] if rows else None
 
     async def _stays_closed(self, drain: Drain, account: Account) -> bool:
-        """Tell whether it stays closed: in quarantine, or hibernated with nothing due while every seat is taken."""
+        """Tell whether it stays closed: in quarantine, its circuit open, or asleep while every seat is needed more."""
         if drain.for_good and drain.gate_reason in QUARANTINE:
             return not (account.probe and drain.gate_reason == UiChanged.code)
+        if account.state == State.circuit_open and drain.closed and not drain.for_good and not account.half_done:
+            await self.database.all("attend_when_open", lane=account.id)
+            return True
         waits = drain.gate_reason in OPENED_BY_SESSION if drain.closed else account.due
         asleep = account.state == State.hibernated and self.seats.live(account.id) is None
         if not asleep or account.half_done or account.stale or waits or self.seats.has_room:
