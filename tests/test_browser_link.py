@@ -186,6 +186,30 @@ async def test_logging_out_unlinks(pages: Pages, kind: str) -> None:
         await pages.link(account, page)
 
 
+#: keeps the dialog "Log out?" on the page after its button was pressed, out of reach, while the page logs out for 1 s
+SLOW_TO_LOG_OUT = """() => {
+  const send = window.fetch;
+  window.fetch = async (...args) => {
+    if (String(args[0]).includes("logout")) await new Promise((done) => setTimeout(done, 1000));
+    return send(...args);
+  };
+  document.addEventListener("click", (event) => {
+    const layer = event.target.closest(".backdrop");
+    if (!layer) return;
+    const copy = layer.cloneNode(true);
+    copy.style.pointerEvents = "none";
+    layer.after(copy);
+  }, true);
+}"""
+
+
+async def test_a_dialog_that_stays_while_the_page_logs_out(pages: Pages, kind: str) -> None:
+    async with pages.linked(kind) as (account, page):
+        await page._page.evaluate(SLOW_TO_LOG_OUT)
+        await page.log_out()
+        assert (await pages.standing(account))["devices"] == 0
+
+
 @pytest.mark.long
 async def test_no_logging_out_from_other_screens(pages: Pages, kind: str) -> None:
     async with pages.linked(kind) as (account, page):

@@ -143,6 +143,14 @@ async def test_dialogs_are_closed_by_their_mildest_button(reader: Reader, button
     assert await reader.find("butterbar_close") is None
 
 
+async def test_a_hint_bar_that_goes_before_it_is_clicked_holds_nothing_up(reader: Reader) -> None:
+    bar = "<div data-testid='chat-butterbar'><button aria-label='Close' disabled>x</button></div>"
+    await reader.page.set_content(f"<div id='app'>{PANE.format('')}</div>{bar}")
+    await reader.page.evaluate("setTimeout(() => document.querySelector('[data-testid=chat-butterbar]').remove(), 300)")
+    await close_all(reader)
+    assert await reader.find("butterbar_close") is None
+
+
 @pytest.mark.parametrize("buttons", [("OK",), ("Continue", "OK"), ("Got it", "Close")])
 async def test_no_button_of_a_dialog_that_nobody_knows_is_pressed(reader: Reader, buttons: tuple[str, ...]) -> None:
     await reader.page.set_content(f"<div id='app'>{PANE.format('')}</div>{popup('Take a tour?', *buttons)}")

@@ -35,10 +35,12 @@ async def close_all(reader: Reader, quiet: float = 0) -> None:
             raise UnknownDialog(f"A dialog does not go away: {dialog.text[:200]}")
         closed.append(dialog)
         await close(reader, dialog)
-    for _ in range(MAX_BARS):
-        if (bar := await reader.find("butterbar_close")) is None:
-            break
-        await reader.click(bar)
+    # A bar covers nothing, and may go by itself before the click.
+    with suppress(PageHung):
+        for _ in range(MAX_BARS):
+            if (bar := await reader.find("butterbar_close")) is None:
+                break
+            await reader.click(bar)
 
 
 async def close(reader: Reader, dialog: Dialog) -> None:

@@ -60,7 +60,9 @@ async def log_out(reader: Reader) -> None:
         # The dialog "Log out?" asks for confirmation.
         for name in reader.selectors.texts["log_out"]:
             if any(name in dialog.buttons for dialog in sight.dialogs):
-                await press(reader, name)
+                # It may stay, or go before the click, while the page logs out: the next look tells.
+                with suppress(PageHung):
+                    await press(reader, name)
                 break
     raise PageHung(f"The page had not logged out after {LOG_OUT_SECONDS:.0f} s.")
 
