@@ -22,6 +22,7 @@ from fixtures_browser import (
     send,
     until,
 )
+from playwright.async_api import Route
 
 import errors
 from browser.engine.engine import look_for
@@ -71,6 +72,36 @@ async def test_every_kind_of_text_arrives_as_it_was_given(pages: Pages, page: Wh
         await send(page, phone, text)
         assert await page._box.is_empty()
     assert await pages.received(phone) == list(TEXTS.values())
+
+
+async def test_an_emoji_that_the_box_did_not_take_when_it_was_typed_arrives(pages: Pages, page: WhatsApp) -> None:
+    """As when a dialog takes the focus for a moment: nothing but the emoji is missing in what the box holds."""
+    await send(page, phone := new_phone(), "hello")
+    await page._page.evaluate("""() => document.addEventListener("beforeinput", (event) => {
+        if (event.inputType !== "insertText" || event.data !== "🎉") return;
+        event.preventDefault();
+        event.stopImmediatePropagation();
+        window.lost = true;
+    }, true)""")
+    await send(page, phone, "Party 🎉 for you")
+    assert await page._page.evaluate("window.lost")
+    assert (await pages.received(phone))[-1] == "Party 🎉 for you"
+
+
+async def test_emoji_that_the_page_does_not_name_arrive(pages: Pages, kind: str) -> None:
+    async def without_names(route: Route) -> None:
+        script = await (await route.fetch()).text()
+        changed = script.replace("alt: match[0], ", "").replace("image.dataset.plainText = match[0];", "")
+        assert len(script) - len(changed) > 40
+        await route.fulfill(body=changed.replace('("img")', '("span")'), content_type="text/javascript")
+
+    async with pages.linked(kind) as (account, page):
+        await page._page.route("**/emoji.js", without_names)
+        await page._page.reload()
+        await page.wait_screen(Screen.MAIN, timeout=30)
+        for text in (texts := ["hello", "Party 🎉 for you", "and 🎂"]):
+            await send(page, "15556660077", text)
+        assert await pages.received("15556660077", account) == texts
 
 
 LANDLINE, MOBILE = "551132782153", "5511932782153"

@@ -39,6 +39,10 @@ from browser.page.text_matching import essence, label_number, plain, same_box, s
         ("Pedido 42\r\n-\r\nTotal: 10", "Pedido 42\n-\nTotal: 10", 0),
         ("  outer  ", "outer", 0),
         ("📋 *Menu*" + "\u200e" * 850 + "\n1) Pizza", "📋 Menu" + "\u200e" * 759 + "… Read more", 0),
+        # the same, its emoji drawn as a background that nobody can read
+        ("📋 *Menu*" + "\u200e" * 850 + "\n1) Pizza", " Menu" + "\u200e" * 759 + "… Read more", 0),
+        ("📋 " + "_" * 400 + "\n" + "*" * 400, " " + "_" * 400 + "\n" + "*" * 367 + "… Read more", 0),
+        ("📋📦 *Menu*" + "\u200e" * 850, "📦 Menu" + "\u200e" * 759 + "… Read more", 1),
         ("Pedido 42" + " " * 900 + "obrigado", "Pedido 42" + " " * 759 + "… Read more", 0),
         ("_" * 400 + "\n" + "*" * 400 + "\nTotal 10", "_" * 400 + "\n" + "*" * 367 + "… Read more", 0),
         ("a" * 700 + "\n10. x" + "b" * 100, "a" * 700 + "\n10.… Read more", 0),

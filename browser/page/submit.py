@@ -9,7 +9,7 @@ from typing import Any
 from browser.page.bubbles import Bubble, Side, Tick
 from browser.page.census import SPARE, Census
 from browser.page.chats import Chats
-from browser.page.compose import ComposeBox, holds, is_blank
+from browser.page.compose import ComposeBox, is_blank
 from browser.page.dialogs import close_all
 from browser.page.history import Finding, History, Reason, Verdict, begins
 from browser.page.reader import Reader
@@ -80,7 +80,10 @@ class Submission:
                 self._chats.is_of(look["chat"], self.phone),
                 WrongChat("Another chat is open than the one that was opened."),
             ),
-            (holds(look["chat"], self.text), BoxMismatch("The compose box no longer holds what was written.")),
+            (
+                self._box.holds(look["chat"], self.text),
+                BoxMismatch("The compose box no longer holds what was written."),
+            ),
             (self._box_gets_enter(look), PageHung("Something else than the compose box would get Enter.")),
             (look["panel"], self._reader.lacks("panel")),
             # Parts of messages outside any row: the element that carries ids has changed, and ours would not be found.

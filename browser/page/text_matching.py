@@ -80,14 +80,20 @@ def same_text(sent: str, seen: str, *, holes: int = 0) -> bool:
 
     Two texts of nothing but emoji that the page does not name are equal: for them, only the message's id decides.
     """
+    if _same(sent, seen):
+        return True
     # An emoji without a name is missing in the text that is read, whether it is drawn as a picture or as a background.
-    ways = (essence, _without_emoji) if holes or not EMOJI.search(seen) else (essence,)
-    if any(way(sent) == way(seen) for way in ways):
+    unnamed = holes or not EMOJI.search(seen)
+    return bool(unnamed) and _same(EMOJI.sub("", sent), EMOJI.sub("", seen))
+
+
+def _same(sent: str, seen: str) -> bool:
+    if essence(sent) == essence(seen):
         return True
     start = FOLDED.sub("", even_breaks(seen))
-    # These are needed for a text that is padded with invisible characters, or consists of marks.
+    # The others than `essence` are for a text that is padded with invisible characters, or consists of marks.
     return start != seen and any(
-        _begins(way, sent, _without_cut(start)) for way in (*ways, _with_invisible, _with_marks)
+        _begins(way, sent, _without_cut(start)) for way in (essence, _with_invisible, _with_marks)
     )
 
 
@@ -113,10 +119,6 @@ def _begins(way: Callable[[str], str], text: str, start: str) -> bool:
     return len(begun) >= FOLDED_MIN and way(text).startswith(begun)
 
 
-def _without_emoji(text: str) -> str:
-    return essence(EMOJI.sub("", text))
-
-
 def _with_invisible(text: str) -> str:
     return LISTED.sub("", _with_marks(text)).translate(MARKS)
 
@@ -134,13 +136,13 @@ def _without_cut(start: str) -> str:
     return lines if CUT_MARKS.fullmatch(last) else start[:-1]
 
 
-def same_box(sent: str, held: str, *, holes: int = 0) -> bool:
+def same_box(sent: str, held: str, *, unnamed: bool = False) -> bool:
     """Tell whether the compose box holds this text, including its white space and its line breaks.
 
     White space around the text does not count, since the page trims it; nor does the way in which list marks are
-    written.
+    written; nor do emoji in a box that does not name them, if `unnamed`.
     """
-    ways = (True, False) if holes or not EMOJI.search(held) else (True,)
+    ways = (True, False) if unnamed else (True,)
     return any(_box_form(sent, emoji=emoji) == _box_form(held, emoji=emoji) for emoji in ways)
 
 

@@ -164,12 +164,14 @@ function inserted(event) {
 const length = (node) => {
   if (node.nodeType === Node.TEXT_NODE) return node.data.length;
   if (node.nodeName === "BR") return node.dataset.filler ? 0 : 1;
+  if (node.nodeName === "IMG") return node.alt.length;
   return [...node.childNodes].reduce((sum, child) => sum + length(child), 0);
 };
 
 function read(node) {
   if (node.nodeType === Node.TEXT_NODE) return node.data;
   if (node.nodeName === "BR") return node.dataset.filler ? "" : "\n";
+  if (node.nodeName === "IMG") return node.alt;
   return [...node.childNodes].map(read).join("");
 }
 
