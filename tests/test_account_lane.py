@@ -49,12 +49,25 @@ async def test_an_account_whose_circuit_is_open_stays_closed_until_its_gate_open
         assert await value(database, "select state from accounts") == "circuit_open"
         assert await value(database, "select leased_by from accounts") is None
         assert await value(database, "select attend_at = open_at from lanes"), "it is not opened after the pause"
-    # Once a person has opened the gate, there is nothing to wait for.
-    await database.all("open_gate", lane="acc_1")
-    async with database.transaction() as tx:
-        await tx.connection.execute("update lanes set attend_at = now()")
-    await database.all("attend_when_open", lane="acc_1")
-    assert await value(database, "select attend_at <= now() from lanes")
+
+
+async def test_a_request_that_comes_while_a_drain_finds_the_circuit_open_is_kept(database: Database) -> None:
+    """As of a person who disconnects the account meanwhile; nor does a person who opened the gate wait for it."""
+    await add_lanes(database, "acc_1")
+
+    async def left_by(change: str) -> bool:
+        async with database.transaction() as tx:
+            await tx.connection.execute("update lanes set open_at = now() + interval '5 minutes', attend_at = now()")
+        (drain,) = await database.read(Drain, "begin_drain", lane="acc_1", worker="wrk_1", wakeup=1)
+        async with database.transaction() as tx:
+            await tx.connection.execute(change)
+        await database.all("attend_when_open", lane="acc_1", epoch=drain.epoch, began=drain.began)
+        return bool(await value(database, "select attend_at = open_at from lanes"))
+
+    assert await left_by("update lanes set gate_reason = 'page_crashed'")
+    assert not await left_by("update lanes set attend_at = clock_timestamp()")
+    assert not await left_by("update lanes set open_at = '-infinity'")
+    assert not await left_by("update lanes set epoch = epoch + 1")
 
 
 class GivesWay:

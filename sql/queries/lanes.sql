@@ -128,8 +128,11 @@ set attend_at = case when attend_at > now() then least(attend_at, now() + %(seco
 where id = %(lane)s
 
 -- name: attend_when_open
--- Ask for a drain when the gate opens, unless it is open or opens explicitly only.
-update lanes set attend_at = open_at where id = %(lane)s and open_at > now() and open_at < 'infinity'
+-- Ask for a drain when the gate opens, in place of the request that this drain was for. Nothing changes if a newer drain
+-- has begun, if somebody asked meanwhile, or if the gate is open or opens explicitly only.
+update lanes set attend_at = open_at
+where id = %(lane)s and epoch = %(epoch)s and open_at > now() and open_at < 'infinity'
+  and (attend_at is null or attend_at <= %(began)s)
 
 -- name: use_marks
 -- Use the marks whose time has come, and wake their lanes that have work and no wake-up. A lane that still has work is

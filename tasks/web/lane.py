@@ -119,7 +119,7 @@ class AccountWork:
         if drain.for_good and drain.gate_reason in QUARANTINE:
             return not (account.probe and drain.gate_reason == UiChanged.code)
         if account.state == State.circuit_open and drain.closed and not drain.for_good and not account.half_done:
-            await self.database.all("attend_when_open", lane=account.id)
+            await self.database.all("attend_when_open", lane=drain.lane, epoch=drain.epoch, began=drain.began)
             return True
         waits = drain.gate_reason in OPENED_BY_SESSION if drain.closed else account.due
         asleep = account.state == State.hibernated and self.seats.live(account.id) is None
