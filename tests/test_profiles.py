@@ -9,6 +9,7 @@ import pytest
 from fixtures_lanes import add_lanes, add_worker, until, value
 
 from browser.engine.profile import read_generation
+from browser.engine.shared_scripts import FOLDER, HEADER, MAGIC, RESPONSES
 from crypto import Sealer
 from errors import LeaseLost, ProfileElsewhere, ProfileUnreadable
 from sql.database import Database
@@ -99,6 +100,46 @@ async def test_what_was_put_away_whole_goes_on_elsewhere_as_the_same_generation(
     assert login(b) == "first"
     # From now on the copy lacks what the browser does.
     assert await value(database, "select whole from profiles") is False
+
+
+@pytest.mark.parametrize(("proxied", "is_shared"), [((), True), (("acc_1",), False), (("acc_2",), False)])
+async def test_the_next_account_of_a_disk_has_the_scripts_of_the_one_before(
+    database: Database, make: Make, proxied: tuple[str, ...], *, is_shared: bool
+) -> None:
+    """Unless one of the two has a proxy."""
+    profiles = make("a")
+    await add_lanes(database, "acc_2")
+    lasting = "leased_by = %s, lease_until = now() + interval '30 s'"
+    await _sql(database, f"update accounts set {lasting}, linked = false", profiles.worker)
+    for name in proxied:
+        await _sql(database, "update accounts set proxy = 'sealed' where id = %s", name)
+
+    async def prepared(name: str) -> Path:
+        (row,) = await database.read(Account, "account_to_drain", account=name, keepalive=0)
+        await profiles.prepare(row)
+        return profiles.directory(name) / RESPONSES / "0123456789abcdef_0"
+
+    script = await prepared("acc_1")
+    script.parent.mkdir(parents=True)
+    key = b"1/0/https://static.whatsapp.net/1.js"
+    script.write_bytes(HEADER.pack(MAGIC, 5, len(key), 0) + key)
+    await profiles.put_away("acc_1", linked=False)
+    assert not profiles.directory("acc_1").exists()
+    assert (await prepared("acc_2")).exists() is is_shared
+
+
+async def test_what_the_disk_does_not_let_share_is_logged_and_stops_nothing(
+    database: Database, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    profiles = make("a")
+    await profiles.prepare(await lease(database, profiles))
+    profiles.root.joinpath(FOLDER).write_text("no directory")
+    responses = profiles.directory("acc_1") / RESPONSES
+    responses.mkdir(parents=True)
+    key = b"1/0/https://static.whatsapp.net/1.js"
+    (responses / "0123456789abcdef_0").write_bytes(HEADER.pack(MAGIC, 5, len(key), 0) + key)
+    assert await profiles.put_away("acc_1", linked=False)
+    assert [getattr(record, "event", "") for record in caplog.records] == ["profile.scripts_not_shared"]
 
 
 async def test_a_copy_of_a_running_browser_is_restored_as_a_new_generation(database: Database, make: Make) -> None:

@@ -8,7 +8,8 @@ therefore a profile that is restored from a copy gets a new generation.
 import asyncio
 import logging
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from browser.engine.pack import pack, unpack
@@ -23,6 +24,7 @@ from browser.engine.profile import (
     visits,
     write_generation,
 )
+from browser.engine.shared_scripts import collect, share
 from crypto import CryptoError, Sealer
 from errors import LeaseLost, PostriderError, ProfileElsewhere, ProfileUnreadable, SealError
 from sql.database import Database, Row
@@ -41,6 +43,9 @@ class Profiles:
     home: str
     root: Path
     sealer: Sealer
+    #: Accounts that were opened here without a proxy. Others share no scripts: by headers that it gave to one client
+    #: alone, a server could tell that two accounts are on one machine.
+    _sharing: set[str] = field(default_factory=set)
 
     def directory(self, account: str) -> Path:
         """Return where the account's profile lives while it is here."""
@@ -62,6 +67,11 @@ class Profiles:
         await kill_browsers_of(self.directory(account.id))
         generation = await self._obtain(account)
         prepare(self.directory(account.id))
+        if account.proxy is None:
+            self._sharing.add(account.id)
+            await self._scripts(share, self.root, self.directory(account.id))
+        else:
+            self._sharing.discard(account.id)
         return generation
 
     async def _obtain(self, account: Account) -> int:
@@ -170,8 +180,20 @@ class Profiles:
         await kill_browsers_of(self.directory(account))
         if linked and read_generation(self.directory(account)) is not None and not await self.seal(account, whole=True):
             return False
+        if account in self._sharing:
+            await self._scripts(collect, self.directory(account), self.root)
         await self.discard(account)
         return True
+
+    async def _scripts(self, step: Callable[[Path, Path], None], source: Path, target: Path) -> None:
+        """Collect or share the page's scripts, without which a page only takes longer to open."""
+        try:
+            await asyncio.to_thread(step, source, target)
+        except OSError as error:
+            log.warning(
+                "the page's scripts were not shared: %s", error,
+                extra={"event": "profile.scripts_not_shared", "reason": str(error)},
+            )  # fmt: skip
 
     async def discard(self, account: str) -> None:
         """Delete the directory, if it is here."""
