@@ -1,5 +1,6 @@
 """Whatever a text holds, the bubble that the page draws of it is known again, and no other text is taken for it."""
 
+import re
 import unicodedata
 from collections.abc import AsyncIterator
 
@@ -53,6 +54,10 @@ async def reader(pages: Pages, request: pytest.FixtureRequest) -> AsyncIterator[
     await context.close()
 
 
+def digits(text: str) -> str:
+    return "".join(re.findall(r"\d", EMOJI.sub("", text)))
+
+
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(texts=st.lists(TEXT, min_size=1, max_size=25))
 @example(
@@ -63,6 +68,7 @@ async def reader(pages: Pages, request: pytest.FixtureRequest) -> AsyncIterator[
         "Pedido 42" + " " * 900 + "obrigado", "_" * 400 + "\n" + "*" * 400 + "\nTotal 10",
         "a" + unicodedata.normalize("NFD", "안녕하세요 고객님 주문하신 상품이 발송되었습니다. ") * 30,
         "a" * 765 + "\n- b", "a" * 763 + "\n10. b", "* " + "\u200e" * 900, "1. " + "\u200e" * 900,
+        "1. -\n1. *", "1. a\n1. b",
     ]
 )  # fmt: skip
 async def test_a_bubble_says_what_was_sent(reader: Reader, texts: list[str]) -> None:
@@ -75,7 +81,9 @@ async def test_a_bubble_says_what_was_sent(reader: Reader, texts: list[str]) -> 
         assert bubble.side is Side.OURS
         assert bubble.says(text), (text, bubble.text)
         assert not bubble.says(f"other {text}"), (text, bubble.text)
-        assert bubble.surely_says(text) or not essence(EMOJI.sub("", text)), (text, bubble.text)
+        # Lists may be drawn with other numbers: such a text is not identified, since all digits must agree.
+        renumbered = not digits(text).startswith(digits(bubble.text))
+        assert bubble.surely_says(text) or renumbered or not essence(EMOJI.sub("", text)), (text, bubble.text)
         if "Read more" not in bubble.text and "…" not in bubble.text:
             assert not bubble.says(f"{text} and more"), (text, bubble.text)
 

@@ -8,7 +8,7 @@ from fixtures_browser import SELECTORS
 from browser.page.chat_owner import is_group, numbers_of
 from browser.page.chats import same_title
 from browser.page.compose import CLUSTER, pieces, safely_typed
-from browser.page.text_matching import essence, label_number, plain, same_box, same_text, title_number
+from browser.page.text_matching import essence, label_number, plain, same_box, same_text, surely_same, title_number
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,20 @@ def test_a_fold_inside_a_character_is_no_difference(words: str, form: Literal["N
     for end in range(200, 260):
         assert same_text(text, text[:end] + "… Read more")
         assert not same_text(text, text[: end - 8] + "X" + text[end - 8 : end] + "… Read more")
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen", "surely"),
+    [
+        ("1. a\n1. b", "1. a\n1. b", True),
+        ("1. a\n1. b", "1. a\n2. b", False),  # as the page draws it, or another message
+        ("1. a\n2. b", "a\nb", False),
+        ("🎉", "", False),
+        ("Pay 10 or 20", "Pay 10 or 20", True),
+    ],
+)
+def test_a_text_alone_identifies_a_message_if_all_digits_agree(sent: str, seen: str, *, surely: bool) -> None:
+    assert surely_same(sent, seen) is surely
 
 
 @pytest.mark.parametrize(
