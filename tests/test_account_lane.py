@@ -2,6 +2,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
+import pytest
 from fixtures_house import make_settings
 from fixtures_lanes import add_jobs, add_lanes, value
 
@@ -51,6 +52,33 @@ async def test_an_account_whose_circuit_is_open_stays_closed_until_its_gate_open
         assert await value(database, "select attend_at = open_at from lanes"), "it is not opened after the pause"
 
 
+@pytest.mark.parametrize(
+    ("state", "ahead", "opens"), [("submitting", 60, False), ("submitting", -1, True), ("sending", -1, False)]
+)
+async def test_an_open_circuit_lets_a_page_open_to_settle_what_is_due(
+    database: Database, database_url: str, tmp_path: Path, state: str, ahead: int, *, opens: bool
+) -> None:
+    await add_lanes(database, "acc_1")
+    await add_jobs(database, "acc_1")
+    (old,) = await database.read(Drain, "begin_drain", lane="acc_1", worker="wrk_dead", wakeup=1)
+    assert await database.read(Job, "take_job", lane="acc_1", epoch=old.epoch, worker="wrk_dead")
+    async with database.transaction() as tx:
+        await tx.connection.execute("update accounts set state = 'circuit_open', linked = true")
+        await tx.connection.execute("update lanes set open_at = now() + interval '5 minutes'")
+        await tx.connection.execute(
+            "update jobs set state = %s, look_at = now() + make_interval(secs => %s)", [state, ahead]
+        )
+    worker = make_worker(make_settings(tmp_path, database_url, 1, 1), database_url, "home_1")
+    work = worker.lanes.works["account"]
+    assert isinstance(work, AccountWork)
+    async with worker.opened():
+        (drain,) = await database.read(Drain, "begin_drain", lane="acc_1", worker=worker.id, wakeup=2)
+        account = await work._account("acc_1")
+        assert account
+        assert account.half_done
+        assert await work._stays_closed(drain, account) is not opens
+
+
 async def test_a_request_that_comes_while_a_drain_finds_the_circuit_open_is_kept(database: Database) -> None:
     """As of a person who disconnects the account meanwhile; nor does a person who opened the gate wait for it."""
     await add_lanes(database, "acc_1")
@@ -65,6 +93,8 @@ async def test_a_request_that_comes_while_a_drain_finds_the_circuit_open_is_kept
         return bool(await value(database, "select attend_at = open_at from lanes"))
 
     assert await left_by("update lanes set gate_reason = 'page_crashed'")
+    # Its time came while this drain looked.
+    assert await left_by("update lanes set open_at = clock_timestamp(), attend_at = now() - interval '1 second'")
     assert not await left_by("update lanes set attend_at = clock_timestamp()")
     assert not await left_by("update lanes set open_at = '-infinity'")
     assert not await left_by("update lanes set epoch = epoch + 1")

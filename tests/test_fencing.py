@@ -34,7 +34,7 @@ FENCED: dict[str, LiteralString] = {
     "submit_job": "select 1",
     "release_typed": "select 1",
     "take_submitted": "update jobs set state = 'submitting' where claim is not null",
-    "attend_when_open": "update lanes set open_at = now() + interval '5 minutes', attend_at = null",
+    "attend_when_open": "update lanes set open_at = '2200-01-01', attend_at = null",
     "settle_later": "update jobs set state = 'submitting' where claim is not null",
     "hold_gate": "select 1",
     "reject_over_day": "select 1",

@@ -128,6 +128,29 @@ async def test_the_next_account_of_a_disk_has_the_scripts_of_the_one_before(
     assert (await prepared("acc_2")).exists() is is_shared
 
 
+@pytest.mark.parametrize("change", ["set proxy = 'sealed'", "set proxy = null"])
+async def test_what_was_loaded_in_another_way_is_dropped(database: Database, make: Make, change: str) -> None:
+    """A profile that stays on this disk, when its account gets a proxy or gives it up, or the worker is a new one."""
+    profiles = make("a")
+    await _sql(database, "update accounts set linked = false, proxy = 'sealed'")
+    script = profiles.directory("acc_1") / RESPONSES / "0123456789abcdef_0"
+
+    async def loaded() -> None:
+        script.parent.mkdir(parents=True, exist_ok=True)
+        script.write_bytes(b"")
+
+    await profiles.prepare(await lease(database, profiles))
+    await loaded()
+    await profiles.prepare(await account(database))
+    assert script.exists(), "it is opened as it was before"
+    await _sql(database, f"update accounts {change}")
+    await profiles.prepare(await account(database))
+    assert script.exists() is (change != "set proxy = null")
+    await loaded()
+    await make("a").prepare(await account(database))
+    assert not script.exists(), "nobody knows how it was loaded"
+
+
 async def test_what_the_disk_does_not_let_share_is_logged_and_stops_nothing(
     database: Database, make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:

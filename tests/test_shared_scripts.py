@@ -65,6 +65,8 @@ async def test_a_page_loads_no_script_that_another_account_has_loaded(pages: Pag
         (SCRIPT, True),
         ("1/0/_dk_https://whatsapp.com https://whatsapp.com https://static.whatsapp.net/a.css", True),
         ("1/0/https://web.whatsapp.com/lib.wasm", True),
+        ("1/0/http://127.0.0.1:8080/sandbox/web/static/1/app.js", True),
+        ("1/0/http://static.whatsapp.net/a.js", False),
         ("1/0/https://web.whatsapp.com/", False),
         ("1/0/https://pps.whatsapp.net/v/t61/1_n.jpg?oh=1.js", False),
         ("1/0/https://mmg.whatsapp.net/d/f/AbC.enc", False),
@@ -92,11 +94,19 @@ def test_what_is_no_response_of_chromium_is_left(tmp_path: Path, head: bytes) ->
 
 def test_compiled_code_is_not_shared(tmp_path: Path) -> None:
     """A page writes it itself: one account's could put code into another's."""
-    entry(
-        tmp_path / "a" / "Default" / "Code Cache" / "js", "_keyhttps://static.whatsapp.net/x.js \nhttps://whatsapp.com"
-    )
+    entry(tmp_path / "a" / "Default" / "Code Cache" / "js", SCRIPT)
+    entry(tmp_path / "a" / RESPONSES, "_keyhttps://static.whatsapp.net/x.js \nhttps://web.whatsapp.com/y.js")
     collect(tmp_path / "a", tmp_path)
     assert shared(tmp_path) == {}
+
+
+def test_an_older_copy_replaces_nothing(tmp_path: Path) -> None:
+    """As of a browser that was opened before another one loaded the script anew."""
+    entry(tmp_path / "a" / RESPONSES, SCRIPT, body="new", at=2)
+    collect(tmp_path / "a", tmp_path)
+    entry(tmp_path / "b" / RESPONSES, SCRIPT, body="old", at=1)
+    collect(tmp_path / "b", tmp_path)
+    assert shared(tmp_path) == {SCRIPT: "new"}
 
 
 def test_what_a_browser_has_written_anew_replaces_what_is_shared(tmp_path: Path) -> None:

@@ -132,6 +132,15 @@ def test_the_box_holds_something_else(sent: str, held: str) -> None:
     assert not same_box(sent, held)
 
 
+@pytest.mark.parametrize(
+    ("held", "unnamed"), [("Party 🎉 for you", False), ("Party  for you", True), ("Party 🎂 for you", True)]
+)
+def test_emoji_count_unless_the_box_does_not_name_them(held: str, *, unnamed: bool) -> None:
+    assert same_box("Party 🎉 for you", held, unnamed=unnamed)
+    assert same_box("Party 🎉 for you", held) is not unnamed
+    assert not same_box("Party 🎉 for them", held, unnamed=True)
+
+
 @pytest.mark.parametrize("text", [" " * 65_536, "-" + " " * 65_535, "\n" * 65_536, "- " * 32_768, "1" * 65_536])
 def test_no_text_takes_long_to_compare(text: str) -> None:
     assert same_text(text, text)

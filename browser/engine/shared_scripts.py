@@ -24,13 +24,17 @@ RESPONSES = Path("Default", "Cache", "Cache_Data")
 #: subdirectory of a directory of profiles
 FOLDER = ".scripts"
 #: bytes of all scripts together; the real page has between 10 and 20 MB of them
-MAX_BYTES = 40 * 2**20
+MAX_BYTES = 24 * 2**20
 #: magic number, version, length of the key, hash of the key, padding; then the key
 HEADER = struct.Struct("<QIIIxxxx")
 MAGIC, VERSIONS = 0xFCFB6D1BA7725C30, range(5, 10)
 MAX_KEY = 4096
-#: a key whose URL is that of a script, a style sheet or WebAssembly; the sites that loaded it may stand before that
-SCRIPT = re.compile(rb"\d+/\d+/(?:\S+ )*https?://[^\s/]+/[^\s?#]*\.(?:js|css|wasm)(?:\?\S*)?")
+#: A key whose URL is that of a script, a style sheet or WebAssembly, from a server with a certificate or the sandbox on
+#: this machine. The sites that loaded it may stand before the URL.
+SCRIPT = re.compile(
+    rb"\d+/\d+/(?:\S+ )*(?:https://[^\s/]+|http://(?:127\.0\.0\.1|localhost)(?::\d+)?)"
+    rb"/[^\s?#]*\.(?:js|css|wasm)(?:\?\S*)?"
+)
 
 
 def collect(profile: Path, root: Path) -> None:
@@ -38,7 +42,7 @@ def collect(profile: Path, root: Path) -> None:
     shared = root / FOLDER
     for file in _entries(profile / RESPONSES):
         known = shared / file.name
-        if _is_script(file) and not (known.exists() and known.stat().st_mtime_ns == file.stat().st_mtime_ns):
+        if _is_script(file) and not (known.exists() and known.stat().st_mtime_ns >= file.stat().st_mtime_ns):
             shared.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
             file.replace(known)
     _trim(shared)
@@ -63,12 +67,17 @@ def share(root: Path, profile: Path) -> None:
         raise
 
 
+def forget(profile: Path) -> None:
+    """Delete the responses that a profile has kept."""
+    shutil.rmtree(profile / RESPONSES, ignore_errors=True)
+
+
 def _entries(folder: Path) -> list[Path]:
     return sorted(folder.glob("*_[01]")) if folder.is_dir() else []
 
 
 def _is_script(file: Path) -> bool:
-    """Tell whether a file is the response to a request for a script; a damaged one is not."""
+    """Tell by its key whether a file is the response to a request for a script. Chromium checks what is in it."""
     with file.open("rb") as opened:
         start = opened.read(HEADER.size)
         if len(start) < HEADER.size:

@@ -49,7 +49,7 @@ class ComposeBox:
         self._keyboard = reader.page.keyboard
         self._delays = typing_delay_ms
         self._name = secret_name()
-        #: the box showed emoji that it did not name, so that a text is compared without them
+        #: the page does not name the emoji in its box: a text is compared without them, and pasted if it has any
         self._unnamed = False
 
     async def install(self) -> None:
@@ -61,11 +61,11 @@ class ComposeBox:
         """Replace the content of the box by `text`, and read it back. Raise BoxMismatch.
 
         A text that came out wrong is entered once more, all of it pasted: the page may have rewritten what was typed,
-        or a dialog may have caught the keys. If only emoji are missing then, the page does not name them: an emoji that
-        was lost looks the same, but the page loses none of a text that is pasted.
+        or a dialog may have caught the keys. If only emoji are missing even then, the page does not name them: one that
+        was lost looks the same, but no part is lost of a text that is pasted.
         """
         text = even_breaks(text).strip()
-        for typed in (safely_typed(text), 0):
+        for typed in (0,) if self._unnamed and EMOJI.search(text) else (safely_typed(text), 0):
             await self.clear()
             await self._enter(text, typed)
             if await self._comes_to_hold(text):
@@ -110,8 +110,7 @@ class ComposeBox:
         """Tell whether the box held this text when the chat was read."""
         if EMOJI.search(held["text"]):
             self._unnamed = False
-        unnamed = self._unnamed or bool(held["holes"])
-        return bool(held["box"]) and not is_blank(held) and same_box(text, held["text"], unnamed=unnamed)
+        return bool(held["box"]) and not is_blank(held) and same_box(text, held["text"], unnamed=self._unnamed)
 
     async def _enter(self, text: str, typed: int) -> None:
         """Type the first `typed` characters and paste the rest; line breaks by Shift+Enter, since Enter sends."""

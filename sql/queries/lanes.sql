@@ -129,9 +129,9 @@ where id = %(lane)s
 
 -- name: attend_when_open
 -- Ask for a drain when the gate opens, in place of the request that this drain was for. Nothing changes if a newer drain
--- has begun, if somebody asked meanwhile, or if the gate is open or opens explicitly only.
+-- has begun, if somebody asked meanwhile, or if the gate was open when this one began or opens explicitly only.
 update lanes set attend_at = open_at
-where id = %(lane)s and epoch = %(epoch)s and open_at > now() and open_at < 'infinity'
+where id = %(lane)s and epoch = %(epoch)s and open_at > %(began)s and open_at < 'infinity'
   and (attend_at is null or attend_at <= %(began)s)
 
 -- name: use_marks

@@ -1,6 +1,6 @@
 -- name: account_to_drain
--- A deleted account is drained only to be logged out. `due` and `half_done` say whether it has queued jobs that are
--- due, and jobs that are being sent or settled, whatever its gate.
+-- A deleted account is drained only to be logged out. `due`, `half_done` and `to_settle` say whether it has queued
+-- jobs that are due, jobs that are being sent or settled, and jobs to be looked at now, whatever its gate.
 select id, org_id, transport, wanted, state, linked, time_zone, pace, phone, pairing_phone, proxy, profile_home,
        profile_generation, reconnects,
        case when restriction is not null and coalesce(restricted_until > now(), true) then restriction end as restriction,
@@ -11,7 +11,11 @@ select id, org_id, transport, wanted, state, linked, time_zone, pace, phone, pai
            where account_id = accounts.id and claim is null and ended_at is null and priority in (0, 1)
              and due_at <= now()) as due,
        exists (
-           select from jobs where account_id = accounts.id and claim is not null and ended_at is null) as half_done
+           select from jobs where account_id = accounts.id and claim is not null and ended_at is null) as half_done,
+       exists (
+           select from jobs
+           where account_id = accounts.id and claim is not null and ended_at is null and state = 'submitting'
+             and greatest(due_at, look_at) <= now()) as to_settle
 from accounts
 where id = %(account)s and (deleted_at is null or wanted = 'logged_out')
 

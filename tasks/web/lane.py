@@ -118,7 +118,7 @@ class AccountWork:
         """Tell whether it stays closed: in quarantine, its circuit open, or asleep while every seat is needed more."""
         if drain.for_good and drain.gate_reason in QUARANTINE:
             return not (account.probe and drain.gate_reason == UiChanged.code)
-        if account.state == State.circuit_open and drain.closed and not drain.for_good and not account.half_done:
+        if account.state == State.circuit_open and drain.closed and not drain.for_good and not account.to_settle:
             await self.database.all("attend_when_open", lane=drain.lane, epoch=drain.epoch, began=drain.began)
             return True
         waits = drain.gate_reason in OPENED_BY_SESSION if drain.closed else account.due

@@ -24,7 +24,7 @@ from browser.engine.profile import (
     visits,
     write_generation,
 )
-from browser.engine.shared_scripts import collect, share
+from browser.engine.shared_scripts import collect, forget, share
 from crypto import CryptoError, Sealer
 from errors import LeaseLost, PostriderError, ProfileElsewhere, ProfileUnreadable, SealError
 from sql.database import Database, Row
@@ -43,9 +43,10 @@ class Profiles:
     home: str
     root: Path
     sealer: Sealer
-    #: Accounts that were opened here without a proxy. Others share no scripts: by headers that it gave to one client
-    #: alone, a server could tell that two accounts are on one machine.
-    _sharing: set[str] = field(default_factory=set)
+    #: account → whether the cache in its directory was loaded through a proxy. Such an account shares no scripts: by
+    #: headers that it gave to one client alone, a server could tell that two accounts are on one machine.
+    _proxied: dict[str, bool] = field(default_factory=dict)
+    _sharing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def directory(self, account: str) -> Path:
         """Return where the account's profile lives while it is here."""
@@ -67,12 +68,17 @@ class Profiles:
         await kill_browsers_of(self.directory(account.id))
         generation = await self._obtain(account)
         prepare(self.directory(account.id))
-        if account.proxy is None:
-            self._sharing.add(account.id)
-            await self._scripts(share, self.root, self.directory(account.id))
-        else:
-            self._sharing.discard(account.id)
+        await self._cache(account)
         return generation
+
+    async def _cache(self, account: Account) -> None:
+        """Give the profile the shared scripts, and drop what was loaded in another way than it will be."""
+        directory, proxied = self.directory(account.id), account.proxy is not None
+        if self._proxied.get(account.id) is not proxied:
+            await self._scripts(forget, directory)
+            self._proxied[account.id] = proxied
+        if not proxied:
+            await self._scripts(share, self.root, directory)
 
     async def _obtain(self, account: Account) -> int:
         if self.is_here(account):
@@ -180,15 +186,16 @@ class Profiles:
         await kill_browsers_of(self.directory(account))
         if linked and read_generation(self.directory(account)) is not None and not await self.seal(account, whole=True):
             return False
-        if account in self._sharing:
+        if self._proxied.pop(account, None) is False:
             await self._scripts(collect, self.directory(account), self.root)
         await self.discard(account)
         return True
 
-    async def _scripts(self, step: Callable[[Path, Path], None], source: Path, target: Path) -> None:
-        """Collect or share the page's scripts, without which a page only takes longer to open."""
+    async def _scripts(self, step: Callable[..., None], *folders: Path) -> None:
+        """Do a step with the page's scripts, without which a page only takes longer to open."""
         try:
-            await asyncio.to_thread(step, source, target)
+            async with self._sharing:
+                await asyncio.to_thread(step, *folders)
         except OSError as error:
             log.warning(
                 "the page's scripts were not shared: %s", error,

@@ -44,6 +44,8 @@ class Account:
     due: bool
     #: a job of it is `sending` or `submitting`
     half_done: bool
+    #: one of these is to be settled now
+    to_settle: bool
 
 
 @dataclass
