@@ -11,6 +11,7 @@ from fixtures_lanes import until, value
 
 from bench.house import most_at_once
 from bench.ports import held_ports
+from browser.engine.shared_scripts import FOLDER, _is_script
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.long]
 
@@ -53,7 +54,8 @@ async def test_a_sealed_profile_opens_on_another_machine_without_a_scan(database
         codes = await value(it.database, CODES)
         assert (await it.ended(await it.send(account, "15556660001", "from a")))["sentAt"]
         assert await first.stop() == 0
-        assert [path.name for path in (tmp_path / "a").iterdir() if path.is_dir()] == []
+        assert [path.name for path in (tmp_path / "a").iterdir() if path.is_dir()] == [FOLDER]
+        assert all(_is_script(path) for path in (tmp_path / "a" / FOLDER).iterdir()), "more than scripts is left"
         await worker_at(it, tmp_path / "b")
         assert (await it.ended(await it.send(account, "15556660001", "from b")))["sentAt"]
         assert await value(it.database, CODES) == codes
