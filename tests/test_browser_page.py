@@ -113,6 +113,25 @@ async def test_emoji_that_the_page_does_not_name_arrive(pages: Pages, kind: str)
         assert await pages.received("15556660077", account) == texts
 
 
+async def test_a_text_arrives_of_whose_emoji_the_page_names_some(pages: Pages, kind: str) -> None:
+    """As when one is too new for it: that is a picture without a name, beside others that have one."""
+
+    async def without_one(route: Route) -> None:
+        script = await (await route.fetch()).text()
+        changed = script.replace("alt: match[0], ", 'alt: match[0] === "🎂" ? "" : match[0], ')
+        changed = changed.replace("dataset.plainText = match[0]", "dataset.plainText = image.alt")
+        assert len(changed) > len(script)
+        await route.fulfill(body=changed, content_type="text/javascript")
+
+    async with pages.linked(kind) as (account, page):
+        await page._page.route("**/emoji.js", without_one)
+        await page._page.reload()
+        await page.wait_screen(Screen.MAIN, timeout=30)
+        for text in (texts := ["Party 🎉 and 🎂", "again 🎂 and 🎉"]):
+            await send(page, "15556660079", text)
+        assert await pages.received("15556660079", account) == texts
+
+
 LANDLINE, MOBILE = "551132782153", "5511932782153"
 
 

@@ -23,7 +23,7 @@ from browser.engine.profile import PRIVATE
 RESPONSES = Path("Default", "Cache", "Cache_Data")
 #: subdirectory of a directory of profiles
 FOLDER = ".scripts"
-#: bytes of all scripts together; the real page has between 10 and 20 MB of them
+#: bytes of all shared scripts together
 MAX_BYTES = 24 * 2**20
 #: magic number, version, length of the key, hash of the key, padding; then the key
 HEADER = struct.Struct("<QIIIxxxx")

@@ -108,7 +108,7 @@ class ComposeBox:
 
     def holds(self, held: dict[str, Any], text: str) -> bool:
         """Tell whether the box held this text when the chat was read."""
-        if EMOJI.search(held["text"]):
+        if EMOJI.search(held["text"]) and not held["holes"]:
             self._unnamed = False
         return bool(held["box"]) and not is_blank(held) and same_box(text, held["text"], unnamed=self._unnamed)
 

@@ -115,7 +115,7 @@ class AccountWork:
         return rows[0] if rows else None
 
     async def _stays_closed(self, drain: Drain, account: Account) -> bool:
-        """Tell whether it stays closed: in quarantine, its circuit open, or asleep while every seat is needed more."""
+        """Tell whether it stays closed: in quarantine, circuit open, or asleep with nothing due and no free seat."""
         if drain.for_good and drain.gate_reason in QUARANTINE:
             return not (account.probe and drain.gate_reason == UiChanged.code)
         if account.state == State.circuit_open and drain.closed and not drain.for_good and not account.to_settle:
