@@ -9,9 +9,9 @@ import itertools
 import json
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.http_load import load, post
@@ -29,6 +29,7 @@ from sql.database import Database
 from sql.ids import new_id
 
 PEERS = Path(__file__).parent / "peers"
+BATCH, BATCH_CONNECTIONS = 1000, (1, 4)  # messages of one request to /send/batch, and connections that send them
 SENDERS = 1000  # accounts of the measurement in which a worker sends meanwhile, to a browser that takes no time
 WORKER_SECONDS = 60.0  # within which it sends its first message
 
@@ -49,8 +50,10 @@ Measure = Callable[[int, float], Awaitable[Round]]
 async def run(connections: list[int], seconds: float, rounds: int, waiting: int, folder: Path) -> int:
     """Measure each number of connections; `waiting` messages of one account wait in one of the measurements."""
     table = Table("accept", ("connections", "what", "messages a second", "p50, ms", "p99, ms", *MEASURES))
+    batches = Table("batches", ("connections", f"messages a second, in batches of {BATCH:,}"))
     async with AsyncExitStack() as stack:
         contenders = await _contenders(stack, waiting)
+        in_batches = contenders.pop(BATCHES)
         for measure in contenders.values():
             await measure(4, 1.0)  # connections and prepared statements, as in a process that runs
         table.begin()
@@ -63,10 +66,16 @@ async def run(connections: list[int], seconds: float, rounds: int, waiting: int,
                 table.add(
                     count, name, *_cells(measured), *(_ratio(measured, told.get(each)) for each in MEASURES.values())
                 )
-    table.write(folder)
+        table.write(folder)
+        await in_batches(4, 1.0)
+        batches.begin()
+        for count in BATCH_CONNECTIONS:
+            batches.add(count, Spread([(await in_batches(count, seconds)).per_second for _ in range(rounds)]))
+    batches.write(folder)
     return 0
 
 
+BATCHES = "Postrider, in batches"
 NOTHING, PLAIN = "our API, which keeps nothing", "our API, with a plain INSERT and commit each"
 BARE, PGBENCH = "the bare server, which keeps nothing", "pgbench, one row and commit each"
 BULLMQ = "Express and a BullMQ job each"
@@ -113,6 +122,45 @@ async def _contenders(stack: AsyncExitStack, waiting: int) -> dict[str, Measure]
 # --- Postrider -------------------------------------------------------------------------------------------------------
 
 
+@dataclass
+class _Requests:
+    """Requests to our API, each with a message that no other has."""
+
+    key: str
+    account: str
+    #: a key whose requests must be signed, and its secret
+    signed_key: str
+    secret: str
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def with_key(self) -> bytes:
+        return self.to(self.account)
+
+    def to(self, account: str) -> bytes:
+        return post("/send", json.dumps(self._message(account)).encode(), x_api_key=self.key)
+
+    def without_key(self) -> bytes:
+        message = self._message(self.account)
+        message["message"] += f" No. {message.pop('idempotencyKey')}"
+        return post("/send", json.dumps(message).encode(), x_api_key=self.key)
+
+    def signed(self) -> bytes:
+        body, now = json.dumps(self._message(self.account)).encode(), str(int(time.time()))
+        signature = sign_request(self.secret, now, "POST", b"/send", body).hex()
+        return post("/send", body, x_api_key=self.signed_key, x_timestamp=now, x_signature=signature)
+
+    def batch(self) -> bytes:
+        messages = [self._message(self.account) for _ in range(BATCH)]
+        return post("/send/batch", json.dumps({"jobs": messages}).encode(), x_api_key=self.key)
+
+    def _message(self, account: str) -> dict[str, str]:
+        number = next(self._numbers)
+        return {
+            "phone": f"1555{number % 10_000_000:07}", "message": MESSAGE, "account": account,
+            "idempotencyKey": f"order-{number}",
+        }  # fmt: skip
+
+
 async def _ours(stack: AsyncExitStack, url: str, folder: Path, waiting: int) -> dict[str, Measure]:
     (port, *ports), key, secret = held_ports(3), new_secret("key_"), new_secret("sec_")
     variables = {
@@ -140,27 +188,10 @@ async def _ours(stack: AsyncExitStack, url: str, folder: Path, waiting: int) -> 
         senders = [f"acc_{number}" for number in range(SENDERS)]
         await Lanes(database, senders, 0).add()
 
-    numbers = itertools.count()
-
-    def order(account: str, *, keyed: bool) -> bytes:
-        number = next(numbers)
-        named = {"idempotencyKey": f"order-{number}"} if keyed else {}
-        message = MESSAGE if keyed else f"{MESSAGE} No. {number}"
-        return json.dumps(
-            {"phone": f"1555{number % 10_000_000:07}", "message": message, "account": account, **named}
-        ).encode()
-
-    def signed() -> bytes:
-        body, now = order(accounts[0], keyed=True), str(int(time.time()))
-        signature = sign_request(secret, now, "POST", b"/send", body).hex()
-        return post("/send", body, x_api_key=signed_key, x_timestamp=now, x_signature=signature)
-
-    def with_key() -> bytes:
-        return post("/send", order(accounts[0], keyed=True), x_api_key=key)
-
+    requests = _Requests(key, accounts[0], signed_key, secret)
     worker = {**variables, "DATA_DIR": str(folder / "worker"), "WORKER_DUTIES": "sessions", "MAX_SESSIONS": str(SLOTS)}
     turns = itertools.cycle(senders)
-    to_senders = _over_http(port, lambda: post("/send", order(next(turns), keyed=True), x_api_key=key))
+    to_senders = _over_http(port, lambda: requests.to(next(turns)))
 
     async def while_sent(connections: int, seconds: float) -> Round:
         async with running("-m", "bench.worker_without_browser", variables=worker), Database(url) as database:
@@ -171,23 +202,33 @@ async def _ours(stack: AsyncExitStack, url: str, folder: Path, waiting: int) -> 
                     await asyncio.sleep(0.1)
             return await to_senders(connections, seconds)
 
+    async def in_batches(connections: int, seconds: float) -> Round:
+        async with Database(url) as database:
+            before = await _jobs(database)
+            answers = await load(port, connections, seconds, requests.batch)
+            accepted = await _jobs(database) - before
+        if accepted != len(answers.seconds) * BATCH:
+            raise RuntimeError(f"of {len(answers.seconds)} batches, {accepted} messages were accepted")
+        return Round(accepted / answers.took)
+
     return {
-        "Postrider, with idempotency keys": _over_http(port, with_key),
-        "Postrider, without keys": _over_http(
-            port, lambda: post("/send", order(accounts[0], keyed=False), x_api_key=key)
-        ),
-        "Postrider, with keys, signed": _over_http(port, signed),
-        f"Postrider, with keys, {waiting:,} of the account waiting": _over_http(
-            port, lambda: post("/send", order(accounts[1], keyed=True), x_api_key=key)
-        ),
+        "Postrider, with idempotency keys": _over_http(port, requests.with_key),
+        "Postrider, without keys": _over_http(port, requests.without_key),
+        "Postrider, with keys, signed": _over_http(port, requests.signed),
+        f"Postrider, with keys, {waiting:,} of the account waiting": _over_http(port, lambda: requests.to(accounts[1])),
         f"Postrider, with keys, to {SENDERS:,} accounts, while a worker sends": while_sent,
-        NOTHING: _over_http(ceilings["nothing"], with_key),
-        PLAIN: _over_http(ceilings["insert"], with_key),
+        NOTHING: _over_http(ceilings["nothing"], requests.with_key),
+        PLAIN: _over_http(ceilings["insert"], requests.with_key),
+        BATCHES: in_batches,
     }
 
 
 async def _sent(database: Database) -> int:
     return sum(row["jobs"] for row in await database.all("bench_states") if row["state"] == "sent")
+
+
+async def _jobs(database: Database) -> int:
+    return sum(row["jobs"] for row in await database.all("bench_states"))
 
 
 async def _fill(database: Database, account: str, waiting: int) -> None:
