@@ -36,6 +36,9 @@ create index jobs_history_account_state_list_idx on jobs_history (org_id, accoun
 create index jobs_sent_list_idx on jobs (org_id, created_at desc, id desc) where sent_at is not null;
 create index jobs_unsent_list_idx on jobs (org_id, created_at desc, id desc) where case when sent_at is null then ended_at end is not null;
 
+-- What ended on a day of an account, for reports; in jobs those of what was sent and of what was not have it.
+create index jobs_history_account_ended_idx on jobs_history (account_id, ended_at);
+
 -- What upkeep removes with its last row, and what names it then.
 create index endpoints_deleted_at_idx on endpoints (deleted_at) where deleted_at is not null;
 create index accounts_deleted_at_idx on accounts (deleted_at) where deleted_at is not null;

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, LiteralString, Self, TypeVar
 
 import psycopg
 from psycopg import errors as postgres
@@ -44,6 +44,9 @@ CONNECTION: dict[str, Any] = {
     # told from a server that is silent.
     "options": "-c statement_timeout=9s -c idle_in_transaction_session_timeout=30s -c timezone=utc",
 }
+
+#: For a transaction whose statements all see the same moment.
+ONE_SNAPSHOT: LiteralString = "set transaction isolation level repeatable read"
 
 #: More options, for connections that look for work. Mostly there is none, and the plans that are made for empty tables,
 #: and kept, read all wake-ups for each of them until Postgres next analyzes the table: with 1,000 that come at once, to
@@ -281,10 +284,16 @@ class Database:
         return Share(self.url, self._pool, most, patience, rest, prepare=False if planned_anew else None)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        """Open a transaction; it commits at the end of the block, or rolls back when the block raises."""
+    async def transaction(self, *, one_snapshot: bool = False) -> AsyncIterator[Transaction]:
+        """Open a transaction; it commits at the end of the block, or rolls back when the block raises.
+
+        With `one_snapshot` all its statements see what was committed before the first of them, and it collides with
+        a transaction that has changed the same since then.
+        """
         with translated():
             async with bounded(LIMIT), self._pool.connection() as connection, _begun(connection, self.scope):
+                if one_snapshot:
+                    await connection.execute(ONE_SNAPSHOT, prepare=False)
                 yield Transaction(connection, prepare=self._prepare, scope=self.scope)
 
     @asynccontextmanager
@@ -293,15 +302,15 @@ class Database:
             async with bounded(LIMIT), self._pool.connection() as connection:
                 yield Transaction(connection, prepare=self._prepare, scope=self.scope, alone=True)
 
-    async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+    async def transact(self, work: Callable[[Transaction], Awaitable[T]], *, one_snapshot: bool = False) -> T:
         """Run `work` in a transaction, once more if it collided with another one; DatabaseBusy if it did so again."""
         try:
-            async with self.transaction() as tx:
+            async with self.transaction(one_snapshot=one_snapshot) as tx:
                 return await work(tx)
         except COLLISIONS as error:
             _log_collision("a transaction", error)
         with _last_try():
-            async with self.transaction() as tx:
+            async with self.transaction(one_snapshot=one_snapshot) as tx:
                 return await work(tx)
 
     async def all(self, name: str, /, **values: object) -> list[Row]:
@@ -384,9 +393,9 @@ class Share(Database):
         return share
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(self, *, one_snapshot: bool = False) -> AsyncIterator[Transaction]:
         """Open a transaction as soon as fewer than `most` calls are running."""
-        async with self._in_turn(), super().transaction() as tx:
+        async with self._in_turn(), super().transaction(one_snapshot=one_snapshot) as tx:
             yield tx
 
     @asynccontextmanager

@@ -1,8 +1,8 @@
 """Upkeep: what one worker of the cluster does every ten minutes, so that no table grows for ever.
 
-Ended jobs move from the task table to the history, and rows older than RETENTION_DAYS are deleted: whole partitions at
-once, the rest in batches. Every statement is a short transaction of its own; a run has a time limit, and what is left
-waits for the next run. Nothing that is open is ever deleted.
+What reports count is rolled up. Ended jobs move from the task table to the history, and rows older than RETENTION_DAYS
+are deleted: whole partitions at once, the rest in batches. Every statement is a short transaction of its own; a run has
+a time limit, and what is left waits for the next run. Nothing that is open is ever deleted.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from errors import DatabaseUnavailable
 from sql.database import Database
+from tasks.roll_up import RollUp
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,9 @@ class Upkeep:
         end = time.monotonic() + self.turn
         await _alone("ensure_partitions", self.database.all("ensure_partitions"))
         await _alone("keep_alive", self.database.all("keep_alive", days=self.keepalive_days))
+        # Before anything is deleted that is still to be counted.
+        reports = RollUp(self.database, self.retention_days)
+        await _alone("roll_up", reports.run_once(lambda: self._goes_on(end), self._pause))
         if self.retention_days:
             await _alone("drop_old_partition", self._drop_partitions(end))
             await _alone("paused_for_long", self._tell_paused())

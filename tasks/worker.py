@@ -10,6 +10,7 @@ import procrastinate
 
 from errors import DatabaseError
 from sql.database import Database, Transaction
+from sql.pace_limits import PaceLimits
 from sql.sealing import admit
 from tasks.heartbeat import Heartbeat
 from tasks.lanes import Lanes, LostWakeups
@@ -36,6 +37,8 @@ class Worker:
     heartbeat: Heartbeat
     host: str
     version: str
+    #: of the accounts that it sends for, for reports
+    pace_limits: PaceLimits
 
     @property
     def capacity(self) -> int:
@@ -128,6 +131,7 @@ class Worker:
             home=next((part.home for part in self.parts if part.home), None),
             seats=0 if visits else self.capacity,
             duties=[] if visits else [part.duty for part in self.parts],
+            limits=self.pace_limits.wire(),
         )
         await tx.all("tell_keys", worker=self.id, fingerprints=fingerprints)
 

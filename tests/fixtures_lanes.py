@@ -126,7 +126,7 @@ async def add_worker(
     """Have a worker that lives, which may lease accounts."""
     await database.all(
         "register_worker", worker=name, host="here", version="0.2.0", home=home or name, seats=seats,
-        duties=list(duties),
+        duties=list(duties), limits=None,
     )  # fmt: skip
 
 

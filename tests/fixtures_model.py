@@ -213,7 +213,8 @@ class SteppedDatabase(Database):
         self.connection = connection
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(self, *, one_snapshot: bool = False) -> AsyncIterator[Transaction]:
+        assert not one_snapshot, "the transaction around it has begun"
         async with AsyncExitStack() as stack:
             tx = Stepped(self.connection, stack)
             yield tx

@@ -122,6 +122,10 @@ ALLOWED = {
     "keep_alive": UPKEEP,
     "drop_old_partition": UPKEEP,
     "move_ended_jobs": UPKEEP,
+    "take_report_marks": UPKEEP,
+    "roll_up_days": UPKEEP,
+    "seal_report_days": UPKEEP,
+    "check_report_day": UPKEEP,
     "purge_jobs": UPKEEP,
     "purge_history": UPKEEP,
     "purge_evidence": UPKEEP,
@@ -161,7 +165,7 @@ ALLOWED = {
 
 WRITES = re.compile(
     r"\b(insert into|update|delete from|procrastinate_\w+_v\d|change_state|record_event|job_event|end_jobs|"
-    r"disable_endpoint|ensure_partitions|drop_old_partition|purge|purge_events)\b"
+    r"disable_endpoint|ensure_partitions|drop_old_partition|purge|purge_events|roll_up_days|\w+_report_\w+)\b"
 )
 
 

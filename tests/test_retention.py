@@ -206,6 +206,8 @@ async def test_changes_and_incoming_messages_go_some_at_a_time(database: Databas
         """,
     )
     assert await database.one("purge_changes", days=90, most=2) == {"rows": 2}
+    assert await database.one("purge_incoming", days=90, most=2) == {"rows": 0}, "reports have not counted them"
+    await run(database, "update report_seal set sealed_before = now()")
     assert await database.one("purge_incoming", days=90, most=2) == {"rows": 2}
     await keep_up(database, batch=2)
     assert await value(database, "select max(to_state) from account_changes") == "89"

@@ -53,7 +53,7 @@ async def test_every_query_prepares_on_the_real_schema(database: Database) -> No
 
 
 #: They serve all orgs.
-PROCESSES = {"workers", "api_processes"}
+PROCESSES = {"workers", "api_processes", "report_seal"}
 
 
 def test_every_query_is_used() -> None:

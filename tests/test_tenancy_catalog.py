@@ -11,18 +11,22 @@ from sql.database import Database
 from sql.roles import Role
 
 #: Tables of no org. Of these the API has the rows of its own process, and the time of a worker's last sign of life.
-SHARED = {"workers", "api_processes", "sealing_keys"}
+SHARED = {"workers", "api_processes", "sealing_keys", "report_seal"}
 #: Tables of orgs that neither the API nor a worker may read.
 CLOSED = {"report_logins"}
 #: Tables that name an account, and whose rows are the whole org's: who opts out of one account opts out of all.
 OF_ALL_ACCOUNTS = {"opt_outs"}
 #: Tables whose foreign keys would cost each message a lock (0025.foreign_keys).
-HOT = {"jobs", "jobs_history", "outbox", "deliveries", "attempts", "lane_depth", "lane_marks"}
+HOT = {"jobs", "jobs_history", "outbox", "deliveries", "attempts", "lane_depth", "lane_marks", "report_marks"}
+#: Tables that outlive their account.
+KEPT = {"report_days", "report_failures", "report_hours"}
 ORG = "( SELECT current_setting('app.org'::text, true) AS current_setting)"
 TENANT = f"( CASE WHEN (org_id = {ORG}) THEN true ELSE NULL::boolean END IS NOT NULL)"
 OF_LOGIN = "(org_id = ( SELECT report_org() AS report_org))"
 #: Functions that run as the owner, besides those in the schema door.
 AS_OWNER = {"ensure_partitions", "drop_old_partition", "keep_names", "report_org"}
+#: A function of the schema report that runs as the owner of its views, and sees what they see.
+AS_VIEWS = {"pace"}
 
 
 @pytest.fixture
@@ -124,6 +128,11 @@ async def test_no_partition_is_open_by_its_own_name(catalog: Any) -> None:
     )
 
 
+#: The views of the schema report; those of these names in public are tables.
+REPORT_VIEWS = {
+    "balance", "caps", "daily_activity", "daily_volume", "delivery_rate", "failure_reasons", "hours", "job_timeline",
+    "latency", "queue_depth", "recipients", "replies", "webhook_health",
+}  # fmt: skip
 #: What the API may do with each table or view, all of it; some rights are of some columns only.
 READ, WRITE = {"SELECT"}, {"SELECT", "INSERT", "UPDATE"}
 OF_THE_API: dict[str, set[str]] = {
@@ -135,6 +144,8 @@ OF_THE_API: dict[str, set[str]] = {
     "endpoint_secrets": {"SELECT", "INSERT", "DELETE"},
     "jobs_history": {"SELECT", "DELETE"},
     "lane_marks": {"INSERT"},
+    "report_marks": {"INSERT"},
+    **dict.fromkeys(REPORT_VIEWS, READ),
     "orgs": {
         "SELECT", "UPDATE (added_stop_words)", "UPDATE (ignored_stop_words)", "UPDATE (opt_out_reply)",
         "UPDATE (self_paused_at)",
@@ -144,7 +155,10 @@ OF_THE_API: dict[str, set[str]] = {
     "request_signatures": {"SELECT", "INSERT"},
     "workers": {"SELECT (duties)", "SELECT (renewed_at)"},
 }  # fmt: skip
-REPORTED = {"accounts", "all_jobs", "attempts", "deliveries", "endpoints", "jobs", "jobs_history", "lanes"}
+REPORTED = {
+    "accounts", "all_jobs", "attempts", "deliveries", "endpoints", "incoming", "jobs", "jobs_history", "lanes",
+    "opt_outs", "report_days", "report_failures", "report_hours", "report_progress",
+}  # fmt: skip
 
 
 async def rights(catalog: Any, role: str) -> dict[str, set[str]]:
@@ -154,13 +168,13 @@ async def rights(catalog: Any, role: str) -> dict[str, set[str]]:
         """
         select coalesce(nullif(grantee, 0)::regrole::text, 'PUBLIC'), relname, privilege_type
         from pg_class, aclexplode(relacl)
-        where relnamespace = any (array['public', 'report', 'door']::regnamespace[]) and relkind in ('r', 'p', 'v')
-          and grantee <> relowner
+        where relnamespace = any (array['public', 'report', 'door', 'counted']::regnamespace[])
+          and relkind in ('r', 'p', 'v') and grantee <> relowner
         union all
         select coalesce(nullif(grantee, 0)::regrole::text, 'PUBLIC'), relname,
                format('%s (%s)', privilege_type, attname)
         from pg_class join pg_attribute on attrelid = pg_class.oid, aclexplode(attacl)
-        where relnamespace = any (array['public', 'report', 'door']::regnamespace[])
+        where relnamespace = any (array['public', 'report', 'door', 'counted']::regnamespace[])
         """
     ):
         if grantee == role:
@@ -171,7 +185,8 @@ async def rights(catalog: Any, role: str) -> dict[str, set[str]]:
 async def test_each_role_may_only_what_it_needs(catalog: Any) -> None:
     assert await rights(catalog, "PUBLIC") == {}
     assert await rights(catalog, Role.API) == OF_THE_API
-    assert await rights(catalog, Role.VIEWS) == dict.fromkeys(REPORTED, READ)
+    of_workers = {"workers": {f"SELECT ({column})" for column in ("duties", "pace_limits", "renewed_at")}}
+    assert await rights(catalog, Role.VIEWS) == dict.fromkeys(REPORTED, READ) | of_workers
     assert {right for found in (await rights(catalog, Role.REPORT)).values() for right in found} == READ
     worker = await rights(catalog, Role.WORKER)
     assert {right for found in worker.values() for right in found} == {"SELECT", "INSERT", "UPDATE", "DELETE"}
@@ -183,12 +198,14 @@ async def test_views_see_what_their_reader_may_see(catalog: Any) -> None:
         select nspname, relname, pg_get_userbyid(relowner),
                coalesce(reloptions::text, '') like '%security_invoker=true%'
         from pg_class join pg_namespace on pg_namespace.oid = relnamespace
-        where relkind in ('v', 'm') and nspname in ('public', 'report', 'door')
+        where relkind in ('v', 'm') and nspname in ('public', 'report', 'door', 'counted')
         """
     )
     assert {view for schema, view, *_ in views if schema == "public"} >= {"all_jobs", "shown_deliveries"}
     for schema, view, owner, invoker in views:
-        assert (owner, invoker) == ((Role.VIEWS, False) if schema == "report" else (Role.OWNER, True)), view
+        assert (owner, invoker) == ((Role.VIEWS, False) if schema in {"report", "counted"} else (Role.OWNER, True)), (
+            view
+        )
 
 
 async def test_few_functions_run_as_the_owner(catalog: Any) -> None:
@@ -200,13 +217,14 @@ async def test_few_functions_run_as_the_owner(catalog: Any) -> None:
         where nspname in ('public', 'door', 'report') and proname !~ '^procrastinate_'
         """
     )
-    assert {name for schema, name, definer, *_ in functions if definer and schema != "door"} == AS_OWNER
+    assert {name for schema, name, definer, *_ in functions if definer and schema != "door"} == AS_OWNER | AS_VIEWS
     for schema, name, definer, pinned, language, public, owner in functions:
-        assert owner == Role.OWNER, name
+        assert owner == (Role.VIEWS if schema == "report" else Role.OWNER), name
+        assert (schema == "report") == (name in AS_VIEWS), name
         if definer:
             assert pinned, name
             assert language == "plpgsql", name
-            assert public == (name == "report_org"), name
+            assert public == (name in {"report_org", *AS_VIEWS}), name
         assert definer or schema != "door", name
 
 
@@ -215,7 +233,7 @@ async def test_all_is_the_owner_s(catalog: Any) -> None:
         await catalog(
             """
             select relname, pg_get_userbyid(relowner) from pg_class
-            where relnamespace = any (array['public', 'report', 'door']::regnamespace[])
+            where relnamespace = any (array['public', 'report', 'door', 'counted']::regnamespace[])
               and relkind in ('r', 'p', 'v', 'S', 'm')
               and pg_get_userbyid(relowner) not in ('postrider_owner', 'postrider_views')
             """
@@ -237,7 +255,7 @@ async def test_a_row_names_its_account_or_endpoint_together_with_its_org(catalog
     naming = {
         table
         for table, columns in (await tables(catalog)).items()
-        if columns & {"account_id", "endpoint_id"} and table not in HOT
+        if columns & {"account_id", "endpoint_id"} and table not in HOT | KEPT
     }
     assert {table for table, *_ in keys} == naming
 

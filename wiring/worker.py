@@ -18,7 +18,7 @@ from tasks.queue import OrgsDrainer, make_app
 from tasks.upkeep import Upkeep
 from tasks.worker import Worker
 from wiring.frame import Frame
-from wiring.shared import PATIENCE, TAKEOVER, VERSION, sealer
+from wiring.shared import PATIENCE, TAKEOVER, VERSION, pace_limits, sealer
 
 if TYPE_CHECKING:
     from browser.page.reader import Patience
@@ -63,6 +63,7 @@ def make_worker(settings: Settings, url: str, home: str | None, patience: "Patie
         ),
         host=f"{socket.gethostname()}:{os.getpid()}",
         version=VERSION,
+        pace_limits=pace_limits(settings),
     )
 
 

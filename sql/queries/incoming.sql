@@ -8,8 +8,8 @@ where account_id = %(account)s and bubble = any (%(bubbles)s::text[])
 -- Insert a message and its event, or nothing when an earlier look has recorded it already. Where the page shows a name
 -- and no number, the name is the sender.
 with recorded as (
-    insert into incoming (id, org_id, account_id, bubble, phone, chat, text)
-    select %(id)s, org_id, id, %(bubble)s, %(phone)s, %(chat)s, %(text)s
+    insert into incoming (id, org_id, account_id, bubble, phone, chat, text, is_answer)
+    select %(id)s, org_id, id, %(bubble)s, %(phone)s, %(chat)s, %(text)s, was_sent_to(accounts, %(phone)s)
     from accounts
     where id = %(account)s
     on conflict (account_id, bubble) do nothing
@@ -22,9 +22,12 @@ select record_event(org_id, 'MessageReceived',
 from recorded
 
 -- name: number_incoming
--- The number of a saved contact becomes known when a job opens the chat by that number.
-update incoming set phone = %(phone)s
-where account_id = %(account)s and bubble = any (%(bubbles)s::text[]) and phone is null
+-- The number of a saved contact becomes known when a job opens the chat by that number. Later than an hour after the message,
+-- reports may have counted it already.
+update incoming
+set phone = %(phone)s, is_answer = case when incoming.created_at > now() - interval '1 hour' then was_sent_to(accounts, %(phone)s) end
+from accounts
+where accounts.id = %(account)s and account_id = accounts.id and bubble = any (%(bubbles)s::text[]) and incoming.phone is null
 returning text
 
 -- name: phone_of_chat

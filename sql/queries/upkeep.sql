@@ -82,7 +82,7 @@ select count(*) as rows from moved
 -- is deleted: pace counts an account's day in this table, and a day has 25 hours where clocks are put back.
 with old as materialized (
     select id from jobs
-    where ended_at < now() - greatest(%(days)s * interval '1 day', interval '26 hours')
+    where ended_at < deletable_before(now() - greatest(%(days)s * interval '1 day', interval '26 hours'))
       and state in ('sent', 'delivered', 'read', 'failed', 'cancelled')
     order by ended_at
     limit %(most)s
@@ -98,14 +98,14 @@ select count(*) as rows from gone
 -- name: purge_history
 with old as materialized (
     select id, ended_at from jobs_history
-    where ended_at < now() - %(days)s * interval '1 day'
+    where ended_at < deletable_before(now() - %(days)s * interval '1 day')
     order by ended_at
     limit %(most)s
     for update skip locked
 ), gone as (
     delete from jobs_history using old
     where jobs_history.id = old.id and jobs_history.ended_at = old.ended_at
-      and jobs_history.ended_at < now() - %(days)s * interval '1 day'
+      and jobs_history.ended_at < deletable_before(now() - %(days)s * interval '1 day')
     returning jobs_history.id, org_id, key
 ), forgotten as (
     delete from job_keys using gone
@@ -192,7 +192,7 @@ select purge('profiles', 'kept_since', now() - %(days)s * interval '1 day', %(mo
 
 -- name: purge_incoming
 -- The opt-out list is not touched.
-select purge('incoming', 'created_at', now() - %(days)s * interval '1 day', %(most)s) as rows
+select purge('incoming', 'created_at', deletable_before(now() - %(days)s * interval '1 day'), %(most)s) as rows
 
 -- name: purge_tokens
 select purge('qr_tokens', 'created_at', now() - interval '1 day', %(most)s) as rows
@@ -274,6 +274,8 @@ with gone as materialized (
     delete from checkups using gone where account_id = gone.id
 ), depth as (
     delete from lane_depth using gone where lane_id = gone.id
+), progress as (
+    delete from report_progress using gone where account_id = gone.id
 ), account as (
     delete from accounts using gone where accounts.id = gone.id returning accounts.id
 ), lane as (

@@ -1,6 +1,6 @@
 -- name: register_worker
-insert into workers (id, host, version, home, seats, duties)
-values (%(worker)s, %(host)s, %(version)s, %(home)s, %(seats)s, %(duties)s::text[])
+insert into workers (id, host, version, home, seats, duties, pace_limits)
+values (%(worker)s, %(host)s, %(version)s, %(home)s, %(seats)s, %(duties)s::text[], %(limits)s::jsonb)
 
 -- name: renew_worker
 -- The heartbeat, which renews the leases too. A worker that was declared dead has no row any more and does not get one
