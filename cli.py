@@ -448,6 +448,19 @@ def _growth(
     _run(lambda settings: uvloop.run(growth.run(size, rounds, settings.data_dir / "bench")), log_level="error")
 
 
+@bench_cli.command("reports")
+def _reports(
+    history: Annotated[int, typer.Option(min=0, help="Jobs of the history.")] = 1_000_000,
+    accounts: Annotated[int, typer.Option(min=100, help="Accounts.")] = 10_000,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is asked; medians are reported.")] = 5,
+) -> None:
+    """Fill a database, roll up its days, and time the ten questions of docs/reporting.md."""
+    from bench import fill, reports
+
+    size = fill.Size(history, events=0, waiting=1000, accounts=accounts, lanes=accounts + 10)
+    _run(lambda settings: asyncio.run(reports.run(size, rounds, settings.data_dir / "bench")), log_level="error")
+
+
 @bench_cli.command("writes")
 def _writes(messages: Annotated[int, typer.Option(min=1, help="Messages.")] = 200) -> None:
     """Measure what a message writes in Postgres, by table: bytes of the log, entries of indexes, updates."""

@@ -1,5 +1,6 @@
 """Fill a database as years of use would, with the same rows in each run."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,9 @@ import psycopg
 from psycopg.sql import SQL, Composed, Identifier
 
 from sql import concurrent_indexes, schema
+from sql.database import Database
+from sql.roles import Role
+from tasks.roll_up import RollUp
 
 FOLDER = Path(__file__).parent / "filling"
 CHUNK = 250_000  # rows of one statement
@@ -70,7 +74,19 @@ def fill_database(url: str, size: Size) -> None:
         say("vacuum, analyze and checkpoint")
         connection.execute("vacuum analyze")
         connection.execute("checkpoint")
+    say("days for reports")
+    asyncio.run(roll_up(url))
     say("filled")
+
+
+async def roll_up(url: str) -> None:
+    """Roll up all days that are over, without a pause."""
+    async with Database(url, Role.WORKER) as database:
+        await RollUp(database, retention_days=0).run_once(lambda: True, _no_pause)
+
+
+async def _no_pause(_: float) -> None:
+    await asyncio.sleep(0)
 
 
 def _text(name: str) -> SQL:

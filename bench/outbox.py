@@ -127,8 +127,9 @@ async def delivering(database: Database, url: str, dead: float = DEAD) -> AsyncI
         await database.one("renew_worker", worker=lanes.worker, ids=ids, lease=dead, open=[])
 
     await database.all(
-        "register_worker", worker=lanes.worker, host="here", version="", home=None, seats=0, duties=["webhooks"]
-    )
+        "register_worker", worker=lanes.worker, host="here", version="", home=None, seats=0,
+        duties=["webhooks"], limits=None,
+    )  # fmt: skip
     make_garbage_collection_rare()
     async with app.open_async():
         running = [asyncio.create_task(consumer.run()) for consumer in consumers]
