@@ -1,4 +1,4 @@
-"""The commands: demo, up, api, worker, migrate, doctor, why, keys, orgs, selectors, bench.
+"""The commands: demo, up, api, worker, migrate, doctor, why, keys, orgs, reports, selectors, bench.
 
 Each command imports its modules when it runs, so that --help and a mistyped name are answered at once.
 """
@@ -28,6 +28,10 @@ keys_cli = typer.Typer(
 cli.add_typer(keys_cli, name="keys")
 orgs_cli = typer.Typer(no_args_is_help=True, help="Create and list orgs: tenants that see nothing of each other.")
 cli.add_typer(orgs_cli, name="orgs")
+reports_cli = typer.Typer(no_args_is_help=True, help="Let people read reports with SQL.")
+cli.add_typer(reports_cli, name="reports")
+logins_cli = typer.Typer(no_args_is_help=True, help="Logins of Postgres that read the reports of one org.")
+reports_cli.add_typer(logins_cli, name="login")
 selectors_cli = typer.Typer(no_args_is_help=True, help="Look at the selectors of WhatsApp's page, and replace them.")
 cli.add_typer(selectors_cli, name="selectors")
 bench_cli = typer.Typer(
@@ -229,6 +233,35 @@ def _list_orgs() -> None:
     from commands import orgs
 
     _run(orgs.show)
+
+
+@logins_cli.command("create")
+def _create_login(
+    name: Annotated[str, typer.Argument(help="The login's name in Postgres, such as bakery_reports.")],
+    *,
+    org: Annotated[str | None, typer.Option(help=ORG)] = None,
+    seconds: Annotated[int, typer.Option(min=0, help="How long a statement of it may take; 0 is any time.")] = 60,
+) -> None:
+    """Make a login that reads the reports of an org and nothing else, and print its password, once."""
+    from commands import reports
+
+    _run(lambda settings: reports.create_login(settings, name, org, seconds))
+
+
+@logins_cli.command("list")
+def _list_logins() -> None:
+    """List the logins for reports."""
+    from commands import reports
+
+    _run(reports.show_logins)
+
+
+@logins_cli.command("revoke")
+def _revoke_login(name: Annotated[str, typer.Argument(help="The login's name.")]) -> None:
+    """Let a login read no reports any more, and drop it if it was made here."""
+    from commands import reports
+
+    _run(lambda settings: reports.revoke_login(settings, name))
 
 
 @selectors_cli.command("list")

@@ -117,6 +117,18 @@ def ready_database_url(settings: Settings, role: Role) -> str:
     return url
 
 
+def migrated_database_url(settings: Settings) -> str:
+    """Return the URL of a database whose schema this code may use: MIGRATION_DATABASE_URL if it is set.
+
+    Raises DatabaseAway, SchemaWrong or RolesWrong.
+    """
+    own = settings.migration_database_url
+    url = own.get_secret_value() if own else database_url(settings)
+    wait_for_database(url)
+    check_schema(url)
+    return url
+
+
 def migrate(settings: Settings, *, only_roles: bool = False) -> list[str]:
     """Migrate the database, or only make its roles, as the login of MIGRATION_DATABASE_URL if it is set."""
     url = database_url(settings)
