@@ -82,7 +82,7 @@ def fill_database(url: str, size: Size) -> None:
 async def roll_up(url: str) -> None:
     """Roll up all days that are over, without a pause."""
     async with Database(url, Role.WORKER) as database:
-        await RollUp(database, retention_days=0).run_once(lambda: True, _no_pause)
+        await RollUp(database).roll_up(lambda: True, _no_pause)
 
 
 async def _no_pause(_: float) -> None:

@@ -3,57 +3,49 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from errors import DatabaseSlow
 from sql.database import Database, Row, Transaction
 
 log = logging.getLogger(__name__)
 
-CHANGES = 200  # of one transaction
-DAYS = 200  # of one transaction; a thousand messages count as one
+AT_ONCE = 200  # accounts, days and thousands of messages of one transaction
+SEALED_AT_ONCE = 5000  # days of one transaction
 
 
 @dataclass
 class RollUp:
-    """Counts each account's days once they are over, and anew when one of their messages changes."""
+    """Counts each account's days once they are over, and anew when one of their messages changes.
+
+    `goes_on` of its methods says whether there is time for one more transaction; `pause` waits for so many seconds
+    between two, for the work of others.
+    """
 
     database: Database
-    #: 0 keeps everything, and seals nothing
-    retention_days: float
-    changes: int = CHANGES
-    days: int = DAYS
+    #: how much of each is done in one transaction: less once Postgres took too long for so much
+    at_once: dict[str, int] = field(default_factory=dict)
 
-    async def run_once(self, goes_on: Callable[[], bool], pause: Callable[[float], Awaitable[None]]) -> None:
-        """Take what has changed, roll up what is over, and seal what may be deleted next; as long as `goes_on()`.
+    async def take_marks(self, goes_on: Callable[[], bool], pause: Callable[[float], Awaitable[None]]) -> None:
+        """Count the days anew of messages that have changed."""
+        await self._all("take_report_marks", "next_of_marks", goes_on, pause)
 
-        `pause` waits for so many seconds between two transactions, for the work of others.
-        """
-        await self._all("take_report_marks", self.changes, goes_on, pause)
-        await self._all("roll_up_days", self.days, goes_on, pause)
-        if self.retention_days and goes_on():
-            await self._step("seal_report_days", days=self.retention_days)
-        if goes_on():
-            await self._check()
+    async def roll_up(self, goes_on: Callable[[], bool], pause: Callable[[float], Awaitable[None]]) -> None:
+        """Roll up the days that are over."""
+        await self._all("roll_up_days", "next_to_roll_up", goes_on, pause)
 
-    async def _all(
-        self, name: str, most: int, goes_on: Callable[[], bool], pause: Callable[[float], Awaitable[None]]
+    async def seal(
+        self, retention_days: float, goes_on: Callable[[], bool], pause: Callable[[float], Awaitable[None]]
     ) -> None:
-        """Do it until nothing is left: less at once when Postgres takes too long for so much."""
+        """Seal the days whose messages retention deletes next."""
         while goes_on():
             began = time.monotonic()
-            try:
-                row = await self._step(name, most=most)
-            except DatabaseSlow:
-                if most == 1:
-                    raise
-                most = max(1, most // 4)
-            else:
-                if not (row and row["done"]):
-                    return
+            row = await self._step("seal_report_days", days=retention_days, most=SEALED_AT_ONCE)
+            if not (row and row["done"]):
+                return
             await pause(time.monotonic() - began)
 
-    async def _check(self) -> None:
+    async def check(self) -> None:
         """Count any one day anew; it must be what it was."""
         if row := await self._step("check_report_day"):
             log.error(
@@ -61,6 +53,32 @@ class RollUp:
                 extra={"event": "report.wrong", "account": row["account"], "day": row["day"].isoformat(),
                        "was": row["was"], "counted": row["counted"]},
             )  # fmt: skip
+
+    async def _all(
+        self, name: str, following: str, goes_on: Callable[[], bool], pause: Callable[[float], Awaitable[None]]
+    ) -> None:
+        """Do it until nothing is left; leave out an account of which Postgres cannot count one day in time."""
+        left_out: list[str] = []
+        while goes_on():
+            began, most = time.monotonic(), self.at_once.get(name, AT_ONCE)
+            try:
+                row = await self._step(name, **{"most": most, "except": left_out})
+            except DatabaseSlow:
+                if most > 1:
+                    self.at_once[name] = max(1, most // 4)
+                elif account := await self.database.one(following, **{"except": left_out}):
+                    left_out.append(account["account"])
+                    log.error(  # noqa: TRY400  # the traceback is that of any statement that takes too long
+                        "the days of %s take too long to count; retention waits for them", account["account"],
+                        extra={"event": "report.too_large", "account": account["account"]},
+                    )  # fmt: skip
+            else:
+                if row is None or row["done"] is None:
+                    log.info("another worker rolls up reports", extra={"event": "report.elsewhere"})
+                    return
+                if not row["done"]:
+                    return
+            await pause(time.monotonic() - began)
 
     async def _step(self, name: str, **values: object) -> Row | None:
         async def work(tx: Transaction) -> Row | None:

@@ -71,15 +71,18 @@ class Upkeep:
     _swept: tuple[str, bytes] = ("", b"")
     #: rows that were created before this have been checked for their parents
     _checked: datetime | None = None
+    _reports: RollUp = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make its parts."""
+        self._reports = RollUp(self.database)
 
     async def run_once(self) -> None:
         """Do one run. What fails is logged and stops nothing else, unless Postgres is away."""
         end = time.monotonic() + self.turn
         await _alone("ensure_partitions", self.database.all("ensure_partitions"))
         await _alone("keep_alive", self.database.all("keep_alive", days=self.keepalive_days))
-        # Before anything is deleted that is still to be counted.
-        reports = RollUp(self.database, self.retention_days)
-        await _alone("roll_up", reports.run_once(lambda: self._goes_on(end), self._pause))
+        await self._roll_up(end)
         if self.retention_days:
             await _alone("drop_old_partition", self._drop_partitions(end))
             await _alone("paused_for_long", self._tell_paused())
@@ -89,6 +92,20 @@ class Upkeep:
         await _alone("broken_references", self._check_references(end))
         await _alone("sweep_keys", self._sweep_keys(end))
         await self._rows(end)
+
+    async def _roll_up(self, end: float) -> None:
+        """Count what reports tell, before anything of it is deleted; for half of the time at most."""
+        half = time.monotonic() + (end - time.monotonic()) / 2
+
+        def goes_on() -> bool:
+            return self._goes_on(half)
+
+        await _alone("take_report_marks", self._reports.take_marks(goes_on, self._pause))
+        await _alone("roll_up_days", self._reports.roll_up(goes_on, self._pause))
+        if self.retention_days:
+            await _alone("seal_report_days", self._reports.seal(self.retention_days, goes_on, self._pause))
+        if goes_on():
+            await _alone("check_report_day", self._reports.check())
 
     async def _recount(self, end: float) -> None:
         """Count the waiting messages of the lanes that were not counted for longest, and correct `lane_depth`."""

@@ -23,7 +23,7 @@ def step(url: str, statement: LiteralString, *values: object) -> Any:
 
 def roll_up(url: str, most: int = 500) -> None:
     """Take all changes, and roll up all days that are over."""
-    while step(url, "select take_report_marks(%s)", most):
+    while step(url, "select take_report_marks(%s, %s, '{}')", most, most):
         pass
-    while step(url, "select roll_up_days(%s)", most):
+    while step(url, "select roll_up_days(%s, '{}')", most):
         pass

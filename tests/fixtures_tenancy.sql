@@ -26,14 +26,16 @@ values ('job_$x_old', 'org_$x', 'acc_$x', 'old of $x', sha256('z'), '15551230001
         '[{"at":"2026-01-01T00:00:00Z","status":"failed","detail":"page_hung of $x"}]', now());
 insert into incoming (id, org_id, account_id, bubble, phone, chat, text)
 values ('msg_$x', 'org_$x', 'acc_$x', 'bubble of $x', '15551230001', '$x', 'Hello $x');
-insert into report_progress (account_id, org_id, zone, rolled_until) values ('acc_$x', 'org_$x', 'UTC', '2026-01-02');
+insert into report_progress (account_id, org_id, zone, known_since, rolled_until)
+values ('acc_$x', 'org_$x', 'UTC', '2026-01-01', '2026-01-02');
 insert into report_days (account_id, org_id, began_at, until_at, day, zone, accepted, failed)
 values ('acc_$x', 'org_$x', '2026-01-01', '2026-01-02', '2026-01-01', 'UTC', 1, 1);
 insert into report_failures (account_id, org_id, began_at, day, zone, error_code, jobs, last_detail)
 values ('acc_$x', 'org_$x', '2026-01-01', '2026-01-01', 'UTC', 'page_hung', 1, 'Detail of $x');
 insert into report_hours (account_id, org_id, began_at, hour, day, zone, accepted, failed)
 values ('acc_$x', 'org_$x', '2026-01-01', '2026-01-01', '2026-01-01', 'UTC', 1, 1);
-insert into report_marks (org_id, account_id, weight, state, accepted_at) values ('org_$x', 'acc_$x', 1, 'failed', '2026-01-01');
+insert into report_marks (org_id, account_id, accepted_at, old_state, new_state)
+values ('org_$x', 'acc_$x', '2026-01-01', 'queued', 'failed');
 insert into opt_outs (id, org_id, phone, account_id, reason) values ('opt_$x', 'org_$x', '15559990001', 'acc_$x', 'STOP $x');
 insert into endpoints (id, org_id, url, events, secret) values ('whe_$x', 'org_$x', 'https://$x.example/', '{*}', 'secret of $x');
 insert into endpoint_secrets (org_id, endpoint_id, secret, expires_at)

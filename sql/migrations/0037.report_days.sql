@@ -7,14 +7,18 @@ create table report_progress (
     account_id   text primary key,
     org_id       text not null,
     zone         text not null,
+    known_since  timestamptz not null,
     rolled_until timestamptz not null,
     created_at   timestamptz not null default now(),
-    foreign key (org_id, account_id) references accounts (org_id, id)
+    -- Upkeep of an older version deletes accounts without it.
+    foreign key (org_id, account_id) references accounts (org_id, id) on delete cascade
 );
 comment on table report_progress is 'How far each account''s days are rolled up. Later ones are counted when somebody asks.';
 comment on column report_progress.account_id is 'The account.';
 comment on column report_progress.org_id is 'The org it belongs to.';
 comment on column report_progress.zone is 'The time zone of its newest days. Once the account''s is another, they are counted anew.';
+comment on column report_progress.known_since is
+    'Since when its messages are known: its creation, or the first one that there was when reports were first rolled up.';
 comment on column report_progress.rolled_until is 'The end of its last day that is rolled up.';
 comment on column report_progress.created_at is 'When its first day was.';
 
@@ -132,35 +136,40 @@ comment on column report_hours.created_at is 'When it was counted.';
 create index report_hours_day_idx on report_hours (org_id, day);
 
 create table report_marks (
-    id          bigint generated always as identity primary key,
-    org_id      text not null,
-    account_id  text not null,
-    weight      smallint not null check (weight in (-1, 1)),
-    state       text not null,
-    accepted_at timestamptz not null,
-    ended_at    timestamptz,
-    error_code  text,
-    created_at  timestamptz not null default clock_timestamp()
+    id             bigint generated always as identity primary key,
+    org_id         text not null,
+    account_id     text not null,
+    accepted_at    timestamptz not null,
+    old_state      text not null,
+    old_ended_at   timestamptz,
+    old_error_code text,
+    new_state      text not null,
+    new_ended_at   timestamptz,
+    new_error_code text,
+    created_at     timestamptz not null default clock_timestamp()
 ) with (autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
-comment on table report_marks is
-    'Changes of messages whose day may be rolled up: each is a row of what the message was, and one of what it has become.';
+comment on table report_marks is 'Changes of messages whose day may be rolled up: what a message was, and what it has become.';
 comment on column report_marks.id is 'Order of writing.';
 comment on column report_marks.org_id is 'The org it belongs to.';
 comment on column report_marks.account_id is 'The account of the message.';
-comment on column report_marks.weight is '-1: what it was; 1: what it has become.';
-comment on column report_marks.state is 'Its state.';
 comment on column report_marks.accepted_at is 'When it was accepted.';
-comment on column report_marks.ended_at is 'When it ended.';
-comment on column report_marks.error_code is 'Why it failed.';
+comment on column report_marks.old_state is 'Its state before.';
+comment on column report_marks.old_ended_at is 'When it had ended before.';
+comment on column report_marks.old_error_code is 'Why it had failed before.';
+comment on column report_marks.new_state is 'Its state now.';
+comment on column report_marks.new_ended_at is 'When it ended.';
+comment on column report_marks.new_error_code is 'Why it failed.';
 comment on column report_marks.created_at is 'When it changed.';
 
 create table report_seal (
     one_row       boolean primary key default true check (one_row),
-    sealed_before timestamptz not null
+    sealed_before timestamptz not null,
+    created_at    timestamptz not null default now()
 );
 comment on table report_seal is 'One row: what retention may delete without a loss to the reports.';
 comment on column report_seal.one_row is 'There is one row.';
 comment on column report_seal.sealed_before is 'Days that began before this moment are sealed: messages and answers from before it may go.';
+comment on column report_seal.created_at is 'Since when reports are rolled up: nothing is missing of an account that is younger.';
 insert into report_seal (sealed_before) values ('-infinity');
 
 -- which answers what -------------------------------------------------------------------------------------------------
@@ -215,9 +224,10 @@ grant select, update on report_seal to postrider_worker;
 
 create function mark_report() returns trigger language plpgsql as $$
 begin
-    insert into report_marks (org_id, account_id, weight, state, accepted_at, ended_at, error_code)
-    values (old.org_id, old.account_id, -1, old.state, old.created_at, old.ended_at, old.error_code),
-           (new.org_id, new.account_id, 1, new.state, new.created_at, new.ended_at, new.error_code);
+    insert into report_marks (org_id, account_id, accepted_at, old_state, old_ended_at, old_error_code,
+                              new_state, new_ended_at, new_error_code)
+    values (new.org_id, new.account_id, new.created_at, old.state, old.ended_at, old.error_code,
+            new.state, new.ended_at, new.error_code);
     return null;
 end $$;
 comment on function mark_report() is 'Write down what a message was and what it has become.';

@@ -72,10 +72,12 @@ from jobs_history;
 comment on view counted.messages is 'Every message, open and ended.';
 
 create view counted.open_periods as
-select accounts.org_id, accounts.id as account_id, coalesce(rolled_until, accounts.created_at) as since, time_zone as zone
+select accounts.org_id, accounts.id as account_id, coalesce(rolled_until, accounts.created_at) as since, time_zone as zone,
+       coalesce(known_since, accounts.created_at) as known_since, deleted_at
 from accounts
 left join report_progress on account_id = accounts.id;
-comment on view counted.open_periods is 'Since when an account''s days are not rolled up, and are counted when somebody asks.';
+comment on view counted.open_periods is
+    'Since when an account''s days are not rolled up, and are counted when somebody asks; and since when it is known what it had.';
 
 -- From here on each row has the day that it counts for. Days that are rolled up are asked for one by one, to count them again:
 -- by the index of the account. Open ones are read for all accounts at once: by the index of the org, from the first moment on that

@@ -38,7 +38,6 @@ select periods.org_id, periods.account_id, calendar.day, periods.zone, coalesce(
        coalesce(delivered, 0), coalesce(read, 0), coalesce(failed, 0), coalesce(outcome_unknown, 0), coalesce(cancelled, 0),
        coalesce(sent_histogram, '{}'), coalesce(delivered_histogram, '{}')
 from counted.open_periods as periods
-join accounts on accounts.id = periods.account_id
 cross join lateral (
     select (since at time zone periods.zone)::date + number as day
     from generate_series(0, (now() at time zone periods.zone)::date - (since at time zone periods.zone)::date) as number
@@ -49,11 +48,10 @@ where deleted_at is null or counted.account_id is not null
 union all
 select periods.org_id, periods.account_id, calendar.day, periods.zone, 0, 0, 0, 0, 0, 0, 0, 0, '{}', '{}'
 from counted.open_periods as periods
-join accounts on accounts.id = periods.account_id
 cross join lateral (
-    select (accounts.created_at at time zone periods.zone)::date + number as day
-    from generate_series(0, (least(since, deleted_at) at time zone periods.zone)::date
-                            - (accounts.created_at at time zone periods.zone)::date - 1) as number
+    select (known_since at time zone periods.zone)::date + number as day
+    from generate_series(0, least((since at time zone periods.zone)::date - 1, (deleted_at at time zone periods.zone)::date)
+                            - (known_since at time zone periods.zone)::date) as number
 ) as calendar
 where not exists (
     select from report_days where report_days.account_id = periods.account_id and report_days.day = calendar.day);
@@ -76,12 +74,11 @@ from (
     select org_id, account_id, day, zone, true as happened, accepted, sent, failed, cancelled, received, answers, opt_outs
     from counted.all_hours
     union all
-    select periods.org_id, periods.account_id, (accounts.created_at at time zone periods.zone)::date + number, periods.zone, false,
+    select periods.org_id, periods.account_id, (known_since at time zone periods.zone)::date + number, periods.zone, false,
            0, 0, 0, 0, 0, 0, 0
     from counted.open_periods as periods
-    join accounts on accounts.id = periods.account_id
     cross join lateral generate_series(
-        0, (least(now(), deleted_at) at time zone periods.zone)::date - (accounts.created_at at time zone periods.zone)::date) as number
+        0, (least(now(), deleted_at) at time zone periods.zone)::date - (known_since at time zone periods.zone)::date) as number
 ) as all_days
 group by org_id, account_id, day;
 comment on view counted.all_activity is 'What happened on each local day, and days on which nothing did.';
