@@ -143,6 +143,15 @@ async def test_retention_waits_for_the_roll_up(database: Database, caplog: pytes
     assert await value(database, "select count(*) from all_jobs") == 20
 
 
+async def test_retention_waits_for_each_day_to_be_sealed(database: Database) -> None:
+    await asyncio.to_thread(fill, database.url)
+    await asyncio.to_thread(roll_up, database.url)
+    first = "select min(began_at) from report_days where sealed_at is null"
+    for _ in range(3):
+        assert await asyncio.to_thread(step, database.url, "select seal_report_days(now(), 2)") == 2
+        assert await value(database, "select sealed_before from report_seal") == await value(database, first)
+
+
 async def test_a_day_that_is_wrong_is_told_and_corrected(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     await asyncio.to_thread(fill, database.url)
     await keep_up(database)
