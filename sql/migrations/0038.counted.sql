@@ -178,7 +178,7 @@ group by org_id, account_id, began_at, is_open, day, zone, coalesce(error_code, 
 comment on view counted.failures is 'What report_failures has of days that are not sealed, counted now.';
 
 create view counted.hours as
-select org_id, account_id, began_at, is_open, day, zone, hour,
+select org_id, account_id, began_at, is_open, day, zone, hour_of(quarter, zone) as hour,
        coalesce(sum(number) filter (where what = 'accepted'), 0)::bigint as accepted,
        coalesce(sum(number) filter (where what in ('sent', 'delivered', 'read')), 0)::bigint as sent,
        coalesce(sum(number) filter (where what = 'failed'), 0)::bigint as failed,
@@ -188,23 +188,24 @@ select org_id, account_id, began_at, is_open, day, zone, hour,
        coalesce(sum(number) filter (where what = 'opt-out'), 0)::bigint as opt_outs,
        histogram(bucket, number) as sent_histogram
 from (
-    select org_id, account_id, began_at, is_open, day, zone, hour_of(created_at, zone) as hour, 'accepted' as what,
-           null::integer as bucket, count(*) as number
+    -- By quarters first: the clocks of every zone begin their hours with one, and to ask for a zone costs more than all the rest.
+    select org_id, account_id, began_at, is_open, day, zone, date_bin('15 minutes', created_at, '2000-01-01Z') as quarter,
+           'accepted' as what, null::integer as bucket, count(*) as number
     from counted.jobs
     group by 1, 2, 3, 4, 5, 6, 7
     union all
-    select org_id, account_id, began_at, is_open, day, zone, hour_of(ended_at, zone), state,
+    select org_id, account_id, began_at, is_open, day, zone, date_bin('15 minutes', ended_at, '2000-01-01Z'), state,
            case when state in ('sent', 'delivered', 'read')
                 then seconds_bucket(extract(epoch from sent_at - greatest(created_at, send_at))::double precision) end,
            count(*)
     from counted.ends
     group by 1, 2, 3, 4, 5, 6, 7, 8, 9
     union all
-    select org_id, account_id, began_at, is_open, day, zone, hour_of(at, zone), what, null, count(*)
+    select org_id, account_id, began_at, is_open, day, zone, date_bin('15 minutes', at, '2000-01-01Z'), what, null, count(*)
     from counted.answers
     group by 1, 2, 3, 4, 5, 6, 7, 8
 ) as alike
-group by org_id, account_id, began_at, is_open, day, zone, hour;
+group by org_id, account_id, began_at, is_open, day, zone, hour_of(quarter, zone);
 comment on view counted.hours is 'What report_hours has of days that are not sealed, counted now.';
 
 do $$
