@@ -139,36 +139,41 @@ def make(connection: psycopg.Connection[Any], service: str | None) -> None:
 
 # --- what belongs to the owner -----------------------------------------------------------------------------------
 
-_CREATED = re.compile(r"^create (?:or replace )?(?:table|view|function|type) (?:report\.)?(\w+)", re.MULTILINE)
+_CREATED = re.compile(
+    r"^create (?:or replace )?(?:table|view|function|aggregate|type) (?:(?:report|counted)\.)?(\w+)", re.MULTILINE
+)
 _RENAMED = re.compile(r"^alter function \w+\([^)]*\) rename to (\w+)", re.MULTILINE)
 
 #: What is not the owner's yet, of what migrations make: kind, name, who is to own it. A partition goes by its table.
 _NOT_OWNED: LiteralString = """
     with ours as (
         select oid from pg_roles where rolname in (%(owner)s, %(views)s)
+    ), reading (oid) as (
+        -- Views see what their owner sees. Since there are policies, theirs sees the org of the login.
+        select unnest(array[to_regnamespace('report'), to_regnamespace('counted')]::oid[])
     ), tables as (
         select pg_class.oid, relkind, relowner, relnamespace from pg_class
         left join pg_inherits on inhrelid = pg_class.oid
-        where relnamespace = any (array[to_regnamespace('public'), to_regnamespace('report')]::oid[])
+        where relnamespace in (select to_regnamespace('public')::oid union all select oid from reading)
           and relkind in ('r', 'p', 'v', 'c')
           and (relname = any (%(names)s) or relname ~ '^(procrastinate|_yoyo|yoyo)_'
                or inhparent::regclass::text = any (%(names)s))
     )
     select kind, name, owner from (
         select 'schema' as kind, nspname::text as name, %(owner)s as owner from pg_namespace
-        where nspname in ('report', 'door') and nspowner not in (select oid from ours)
+        where nspname in ('report', 'counted', 'door') and nspowner not in (select oid from ours)
         union all
         select case relkind when 'v' then 'view' when 'c' then 'type' else 'table' end, oid::regclass::text,
-               -- Views see what their owner sees. Since there are policies, theirs sees the org of the login.
-               case when relnamespace = to_regnamespace('report')
+               case when relnamespace in (select oid from reading)
                          and exists (select from pg_policy where polname = 'report')
                     then %(views)s else %(owner)s end
         from tables where relowner not in (select oid from ours)
         union all
-        select 'function', pg_proc.oid::regprocedure::text, %(owner)s
+        select case prokind when 'a' then 'aggregate' else 'function' end, pg_proc.oid::regprocedure::text,
+               case when pronamespace in (select oid from reading) then %(views)s else %(owner)s end
         from pg_proc
         where proowner not in (select oid from ours)
-          and (pronamespace = to_regnamespace('door')
+          and (pronamespace = to_regnamespace('door') or pronamespace in (select oid from reading)
                or pronamespace = 'public'::regnamespace and (proname = any (%(names)s) or proname ~ '^procrastinate_'))
         union all
         select 'type', pg_type.oid::regtype::text, %(owner)s
@@ -233,6 +238,11 @@ _HOLES: LiteralString = """
     select format('The policy tenant of the table %%s was changed.', polrelid::regclass)
     from pg_policy where polname = 'tenant' and pg_get_expr(polqual, polrelid) not like '%%app.org%%'
     union all
+    select format('The view %%s shows what %%s sees, and not one org: run `postrider migrate`.',
+                  pg_class.oid::regclass, pg_get_userbyid(relowner))
+    from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+    where nspname in ('report', 'counted') and relkind = 'v' and pg_get_userbyid(relowner) <> %(views)s
+    union all
     select 'The table jobs has no policies: run `postrider migrate`.'
     where not exists (select from pg_policy where polname = 'tenant' and polrelid = 'jobs'::regclass)
     union all
@@ -255,7 +265,7 @@ def check(url: str, role: Role) -> None:
             ) from error
         try:
             # Rows of `orgs`, which is small and never empty: to see no row of `jobs`, Postgres would have to read all.
-            holes = connection.execute(_HOLES, {"bound": role is Role.API}).fetchall()
+            holes = connection.execute(_HOLES, {"bound": role is Role.API, "views": Role.VIEWS}).fetchall()
         except (postgres.InsufficientPrivilege, postgres.UndefinedTable) as error:
             raise RolesWrong(f"The role {role} may not read the schema public: run `postrider migrate`.") from error
     if holes:

@@ -26,12 +26,12 @@ DEPLOY = (ROOT / "docs/deploy.md").read_text()
 #: Who owns each table, view and function.
 OWNERS = """
     select relname, pg_get_userbyid(relowner) from pg_class
-    where relnamespace = any (array['public', 'report']::regnamespace[]) and relkind in ('r', 'p', 'v')
+    where relnamespace = any (array['public', 'report', 'counted']::regnamespace[]) and relkind in ('r', 'p', 'v')
     union all
     select proname || oidvectortypes(proargtypes), pg_get_userbyid(proowner) from pg_proc
-    where pronamespace = any (array['public', 'door']::regnamespace[])
+    where pronamespace = any (array['public', 'door', 'report']::regnamespace[])
     union all
-    select nspname, pg_get_userbyid(nspowner) from pg_namespace where nspname in ('report', 'door')
+    select nspname, pg_get_userbyid(nspowner) from pg_namespace where nspname in ('report', 'counted', 'door')
     order by 1, 2
 """
 LOGIN, OTHER, ADMIN = "postrider_test_login", "postrider_test_other", "postrider_test_admin"
@@ -132,6 +132,10 @@ async def test_a_pooler_that_drops_the_options_of_a_connection_lets_no_one_be_mo
         (
             "alter policy tenant on jobs using (true); alter policy accounts on jobs using (true)",
             "The policy tenant of the table jobs was changed",
+        ),
+        (
+            "alter view counted.messages owner to current_user",
+            r"The view counted\.messages shows what \w+ sees, and not one org: run `postrider migrate`",
         ),
     ],
 )
