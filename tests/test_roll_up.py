@@ -310,7 +310,7 @@ def test_nothing_is_lost_or_counted_twice_whatever_the_order(clocked: str, steps
 
 @pytest.mark.long
 @given(st.lists(STEPS, min_size=20, max_size=80))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_nor_in_longer_lives(clocked: str, steps: list[tuple[Any, ...]]) -> None:
     live(clocked, steps)
 
