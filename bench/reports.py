@@ -12,6 +12,7 @@ import psycopg
 from bench.fill import Size, fill_database, roll_up
 from bench.results import Spread, Table
 from bench.service import own_postgres
+from errors import OperatorError
 
 #: where the ten questions stand, about the fortnight that ends on that day
 DOC = Path(__file__).parent.parent / "docs/reporting.md"
@@ -21,6 +22,10 @@ LAST = date(2026, 11, 22)
 
 async def run(size: Size, rounds: int, folder: Path) -> int:
     """Fill a database, roll it up from nothing, and ask the ten questions of docs/reporting.md about its last days."""
+    if not DOC.exists():
+        raise OperatorError(
+            "The questions stand in docs/reporting.md, which a wheel does not have: run this in a checkout."
+        )
     table = Table("reports", ("what", "ms"))
     async with AsyncExitStack() as stack:
         _, url = await own_postgres(stack)

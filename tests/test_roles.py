@@ -18,7 +18,7 @@ from psycopg.sql import SQL, Identifier
 
 from commands import environment
 from errors import RolesWrong, SchemaWrong
-from sql import embedded, roles, schema
+from sql import embedded, report_logins, roles, schema
 from sql.database import Database
 from sql.roles import Role
 
@@ -245,6 +245,13 @@ def test_a_login_that_may_make_roles_migrates_on_a_server_that_has_none() -> Non
             assert connection.execute("select rolsuper from pg_roles where rolname = current_user").fetchone() == (
                 False,
             )
+        # And makes logins for reports.
+        report_logins.create(url, "shop_reports", "org_default", 5)
+        with psycopg.connect(as_login(url, "shop_reports")) as connection:
+            assert connection.execute("select count(*) from daily_volume").fetchone() == (0,)
+            assert connection.execute("show statement_timeout").fetchone() == ("5s",)
+        assert [row["login"] for row in report_logins.listed(url)][-1] == "shop_reports"
+        assert report_logins.revoke(url, "shop_reports")
 
 
 @pytest.mark.long
