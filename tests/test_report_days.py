@@ -323,6 +323,11 @@ async def test_numbers_stay_when_messages_were_deleted_behind_their_back(databas
         await RollUp(database).check()
     await asyncio.to_thread(roll_up, database.url)
     assert await rows(database, totals) == before
+    sealed = "join report_days using (account_id, began_at) where sealed_at is not null"
+    assert await value(database, f"select count(*) > 0 from report_failures {sealed}")
+    assert await value(database, f"select count(last_detail) from report_failures {sealed}") == 0, (
+        "they may name a number"
+    )
 
 
 async def test_an_account_that_is_deleted_without_it_takes_its_progress_along(database: Database) -> None:

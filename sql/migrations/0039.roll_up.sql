@@ -31,6 +31,7 @@ begin
     if not found then
         -- Its messages were deleted, by upkeep of an older version or by hand: what it has is more than what can be counted.
         update report_days set sealed_at = now() where account_id = p_account and began_at = p_began_at;
+        update report_failures set last_detail = null where account_id = p_account and began_at = p_began_at;
         return;
     end if;
     delete from report_failures where account_id = p_account and began_at = p_began_at;
