@@ -20,6 +20,7 @@ from api.openapi import document
 from api.operator import admin, health, metrics
 from api.operator import orgs as operator_orgs
 from api.orgs import orgs
+from api.reports import reports
 from api.sending import incoming, jobs, opt_outs, send
 from api.webhooks import actions as endpoint_actions
 from api.webhooks import deliveries, endpoints, recoveries, replays
@@ -36,6 +37,7 @@ RESOURCES = (
     incoming,
     opt_outs,
     orgs,
+    reports,
     endpoints,
     endpoint_actions,
     deliveries,

@@ -13,12 +13,13 @@ PostriderError
 │   ├── TooLarge                 413
 │   ├── UnsupportedMediaType     415
 │   ├── Invalid                  422
-│   │   └── IdempotencyKeyReused
+│   │   └── IdempotencyKeyReused · ReportTooLarge
 │   ├── TooManyRequests          429
 │   │   └── QueueFull
 │   ├── DatabaseError            503, ours
 │   │   └── DatabaseUnavailable · DatabaseBusy · DatabaseSlow · DatabaseFull
-│   └── EncryptionKeyMissing     503, ours
+│   ├── EncryptionKeyMissing     503, ours
+│   └── DiskFull                 503, ours
 ├── SendError                    why a message was not sent, or may not have been
 │   ├── NotOnWhatsApp            final: the recipient's
 │   ├── NewChatsRestricted       final: the account's
@@ -176,6 +177,12 @@ class IdempotencyKeyReused(Invalid):
     code = "idempotency_key_reused"
 
 
+class ReportTooLarge(Invalid):
+    """The report is larger than 1 GiB: ask for a shorter period, or for one account."""
+
+    code = "report_too_large"
+
+
 class TooManyRequests(RequestError):
     """Too many requests."""
 
@@ -220,6 +227,12 @@ class EncryptionKeyMissing(RequestError):
     """This request needs data sealed with a key that Postrider no longer has; its operator must restore the key."""
 
     code, status, title = "encryption_key_missing", 503, "Service unavailable"
+
+
+class DiskFull(RequestError):
+    """This server has no room to make the report, which its operator must make."""
+
+    code, status, title = "disk_full", 503, "Service unavailable"
 
 
 # --- why a message was not sent ----------------------------------------------------------------------------------

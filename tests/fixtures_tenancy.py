@@ -38,6 +38,7 @@ FIRST = {
 OF_NO_ORG = {
     "database_time": "the time",
     "known_zone": "time zones",
+    "report_views": "names of views and their columns",
     "lock_opt_outs": "advisory locks",
     "sign_api": "this process's own row",
     "unregister_api": "this process's own row",

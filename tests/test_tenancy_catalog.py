@@ -76,6 +76,15 @@ async def test_each_table_of_orgs_has_these_policies_and_no_others(catalog: Any)
         assert found.pop("worker") == ("PERMISSIVE", [Role.WORKER], "ALL", "true", "true"), table
         if table in REPORTED:
             assert found.pop("report") == ("PERMISSIVE", [Role.VIEWS], "ALL", OF_LOGIN, OF_LOGIN), table
+        if (
+            table in REPORTED
+            and (columns & {"account_id"} or table in {"accounts", "lanes"})
+            and table not in OF_ALL_ACCOUNTS
+        ):
+            kind, roles, command, seen, written = found.pop("report_accounts")
+            assert (kind, roles, command) == ("RESTRICTIVE", [Role.VIEWS], "ALL"), table
+            assert seen == written, table
+            assert "= ANY (( SELECT report_accounts() AS report_accounts)::text[])" in seen, table
         if (columns & {"account_id"} or table in {"accounts", "lanes", "lane_depth"}) and table not in OF_ALL_ACCOUNTS:
             kind, roles, command, seen, written = found.pop("accounts")
             assert (kind, roles, command) == ("RESTRICTIVE", [Role.API], "ALL"), table

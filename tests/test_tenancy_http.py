@@ -25,6 +25,7 @@ IDS = {
     "{jobId}": "job_bravo",
     "{recoveryId}": "rec_bravo",
     "{phone}": "15559990002",
+    "{view}": "bravo",  # a report is no id; whose rows it shows is tested below
 }
 KEYED = [operation for operation in OPERATIONS if not operation.open and not operation.admin]
 NAMING = [operation for operation in KEYED if "{" in operation.path]
@@ -90,6 +91,7 @@ async def test_their_ids_are_answered_like_ids_that_do_not_exist(
         ("POST", "/webhooks/whe_alfa/replay", {"deliveries": ["dlv_bravo"]}),
         ("GET", "/jobs?account=acc_bravo", None),
         ("GET", "/incoming?account=acc_bravo", None),
+        ("GET", "/reports/recipients?account=acc_bravo", None),
         ("DELETE", "/jobs?status=queued&account=acc_bravo", None),
     ],
 )
@@ -111,6 +113,15 @@ async def test_no_list_shows_anything_of_theirs(client: httpx2.AsyncClient) -> N
             assert MARK not in answer.text, operation.path
             if "items" in answer.json():
                 assert len(answer.json()["items"]) >= 1, operation.path
+
+
+async def test_no_report_shows_anything_of_theirs(client: httpx2.AsyncClient) -> None:
+    for view in (await client.get("/reports")).json()["items"]:
+        for form in ("json", "csv", "ndjson"):
+            answer = await client.get(f"/reports/{view['name']}?format={form}")
+            assert answer.status_code == 200, view["name"]
+            assert MARK not in answer.text, view["name"]
+            assert "alfa" in answer.text, view["name"]
 
 
 async def test_metrics_name_no_org(database_url: str) -> None:

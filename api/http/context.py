@@ -7,6 +7,7 @@ from starlette.requests import Request
 
 from addresses import Addresses
 from api.http.cached import Cached
+from api.http.downloads import Downloads
 from api.http.key_cache import KeyCache
 from api.http.rate_limit import RateLimit
 from crypto import Sealer
@@ -42,6 +43,8 @@ class Context:
     job_ttl: timedelta
     #: the limits of every account whose pace is switched on
     pace: PaceLimits
+    #: reports on their way to clients
+    downloads: Downloads = field(default_factory=Downloads)
     #: time zones that Postgres was seen to know: to look for one it reads its whole directory of zones
     known_zones: set[str] = field(default_factory=set)
 

@@ -119,7 +119,8 @@ Key = Annotated[str, AfterValidator(_key), WithJsonSchema({"type": "string", "pa
 # --- times -------------------------------------------------------------------------------------------------------
 
 
-def _moment(value: object) -> datetime:
+def moment(value: object) -> datetime:
+    """Return a time that is given with its zone, in UTC; raise ValueError for any other value."""
     at = _parsed(value) if isinstance(value, str) else None
     if at is None:
         raise ValueError(f"must be an ISO 8601 time with its zone, such as 2026-12-01T09:00:00Z, not {shown(value)}")
@@ -138,7 +139,7 @@ def _as_moment(*examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "format": "date-time"} | ({"examples": [*examples]} if examples else {}))
 
 
-Moment = Annotated[datetime, BeforeValidator(_moment), _as_moment()]
+Moment = Annotated[datetime, BeforeValidator(moment), _as_moment()]
 #: Beginning and end of a period, with examples in the past.
 Since = Annotated[Moment, _as_moment("2026-11-01T00:00:00Z")]
 Until = Annotated[Moment, _as_moment("2026-11-02T00:00:00Z")]

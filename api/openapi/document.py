@@ -24,7 +24,7 @@ from api.http.validators import AS_PHONE
 from api.openapi.examples import EXAMPLES, upcoming
 from api.openapi.links import links, parameters
 from api.openapi.tags import EVERY_CALL, PARAMETERS, TAGS, tag_of
-from errors import DatabaseError, EncryptionKeyMissing, RequestError
+from errors import DatabaseError, DiskFull, EncryptionKeyMissing, RequestError
 
 REF = "#/components/schemas/{model}"
 EVERYWHERE = (400, 422)  # statuses of every operation: a NUL in the URL, an unknown parameter
@@ -32,11 +32,13 @@ KEYED = (401, 429, 503)  # of every operation that needs a key
 WITH_BODY = (413, 415)  # of every operation that takes a body
 RETRY_LATER = (429, 503)  # statuses with Retry-After
 
+#: Errors that some operations have besides the usual ones of their status.
+RARE = {EncryptionKeyMissing, DiskFull}
 #: Each status → its usual errors.
 ERRORS: dict[int, list[type[RequestError]]] = {
     error.status: [*DatabaseError.__subclasses__()] if error is DatabaseError else [error]
     for error in RequestError.__subclasses__()
-    if error is not EncryptionKeyMissing
+    if error not in RARE
 }
 
 #: Pattern that pydantic checks → pattern in the schema.

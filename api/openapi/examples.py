@@ -117,6 +117,34 @@ EXAMPLES: dict[str, Any] = {
         "optOutReply": "You will get no more messages from us.",
         "createdAt": "2026-12-01T09:00:00.000Z",
     },
+    "ReportViewList": {
+        "items": [
+            {
+                "name": "balance",
+                "description": "Whether it adds up: accepted = sent + failed + cancelled + open.",
+                "period": "day",
+                "columns": [
+                    {"name": "account_id", "type": "text", "description": "Account."},
+                    {"name": "day", "type": "date", "description": "Day of acceptance, in the account's time zone."},
+                    {"name": "accepted", "type": "bigint", "description": "Messages accepted on that day."},
+                ],
+            }
+        ]
+    },
+    "ReportRows": {
+        "items": [
+            {
+                "account_id": _ACCOUNT,
+                "day": "2026-12-01",
+                "accepted": 52,
+                "sent": 48,
+                "failed": 2,
+                "cancelled": 1,
+                "open": 1,
+                "difference": 0,
+            }
+        ]
+    },
     "NewOrg": {"name": "Bakery"},
     "CreatedOrg": {
         "id": "org_01kbd1sy3vfc8gq0w5m7n2p4rt",

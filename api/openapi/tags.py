@@ -45,6 +45,11 @@ TAGS = {
         "change until it is due, and fails then with `recipient_opted_out`.",
     ),
     "org": Tag("The org", "What holds for all accounts of the org that the key acts for."),
+    "reports": Tag(
+        "Reports",
+        "What went out, arrived, was read or failed, by account and day: the views of `docs/reporting.md`, which "
+        "people may also ask with SQL.",
+    ),
     "webhooks": Tag(
         "Webhooks",
         "An endpoint is a URL that gets events as signed requests.",
@@ -67,6 +72,7 @@ TAGS = {
 PARAMETERS = {
     "jobId": "The job's `jobId`: its idempotency key, or `job_…`.",
     "phone": "The number, with its country code.",
+    "view": "The report, by its name in `GET /reports`.",
     "recoveryId": "The recovery, `rec_…`.",
 }
 

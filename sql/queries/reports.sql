@@ -22,3 +22,13 @@ select coalesce(shobj_description(pg_roles.oid, 'pg_authid') = %(comment)s, fals
        pg_roles.oid is not null as exists
 from gone
 left join pg_roles on rolname = gone.login
+
+-- name: report_views
+-- Those that this role may read, and that see what postrider_views sees: a view of somebody else's would show all orgs.
+select relname as view, obj_description(pg_class.oid, 'pg_class') as description, attname as name,
+       format_type(atttypid, atttypmod) as type, col_description(pg_class.oid, attnum) as about
+from pg_class
+join pg_attribute on attrelid = pg_class.oid and attnum > 0 and not attisdropped
+where relnamespace = 'report'::regnamespace and relkind = 'v' and relowner = 'postrider_views'::regrole
+  and has_table_privilege(pg_class.oid, 'select')
+order by relname, attnum
