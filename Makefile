@@ -52,6 +52,7 @@ bench: install ## Measure speed and memory, compared with other ways to do the s
 	@$(BIN)/postrider bench pulse
 	@$(BIN)/postrider bench growth
 	@$(BIN)/postrider bench reports
+	@$(BIN)/postrider bench exports
 	@$(BIN)/postrider bench writes
 	@$(BIN)/postrider bench deliveries
 	@$(BIN)/postrider bench fairness

@@ -9,6 +9,7 @@ import gc
 import signal
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +29,7 @@ keys_cli = typer.Typer(
 cli.add_typer(keys_cli, name="keys")
 orgs_cli = typer.Typer(no_args_is_help=True, help="Create and list orgs: tenants that see nothing of each other.")
 cli.add_typer(orgs_cli, name="orgs")
-reports_cli = typer.Typer(no_args_is_help=True, help="Let people read reports with SQL.")
+reports_cli = typer.Typer(no_args_is_help=True, help="Print reports and charts; let people read them with SQL.")
 cli.add_typer(reports_cli, name="reports")
 logins_cli = typer.Typer(no_args_is_help=True, help="Logins of Postgres that read the reports of one org.")
 reports_cli.add_typer(logins_cli, name="login")
@@ -40,6 +41,16 @@ bench_cli = typer.Typer(
 cli.add_typer(bench_cli, name="bench")
 
 ORG = "The org, org_…; not needed while there is one."
+PERIOD = "a day such as 2026-12-01, or a time with its zone such as 2026-12-01T09:00:00Z"
+
+
+class ReportForm(StrEnum):
+    """How `reports show` prints a report."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    NDJSON = "ndjson"
 
 
 def _run(work: "Callable[[Settings], int]", *, log_level: str | None = None, **values: object) -> None:
@@ -233,6 +244,45 @@ def _list_orgs() -> None:
     from commands import orgs
 
     _run(orgs.show)
+
+
+@reports_cli.command("show")
+def _show_report(  # each is an option
+    view: Annotated[str | None, typer.Argument(help="The report, such as daily_volume; without it, a list.")] = None,
+    *,
+    form: Annotated[ReportForm, typer.Option("--format", help="How it is printed.")] = ReportForm.TABLE,
+    since: Annotated[str | None, typer.Option(help=f"Only rows from then on: {PERIOD}.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only rows before then.")] = None,
+    account: Annotated[str | None, typer.Option(help="Only rows of this account, acc_….")] = None,
+    org: Annotated[str | None, typer.Option(help=ORG)] = None,
+    bom: Annotated[bool, typer.Option("--bom", help="Begin CSV with a byte order mark, for Excel.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="In CSV, leave texts as they are that a spreadsheet takes for formulas.")
+    ] = False,
+) -> None:
+    """Print a report: what went out, arrived, was read or failed. Without a name, list the reports."""
+    from commands import reports
+
+    asked = reports.Asked(org, since, until, account, bom=bom, formulas="raw" if raw else "guarded")
+    if view is None:
+        _run(lambda settings: reports.show_views(settings, org))
+    else:
+        _run(lambda settings: reports.show(settings, view, form, asked), log_level="error")
+
+
+@reports_cli.command("chart")
+def _chart(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of the pictures; a picture that is there is replaced.")] = Path(),
+    since: Annotated[str | None, typer.Option(help=f"From then on: {PERIOD}. Default: 30 days ago.")] = None,
+    until: Annotated[str | None, typer.Option(help="Before then.")] = None,
+    account: Annotated[str | None, typer.Option(help="Of this account, acc_….")] = None,
+    org: Annotated[str | None, typer.Option(help=ORG)] = None,
+) -> None:
+    """Draw volume.svg, rates.svg and latency.svg, for mails and slides."""
+    from commands import reports
+
+    _run(lambda settings: reports.draw(settings, reports.Asked(org, since, until, account), out), log_level="error")
 
 
 @logins_cli.command("create")
@@ -492,6 +542,17 @@ def _reports(
 
     size = fill.Size(history, events=0, waiting=1000, accounts=accounts, lanes=accounts + 10)
     _run(lambda settings: asyncio.run(reports.run(size, rounds, settings.data_dir / "bench")), log_level="error")
+
+
+@bench_cli.command("exports")
+def _exports(
+    rows: Annotated[int, typer.Option(min=1, help="Messages.")] = 1_000_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Exports in each form; medians are reported.")] = 3,
+) -> None:
+    """Measure exports of a report: their speed, the API's memory, and the latency of /send meanwhile."""
+    from bench import exports
+
+    _run(lambda settings: asyncio.run(exports.run(rows, rounds, settings.data_dir / "bench")), log_level="error")
 
 
 @bench_cli.command("writes")

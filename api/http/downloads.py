@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from errors import DatabaseBusy
 from sql.database import RETRY_AFTER
-from sql.exports import CHUNK, SECONDS, Export, one_at_a_time
+from sql.exports import SECONDS, Export, one_at_a_time
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,7 @@ KEPT = 20  # files at once, of as many keys
 PATIENCE = 10.0  # seconds that a request waits for its turn
 OVERTIME = 20.0  # seconds after which an export that Postgres has not stopped is given up
 STALLED = 60.0  # seconds in which a client must take a chunk
+CHUNK = 1 << 16  # bytes sent at once
 IN_MEMORY = 1 << 20  # bytes of a report that needs no file
 
 

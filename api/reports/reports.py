@@ -107,6 +107,11 @@ class ReportQuery(Model):
         "tab or a line break) gets an apostrophe before it; `raw` leaves it as it is.",
     )
 
+    @property
+    def rows(self) -> Wanted:
+        """Which rows."""
+        return Wanted(self.since, self.until, self.account)
+
 
 async def list_reports(request: Request) -> Response:
     """List the reports, with their columns."""
@@ -129,8 +134,8 @@ async def show_report(request: Request) -> Response:
     view = next((view for view in await _views(caller) if view.name == request.path_params["view"]), None)
     if view is None:
         raise NotFound("There is no such report: GET /reports lists them.")
-    form, rows = Form(wanted.format), Wanted(wanted.since, wanted.until, wanted.account)
-    statement = view.statement(rows, form, guarded=wanted.formulas == "guarded")
+    form = Form(wanted.format)
+    statement = view.statement(wanted.rows, form, guarded=wanted.formulas == "guarded")
     export = Export(caller.database, statement, form, turn=caller.key_id, bom=wanted.bom)
     return await of(request).downloads.answer(caller.key_id, export, _headers(view, form))
 
