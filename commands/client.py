@@ -52,6 +52,10 @@ class Client:
         """POST a body."""
         return self._read(await self._ask("POST", path, body or {}))
 
+    async def delete(self, path: str) -> Json:
+        """DELETE a path."""
+        return self._read(await self._ask("DELETE", path))
+
     async def _ask(self, method: str, path: str, body: Json | None = None) -> httpx2.Response:
         try:
             return await self._http.request(method, path, json=body)

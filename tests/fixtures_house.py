@@ -54,9 +54,9 @@ class House:
         assert self.worker
         return seats_of(self.worker.parts)
 
-    async def link(self, name: str = "x", *, kind: str | None = None) -> str:
+    async def link(self, name: str = "x", *, kind: str | None = None, **more: object) -> str:
         """Make a sandbox account and scan its code; return its id once it is ready. `kind` is one of KINDS."""
-        account: str = (await self.client.post("/accounts", {"name": name, "transport": "sandbox"}))["id"]
+        account: str = (await self.client.post("/accounts", {"name": name, "transport": "sandbox", **more}))["id"]
         if kind:
             drawn = {"dom": kind.removesuffix(HARSH), "harsh": kind.endswith(HARSH)}
             await self.client.post(f"/sandbox/accounts/{account}/draw", drawn)
@@ -110,11 +110,19 @@ async def _receiver(settings: Settings, listener: socket.socket) -> AsyncIterato
 
 @asynccontextmanager
 async def house(
-    data_dir: Path, url: str, patience: Patience = PATIENCE, timing: Timing = TIMING, **values: object
+    data_dir: Path,
+    url: str,
+    patience: Patience = PATIENCE,
+    timing: Timing = TIMING,
+    ports: tuple[int, int] = (0, 0),
+    **values: object,
 ) -> AsyncIterator[House]:
-    """Run everything in this process."""
+    """Run everything in this process.
+
+    `ports` are those of the API and of the receiver. A house that is to find its accounts linked needs the same again.
+    """
     async with AsyncExitStack() as stack:
-        api, hook = stack.enter_context(server.listen()), stack.enter_context(server.listen())
+        api, hook = (stack.enter_context(server.listen(port)) for port in ports)
         settings = make_settings(data_dir, url, api.getsockname()[1], hook.getsockname()[1], **values)
         receiver = await stack.enter_async_context(_receiver(settings, hook))
         worker = await stack.enter_async_context(all_in_one(settings, url, patience, timing, listener=api))

@@ -1,11 +1,23 @@
 """A database with messages to report on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
+from fixtures_postgres import own_database
 
 FORTNIGHT = Path(__file__).parent / "fixtures_reports.sql"
+
+
+@contextmanager
+def fortnight(postgres: str) -> Iterator[str]:
+    """Make a database with a fortnight of two accounts, whose days are rolled up."""
+    with own_database(postgres) as url:
+        fill(url)
+        roll_up(url)
+        yield url
 
 
 def fill(url: str) -> None:

@@ -15,8 +15,7 @@ import openpyxl
 import psycopg
 import pytest
 from fixtures_api import api, client_of, running
-from fixtures_postgres import own_database
-from fixtures_reports import fill, roll_up
+from fixtures_reports import fortnight
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 from starlette.responses import Response
@@ -37,9 +36,7 @@ MOVING = {"resets_at", "opens_at", "backlog_ends_at", "hour_used", "day_used"}
 
 @pytest.fixture(scope="module")
 def filled(postgres: str) -> Iterator[str]:
-    with own_database(postgres) as url:
-        fill(url)
-        roll_up(url)
+    with fortnight(postgres) as url:
         yield url
 
 

@@ -8,8 +8,7 @@ import psycopg
 import pytest
 from fixtures_api import api, settings
 from fixtures_commands import run, start
-from fixtures_postgres import own_database
-from fixtures_reports import fill, roll_up
+from fixtures_reports import fortnight
 from fixtures_tenancy import fill as fill_tenants
 
 from commands import reports
@@ -23,9 +22,7 @@ FORTNIGHT = Asked(since="2026-11-09", until="2026-11-23")
 
 @pytest.fixture(scope="module")
 def filled(postgres: str) -> Iterator[str]:
-    with own_database(postgres) as url:
-        fill(url)
-        roll_up(url)
+    with fortnight(postgres) as url:
         yield url
 
 

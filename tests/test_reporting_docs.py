@@ -7,8 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from fixtures_postgres import own_database
-from fixtures_reports import fill, roll_up
+from fixtures_reports import fortnight
 
 DOC = Path(__file__).parent.parent / "docs/reporting.md"
 QUESTIONS = re.findall(r"```sql\n(.+?)```\n\n(\|.+?)\n\n", DOC.read_text(encoding="utf-8") + "\n", re.DOTALL)
@@ -28,9 +27,7 @@ def shown(value: object) -> str:
 
 @pytest.fixture(scope="module")
 def filled(postgres: str) -> Iterator[str]:
-    with own_database(postgres) as url:
-        fill(url)
-        roll_up(url)
+    with fortnight(postgres) as url:
         yield url
 
 
