@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -46,12 +47,19 @@ class Export:
         self._form, self._turn, self._bom = form, turn, bom
         self._connection: psycopg.Connection[Any] | None = None
         self._stopped = False
+        self._ended = threading.Event()
 
     def write(self, file: IO[bytes], most: int = LARGEST) -> int:
         """Write all rows; return how many. Raises DatabaseError, TooManyRequests, ReportTooLarge, DiskFull.
 
         When it raises, the file has a part of them.
         """
+        try:
+            return self._write(file, most)
+        finally:
+            self._ended.set()
+
+    def _write(self, file: IO[bytes], most: int) -> int:
         options = connection_options(Role.API, f"-c statement_timeout={SECONDS}s", NOTICES)
         with translated(), psycopg.connect(self._url, **options, autocommit=True) as connection:
             # A pooler may drop the option.
@@ -61,7 +69,7 @@ class Export:
             self._take_turn(connection)
             with connection.cursor() as cursor, cursor.copy(self._statement) as copy:
                 rows = _Counted(copy)
-                _write(self._lines(rows), file, most)
+                _write_lines(self._lines(rows), file, most)
         return rows.number
 
     def stop(self) -> None:
@@ -71,10 +79,11 @@ class Export:
         with suppress(psycopg.Error, OSError):
             if self._connection is not None:
                 sent_to = socket.socket(fileno=os.dup(self._connection.fileno()))
-                with sent_to, suppress(psycopg.Error):
-                    self._connection.cancel_safe(timeout=CANCEL)
-                    # Also where Postgres does not answer.
-                    sent_to.shutdown(socket.SHUT_RDWR)
+                with sent_to:
+                    with suppress(psycopg.Error):
+                        self._connection.cancel_safe(timeout=CANCEL)
+                    if not self._ended.wait(CANCEL):  # Postgres does not answer
+                        sent_to.shutdown(socket.SHUT_RDWR)
 
     def _take_turn(self, connection: psycopg.Connection[Any]) -> None:
         if self._stopped:
@@ -124,7 +133,7 @@ class _Counted:
             yield bytes(row)
 
 
-def _write(lines: Iterable[bytes], file: IO[bytes], most: int) -> None:
+def _write_lines(lines: Iterable[bytes], file: IO[bytes], most: int) -> None:
     chunk: list[bytes] = []
     size = written = 0
     for line in lines:

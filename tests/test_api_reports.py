@@ -16,13 +16,14 @@ import psycopg
 import pytest
 from fixtures_api import api, client_of, running
 from fixtures_reports import fortnight
+from fixtures_server import wire_to
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 from starlette.responses import Response
 
 from api.http import downloads
 from api.http.downloads import Downloads
-from errors import DatabaseBusy, DatabaseSlow, DiskFull, ReportTooLarge, TooManyRequests
+from errors import DatabaseBusy, DatabaseError, DatabaseSlow, DiskFull, ReportTooLarge, TooManyRequests
 from sql import exports
 from sql.database import Database
 from sql.exports import Export
@@ -471,6 +472,23 @@ async def test_one_that_is_given_up_ends_its_statement(filled: str, monkeypatch:
     with pytest.raises(DatabaseSlow):
         await made.answer("key_1", export(filled, slow=True), {})
     assert await body(await made.answer("key_2", export(filled, turn="key_2"), {}))
+
+
+@pytest.mark.parametrize("dead", [False, True], ids=["this connection", "every connection"])
+async def test_a_postgres_that_falls_silent_holds_up_no_report_for_ever(
+    filled: str, monkeypatch: pytest.MonkeyPatch, dead: bool
+) -> None:
+    monkeypatch.setattr(downloads, "SECONDS", 0.0)
+    monkeypatch.setattr(downloads, "OVERTIME", 1.0)
+    made = Downloads()
+    async with wire_to(filled) as wire, asyncio.timeout(20):
+        asking = asyncio.create_task(made.answer("key_1", export(wire.url, 10_000_000), {}))
+        await asyncio.sleep(0.5)
+        assert not asking.done()
+        wire.silence(dead=dead)
+        with pytest.raises(DatabaseError):
+            await asking
+    assert await body(await made.answer("key_1", export(filled), {}))
 
 
 async def test_a_client_that_reads_slowly_holds_no_connection(filled: str) -> None:
