@@ -274,7 +274,7 @@ def _show_report(  # each is an option
 def _chart(
     *,
     out: Annotated[Path, typer.Option(help="Folder of the pictures; a picture that is there is replaced.")] = Path(),
-    since: Annotated[str | None, typer.Option(help=f"From then on: {PERIOD}. Default: 30 days ago.")] = None,
+    since: Annotated[str | None, typer.Option(help=f"From then on: {PERIOD}. Default: 30 days before its end.")] = None,
     until: Annotated[str | None, typer.Option(help="Before then.")] = None,
     account: Annotated[str | None, typer.Option(help="Of this account, acc_….")] = None,
     org: Annotated[str | None, typer.Option(help=ORG)] = None,

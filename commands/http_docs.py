@@ -188,7 +188,8 @@ class _Page:
 
     def _answer(self, call: Call) -> Iterator[str]:
         status = " or ".join(f"**{status}**" for status in call.successes)
-        also = f" By `Accept` also as {_either(call.forms[1:])}." if call.forms[1:] else ""
+        by = "`format`" if any(one["name"] == "format" for one in call.about["parameters"]) else "`Accept`"
+        also = f" By {by} also as {_either(call.forms[1:])}." if call.forms[1:] else ""
         item = self._item(call.answer)
         if call.answer is None:
             yield f"{status} {_either(call.forms)}." if call.forms else f"{status}, without a body."

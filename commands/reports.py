@@ -117,8 +117,9 @@ def show(settings: Settings, view: str, form: str, asked: Asked) -> int:
 
 def draw(settings: Settings, asked: Asked, folder: Path) -> int:
     """Draw volume, rates and latency into files. Raises OperatorError."""
-    if asked.since is None and asked.until is None:
-        asked = replace(asked, since=f"{datetime.now(UTC) - timedelta(days=CHART_DAYS):%Y-%m-%d}")
+    if asked.since is None:
+        end = asked.query(Form.JSON).until or datetime.now(UTC) + timedelta(days=1)
+        asked = replace(asked, since=f"{end - timedelta(days=CHART_DAYS):%Y-%m-%d}")
     reports = Reports(settings, asked.org)
     names = {
         row["account_id"]: row["name"] for row in reports.rows("accounts", Asked(asked.org, account=asked.account))

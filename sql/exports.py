@@ -62,10 +62,11 @@ class Export:
     def _write(self, file: IO[bytes], most: int) -> int:
         options = connection_options(Role.API, f"-c statement_timeout={SECONDS}s", NOTICES)
         with translated(), psycopg.connect(self._url, **options, autocommit=True) as connection:
+            # First, so that it can be stopped whatever it waits for.
+            self._connection = connection
             # A pooler may drop the option.
             connection.execute(SQL("set role {}").format(Identifier(Role.API)))
             connection.execute(self._scope.begin)
-            self._connection = connection
             self._take_turn(connection)
             with connection.cursor() as cursor, cursor.copy(self._statement) as copy:
                 rows = _Counted(copy)
@@ -146,13 +147,16 @@ def _write_lines(lines: Iterable[bytes], file: IO[bytes], most: int) -> None:
             _put(file, chunk)
             chunk, size = [], 0
     _put(file, chunk)
+    _put(file, [], flush=True)
 
 
-def _put(file: IO[bytes], chunk: list[bytes]) -> None:
+def _put(file: IO[bytes], chunk: list[bytes], *, flush: bool = False) -> None:
     # The interpreter would let the event loop wait for 5 ms each time that it wants to go on.
     time.sleep(REST)
     try:
         file.write(b"".join(chunk))
+        if flush:
+            file.flush()
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(retry_after=60) from error

@@ -33,7 +33,9 @@ FORMULA: LiteralString = r"^[-=+@\t\r\n\uFF1D\uFF0B\uFF0D\uFF20]"
 
 #: How a type of Postgres is written: times in UTC as answers of the API have them, and clock times without a zone.
 SHOWN: dict[str, LiteralString] = {
-    "timestamp with time zone": """to_char({} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""",
+    "timestamp with time zone": """
+        case when isfinite({0}) then to_char({0} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') else {0}::text end
+    """,
     "timestamp without time zone": """to_char({}, 'YYYY-MM-DD"T"HH24:MI:SS')""",
 }
 #: The same in CSV alone.
@@ -139,7 +141,8 @@ class View:
             time, SQL(compared), Literal(bound),
             SQL("- interval '14 hours'" if compared == ">=" else "+ interval '12 hours'"),
         )  # fmt: skip
-        exact = SQL("v.{} {} {}::timestamp at time zone {}").format(time, SQL(compared), Literal(bound), zone)
+        # By the date that clocks showed: where they are put back at midnight, midnight comes twice.
+        exact = SQL("(v.{} at time zone {})::date {} {}").format(time, zone, SQL(compared), Literal(bound))
         return SQL("{} and {}").format(around, exact)
 
 

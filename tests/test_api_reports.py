@@ -2,12 +2,12 @@
 
 import asyncio
 import csv
-import errno
 import io
 import json
 import re
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -19,11 +19,12 @@ from fixtures_reports import fortnight
 from fixtures_server import wire_to
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from api.http import downloads
 from api.http.downloads import Downloads
-from errors import DatabaseBusy, DatabaseError, DatabaseSlow, DiskFull, ReportTooLarge, TooManyRequests
+from errors import DatabaseBusy, DatabaseError, DatabaseSlow, ReportTooLarge, TooManyRequests
 from sql import exports
 from sql.database import Database
 from sql.exports import Export
@@ -258,6 +259,32 @@ async def test_other_names_are_none(client: httpx2.AsyncClient, name: str) -> No
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
+async def test_a_day_on_which_clocks_are_put_back_at_midnight_is_one_day(database_url: str) -> None:
+    """On the Azores there were two midnights, at 00:00 and 01:00 UTC."""
+    with psycopg.connect(database_url) as connection:
+        add_account(connection, "Atlantic/Azores")
+        for minute in range(0, 120, 30):
+            add_job(connection, f"job_{minute}", "2026-10-24 23:45+00", minute)
+    async with api(database_url) as client:
+        days = (await client.get("/reports/daily_volume?since=2026-10-24&until=2026-10-26")).json()["items"]
+        assert [(row["day"], row["accepted"]) for row in days] == [("2026-10-24", 1), ("2026-10-25", 3)]
+        for view, counted in (("recipients", None), ("jobs", None), ("hours", "accepted")):
+            for day, after, accepted in (("2026-10-24", "2026-10-25", 1), ("2026-10-25", "2026-10-26", 3)):
+                rows = (await client.get(f"/reports/{view}?since={day}&until={after}")).json()["items"]
+                assert sum(row[counted] if counted else 1 for row in rows) == accepted, (view, day)
+
+
+async def test_for_ever_is_told_from_never(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        add_account(connection, "UTC")
+        connection.execute("update lanes set open_at = 'infinity', gate_reason = 'paused' where id = 'acc_x'")
+    async with api(database_url) as client:
+        (row,) = (await client.get("/reports/queue_depth")).json()["items"]
+        assert row["opens_at"] == "infinity"
+        (_, cells_of_row) = strict((await client.get("/reports/queue_depth?format=csv")).text)
+        assert cells_of_row[5] == "infinity"
+
+
 # --- CSV ---------------------------------------------------------------------------------------------------------
 
 HOSTILE = [
@@ -268,23 +295,40 @@ HOSTILE = [
 FORMULAS = HOSTILE[:11]
 
 
+def add_account(connection: psycopg.Connection[Any], zone: str) -> None:
+    connection.execute(
+        "insert into lanes (id, org_id, kind, queue) values ('acc_x', 'org_default', 'account', 'account')"
+    )
+    connection.execute(
+        """
+        insert into accounts (id, org_id, name, transport, time_zone, created_at)
+        values ('acc_x', 'org_default', '=cmd()', 'sandbox', %s, '2026-10-20')
+        """,
+        [zone],
+    )
+
+
+def add_job(
+    connection: psycopg.Connection[Any], job: str, at: str, minutes: int = 0, *, text: str = "", metadata: str = "{}"
+) -> None:
+    connection.execute(
+        """
+        insert into jobs (id, org_id, account_id, content_hash, phone, message, metadata, created_at, due_at, send_at,
+                          expires_at, state, error_code, error_detail, ended_at, timeline)
+        select %s, 'org_default', 'acc_x', '', '15551230001', 'Hi', %s, at, at, at, at, 'failed', 'page_hung', %s, at,
+               '[]'
+        from (values (%s::timestamptz + %s * interval '1 minute')) as moment (at)
+        """,
+        [job, metadata, text, at, minutes],
+    )
+
+
 @pytest.fixture
 async def hostile(database_url: str) -> AsyncIterator[httpx2.AsyncClient]:
     with psycopg.connect(database_url) as connection:
-        connection.execute(
-            "insert into lanes (id, org_id, kind, queue) values ('acc_x', 'org_default', 'account', 'account')"
-        )
-        connection.execute(
-            "insert into accounts (id, org_id, name, transport) values ('acc_x', 'org_default', '=cmd()', 'sandbox')"
-        )
+        add_account(connection, "UTC")
         for number, text in enumerate(HOSTILE):
-            connection.execute(
-                "insert into jobs (id, org_id, account_id, content_hash, phone, message, metadata, due_at, send_at,"
-                " expires_at, state, error_code, error_detail, ended_at, timeline)"
-                " values (%s, 'org_default', 'acc_x', '', '15551230001', 'Hi', %s, now(), now(), now(), 'failed',"
-                " 'page_hung', %s, now(), '[]')",
-                [f"job_{number:02}", json.dumps({"text": text}), text],
-            )
+            add_job(connection, f"job_{number:02}", "2026-11-01", text=text, metadata=json.dumps({"text": text}))
     async with api(database_url) as made:
         yield made
 
@@ -367,6 +411,14 @@ async def test_a_caller_of_some_accounts_reads_the_reports_of_these(client: http
                 assert {account for (account,) in connection.execute(statement)} == seen, name
 
 
+async def test_webhooks_are_of_no_account_and_for_all_callers_of_the_org(filled: str) -> None:
+    with psycopg.connect(filled, options="-c role=postrider_api") as connection:
+        connection.execute(
+            "select set_config('app.org', 'org_default', false), set_config('app.accounts', 'acc_paulo', false)"
+        )
+        assert connection.execute("select endpoint_id from report.webhook_health").fetchall() == [("whe_shop",)]
+
+
 def test_a_process_that_has_not_said_whose_reads_nothing(filled: str) -> None:
     for settings in ("app.org=org_default", "app.accounts=*"):
         with psycopg.connect(filled, options=f"-c role=postrider_api -c {settings}") as connection:
@@ -387,6 +439,11 @@ SLOW = SQL("copy (select pg_sleep(30)) to stdout (format csv, header)").format()
 def export(url: str, rows: int = 3, *, slow: bool = False, turn: str = "key_1") -> Export:
     caller = Database(url, Role.API).of("org_default")
     return Export(caller, SLOW if slow else ROWS.format(rows), Form.CSV, turn=turn)
+
+
+async def connected() -> MutableMapping[str, Any]:
+    """Tell of a client that stays."""
+    return await asyncio.Event().wait()  # type: ignore[return-value]
 
 
 def running_queries(url: str) -> int:
@@ -421,48 +478,78 @@ async def _nothing() -> MutableMapping[str, Any]:
 
 async def test_a_key_gets_one_report_at_a_time(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = Downloads()
-    first = await made.answer("key_1", export(filled), {})
-    second = asyncio.create_task(made.answer("key_1", export(filled), {}))
-    others = await made.answer("key_2", export(filled, turn="key_2"), {})
+    first = await made.answer("key_1", export(filled), {}, connected)
+    second = asyncio.create_task(made.answer("key_1", export(filled), {}, connected))
+    others = await made.answer("key_2", export(filled, turn="key_2"), {}, connected)
     assert not second.done(), "until the first one was read"
     assert await body(first) == await body(others) == b"n\r\n1\r\n2\r\n3\r\n"
     assert await body(await second) == b"n\r\n1\r\n2\r\n3\r\n"
     monkeypatch.setattr(downloads, "PATIENCE", 0.05)
-    unread = await made.answer("key_1", export(filled), {})
+    unread = await made.answer("key_1", export(filled), {}, connected)
     with pytest.raises(TooManyRequests) as refused:
-        await made.answer("key_1", export(filled), {})
+        await made.answer("key_1", export(filled), {}, connected)
     assert refused.value.retry_after
     assert await body(unread)
 
 
 async def test_a_key_gets_one_at_a_time_of_all_processes(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exports, "TURN_SECONDS", 1)
-    first = asyncio.create_task(Downloads().answer("key_1", export(filled, slow=True), {}))
+    first = asyncio.create_task(Downloads().answer("key_1", export(filled, slow=True), {}, connected))
     await reached(filled, 1)
     with pytest.raises(TooManyRequests):
-        await Downloads().answer("key_1", export(filled), {})
-    assert await body(await Downloads().answer("key_2", export(filled, turn="key_2"), {}))
+        await Downloads().answer("key_1", export(filled), {}, connected)
+    assert await body(await Downloads().answer("key_2", export(filled, turn="key_2"), {}, connected))
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    assert await body(await Downloads().answer("key_1", export(filled), {}))
+    assert await body(await Downloads().answer("key_1", export(filled), {}, connected))
 
 
 async def test_few_are_made_at_once(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "PATIENCE", 0.1)
     made = Downloads()
     slow = [
-        asyncio.create_task(made.answer(f"key_{n}", export(filled, slow=True, turn=f"key_{n}"), {}))
+        asyncio.create_task(made.answer(f"key_{n}", export(filled, slow=True, turn=f"key_{n}"), {}, connected))
         for n in range(downloads.MAKING)
     ]
     await reached(filled, downloads.MAKING)
     with pytest.raises(DatabaseBusy):
-        await made.answer("key_9", export(filled, turn="key_9"), {})
+        await made.answer("key_9", export(filled, turn="key_9"), {}, connected)
     for each in slow:
         each.cancel()
     await asyncio.wait(slow)
     await reached(filled, 0)
-    assert await body(await made.answer("key_9", export(filled, turn="key_9"), {}))
+    assert await body(await made.answer("key_9", export(filled, turn="key_9"), {}, connected))
+
+
+async def test_a_client_that_goes_away_ends_its_statement(filled: str) -> None:
+    made, gone = Downloads(), asyncio.Event()
+
+    async def receive() -> MutableMapping[str, Any]:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    asking = asyncio.create_task(made.answer("key_1", export(filled, slow=True), {}, receive))
+    await reached(filled, 1)
+    gone.set()
+    with pytest.raises(ClientDisconnect):
+        await asking
+    await reached(filled, 0)
+    assert await body(await made.answer("key_1", export(filled), {}, connected))
+
+
+async def test_one_that_is_cancelled_again_and_again_frees_its_slot(filled: str) -> None:
+    made = Downloads()
+    for number in range(downloads.MAKING + 1):
+        key = f"key_{number}"
+        asking = asyncio.create_task(made.answer(key, export(filled, slow=True, turn=key), {}, connected))
+        await reached(filled, 1)
+        for _ in range(3):
+            asking.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await reached(filled, 0)
 
 
 async def test_one_that_is_given_up_ends_its_statement(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -470,8 +557,8 @@ async def test_one_that_is_given_up_ends_its_statement(filled: str, monkeypatch:
     monkeypatch.setattr(downloads, "OVERTIME", 0.5)
     made = Downloads()
     with pytest.raises(DatabaseSlow):
-        await made.answer("key_1", export(filled, slow=True), {})
-    assert await body(await made.answer("key_2", export(filled, turn="key_2"), {}))
+        await made.answer("key_1", export(filled, slow=True), {}, connected)
+    assert await body(await made.answer("key_2", export(filled, turn="key_2"), {}, connected))
 
 
 @pytest.mark.parametrize("dead", [False, True], ids=["this connection", "every connection"])
@@ -482,17 +569,36 @@ async def test_a_postgres_that_falls_silent_holds_up_no_report_for_ever(
     monkeypatch.setattr(downloads, "OVERTIME", 1.0)
     made = Downloads()
     async with wire_to(filled) as wire, asyncio.timeout(20):
-        asking = asyncio.create_task(made.answer("key_1", export(wire.url, 10_000_000), {}))
+        asking = asyncio.create_task(made.answer("key_1", export(wire.url, 10_000_000), {}, connected))
         await asyncio.sleep(0.5)
         assert not asking.done()
         wire.silence(dead=dead)
         with pytest.raises(DatabaseError):
             await asking
-    assert await body(await made.answer("key_1", export(filled), {}))
+    assert await body(await made.answer("key_1", export(filled), {}, connected))
+
+
+async def test_a_pooler_that_takes_the_login_and_says_nothing_more_holds_up_no_report_for_ever(
+    filled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "SECONDS", 0.0)
+    monkeypatch.setattr(downloads, "OVERTIME", 0.5)
+    connect = psycopg.connect
+    async with wire_to(filled) as wire, asyncio.timeout(20):
+
+        def connecting(*arguments: Any, **options: Any) -> psycopg.Connection[Any]:
+            connection = connect(*arguments, **options)
+            wire.silence(dead=True)
+            return connection
+
+        with monkeypatch.context() as patch:
+            patch.setattr(psycopg, "connect", connecting)
+            with pytest.raises(DatabaseError):
+                await Downloads().answer("key_1", export(wire.url), {}, connected)
 
 
 async def test_a_client_that_reads_slowly_holds_no_connection(filled: str) -> None:
-    response = await Downloads().answer("key_1", export(filled, 400_000), {})
+    response = await Downloads().answer("key_1", export(filled, 400_000), {}, connected)
     began, go_on = asyncio.Event(), asyncio.Event()
     sent = 0
 
@@ -515,18 +621,22 @@ async def test_a_client_that_reads_slowly_holds_no_connection(filled: str) -> No
     assert sent == int(response.headers["content-length"]) > downloads.IN_MEMORY
 
 
-async def test_a_client_that_stops_reading_is_given_up(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at", ["its first bytes", "its end"])
+async def test_a_client_that_stops_reading_is_given_up(
+    filled: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at: str
+) -> None:
     monkeypatch.setattr(downloads, "STALLED", 0.05)
     made = Downloads()
-    response = await made.answer("key_1", export(filled), {})
+    response = await made.answer("key_1", export(filled), {}, connected)
 
     async def send(message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.body":
+        if message["type"] == "http.response.body" and (at == "its first bytes" or not message["more_body"]):
             await asyncio.sleep(10)
 
-    with pytest.raises(TimeoutError):
+    with caplog.at_level("INFO"):
         await response({"type": "http", "method": "GET"}, _nothing, send)
-    assert await body(await made.answer("key_1", export(filled), {})), "its turn has ended"
+    assert [getattr(record, "event", "") for record in caplog.records] == ["report.abandoned"]
+    assert await body(await made.answer("key_1", export(filled), {}, connected)), "its turn has ended"
 
 
 async def test_head_sends_the_headers_alone(client: httpx2.AsyncClient) -> None:
@@ -542,20 +652,13 @@ async def test_one_that_grows_too_large_is_refused(filled: str) -> None:
     assert export(filled, 100_000).write(io.BytesIO(), most=700_000) == 100_000
 
 
-class Full(io.BytesIO):
-    """A file on a disk that is full."""
-
-    def write(self, _: Any) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-
-async def test_a_full_disk_is_told_as_such(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("buffered", [1, 1 << 20], ids=["at once", "at the end"])
+async def test_a_full_disk_is_told_as_such(filled: str, monkeypatch: pytest.MonkeyPatch, buffered: int) -> None:
+    """Also where it shows when the last bytes are written, or the file is closed."""
     async with running(filled) as app, client_of(app) as client:
-        monkeypatch.setattr(downloads, "SpooledTemporaryFile", lambda _: Full())
+        monkeypatch.setattr(downloads, "SpooledTemporaryFile", lambda _: Path("/dev/full").open("w+b", buffered + 1))  # noqa: SIM115
         answer = await client.get("/reports/jobs")
         assert (answer.status_code, answer.json()["code"]) == (503, "disk_full")
         assert answer.headers["retry-after"] == "60"
         monkeypatch.undo()
         assert (await client.get("/reports/jobs")).status_code == 200
-    with pytest.raises(DiskFull):
-        export(filled).write(Full())

@@ -102,6 +102,13 @@ def test_one_account_has_percentiles_and_several_have_a_line_each() -> None:
     assert "of the 6 busiest of 9 accounts" in several.says
 
 
+def test_an_account_that_is_no_more_goes_by_its_id() -> None:
+    """Its days stay when upkeep deletes it."""
+    gone = [latency_row("2026-11-01", account, 5, 3.0) for account in ("acc_1", "acc_2")]
+    assert [series.name for series in charts.latency(gone, {"acc_1": "Shop"}).series] == ["Shop", "acc_2"]
+    assert charts.latency(gone[:1], {}).says.endswith(": acc_1")
+
+
 def test_times_are_on_a_logarithmic_scale() -> None:
     rows = [latency_row(f"2026-11-0{number}", "acc_1", 5, took) for number, took in enumerate((1.0, 10.0, 60.0), 1)]
     chart = charts.latency(rows, {"acc_1": "Shop"})
@@ -126,7 +133,12 @@ def test_the_axis_of_counts_has_room_for_all_and_few_whole_ticks(most: int) -> N
 
 
 def test_without_messages_it_says_so() -> None:
-    for chart in (charts.volume([]), charts.latency([], {}), charts.volume([volume_row("2026-11-01")])):
+    some = [
+        charts.volume([]), charts.volume([volume_row("2026-11-01")]), charts.rates([]),
+        charts.rates([rate_row("2026-11-01", provisional=1)]), charts.latency([], {}),
+        charts.latency([latency_row("2026-11-01", "acc_1", 0, None)], {"acc_1": "Shop"}),
+    ]  # fmt: skip
+    for chart in some:
         assert "No messages in this period." in texts(chart)
 
 

@@ -137,6 +137,17 @@ def test_a_chart_is_of_the_last_days_unless_a_period_is_asked_for(
         reports.draw(given, Asked(since="2020-01-01"), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("asked", "first"), [(Asked(until="2026-12-01"), "9 Nov"), (Asked(until="2026-12-15T10:00:00Z"), "15 Nov")]
+)
+def test_a_chart_ends_thirty_days_after_it_begins(
+    given: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: Asked, first: str
+) -> None:
+    """The data begin on 9 November."""
+    assert reports.draw(given, asked, tmp_path) == 0
+    assert f">{first} to " in (tmp_path / "volume.svg").read_text("utf-8")
+
+
 def test_a_folder_that_cannot_be_written_is_named(given: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OperatorError, match=r"--out .*/file/pictures: Not a directory\."):

@@ -291,7 +291,8 @@ async def test_days_of_which_nothing_is_known_are_not_told_as_empty(database: Da
     """An account that is older than the roll-up, whose first messages were deleted; and one that is younger."""
     await add_lanes(database, "acc_old", "acc_new")
     await add_jobs(database, "acc_old", 1)
-    await run(database, "update accounts set created_at = now() - interval '200 days' where id = 'acc_old'")
+    age = "update accounts set created_at = case id when 'acc_old' then now() - interval '200 days' else now() end"
+    await run(database, age)
     await run(database, "update jobs set created_at = now() - interval '60 days'")
     await asyncio.to_thread(roll_up, database.url)
     for view in ("daily_volume", "daily_activity"):

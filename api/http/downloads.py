@@ -6,9 +6,11 @@ So no connection and no snapshot of Postgres waits for a client.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -18,8 +20,9 @@ from sql.exports import SECONDS, Export, one_at_a_time
 
 log = logging.getLogger(__name__)
 
-MAKING = 2  # reports that a process makes at once, each on a connection of its own
-KEPT = 20  # files at once, of as many keys
+#: Of a process:
+MAKING = 2  # reports that are made at once, each on a connection of its own
+KEPT = 20  # reports at once that are made or read, of as many keys
 PATIENCE = 10.0  # seconds that a request waits for its turn
 OVERTIME = 20.0  # seconds after which an export that Postgres has not stopped is given up
 STALLED = 60.0  # seconds in which a client must take a chunk
@@ -35,20 +38,18 @@ class Downloads:
         self._making = 0
         self._changed = asyncio.Event()
 
-    async def answer(self, key: str, export: Export, headers: Mapping[str, str]) -> Response:
+    async def answer(self, key: str, export: Export, headers: Mapping[str, str], receive: Receive) -> Response:
         """Make the report of a key's request, and return the response that streams it.
 
-        Raises what the export raises, and TooManyRequests or DatabaseBusy when its turn does not come.
+        Raises what the export raises, ClientDisconnect when `receive` says that the client has gone meanwhile, and
+        TooManyRequests or DatabaseBusy when its turn does not come.
         """
         await self._wait_for_turn(key)
-        file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  # the response closes it
         try:
-            await self._make(export, file)
+            return Download(await self._made(export, receive), headers, lambda: self._free(key))
         except BaseException:
-            file.close()
             self._free(key)
             raise
-        return Download(file, headers, lambda: self._free(key))
 
     async def _wait_for_turn(self, key: str) -> None:
         try:
@@ -58,7 +59,7 @@ class Downloads:
         except TimeoutError:
             if key in self._keys:
                 raise one_at_a_time() from None
-            raise DatabaseBusy("Too many reports are being made.", retry_after=RETRY_AFTER[DatabaseBusy]) from None
+            raise DatabaseBusy("Too many read reports.", retry_after=RETRY_AFTER[DatabaseBusy]) from None
         self._keys.add(key)
 
     def _free(self, key: str) -> None:
@@ -69,18 +70,54 @@ class Downloads:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _make(self, export: Export, file: IO[bytes]) -> None:
+    async def _made(self, export: Export, receive: Receive) -> IO[bytes]:
+        file: IO[bytes] = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  # the response closes it
+
         self._making += 1
         task = asyncio.create_task(asyncio.to_thread(export.write, file))
+        # The slot is free when the thread has ended, whatever becomes of this request.
+        task.add_done_callback(self._end)
+        gone = asyncio.create_task(_gone(receive))
         try:
-            await asyncio.wait([task], timeout=SECONDS + OVERTIME)
-        finally:
+            await asyncio.wait([task, gone], timeout=SECONDS + OVERTIME, return_when=asyncio.FIRST_COMPLETED)
+            left = gone.done() and not task.done()
             if not task.done():
-                await asyncio.to_thread(export.stop)
-                await asyncio.wait([task])
-            self._making -= 1
-            self._tell()
-        task.result()
+                await _stop(export, task)
+            if not left:
+                task.result()
+                return file
+        except BaseException:
+            task.add_done_callback(lambda _: _close(file))
+            if not task.done():
+                await _stop(export, task)
+            raise
+        finally:
+            gone.cancel()
+        _close(file)
+        raise ClientDisconnect
+
+    def _end(self, task: "asyncio.Task[int]") -> None:
+        self._making -= 1
+        self._tell()
+        if not task.cancelled():
+            task.exception()  # read, so that asyncio does not tell of it
+
+
+async def _stop(export: Export, task: "asyncio.Task[int]") -> None:
+    """Stop an export, also if its request is cancelled meanwhile, and wait until it has ended."""
+    await asyncio.shield(asyncio.create_task(asyncio.to_thread(export.stop)))
+    await asyncio.wait([task])
+
+
+async def _gone(receive: Receive) -> None:
+    """Wait until the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _close(file: IO[bytes]) -> None:
+    with suppress(OSError):  # a full disk does not take what a file still has to write either
+        file.close()
 
 
 class Download(Response):
@@ -93,13 +130,20 @@ class Download(Response):
         super().__init__(headers={**headers, "content-length": str(length)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's
-        """Send it; give up a client that takes no chunk for a minute."""
+        """Send it; give up a client that takes nothing for a minute, by an answer that does not end."""
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             while scope["method"] != "HEAD" and (chunk := await asyncio.to_thread(self._file.read, CHUNK)):
-                async with asyncio.timeout(STALLED):
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+                await _send(send, chunk, more=True)
+            await _send(send, b"", more=False)
+        except TimeoutError:
+            log.info("a client takes nothing of its report", extra={"event": "report.abandoned"})
         finally:
-            self._file.close()
+            _close(self._file)
             self._closed()
+
+
+async def _send(send: Send, chunk: bytes, *, more: bool) -> None:
+    # The last one waits too, for what the client has not taken of those before.
+    async with asyncio.timeout(STALLED):
+        await send({"type": "http.response.body", "body": chunk, "more_body": more})

@@ -134,6 +134,7 @@ EXAMPLES: dict[str, Any] = {
     "ReportRows": {
         "items": [
             {
+                "org_id": "org_default",
                 "account_id": _ACCOUNT,
                 "day": "2026-12-01",
                 "accepted": 52,
@@ -142,6 +143,7 @@ EXAMPLES: dict[str, Any] = {
                 "cancelled": 1,
                 "open": 1,
                 "difference": 0,
+                "zone": "Europe/Berlin",
             }
         ]
     },

@@ -7,7 +7,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cache
 from typing import Any
@@ -70,9 +70,15 @@ class Chart:
     provisional: date | None = None
     shown: Callable[[float], str] = field(default="{:,.0f}".format)
 
+    @property
+    def told(self) -> Sequence[Series]:
+        """Those that have a value at all."""
+        return [one for one in self.series if any(value is not None for value in one.values)]
+
     def svg(self) -> str:
         """Return the picture, as a file of its own."""
-        return _template().render(chart=self, drawn=_Drawing(self), width=WIDTH, height=HEIGHT)
+        chart = replace(self, series=self.told)
+        return _template().render(chart=chart, drawn=_Drawing(chart), width=WIDTH, height=HEIGHT)
 
 
 def volume(rows: Iterable[Row]) -> Chart:
@@ -122,7 +128,7 @@ def rates(rows: Iterable[Row]) -> Chart:
 
 
 def latency(rows: Iterable[Row], names: Mapping[str, str]) -> Chart:
-    """Return how long the first tick took: rows of `latency`. `names` has the name of each account.
+    """Return how long the first tick took: rows of `latency`. `names` has the names of accounts, but of deleted ones.
 
     Of one account, three percentiles. Percentiles of several cannot be put together, so it is a line for each account.
     """
@@ -133,15 +139,16 @@ def latency(rows: Iterable[Row], names: Mapping[str, str]) -> Chart:
         sent[row["account_id"]] += row["sent"]
     busy = sorted((account for account in sent if sent[account]), key=lambda account: (-sent[account], account))
     shown = busy[:MOST_ACCOUNTS]
+    called = {account: _plain(names.get(account, account)) for account in shown}
     if len(shown) == 1:
         lines = [
             ("half took at most", BLUE, shown[0], "sent_p50"),
             ("95 in 100", ORANGE, shown[0], "sent_p95"),
             ("99 in 100", RED, shown[0], "sent_p99"),
         ]
-        of = _plain(names[shown[0]])
+        of = called[shown[0]]
     else:
-        lines = [(_plain(names[one]), colour, one, "sent_p95") for one, colour in zip(shown, COLOURS, strict=False)]
+        lines = [(called[one], colour, one, "sent_p95") for one, colour in zip(shown, COLOURS, strict=False)]
         of = "what 95 in 100 took at most"
         if len(busy) > len(shown):
             of += f", of the {len(shown)} busiest of {len(busy)} accounts"
@@ -157,7 +164,7 @@ def latency(rows: Iterable[Row], names: Mapping[str, str]) -> Chart:
     ]
     seconds = [value for one in series for value in one.values if value is not None]
     return Chart(
-        "Seconds from acceptance to the first tick", f"{_period(days)}: {of}", days, series, _times(seconds),
+        "From acceptance to the first tick", f"{_period(days)}: {of}", days, series, _times(seconds),
         shown="{:,.1f} s".format,
     )  # fmt: skip
 

@@ -137,7 +137,7 @@ async def show_report(request: Request) -> Response:
     form = Form(wanted.format)
     statement = view.statement(wanted.rows, form, guarded=wanted.formulas == "guarded")
     export = Export(caller.database, statement, form, turn=caller.key_id, bom=wanted.bom)
-    return await of(request).downloads.answer(caller.key_id, export, _headers(view, form))
+    return await of(request).downloads.answer(caller.key_id, export, _headers(view, form), request.receive)
 
 
 async def _views(caller: Caller) -> list[View]:

@@ -19,9 +19,9 @@ begin
 end $$;
 comment on function report_accounts() is 'The accounts whose reports the caller may read; null is all of its org.';
 """
-#: Of `case … is not null` Postgres expects that nearly all rows pass, which they do.
+#: Rows that are of no account (lanes of endpoints) are for all callers. Of `case … is not null` Postgres expects that nearly all rows pass, which they do.
 BOUND = """
-    case when (select report_accounts()) is null or {} = any ((select report_accounts())::text[]) then true end is not null
+    case when (select report_accounts()) is null or {0} is null or {0} = any ((select report_accounts())::text[]) then true end is not null
 """
 #: table that the views read → which account a row is of
 TABLES = {
