@@ -140,9 +140,7 @@ def test_a_chart_is_of_the_last_days_unless_a_period_is_asked_for(
 @pytest.mark.parametrize(
     ("asked", "first"), [(Asked(until="2026-12-01"), "9 Nov"), (Asked(until="2026-12-15T10:00:00Z"), "15 Nov")]
 )
-def test_a_chart_ends_thirty_days_after_it_begins(
-    given: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: Asked, first: str
-) -> None:
+def test_a_chart_ends_thirty_days_after_it_begins(given: Settings, tmp_path: Path, asked: Asked, first: str) -> None:
     """The data begin on 9 November."""
     assert reports.draw(given, asked, tmp_path) == 0
     assert f">{first} to " in (tmp_path / "volume.svg").read_text("utf-8")

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import Counter
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +15,7 @@ from fixtures_lanes import add_jobs, add_lanes, value
 from fixtures_reports import fill, roll_up, step
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from psycopg.sql import SQL, Identifier
 
 from sql.database import Database
 from tasks.roll_up import RollUp
@@ -287,17 +288,29 @@ async def test_a_day_is_counted_once_for_all_messages_of_it_that_change(database
     assert await value(database, "select sum(delivered - read) from report_days where account_id = 'acc_berlin'") == 0
 
 
-async def test_days_of_which_nothing_is_known_are_not_told_as_empty(database: Database) -> None:
-    """An account that is older than the roll-up, whose first messages were deleted; and one that is younger."""
+@pytest.mark.parametrize("hour", [0, 12], ids=["an hour after midnight", "at noon"])
+async def test_days_of_which_nothing_is_known_are_not_told_as_empty(database: Database, hour: int) -> None:
+    """An account that is older than the roll-up, whose first messages were deleted; and one that is younger.
+
+    In the first hour of a day the last one is not rolled up yet.
+    """
     await add_lanes(database, "acc_old", "acc_new")
     await add_jobs(database, "acc_old", 1)
     age = "update accounts set created_at = case id when 'acc_old' then now() - interval '200 days' else now() end"
-    await run(database, age)
+    await run(database, f"{age}, time_zone = '{zone_where_it_is(hour)}'")
     await run(database, "update jobs set created_at = now() - interval '60 days'")
     await asyncio.to_thread(roll_up, database.url)
     for view in ("daily_volume", "daily_activity"):
-        query = f"select account_id, count(*), current_date - min(day) from report.{view} group by 1 order by 1"
+        query = SQL(
+            "select account_id, count(*), (now() at time zone {})::date - min(day) from report.{} group by 1 order by 1"
+        ).format(zone_where_it_is(hour), Identifier(view))
         assert await rows(database, query) == [("acc_new", 1, 0), ("acc_old", 61, 60)], view
+
+
+def zone_where_it_is(hour: int) -> str:
+    """Return a zone in which the hour of the day is this one now; the names of such zones have their signs reversed."""
+    west = (datetime.now(UTC).hour - hour) % 24
+    return f"Etc/GMT+{west}" if west <= 12 else f"Etc/GMT-{24 - west}"
 
 
 async def test_the_last_day_of_a_deleted_account_is_told(database: Database) -> None:
