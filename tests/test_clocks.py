@@ -18,6 +18,7 @@ HOUR = 3600.0
 #: Where the clock on the wall of this machine is read, and why it does no harm there when it is wrong.
 WALL = {
     "api/openapi/document.py": "The examples of times to come in /openapi.json.",
+    "api/reports/reports.py": "The day in the name of the file that a report is saved as.",
     "browser/page/chats.py": "It chooses the year of a day that WhatsApp names without one.",
     "sql/ids.py": "Ids sort by it roughly; nothing goes by their order.",
     "tasks/web/evidence_store.py": "The name of a picture, and by it when it is swept away, an hour sooner or later.",

@@ -55,6 +55,7 @@ OTHER_WORDS = {
     "ACCOUNT",
     "JOB",
     "SSL_CERT_FILE",
+    "TMPDIR",
 }
 PORTS = {"web": "PORT", "worker": "WORKER_PORT"}
 
