@@ -23,6 +23,7 @@ WIDTH, HEIGHT = 960, 420
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 120, 44  # around what is drawn
 LEGEND, LINE, LETTER = 70, 18, 7.4  # where it begins, height of a line of it, and width of a letter, about
 LONGEST_NAME = 30  # letters
+WIDEST_BAR = 60.0  # of few days
 
 #: Colours that people with any form of colour blindness tell apart (Okabe and Ito, 2008), and two greys.
 BLUE, SKY, GREEN, ORANGE, RED, PURPLE = "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7"
@@ -281,7 +282,7 @@ class _Drawing:
     @property
     def bars(self) -> list[dict[str, Any]]:
         """A bar for each day, of its parts from the bottom up."""
-        width = round(self.step * 0.8, 1)
+        width = min(WIDEST_BAR, round(self.step * 0.8, 1))
         bars = []
         for number, day in enumerate(self.chart.days):
             parts, below = [], 0.0
