@@ -197,7 +197,7 @@ def adopt(connection: psycopg.Connection[Any], migrations: Path, lock_timeout: s
     Raises LockNotAvailable when a table's lock is not had within `lock_timeout`; it can be called again then. Raises
     RolesWrong for what is another login's.
     """
-    values = {"owner": Role.OWNER, "views": Role.VIEWS, "names": sorted(_names(migrations))}
+    values = {"owner": Role.OWNER, "views": Role.VIEWS, "names": sorted(made_by(migrations))}
     found = connection.execute(_NOT_OWNED, values).fetchall()
     if found:
         connection.execute("select set_config('lock_timeout', %s, false)", [lock_timeout])
@@ -216,8 +216,9 @@ def adopt(connection: psycopg.Connection[Any], migrations: Path, lock_timeout: s
         connection.execute("alter default privileges in schema report revoke select on tables from postrider_report")
 
 
-def _names(migrations: Path) -> Iterator[str]:
-    for path in migrations.glob("*.sql"):
+def made_by(migrations: Path) -> Iterator[str]:
+    """Yield the names of tables, views, functions and types that migrations make, by their texts."""
+    for path in migrations.glob("[0-9]*"):
         text = path.read_text(encoding="utf-8")
         yield from _CREATED.findall(text)
         yield from _RENAMED.findall(text)

@@ -37,6 +37,21 @@ OWNERS = """
 LOGIN, OTHER, ADMIN = "postrider_test_login", "postrider_test_other", "postrider_test_admin"
 
 
+def test_each_thing_in_the_schema_public_is_found_by_its_name_in_a_migration(database_url: str) -> None:
+    """By it a restored dump is given back to its owner. What is procrastinate's and yoyo's has their prefix."""
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute(
+            """
+            select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'v', 'c')
+              and not relispartition
+            union select proname from pg_proc where pronamespace = 'public'::regnamespace
+            """
+        ).fetchall()
+    ours = {name for (name,) in rows if not re.match("_?yoyo|procrastinate", name)}
+    assert {"jobs", "report_org", "report_accounts", "histogram"} < ours
+    assert ours - set(roles.made_by(schema.FOLDER)) == set()
+
+
 @pytest.fixture
 def logins(postgres: str) -> Iterator[dict[str, str]]:
     """A database of a login that may make no roles, as of a service, and one that may; name → URL."""
