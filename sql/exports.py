@@ -62,8 +62,10 @@ class Export:
     def _write(self, file: IO[bytes], most: int) -> int:
         options = connection_options(Role.API, f"-c statement_timeout={SECONDS}s", NOTICES)
         with translated(), psycopg.connect(self._url, **options, autocommit=True) as connection:
-            # First, so that it can be stopped whatever it waits for.
+            # First, so that it can be stopped whatever it waits for: from here on `stop` sees the connection.
             self._connection = connection
+            if self._stopped:
+                raise DatabaseUnavailable
             # A pooler may drop the option.
             connection.execute(SQL("set role {}").format(Identifier(Role.API)))
             connection.execute(self._scope.begin)
@@ -87,8 +89,6 @@ class Export:
                         sent_to.shutdown(socket.SHUT_RDWR)
 
     def _take_turn(self, connection: psycopg.Connection[Any]) -> None:
-        if self._stopped:
-            raise DatabaseUnavailable
         if self._turn is None:
             return
         connection.execute(SQL("set local lock_timeout = {}").format(Literal(f"{TURN_SECONDS}s")))

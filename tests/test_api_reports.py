@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import threading
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from datetime import date, datetime
 from pathlib import Path
@@ -446,19 +447,20 @@ async def connected() -> MutableMapping[str, Any]:
     return await asyncio.Event().wait()  # type: ignore[return-value]
 
 
-def running_queries(url: str) -> int:
-    """Return how many statements run in connections of exports."""
+def running_queries(url: str, query: str) -> int:
+    """Return how many connections of exports run a statement with this text in it."""
     with psycopg.connect(url) as connection:
         row = connection.execute(
-            "select count(*) from pg_stat_activity where datname = current_database() and query like '%pg_sleep(30)%'"
-            " and pid <> pg_backend_pid() and state = 'active'"
+            "select count(*) from pg_stat_activity where datname = current_database() and position(%s in query) > 0"
+            " and pid <> pg_backend_pid() and state = 'active'",
+            [query],
         ).fetchone()
     return int(row[0]) if row else 0
 
 
-async def reached(url: str, running: int) -> None:
+async def reached(url: str, running: int, query: str = "pg_sleep(30)") -> None:
     async with asyncio.timeout(10):
-        while await asyncio.to_thread(running_queries, url) != running:
+        while await asyncio.to_thread(running_queries, url, query) != running:
             await asyncio.sleep(0.02)
 
 
@@ -570,7 +572,7 @@ async def test_a_postgres_that_falls_silent_holds_up_no_report_for_ever(
     made = Downloads()
     async with wire_to(filled) as wire, asyncio.timeout(20):
         asking = asyncio.create_task(made.answer("key_1", export(wire.url, 10_000_000), {}, connected))
-        await asyncio.sleep(0.5)
+        await reached(filled, 1, "generate_series(1, 10000000)")
         assert not asking.done()
         wire.silence(dead=dead)
         with pytest.raises(DatabaseError):
@@ -595,6 +597,36 @@ async def test_a_pooler_that_takes_the_login_and_says_nothing_more_holds_up_no_r
             patch.setattr(psycopg, "connect", connecting)
             with pytest.raises(DatabaseError):
                 await Downloads().answer("key_1", export(wire.url), {}, connected)
+
+
+async def test_a_client_that_goes_while_it_connects_to_such_a_pooler_frees_its_slot(
+    filled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, stop = psycopg.connect, Export.stop
+    loop, gone, stopping = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    async def receive() -> MutableMapping[str, Any]:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    def stopped(one: Export) -> None:
+        stop(one)
+        stopping.set()
+
+    monkeypatch.setattr(Export, "stop", stopped)
+    async with wire_to(filled) as wire, asyncio.timeout(20):
+
+        def connecting(*arguments: Any, **options: Any) -> psycopg.Connection[Any]:
+            connection = connect(*arguments, **options)
+            wire.silence(dead=True)
+            loop.call_soon_threadsafe(gone.set)
+            assert stopping.wait(10)
+            return connection
+
+        with monkeypatch.context() as patch:
+            patch.setattr(psycopg, "connect", connecting)
+            with pytest.raises(ClientDisconnect):
+                await Downloads().answer("key_1", export(wire.url), {}, receive)
 
 
 async def test_a_client_that_reads_slowly_holds_no_connection(filled: str) -> None:

@@ -72,29 +72,16 @@ class Downloads:
 
     async def _made(self, export: Export, receive: Receive) -> IO[bytes]:
         file: IO[bytes] = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  # the response closes it
-
         self._making += 1
         task = asyncio.create_task(asyncio.to_thread(export.write, file))
         # The slot is free when the thread has ended, whatever becomes of this request.
         task.add_done_callback(self._end)
-        gone = asyncio.create_task(_gone(receive))
         try:
-            await asyncio.wait([task, gone], timeout=SECONDS + OVERTIME, return_when=asyncio.FIRST_COMPLETED)
-            left = gone.done() and not task.done()
-            if not task.done():
-                await _stop(export, task)
-            if not left:
-                task.result()
-                return file
+            await _written(task, export, receive)
         except BaseException:
             task.add_done_callback(lambda _: _close(file))
-            if not task.done():
-                await _stop(export, task)
             raise
-        finally:
-            gone.cancel()
-        _close(file)
-        raise ClientDisconnect
+        return file
 
     def _end(self, task: "asyncio.Task[int]") -> None:
         self._making -= 1
@@ -103,10 +90,21 @@ class Downloads:
             task.exception()  # read, so that asyncio does not tell of it
 
 
-async def _stop(export: Export, task: "asyncio.Task[int]") -> None:
-    """Stop an export, also if its request is cancelled meanwhile, and wait until it has ended."""
-    await asyncio.shield(asyncio.create_task(asyncio.to_thread(export.stop)))
-    await asyncio.wait([task])
+async def _written(task: "asyncio.Task[int]", export: Export, receive: Receive) -> None:
+    """Wait until an export has ended; stop it when its client goes, its time is over, or its request is cancelled."""
+    gone = asyncio.create_task(_gone(receive))
+    try:
+        await asyncio.wait([task, gone], timeout=SECONDS + OVERTIME, return_when=asyncio.FIRST_COMPLETED)
+        left = gone.done() and not task.done()
+    finally:
+        gone.cancel()
+        if not task.done():
+            # Shielded: it is stopped also if the request is cancelled once more.
+            await asyncio.shield(asyncio.create_task(asyncio.to_thread(export.stop)))
+            await asyncio.wait([task])
+    if left:
+        raise ClientDisconnect
+    task.result()
 
 
 async def _gone(receive: Receive) -> None:
